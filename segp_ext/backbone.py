@@ -1,0 +1,328 @@
+"""The CLIP backbone: raw and projected image features, text embeddings, LoRA, and the teacher and reference views of it.
+
+Any open_clip model with open_clip's own vision transformer works, and "glyph", the small model inside this package. open_clip does
+the modelling and PEFT the adapters; this module joins them: attention is re-expressed with plain linear layers that LoRA can wrap,
+and the vision tower stops before its projection, because prototypes live there (DESIGN section 3).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import math
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from segp_ext.config import LoraConfig
+
+ADAPTED = ("attn.in_proj", "attn.out_proj", "mlp.c_fc", "mlp.c_proj")
+"""Linear layers of every transformer block that LoRA wraps: packed q, k, v and output projections, and both FFN linears."""
+
+
+class LinearAttention(nn.Module):
+    """Self-attention with the weights of an `nn.MultiheadAttention`, as two linear layers around fused attention.
+
+    `nn.MultiheadAttention` keeps its input projection as a bare parameter, which an adapter cannot wrap.
+    """
+
+    def __init__(self, source: nn.MultiheadAttention) -> None:
+        super().__init__()
+        width = source.embed_dim
+        self.heads = source.num_heads
+        self.in_proj = nn.Linear(width, 3 * width, bias=source.in_proj_bias is not None, device="meta")
+        self.in_proj.weight = source.in_proj_weight
+        self.in_proj.bias = source.in_proj_bias
+        self.out_proj = source.out_proj
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
+    ) -> tuple[Tensor, None]:
+        """`query` is `[B, L, E]`; `key` and `value` are the same tensor, as in every CLIP encoder block."""
+        batch, length, width = query.shape
+        packed = self.in_proj(query).view(batch, length, 3, self.heads, width // self.heads)
+        q, k, v = packed.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
+        return self.out_proj(mixed.transpose(1, 2).reshape(batch, length, width)), None
+
+
+class Backbone(nn.Module):
+    """A CLIP model that gives raw and projected features and carries one LoRA adapter.
+
+    Args:
+        clip: an open_clip model with open_clip's vision transformer; it is changed in place.
+        tokenizer: texts → int64 `[N, L]`, zero-padded, end-of-text token with the highest id.
+        name: the model's name, recorded in checkpoints.
+        pretrained: weights tag or file it was loaded from, recorded likewise.
+
+    Raises:
+        ValueError: for a vision tower without a linear projection, which has no raw feature.
+    """
+
+    def __init__(self, clip: nn.Module, tokenizer: Any, name: str, pretrained: str | None) -> None:
+        super().__init__()
+        import open_clip
+        from open_clip.transformer import VisionTransformer
+
+        visual = getattr(clip, "visual", None)
+        if not isinstance(clip, open_clip.CLIP) or not isinstance(visual, VisionTransformer) or visual.proj is None:
+            raise ValueError(
+                f"model {name!r} cannot be used: open_clip's own vision transformer with a linear projection is needed, whose input "
+                f"is the raw feature; got {type(clip).__name__} with {type(visual).__name__}"
+            )
+        for module in clip.modules():
+            if isinstance(getattr(module, "attn", None), nn.MultiheadAttention):
+                module.attn = LinearAttention(module.attn)
+        self.projection = nn.Parameter(visual.proj.detach(), requires_grad=False)  # [Dr, De]
+        visual.proj = None
+        self.clip = clip.requires_grad_(False).eval()
+        self.name, self.pretrained = name, pretrained
+        self.tokenizer = tokenizer
+        self.image_size = int(visual.image_size[0])
+        preprocessing = open_clip.get_model_preprocess_cfg(clip)
+        for statistic, default in (("mean", open_clip.OPENAI_DATASET_MEAN), ("std", open_clip.OPENAI_DATASET_STD)):
+            value = torch.tensor(preprocessing.get(statistic, default)).view(1, 3, 1, 1)
+            self.register_buffer(statistic, value, persistent=False)
+        self._peft: Any = None
+
+    # -- what it is ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        return self.projection.device
+
+    @property
+    def raw_dim(self) -> int:
+        """Dr, the width of a raw feature."""
+        return self.projection.shape[0]
+
+    @property
+    def embed_dim(self) -> int:
+        """De, the width of the joint embedding."""
+        return self.projection.shape[1]
+
+    @property
+    def logit_scale(self) -> float:
+        """s, the exponential of CLIP's learned value."""
+        return math.exp(float(self.clip.logit_scale))
+
+    def weights_hash(self) -> str:
+        """SHA-256 of the pre-trained weights (names, shapes and values), the adapter left out; part of a result's protocol."""
+        digest = hashlib.sha256(self.projection.detach().cpu().float().numpy().tobytes())
+        for name, parameter in self.clip.named_parameters():
+            if ".lora_" not in name:
+                digest.update(name.replace(".base_layer", "").encode())
+                digest.update(str(tuple(parameter.shape)).encode())
+                digest.update(parameter.detach().cpu().float().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def transform(self, image: Image.Image) -> Tensor:
+        """CLIP's own preprocessing up to 8-bit pixels: short side to the input size (bicubic), centre crop; uint8 `[3, S, S]`."""
+        from torchvision.transforms import functional as vision
+        from torchvision.transforms import InterpolationMode
+
+        resized = vision.resize(image, self.image_size, InterpolationMode.BICUBIC)
+        return vision.pil_to_tensor(vision.center_crop(resized, self.image_size))
+
+    # -- features --------------------------------------------------------------------------------------------------------------
+
+    def to_unit(self, pixels: Tensor) -> Tensor:
+        """uint8 pixels → float32 in [0, 1] on the model's device."""
+        return pixels.to(self.device).to(torch.float32).div_(255)
+
+    def encode_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Encodes images.
+
+        Args:
+            pixels: `[B, 3, S, S]` in [0, 1], float; normalised by CLIP's mean and standard deviation in here.
+
+        Returns:
+            The projected embedding v `[B, De]` and the raw feature z `[B, Dr]` it was projected from, neither normalised.
+        """
+        feature = self.clip.visual((pixels - self.mean) / self.std)
+        return feature @ self.projection, feature
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Texts → token ids int64 `[N, L]` on the model's device, L the longest text's length.
+
+        Cutting the padding leaves embeddings as they are: the text tower is causal and pools at the end-of-text token.
+
+        Raises:
+            ValueError: naming the first text that does not fit the context.
+        """
+        context = self.clip.context_length
+        # Tokenizers truncate silently; one place more than the model has shows which texts would lose words.
+        tokens = self.tokenizer(list(texts), context_length=context + 1)
+        lengths = (tokens != 0).sum(dim=1)
+        for index in (lengths > context).nonzero().flatten().tolist():
+            raise ValueError(f"prompt does not fit the {context} tokens of {self.name}'s text context: {texts[index]!r}")
+        length = int(lengths.max()) if len(texts) else 1
+        return tokens[:, :length].to(self.device)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Encodes token ids `[C, L]` from `tokenize`; returns embeddings `[C, De]`, not normalised."""
+        from open_clip.transformer import text_global_pool
+
+        clip, length = self.clip, tokens.shape[1]
+        x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
+        x = clip.transformer(x, attn_mask=None if clip.attn_mask is None else clip.attn_mask[:length, :length])
+        pooled = text_global_pool(clip.ln_final(x), tokens, clip.text_pool_type, eos_token_id=getattr(clip, "text_eos_id", None))
+        if isinstance(clip.text_projection, nn.Linear):
+            return clip.text_projection(pooled)
+        return pooled if clip.text_projection is None else pooled @ clip.text_projection
+
+    # -- adaptation ------------------------------------------------------------------------------------------------------------
+
+    def adapt(self, config: LoraConfig, seed: int) -> None:
+        """Puts a fresh LoRA adapter on the chosen encoders: A random orthonormal and frozen, B zero (PEFT's LoRA).
+
+        Raises:
+            ValueError: if the rank exceeds a layer's width, or an adapter is there already.
+        """
+        from peft import LoraConfig as PeftLoraConfig
+        from peft import get_peft_model
+
+        if self._peft is not None:
+            raise ValueError("this backbone carries an adapter already; a learner needs a backbone of its own")
+        towers = {"vision": "visual.transformer.", "text": "transformer."}
+        prefixes = tuple(towers.values()) if config.encoders == "both" else (towers[config.encoders],)
+        targets = [
+            name
+            for name, module in self.clip.named_modules()
+            if isinstance(module, nn.Linear) and name.startswith(prefixes) and name.endswith(ADAPTED)
+        ]
+        for name in targets:
+            width = self.clip.get_submodule(name).in_features
+            if config.rank > width:
+                raise ValueError(f"lora.rank must be at most {width}, the width of {name} in {self.name}; got {config.rank}")
+        scale_numerator = config.rank if config.alpha is None else config.alpha
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PEFT warns of target modules that its own registry does not know
+            torch.manual_seed(seed)
+            # A pattern, because PEFT matches a list by suffix, and the text tower's names are suffixes of the vision tower's.
+            pattern = "|".join(re.escape(name) for name in targets)
+            settings = PeftLoraConfig(r=config.rank, lora_alpha=scale_numerator, target_modules=pattern)
+            self._peft = get_peft_model(self.clip, settings)
+            for name, parameter in self.clip.named_parameters():
+                if ".lora_A." in name:
+                    start = torch.empty(parameter.shape, dtype=torch.float32)
+                    parameter.data.copy_(nn.init.orthogonal_(start))
+                    parameter.requires_grad_(False)
+        self.clip.eval()
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """The matrices B of the adapter."""
+        return [p for name, p in self.clip.named_parameters() if ".lora_B." in name]
+
+    def adapter_state(self) -> dict[str, Tensor]:
+        """The adapter's tensors, named as PEFT saves them; empty without an adapter."""
+        if self._peft is None:
+            return {}
+        from peft import get_peft_model_state_dict
+
+        return get_peft_model_state_dict(self._peft)
+
+    def adapter_config(self) -> dict[str, Any] | None:
+        """The adapter's settings as PEFT writes them beside its tensors."""
+        if self._peft is None:
+            return None
+        settings = self._peft.peft_config["default"].to_dict()
+        return {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}
+
+    def load_adapter_state(self, state: dict[str, Tensor]) -> None:
+        """Loads tensors from `adapter_state` into the adapter.
+
+        Raises:
+            ValueError: if names or shapes differ.
+        """
+        from peft import set_peft_model_state_dict
+
+        own = self.adapter_state()
+        if own.keys() != state.keys():
+            odd = sorted(own.keys() ^ state.keys())[0]
+            raise ValueError(f"adapter tensors do not match this backbone and lora settings; first difference: {odd}")
+        for name, tensor in state.items():
+            if own[name].shape != tensor.shape:
+                raise ValueError(f"adapter tensor {name} must be {list(own[name].shape)}; got {list(tensor.shape)}")
+        set_peft_model_state_dict(self._peft, state)
+
+    @contextmanager
+    def teacher(self) -> Iterator[None]:
+        """The current model, frozen, its adapter merged into the weights: no adapter cost, and no gradient but to the inputs."""
+        from peft.tuners.lora import Linear as LoraLinear
+
+        trained = self.trained_parameters()
+        adapted = [module for module in self.clip.modules() if isinstance(module, LoraLinear)]
+        originals = [module.get_base_layer().weight.data for module in adapted]
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        # Merging adds and unmerging subtracts in place, which rounds: merge into copies, so that the base weights never change.
+        for module, original in zip(adapted, originals, strict=True):
+            module.get_base_layer().weight.data = original.clone()
+            module.merge()
+        try:
+            yield
+        finally:
+            for module, original in zip(adapted, originals, strict=True):
+                module.unmerge()
+                module.get_base_layer().weight.data = original
+            for parameter in trained:
+                parameter.requires_grad_(True)
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """The pre-trained model, adapter off: G⁰ of the text geometry."""
+        if self._peft is None:
+            yield
+        else:
+            with self._peft.disable_adapter():
+                yield
+
+
+def load_clip(name: str = "ViT-B-16", pretrained: str | None = "openai", device: str = "auto") -> Backbone:
+    """Loads a CLIP model.
+
+    Args:
+        name: an open_clip model name (`open_clip.list_models()`), or "glyph", the small model in this package.
+        pretrained: open_clip weights tag, or a local checkpoint file (loaded with `weights_only=True`); None for random weights.
+            Ignored by "glyph", whose weights come with the package.
+        device: a torch device; "auto" takes CUDA where it is usable.
+
+    Raises:
+        ValueError: for an unknown model or weights tag, or a model without a raw feature.
+        FileNotFoundError: if `pretrained` looks like a file and is none.
+    """
+    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    if name == "glyph":
+        from segp_ext import glyph
+
+        clip, tokenizer = glyph.build()
+        return Backbone(clip, tokenizer, name, None).to(chosen)
+
+    import open_clip
+
+    if name not in open_clip.list_models():
+        close = difflib.get_close_matches(name, [*open_clip.list_models(), "glyph"], n=3, cutoff=0.4)
+        raise ValueError(f"no model named {name!r}; close names: {', '.join(close) or 'none'}; all: open_clip.list_models(), and glyph")
+    if pretrained is not None:
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        if not Path(pretrained).is_file() and pretrained.lower() not in tags:
+            if "/" in pretrained or Path(pretrained).suffix:
+                raise FileNotFoundError(f"model.pretrained: no weights file {pretrained!r}")
+            raise ValueError(f"model.pretrained: {name} has no weights {pretrained!r}; tags: {', '.join(tags)}; or a local file")
+    try:
+        clip = open_clip.create_model(name, pretrained=pretrained, precision="fp32")
+    except (OSError, RuntimeError) as error:
+        raise RuntimeError(
+            f"could not load weights {pretrained!r} of {name}: {error}\n"
+            "Without a network, give a local checkpoint file as model.pretrained, or use --model.name glyph."
+        ) from error
+    return Backbone(clip, open_clip.get_tokenizer(name), name, pretrained).to(chosen)

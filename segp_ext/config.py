@@ -1,0 +1,303 @@
+"""The typed configuration: every setting of a run, its default and its meaning, and the methods as sets of fixed settings.
+
+Defaults are the paper's (SeGP-CL, arXiv 2603.12055) where it states a value. ``configs/digits.yaml`` holds the built-in default
+run's own values. Reading files and the command line is ``train.py``'s duty; this module is plain dataclasses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+AnchorKind = Literal["dpgd", "text", "visual", "seeds", "noise", "new-images", "none"]
+ScorePath = Literal["text", "visual", "dual"]
+PATHS: tuple[ScorePath, ...] = ("text", "visual", "dual")
+
+
+def _require(condition: bool, field_name: str, expected: str, value: object) -> None:
+    if not condition:
+        raise ValueError(f"{field_name} must be {expected}; got {value!r}")
+
+
+def _positive(section: str, config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(math.isfinite(value) and value > 0, f"{section}.{name}", "greater than 0", value)
+
+
+def _not_negative(section: str, config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(math.isfinite(value) and value >= 0, f"{section}.{name}", "0 or more", value)
+
+
+@dataclass
+class LoraConfig:
+    """Low-rank adaptation (DESIGN section 3): A frozen at its random orthonormal start, only B trained."""
+
+    rank: int = 32
+    """Rank of every adapter."""
+    alpha: float | None = None
+    """Numerator of the adapter's scale alpha/rank; none means alpha = rank, a scale of 1."""
+    encoders: Literal["both", "vision", "text"] = "both"
+    """Which CLIP encoders are adapted."""
+
+    def __post_init__(self) -> None:
+        _positive("lora", self, "rank")
+        if self.alpha is not None:
+            _positive("lora", self, "alpha")
+
+
+@dataclass
+class TrainingConfig:
+    """Optimisation of one task."""
+
+    epochs: int = 10
+    """Passes over a task's images; 0 leaves the model frozen."""
+    batch_size: int = 128
+    """New images per step."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with momentum 0.9, or AdamW; the learning rate falls to zero along a cosine within each task."""
+    learning_rate: float = 1e-3
+    """Learning rate at a task's first step."""
+    weight_decay: float = 0.0
+    """Weight decay on the trained matrices B."""
+    classes: Literal["seen", "new"] = "seen"
+    """Classes in the cross-entropy: all seen so far, or the new ones alone. The paper's summaries leave it open; ours to choose."""
+
+    def __post_init__(self) -> None:
+        _not_negative("training", self, "epochs", "weight_decay")
+        _positive("training", self, "batch_size", "learning_rate")
+
+
+@dataclass
+class AnchorsConfig:
+    """Seeds and anchors: images that stand in for the old classes (DESIGN section 3, steps 1 and 2)."""
+
+    kind: AnchorKind = "dpgd"
+    """dpgd: seeds moved towards an old class's text embedding and prototype; text or visual: towards that one alone; seeds: unmoved; \
+noise: seeds plus uniform noise within epsilon; new-images: distil on the new images themselves (LwF); none: nothing to distil on."""
+    seeds_per_class: int = 5
+    """K_seed: new images taken per old class, those that the teacher scores highest for it."""
+    steps: int = 10
+    """K_adv: projected gradient steps."""
+    step_size: float = 1.5e-3
+    """Gamma: step per pixel and iteration, in units of the pixel range [0, 1]."""
+    epsilon: float = 8 / 255
+    """Largest change of a pixel from its seed, in units of [0, 1]."""
+    visual_weight: float = 1.0
+    """Lambda_p: weight of the visual (prototype) loss beside the text loss."""
+    batch_size: int = 128
+    """Anchors perturbed together; it changes speed and memory, not the anchors' definition."""
+
+    def __post_init__(self) -> None:
+        _positive("anchors", self, "seeds_per_class", "batch_size")
+        _not_negative("anchors", self, "steps", "step_size", "epsilon", "visual_weight")
+
+
+@dataclass
+class DistillationConfig:
+    """Anchor-guided cross-modal geometry distillation, ACGD (DESIGN section 3, step 3)."""
+
+    weight: float = 5.0
+    """Weight at a logit scale of 100; multiplied by 100/s for a model whose scale is s."""
+    temperature: float = 20.0
+    """Tau_A: softens the teacher's and the student's scores."""
+    batch_size: int = 32
+    """Anchors drawn per training step (ours: the paper's summaries do not state it)."""
+
+    def __post_init__(self) -> None:
+        _not_negative("distillation", self, "weight")
+        _positive("distillation", self, "temperature", "batch_size")
+
+
+@dataclass
+class TextGeometryConfig:
+    """Text semantic-geometry regularisation, TSGR (DESIGN section 3, step 4)."""
+
+    weight: float = 1.0
+    """Weight of the loss."""
+    temperature: float = 0.05
+    """Tau_T: temperature of a class's similarities to its neighbours."""
+    neighbours: int = 10
+    """k: nearest neighbours of a new class among all seen classes in the reference text encoder."""
+
+    def __post_init__(self) -> None:
+        _not_negative("text_geometry", self, "weight")
+        _positive("text_geometry", self, "temperature", "neighbours")
+
+
+@dataclass
+class PrototypesConfig:
+    """Class prototypes in the raw visual feature space (DESIGN section 3, step 6)."""
+
+    transfer: bool = True
+    """Move old classes' prototypes along the drift seen on the anchors after each task."""
+    temperature: float = 0.1
+    """Tau_p: temperature of the drift weights over anchors."""
+
+    def __post_init__(self) -> None:
+        _positive("prototypes", self, "temperature")
+
+
+@dataclass
+class InferenceConfig:
+    """Prediction over all seen classes (DESIGN section 3, step 7)."""
+
+    beta: float = 0.5
+    """Weight of the visual (prototype) score beside the text score in the dual path."""
+    path: ScorePath = "dual"
+    """Scores used when a caller names none: text (CLIP), visual (prototypes) or dual (their weighted sum)."""
+    batch_size: int = 256
+    """Images encoded together."""
+
+    def __post_init__(self) -> None:
+        _not_negative("inference", self, "beta")
+        _positive("inference", self, "batch_size")
+
+
+@dataclass
+class MethodConfig:
+    """Everything that the learner needs; `Config` adds the model, the data and the run around it."""
+
+    method: str = "segp"
+    """segp, the full method, or one to compare with: zero-shot, frozen-prototypes (untrained model with class means), lora (no anchors, \
+no text geometry), lwf (distillation on the new images), seeds, noise, text-pgd, visual-pgd (other kinds of anchors)."""
+    seed: int = 0
+    """Seed of the adapter's start, the sample order and all draws."""
+    template: str = "a good photo of a {}."
+    """Prompt; {} stands for the class name."""
+    min_images_per_class: int = 2
+    """A task with a class of fewer training images is refused."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    anchors: AnchorsConfig = field(default_factory=AnchorsConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    text_geometry: TextGeometryConfig = field(default_factory=TextGeometryConfig)
+    prototypes: PrototypesConfig = field(default_factory=PrototypesConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method)
+        _require(self.template.count("{}") == 1, "template", "a text with exactly one {} for the class name", self.template)
+        _require(self.seed >= 0, "seed", "0 or more", self.seed)
+        _require(self.min_images_per_class >= 1, "min_images_per_class", "1 or more", self.min_images_per_class)
+
+
+@dataclass
+class ModelConfig:
+    """The CLIP backbone."""
+
+    name: str = "ViT-B-16"
+    """open_clip model name, or glyph, the small model that comes with this package."""
+    pretrained: str | None = "openai"
+    """open_clip weights tag or a local checkpoint file; none starts from random weights. Ignored by glyph, which has its own."""
+    device: str = "auto"
+    """torch device (cpu, cuda, cuda:1 ...); auto takes CUDA where it is usable."""
+
+
+@dataclass
+class DataConfig:
+    """Images, their split into tasks, and what is evaluated."""
+
+    name: Literal["auto", "digits", "folder"] = "auto"
+    """digits: scikit-learn's handwritten digits; folder: your images, see root; auto: folder if root is given, else digits."""
+    root: str | None = None
+    """Folder of images: {train,test}/<class>/* (val counts as test), or <class>/* which is split by test_fraction."""
+    classes_per_task: int = 10
+    """New classes per task; the last task may have fewer."""
+    order_seed: int | None = 1993
+    """Class order: numpy.random.RandomState(order_seed).permutation; none keeps the data set's own order."""
+    max_images_per_class: int | None = None
+    """Use at most so many images of a class in each part, for small trials; none uses all."""
+    test_fraction: float = 0.3
+    """Share of each class held out for testing where the data has no split of its own."""
+    evaluate_on: Literal["test", "validation"] = "test"
+    """validation holds part of the training images out and scores on it, so that settings can be chosen without the test images."""
+    validation_fraction: float = 0.25
+    """Share of each class's training images held out when evaluate_on is validation."""
+
+    def __post_init__(self) -> None:
+        _positive("data", self, "classes_per_task")
+        for name in ("test_fraction", "validation_fraction"):
+            value = getattr(self, name)
+            _require(0 < value < 1, f"data.{name}", "between 0 and 1", value)
+        if self.order_seed is not None:
+            _require(0 <= self.order_seed < 2**32, "data.order_seed", "from 0 to 2**32 - 1", self.order_seed)
+        if self.max_images_per_class is not None:
+            _positive("data", self, "max_images_per_class")
+        if self.name == "digits" and self.root is not None:
+            raise ValueError(f"data.root must not be given with data.name digits, which comes with scikit-learn; got {self.root!r}")
+
+
+@dataclass
+class RunConfig:
+    """Where results go."""
+
+    name: str | None = None
+    """Name of the run's folder; none makes one from the data, the method and the time."""
+    directory: str = "runs"
+    """Folder that holds the runs."""
+    threads: int | None = None
+    """CPU threads for torch; none leaves torch's own choice."""
+
+    def __post_init__(self) -> None:
+        if self.threads is not None:
+            _positive("run", self, "threads")
+
+
+@dataclass
+class Config(MethodConfig):
+    """A whole run: method, model, data and output."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+_FROZEN: dict[str, Any] = {
+    "training.epochs": 0,
+    "anchors.kind": "none",
+    "prototypes.transfer": False,
+}
+METHODS: dict[str, dict[str, Any]] = {
+    "segp": {},
+    "zero-shot": {**_FROZEN, "inference.path": "text"},
+    "frozen-prototypes": {**_FROZEN, "inference.path": "visual"},
+    "lora": {"anchors.kind": "none", "text_geometry.weight": 0.0, "prototypes.transfer": False},
+    "lwf": {"anchors.kind": "new-images", "text_geometry.weight": 0.0},
+    "seeds": {"anchors.kind": "seeds"},
+    "noise": {"anchors.kind": "noise"},
+    "text-pgd": {"anchors.kind": "text"},
+    "visual-pgd": {"anchors.kind": "visual"},
+}
+"""Settings that each method fixes, by dotted name. Methods are configurations of one learner, never copies of it."""
+
+
+def with_method(config: MethodConfig) -> MethodConfig:
+    """Returns a copy of `config` in which the settings that its method fixes have the method's values."""
+    values = dataclasses.asdict(config)
+    for dotted, value in METHODS[config.method].items():
+        section, name = dotted.split(".")
+        values[section][name] = value
+    return from_dict(type(config), values)
+
+
+def from_dict(cls: type, values: dict[str, Any], prefix: str = "") -> Any:
+    """Builds a config dataclass from nested plain values, as `dataclasses.asdict` gives them.
+
+    Raises:
+        ValueError: for a field that does not exist, or one whose value its class refuses.
+    """
+    defaults = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = [name for name in values if name not in defaults]
+    if unknown:
+        raise ValueError(f"no such setting: {prefix}{unknown[0]}; known here: {', '.join(defaults)}")
+    arguments = {}
+    for name, value in values.items():
+        factory = defaults[name].default_factory
+        nested = factory if isinstance(factory, type) and dataclasses.is_dataclass(factory) else None
+        arguments[name] = from_dict(nested, value, f"{prefix}{name}.") if nested and isinstance(value, dict) else value
+    return cls(**arguments)

@@ -1,0 +1,389 @@
+"""The learner: one CLIP classifier that takes up new classes task after task (SeGP-CL; DESIGN section 3).
+
+Every method that this package compares is a configuration of this class (`segp_ext.config.METHODS`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from segp_ext import ops
+from segp_ext.anchors import Anchors, make_anchors
+from segp_ext.backbone import Backbone
+from segp_ext.config import PATHS, MethodConfig, ScorePath, with_method
+from segp_ext.data.folder import open_image
+from segp_ext.data.images import Images, SizedDataset, to_pil
+from segp_ext.losses import classification_loss, text_geometry_loss, text_neighbours
+from segp_ext.progress import progress
+from segp_ext.prototypes import class_means, transfer
+
+_ANCHOR_DRAWS, _TRAINING_DRAWS = range(2)
+
+
+class Prediction(NamedTuple):
+    """A class name and its score, the softmax over all seen classes of the chosen path's logits."""
+
+    name: str
+    score: float
+
+
+@dataclass
+class TaskReport:
+    """What learning one task took and showed.
+
+    Attributes:
+        classes: the task's class names.
+        images: number of training images.
+        steps: optimiser steps.
+        anchors: number of anchors the task was distilled on.
+        seconds: wall time per phase.
+        losses: mean of each weighted loss term over the last epoch.
+    """
+
+    classes: list[str]
+    images: int
+    steps: int = 0
+    anchors: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    losses: dict[str, float] = field(default_factory=dict)
+
+
+class SeGPCL:
+    """A CLIP classifier that learns classes in tasks, without old images.
+
+    Args:
+        backbone: from `segp_ext.load_clip`; the learner puts its adapter on it and owns it from then on.
+        config: the method's settings; the paper's by default.
+
+    Attributes:
+        class_names: all classes learnt, in order.
+        task_sizes: number of classes of each task learnt.
+        prototypes: raw-space prototypes `[C, Dr]`, float32, unnormalised.
+        untransferred: the old classes' prototypes before the last task's transfer, for inspection; None if none took place.
+    """
+
+    def __init__(self, backbone: Backbone, config: MethodConfig | None = None) -> None:
+        self.backbone = backbone
+        self.config = with_method(MethodConfig() if config is None else config)
+        self.class_names: list[str] = []
+        self.task_sizes: list[int] = []
+        self.prototypes = torch.zeros(0, backbone.raw_dim, device=backbone.device)
+        self.untransferred: Tensor | None = None
+        self._tokens: Tensor | None = None
+        self._text: Tensor | None = None
+        if self.config.training.epochs > 0:
+            backbone.adapt(self.config.lora, self.config.seed)
+
+    # -- learning --------------------------------------------------------------------------------------------------------------
+
+    def learn_task(self, dataset: SizedDataset, class_names: Sequence[str]) -> TaskReport:
+        """Learns new classes from their images.
+
+        Args:
+            dataset: map-style dataset of (PIL image or uint8 `[3, H, W]` pixels, label); labels index `class_names`. One with an
+                attribute `labels` or `targets` is not read twice.
+            class_names: names of the new classes, none of them seen before.
+
+        Raises:
+            ValueError: for a repeated or known name, a label out of range, a class with fewer images than
+                `min_images_per_class`, or a prompt that does not fit the text context. Nothing is changed then.
+            FloatingPointError: if the loss stops being finite. The learner is as it was before the task.
+        """
+        names = list(class_names)
+        self._check_names(names)
+        images = Images(dataset, self.backbone.transform)
+        self._check_labels(images.labels, names)
+        tokens = self.backbone.tokenize([self.config.template.format(name) for name in self.class_names + names])
+        old = len(self.class_names)
+        new = range(old, old + len(names))
+        report = TaskReport(names, len(images))
+
+        with self._restored_on_failure():
+            anchors = None
+            if old and self.config.anchors.kind != "none":
+                with self._phase(report, "anchors"):
+                    anchors = self._make_anchors(images)
+                report.anchors = 0 if anchors is None else len(anchors)
+            if self.config.training.epochs > 0:
+                with self._phase(report, "training"):
+                    self._train(images, tokens, new, anchors, report)
+            with self._phase(report, "prototypes"):
+                _, feature = self.encode(images)
+                means = class_means(feature, images.labels.to(feature.device), len(names))
+                moved = self._transferred_prototypes(anchors, feature)
+        self.untransferred = None if moved is self.prototypes else self.prototypes
+        self.prototypes = torch.cat([moved, means])
+        self.class_names = self.class_names + names
+        self.task_sizes = [*self.task_sizes, len(names)]
+        self._tokens, self._text = tokens, None
+        return report
+
+    def _check_names(self, names: list[str]) -> None:
+        if not names:
+            raise ValueError("class_names must hold at least one name; got none")
+        known = set(self.class_names)
+        for name in names:
+            if name in known:
+                where = "learnt already" if name in self.class_names else "given twice"
+                raise ValueError(f"class name {name!r} is {where}; every class needs a name of its own")
+            known.add(name)
+
+    def _check_labels(self, labels: Tensor, names: list[str]) -> None:
+        wrong = ((labels < 0) | (labels >= len(names))).nonzero().flatten()
+        if len(wrong):
+            index = int(wrong[0])
+            raise ValueError(
+                f"label of image {index} must be from 0 to {len(names) - 1}, an index into class_names; got {int(labels[index])}"
+            )
+        least = self.config.min_images_per_class
+        for name, count in zip(names, torch.bincount(labels, minlength=len(names)).tolist(), strict=True):
+            if count < least:
+                raise ValueError(
+                    f"class {name!r} has {count} training image(s); at least {least} are needed (setting min_images_per_class)"
+                )
+
+    def _generator(self, purpose: int) -> torch.Generator:
+        """A CPU generator for one purpose within one task, so that no phase's draws depend on another's."""
+        entropy = np.random.SeedSequence((self.config.seed, len(self.task_sizes), purpose))
+        return torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+
+    @contextmanager
+    def _restored_on_failure(self) -> Iterator[None]:
+        """Puts the adapter back as it was if learning a task fails or is interrupted."""
+        trained = self.backbone.trained_parameters()
+        before = [parameter.detach().clone() for parameter in trained]
+        text = self._text
+        try:
+            yield
+        except BaseException:
+            for parameter, value in zip(trained, before, strict=True):
+                parameter.data.copy_(value)
+            self._text = text
+            raise
+
+    @contextmanager
+    def _phase(self, report: TaskReport, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        if self.backbone.device.type == "cuda":
+            torch.cuda.synchronize(self.backbone.device)
+        report.seconds[name] = report.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def _make_anchors(self, images: Images) -> Anchors | None:
+        config = self.config
+        with self.backbone.teacher():
+            return make_anchors(
+                self.backbone,
+                images,
+                self.text_embeddings(),
+                self.prototypes,
+                config.anchors,
+                config.inference.batch_size,
+                self._generator(_ANCHOR_DRAWS),
+            )
+
+    def _train(self, images: Images, tokens: Tensor, new: range, anchors: Anchors | None, report: TaskReport) -> None:
+        """Fits the adapter to one task: L = L_cls + λ_ACGD·L_ACGD + λ_GR·L_GR (DESIGN section 3, step 5)."""
+        config, backbone = self.config, self.backbone
+        settings, scale, old = config.training, backbone.logit_scale, new.start
+        generator = self._generator(_TRAINING_DRAWS)
+        labels = images.labels.to(backbone.device)
+        first_class = 0 if settings.classes == "seen" else old
+        acgd_weight = config.distillation.weight * 100 / scale
+        teacher_text = self.text_embeddings() if anchors is not None else None
+        with torch.no_grad(), backbone.reference():
+            reference = backbone.encode_text(tokens)
+        neighbours = text_neighbours(reference, new, config.text_geometry.neighbours)
+
+        parameters = backbone.trained_parameters()
+        if settings.optimizer == "sgd":
+            optimizer: torch.optim.Optimizer = torch.optim.SGD(
+                parameters, settings.learning_rate, momentum=0.9, weight_decay=settings.weight_decay
+            )
+        else:
+            optimizer = torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
+        per_epoch = -(-len(images) // settings.batch_size)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=per_epoch * settings.epochs)
+
+        self._text = None
+        bar = progress(range(settings.epochs * per_epoch), "training")
+        steps = iter(bar)
+        for epoch in range(settings.epochs):
+            sums: dict[str, float] = {}
+            order = torch.randperm(len(images), generator=generator)
+            for (indices, pixels), step in zip(images.batches(settings.batch_size, order), steps, strict=False):
+                batch = backbone.to_unit(pixels)
+                drawn: Tensor | None = None
+                if anchors is not None and anchors.pixels is not None:
+                    count = min(config.distillation.batch_size, len(anchors))
+                    drawn = torch.randperm(len(anchors), generator=generator)[:count].to(batch.device)
+                    batch = torch.cat([batch, anchors.pixels[drawn]])
+                embedding, _ = backbone.encode_image(batch)
+                text = backbone.encode_text(tokens)
+                fresh = embedding[: len(indices)]
+                target = labels[indices.to(labels.device)] + (old - first_class)
+                losses = {"classification": classification_loss(fresh, text[first_class:], target, scale)}
+                if anchors is not None and acgd_weight > 0:
+                    samples = indices.to(batch.device) if drawn is None else drawn
+                    losses["acgd"] = acgd_weight * ops.geometry_distill(
+                        fresh if drawn is None else embedding[len(indices) :],
+                        text[:old],
+                        anchors.embedding[samples],
+                        teacher_text,
+                        logit_scale=scale,
+                        temperature=config.distillation.temperature,
+                    )
+                if config.text_geometry.weight > 0 and neighbours.shape[1] > 1:
+                    losses["tsgr"] = config.text_geometry.weight * text_geometry_loss(
+                        text, reference, new, neighbours, config.text_geometry.temperature
+                    )
+                loss = torch.stack(list(losses.values())).sum()
+                values = {name: float(term.detach()) for name, term in losses.items()}
+                if not math.isfinite(sum(values.values())):
+                    terms = ", ".join(f"{name} {value}" for name, value in values.items())
+                    raise FloatingPointError(
+                        f"the loss is not finite in task {len(self.task_sizes) + 1}, epoch {epoch + 1}, step {step + 1}: {terms}; "
+                        f"images {indices.tolist()}. A lower training.learning_rate may help."
+                    )
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                scheduler.step()
+                for name, value in values.items():
+                    sums[name] = sums.get(name, 0.0) + value
+            report.losses = {name: value / per_epoch for name, value in sums.items()}
+        bar.close()
+        report.steps = per_epoch * settings.epochs
+
+    def _transferred_prototypes(self, anchors: Anchors | None, task_feature: Tensor) -> Tensor:
+        """Old prototypes moved along the drift of the anchors, or as they are where there is nothing to move them by."""
+        if anchors is None or not self.config.prototypes.transfer:
+            return self.prototypes
+        after = task_feature
+        if anchors.pixels is not None:
+            with torch.no_grad():
+                parts = anchors.pixels.split(self.config.inference.batch_size)
+                after = torch.cat([self.backbone.encode_image(part)[1] for part in parts])
+        return transfer(self.prototypes, anchors.feature, after, self.config.prototypes.temperature)
+
+    # -- inference -------------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(self, images: Images) -> tuple[Tensor, Tensor]:
+        """Embeddings v `[N, De]` and raw features z `[N, Dr]` of all images, on the backbone's device."""
+        size = self.config.inference.batch_size
+        batches = progress(images.batches(size), "encoding", total=-(-len(images) // size))
+        pairs = [self.backbone.encode_image(self.backbone.to_unit(pixels)) for _, pixels in batches]
+        return torch.cat([v for v, _ in pairs]), torch.cat([z for _, z in pairs])
+
+    @torch.no_grad()
+    def text_embeddings(self) -> Tensor:
+        """Text embeddings u of all classes learnt `[C, De]`, kept until the next training."""
+        if self._tokens is None:
+            return torch.zeros(0, self.backbone.embed_dim, device=self.backbone.device)
+        if self._text is None:
+            self._text = self.backbone.encode_text(self._tokens)
+        return self._text
+
+    @torch.no_grad()
+    def scores(self, embedding: Tensor, feature: Tensor, path: ScorePath | None = None) -> Tensor:
+        """Logits over all classes learnt (DESIGN section 3, step 7).
+
+        text: s·v̂·û; visual: s·ẑ·p̂; dual: text + β·visual.
+
+        Args:
+            embedding: v `[B, De]`.
+            feature: z `[B, Dr]`.
+            path: one of `segp_ext.config.PATHS`; the configuration's by default.
+
+        Returns:
+            `[B, C]`.
+        """
+        path = self.config.inference.path if path is None else path
+        if path not in PATHS:
+            raise ValueError(f"path must be one of {', '.join(PATHS)}; got {path!r}")
+        scale = self.backbone.logit_scale
+        text = scale * F.normalize(embedding, dim=-1) @ F.normalize(self.text_embeddings(), dim=-1).T if path != "visual" else None
+        if path == "text":
+            return text
+        visual = scale * F.normalize(feature, dim=-1) @ F.normalize(self.prototypes, dim=-1).T
+        return visual if text is None else text + self.config.inference.beta * visual
+
+    def predict(self, images: Any, topk: int = 5, path: ScorePath | None = None) -> list[list[Prediction]]:
+        """Names the classes of images.
+
+        Args:
+            images: one image or a list of them: PIL image, path of an image file, or uint8 `[3, H, W]` pixels. A `[B, 3, H, W]`
+                tensor is a list of its rows.
+            topk: how many classes to name, best first; at most all of them.
+            path: text, visual or dual; the configuration's by default.
+
+        Returns:
+            For every image its `topk` predictions.
+
+        Raises:
+            ValueError: if nothing has been learnt, or `topk` or `path` is not valid, or a file cannot be read.
+        """
+        if not self.class_names:
+            raise ValueError("predict needs at least one learnt task; call learn_task first")
+        if topk < 1:
+            raise ValueError(f"topk must be 1 or more; got {topk}")
+        single = isinstance(images, (str, os.PathLike, Image.Image)) or getattr(images, "ndim", 4) == 3
+        sources = [images] if single else list(images)
+        opened = [open_image(Path(s)) if isinstance(s, (str, os.PathLike)) else s for s in sources]
+        results: list[list[Prediction]] = []
+        size = self.config.inference.batch_size
+        for start in range(0, len(opened), size):
+            batch = opened[start : start + size]
+            pixels = torch.stack([self.backbone.transform(to_pil(image, f"image {start + i}")) for i, image in enumerate(batch)])
+            with torch.no_grad():
+                logits = self.scores(*self.backbone.encode_image(self.backbone.to_unit(pixels)), path)
+            top = logits.softmax(dim=1).topk(min(topk, len(self.class_names)), dim=1)
+            for values, classes in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+                results.append([Prediction(self.class_names[c], v) for v, c in zip(values, classes, strict=True)])
+        return results
+
+    # -- keeping ---------------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the learner to the folder `path`, whole or not at all (`segp_ext.checkpoint`)."""
+        from segp_ext.checkpoint import save_learner
+
+        save_learner(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: str = "auto") -> SeGPCL:
+        """Reads a learner back from a folder that `save` wrote; the backbone is loaded by its recorded name.
+
+        Raises:
+            FileNotFoundError: if there is no checkpoint at `path`.
+            ValueError: naming the file, if one is damaged or does not fit.
+        """
+        from segp_ext.checkpoint import load_learner
+
+        return load_learner(cls, Path(path), device)
+
+    def restore(self, class_names: list[str], task_sizes: list[int], tensors: dict[str, Tensor]) -> None:
+        """Takes over a saved state: names, task sizes, adapter tensors and `prototypes`, as `segp_ext.checkpoint` reads them."""
+        prototypes = tensors["prototypes"]
+        expected = [len(class_names), self.backbone.raw_dim]
+        if list(prototypes.shape) != expected or sum(task_sizes) != len(class_names):
+            raise ValueError(f"prototypes must be {expected} for tasks of {task_sizes} classes; got {list(prototypes.shape)}")
+        self.backbone.load_adapter_state({name: t for name, t in tensors.items() if name != "prototypes"})
+        self.prototypes = prototypes.to(self.backbone.device)
+        self.class_names, self.task_sizes = list(class_names), list(task_sizes)
+        self._tokens = self.backbone.tokenize([self.config.template.format(name) for name in class_names])
+        self._text = None

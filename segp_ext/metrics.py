@@ -1,0 +1,49 @@
+"""Continual-learning metrics, defined once.
+
+R is a list of rows: R[i][j] is the accuracy on task j's test images after training task i over all classes seen by then, j ≤ i. Tasks
+count from zero here; a lower triangle is enough. Accuracies are fractions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Rows = Sequence[Sequence[float]]
+
+
+def average_accuracy(pooled: Sequence[float]) -> float:
+    """Avg: mean over i of A_i, the accuracy over all test images of all classes seen after task i."""
+    return sum(pooled) / len(pooled)
+
+
+def last_accuracy(pooled: Sequence[float]) -> float:
+    """Last: A_T."""
+    return pooled[-1]
+
+
+def forgetting(matrix: Rows) -> float | None:
+    """Mean over old tasks j of max_{j ≤ i < T} R[i][j] − R[T][j]; None for a single task."""
+    last = len(matrix) - 1
+    if last == 0:
+        return None
+    return sum(max(matrix[i][j] for i in range(j, last)) - matrix[last][j] for j in range(last)) / last
+
+
+def backward_transfer(matrix: Rows) -> float | None:
+    """BWT: mean over old tasks j of R[T][j] − R[j][j]; None for a single task."""
+    last = len(matrix) - 1
+    if last == 0:
+        return None
+    return sum(matrix[last][j] - matrix[j][j] for j in range(last)) / last
+
+
+def forward_transfer(next_task: Sequence[float | None]) -> float | None:
+    """FWT: mean over tasks j > 0 of the zero-shot accuracy on task j before training it, over the classes of that task.
+
+    `next_task[i]` is the accuracy on task i + 1 after training task i; its last entry (no task follows) is left out.
+    None for a single task, or for a path that cannot score unseen classes.
+    """
+    scores = list(next_task[:-1])
+    if not scores or any(score is None for score in scores):
+        return None
+    return sum(score for score in scores if score is not None) / len(scores)

@@ -1,0 +1,16 @@
+"""Progress bars: one look everywhere, silent when standard error is not a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def progress(items: Iterable[T], description: str, total: int | None = None) -> "tqdm[T]":
+    """Wraps `items` in a bar that vanishes when done."""
+    return tqdm(items, description, total=total, leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())

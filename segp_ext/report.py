@@ -1,0 +1,162 @@
+"""What a run leaves for people: the table on the screen, summary.md, the plots, and result.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segp_ext.checkpoint import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+METRICS = {"avg": "Avg", "last": "Last", "forgetting": "Forgetting", "bwt": "BWT", "fwt": "FWT"}
+LEGEND = (
+    "A1..An: accuracy over all classes seen after that task. Avg: their mean. Last: the final one. Forgetting: mean drop of old tasks from "
+    "their best. BWT: mean change of old tasks since they were learnt. FWT: zero-shot accuracy on the next task before it is learnt, "
+    "over that task's classes (text path only). All in percent."
+)
+
+
+def percent(value: float | None) -> str:
+    """A fraction as percent with one decimal, or a dash."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of the result table."""
+    done = max((len(scores["A"]) for scores in result["scores"].values()), default=0)
+    header = ["", *(f"A{i + 1}" for i in range(done)), *METRICS.values()]
+    cells = []
+    for name, scores in result["scores"].items():
+        pooled = [percent(a) for a in scores["A"]] + ["–"] * (done - len(scores["A"]))
+        cells.append([name, *pooled, *(percent(scores.get(key)) for key in METRICS)])
+    return header, cells
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result table as aligned text."""
+    header, cells = rows(result)
+    widths = [max(len(row[i]) for row in [header, *cells]) for i in range(len(header))]
+    lines = []
+    for row in [header, *cells]:
+        lines.append(row[0].ljust(widths[0]) + "".join(cell.rjust(width + 2) for cell, width in zip(row[1:], widths[1:], strict=True)))
+    lines.insert(1, "─" * len(lines[0]))
+    return "\n".join(lines)
+
+
+def summary(result: dict[str, Any]) -> str:
+    """The run on one page of Markdown."""
+    header, cells = rows(result)
+    lines = [f"# {result['name']}", "", f"Status: {result['status']}. {result['message']}", ""]
+    if cells:
+        lines += ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
+        lines += ["| " + " | ".join(row) + " |" for row in cells]
+        lines += ["", LEGEND, ""]
+    lines += [f"Protocol `{result['protocol']['id']}`:", ""]
+    lines += [f"- {key}: {value}" for key, value in result["protocol"].items() if key not in ("id", "tasks")]
+    lines += ["", "Tasks:", ""]
+    for index, names in enumerate(result["protocol"]["tasks"]):
+        learnt = result["tasks"][index] if index < len(result["tasks"]) else None
+        spent = "not learnt" if learnt is None else f"{learnt['images']} images, {learnt['anchors']} anchors, {sum(learnt['seconds'].values()):.1f} s"
+        lines.append(f"{index + 1}. {', '.join(names)} ({spent})")
+    lines += ["", "Time by phase (s): " + ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items()), ""]
+    lines += ["Plots: " + ", ".join(f"[{p}](plots/{p})" for p in result.get("plots", [])), ""] if result.get("plots") else []
+    return "\n".join(lines)
+
+
+def write(directory: Path, result: dict[str, Any]) -> None:
+    """Writes result.json and summary.md, each whole or not at all."""
+    write_atomically(directory / "result.json", (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomically(directory / "summary.md", summary(result).encode())
+
+
+def plot(directory: Path, result: dict[str, Any]) -> list[str]:
+    """Draws the run's plots into `directory`/plots and returns their file names."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    scores = {name: s for name, s in result["scores"].items() if s["A"]}
+    figures: dict[str, Figure] = {}
+    if scores:
+        figures["accuracy.png"] = _accuracy(Figure(figsize=(7, 4.5), layout="constrained"), scores)
+        figures["r_matrix.png"] = _r_matrix(Figure(figsize=(3.6 * len(scores), 4.2), layout="constrained"), scores)
+    if scores and max(len(s["A"]) for s in scores.values()) > 1:
+        figures["forgetting.png"] = _forgetting(Figure(figsize=(7, 4.5), layout="constrained"), scores)
+    if result["prototype_distance"]:
+        figures["drift.png"] = _drift(Figure(figsize=(7, 4.5), layout="constrained"), result["prototype_distance"])
+    folder = directory / "plots"
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        FigureCanvasAgg(figure).print_figure(folder / name, dpi=130)
+    return list(figures)
+
+
+def _task_axis(axes: Axes, first: int, last: int) -> None:
+    axes.set_xticks(range(first, last + 1))
+    axes.set_xlabel("tasks learnt")
+    axes.grid(alpha=0.3)
+
+
+def _accuracy(figure: Figure, scores: dict[str, Any]) -> Figure:
+    axes = figure.subplots()
+    for name, s in scores.items():
+        axes.plot(range(1, len(s["A"]) + 1), [100 * a for a in s["A"]], marker="o", label=name)
+    _task_axis(axes, 1, max(len(s["A"]) for s in scores.values()))
+    axes.set_ylabel("accuracy over all classes seen (%)")
+    axes.set_title("Accuracy after each task")
+    axes.legend(fontsize="small")
+    return figure
+
+
+def _r_matrix(figure: Figure, scores: dict[str, Any]) -> Figure:
+    grid = figure.subplots(1, len(scores), squeeze=False)[0]
+    image = None
+    for axes, (name, s) in zip(grid, scores.items(), strict=True):
+        size = len(s["R"])
+        full = [[100 * row[j] if j < len(row) else float("nan") for j in range(size)] for row in s["R"]]
+        image = axes.imshow(full, vmin=0, vmax=100, cmap="viridis")
+        if size <= 10:
+            for i, row in enumerate(s["R"]):
+                for j, value in enumerate(row):
+                    shade = "white" if value < 0.6 else "black"
+                    axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color=shade, fontsize="x-small")
+        axes.set_xticks(range(size), [str(j + 1) for j in range(size)])
+        axes.set_yticks(range(size), [str(i + 1) for i in range(size)])
+        axes.set_xlabel("tested on task")
+        axes.set_title(name, fontsize="medium")
+    grid[0].set_ylabel("tasks learnt")
+    figure.colorbar(image, ax=list(grid), label="accuracy over classes seen (%)", shrink=0.8)
+    return figure
+
+
+def _forgetting(figure: Figure, scores: dict[str, Any]) -> Figure:
+    from segp_ext.metrics import forgetting
+
+    axes = figure.subplots()
+    longest = 0
+    for name, s in scores.items():
+        tasks = range(2, len(s["R"]) + 1)
+        longest = max(longest, len(s["R"]))
+        axes.plot(tasks, [100 * (forgetting(s["R"][:t]) or 0.0) for t in tasks], marker="o", label=name)
+    _task_axis(axes, 2, longest)
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set_ylabel("mean drop of old tasks from their best (points)")
+    axes.set_title("Forgetting after each task")
+    axes.legend(fontsize="small")
+    return figure
+
+
+def _drift(figure: Figure, distances: list[list[float]]) -> Figure:
+    axes = figure.subplots()
+    tasks = range(2, len(distances) + 2)
+    for index, label in enumerate(("before transfer", "after transfer")):
+        axes.plot(tasks, [pair[index] for pair in distances], marker="o", label=label)
+    _task_axis(axes, 2, len(distances) + 1)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("1 − cos(prototype, mean feature of the class)")
+    axes.set_title("Old classes' prototypes against where their test images now are")
+    axes.legend(fontsize="small")
+    return figure

@@ -1,0 +1,271 @@
+"""Runs a method over a scenario, task after task: `python -m segp_ext.train`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import platform
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+
+import segp_ext
+from segp_ext import report
+from segp_ext.backbone import Backbone, load_clip
+from segp_ext.checkpoint import write_atomically
+from segp_ext.config import METHODS, Config, with_method
+from segp_ext.data import Scenario, load_scenario
+from segp_ext.evaluate import Evaluator, PathResult
+from segp_ext.learner import SeGPCL
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+CONFIGS = Path(__file__).parent / "configs"
+DESCRIPTION = """\
+Teach a CLIP model new classes task after task without old images (SeGP-CL, arXiv 2603.12055), and compare it with simpler methods.
+Without arguments: the built-in small CLIP on scikit-learn's handwritten digits, five tasks of two classes, in about a minute or two.
+
+examples:
+  python -m segp_ext.train
+  python -m segp_ext.train --method lwf --seed 1
+  python -m segp_ext.train --anchors.steps 20 --run.name more-steps
+  python -m segp_ext.train --config clip --data.root photos     (CLIP ViT-B/16 with the paper's settings on your images)
+  python -m segp_ext.train --config runs/NAME/config.yaml       (the same run again)
+"""
+
+
+def find_config(name: str) -> Path:
+    """A configuration by file name, or by the name of one that comes with the package.
+
+    Raises:
+        FileNotFoundError: if there is neither.
+    """
+    file = Path(name)
+    packaged = CONFIGS / f"{file.stem}.yaml"
+    if file.is_file():
+        return file
+    if packaged.is_file() and file.parent.as_posix() in (".", "configs"):
+        return packaged
+    known = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+    raise FileNotFoundError(f"--config: no file {name!r}; configurations in the package: {known}")
+
+
+def build_parser() -> ArgumentParser:
+    """The command line: every field of `Config`, with its documentation as help."""
+    from argparse import RawDescriptionHelpFormatter
+
+    from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
+
+    class Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+        pass
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(
+        prog="python -m segp_ext.train",
+        description=DESCRIPTION,
+        formatter_class=Formatter,
+        default_env=False,
+    )
+    parser.add_argument(
+        "--config",
+        action="config",
+        help="YAML file of settings, or the name of one in the package (digits, clip); digits if none is given.",
+    )
+    parser.add_class_arguments(Config)
+    return parser
+
+
+def parse(argv: list[str]) -> Config:
+    """Reads the configuration from a command line; exits with a message on a setting that does not exist or does not fit."""
+    parser = build_parser()
+    arguments = list(argv)
+    try:
+        for index, argument in enumerate(arguments):
+            if argument == "--config" and index + 1 < len(arguments):
+                arguments[index + 1] = str(find_config(arguments[index + 1]))
+            elif argument.startswith("--config="):
+                arguments[index] = f"--config={find_config(argument.removeprefix('--config='))}"
+        if not any(argument.startswith("--config") for argument in arguments):
+            arguments = ["--config", str(CONFIGS / "digits.yaml"), *arguments]
+        parsed = parser.parse_args(arguments)
+        del parsed["config"]
+        config = Config(**dict(parser.instantiate_classes(parsed).items()))
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    for setting in METHODS[config.method]:
+        if any(argument == f"--{setting}" or argument.startswith(f"--{setting}=") for argument in argv):
+            fixed = METHODS[config.method][setting]
+            parser.error(f"{setting} is fixed at {fixed!r} by method {config.method}; use --method segp to choose it")
+    return config
+
+
+def protocol(config: Config, scenario: Scenario, backbone: Backbone) -> dict[str, Any]:
+    """What was measured, under one id: two results compare only if their protocols' hashes are equal."""
+    facts: dict[str, Any] = {
+        "data": scenario.name,
+        "split_hash": scenario.split_hash,
+        "evaluated_on": config.data.evaluate_on,
+        "order_seed": config.data.order_seed,
+        "tasks": [task.class_names for task in scenario.tasks],
+        "template": config.template,
+        "backbone": backbone.name,
+        "weights": backbone.weights_hash(),
+        "image_size": backbone.image_size,
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    identity = f"{scenario.name}-{len(scenario.tasks)}x{config.data.classes_per_task}-{backbone.name}-{digest[:8]}"
+    return {"id": identity, "hash": digest, **facts}
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "torchvision", "numpy", "open_clip_torch", "peft", "safetensors", "scikit-learn")
+    found = {"segp_ext": segp_ext.__version__, "python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _make_directory(config: Config, data: str) -> Path:
+    name = config.run.name or f"{data}-{config.method}-{datetime.now():%Y%m%d-%H%M%S}"
+    directory = Path(config.run.directory) / name
+    if directory.exists() and any(directory.iterdir()):
+        raise FileExistsError(f"{directory} holds a run already; choose another --run.name, or remove it")
+    (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+class Run:
+    """One run and its directory.
+
+    Args:
+        config: everything about it.
+
+    Attributes:
+        directory: where it writes.
+        result: what result.json holds, kept up to date task by task.
+    """
+
+    def __init__(self, config: Config) -> None:
+        if config.run.threads is not None:
+            torch.set_num_threads(config.run.threads)
+        self.config = config
+        self.scenario = load_scenario(config.data)
+        self.backbone = load_clip(config.model.name, config.model.pretrained, config.model.device)
+        self.directory = _make_directory(config, self.scenario.name)
+        settings = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+        write_atomically(self.directory / "config.yaml", settings.encode())
+        device = self.backbone.device
+        self.result: dict[str, Any] = {
+            "name": self.directory.name,
+            "status": "running",
+            "message": "",
+            "method": config.method,
+            "seed": config.seed,
+            "protocol": protocol(config, self.scenario, self.backbone),
+            "scores": {},
+            "prototype_distance": [],
+            "tasks": [],
+            "seconds": {},
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "versions": _versions(),
+            "build": segp_ext.build_info(),
+            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        }
+
+    def execute(self) -> dict[str, Any]:
+        """Learns and evaluates every task; returns the result, which is also in the directory, whatever happens."""
+        done = 0
+        try:
+            self._frozen_baselines()
+            learner = SeGPCL(self.backbone, self.config)
+            trained = sum(p.numel() for p in self.backbone.trained_parameters())
+            self._say(f"{self.config.method}: {trained:,} trained parameters")
+            evaluator = Evaluator(self.scenario, learner, self._test_images)
+            for task in self.scenario.tasks:
+                learnt = learner.learn_task(task.train, task.class_names)
+                for phase, seconds in learnt.seconds.items():
+                    self._spend(phase, seconds)
+                start = time.perf_counter()
+                evaluator.after_task()
+                self._spend("evaluation", time.perf_counter() - start)
+                for path, scores in evaluator.paths.items():
+                    self._record(f"{self.config.method} ({path})", scores)
+                self.result["prototype_distance"] = evaluator.prototype_distance
+                self.result["tasks"].append(dataclasses.asdict(learnt))
+                done += 1
+                learner.save(self.directory / "checkpoints" / f"task-{done:03d}")
+                self._finish("running", f"{done} of {len(self.scenario.tasks)} tasks learnt.")
+                seen = ", ".join(f"{path} {report.percent(s.pooled[-1])}" for path, s in evaluator.paths.items())
+                self._say(f"task {done}/{len(self.scenario.tasks)} [{', '.join(task.class_names)}] accuracy % over all seen: {seen}")
+        except KeyboardInterrupt:
+            self._finish("interrupted", f"Interrupted after {done} of {len(self.scenario.tasks)} tasks.")
+            raise
+        except BaseException as error:
+            self._finish("failed", f"Failed after {done} of {len(self.scenario.tasks)} tasks: {type(error).__name__}: {error}")
+            raise
+        self.result["plots"] = report.plot(self.directory, self.result)
+        self._finish("finished", f"All {done} tasks learnt.")
+        return self.result
+
+    def _frozen_baselines(self) -> None:
+        """Zero-shot CLIP and frozen prototypes, from the same learner without training."""
+        start = time.perf_counter()
+        frozen = SeGPCL(self.backbone, with_method(dataclasses.replace(self.config, method="frozen-prototypes")))
+        evaluator = Evaluator(self.scenario, frozen)
+        self._test_images = evaluator.images
+        for task in self.scenario.tasks:
+            frozen.learn_task(task.train, task.class_names)
+            evaluator.after_task()
+        self._record("zero-shot", evaluator.paths["text"])
+        self._record("frozen prototypes", evaluator.paths["visual"])
+        self._spend("baselines", time.perf_counter() - start)
+        self._say(f"zero-shot {report.percent(evaluator.paths['text'].pooled[-1])}, "
+                  f"frozen prototypes {report.percent(evaluator.paths['visual'].pooled[-1])} (accuracy % over all classes)")
+
+    def _record(self, row: str, scores: PathResult) -> None:
+        self.result["scores"][row] = scores.to_dict()
+
+    def _spend(self, phase: str, seconds: float) -> None:
+        self.result["seconds"][phase] = self.result["seconds"].get(phase, 0.0) + seconds
+
+    def _finish(self, status: str, message: str) -> None:
+        self.result.update(status=status, message=message, updated=datetime.now().astimezone().isoformat(timespec="seconds"))
+        report.write(self.directory, self.result)
+
+    def _say(self, line: str) -> None:
+        print(line, flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    config = parse(sys.argv[1:] if argv is None else argv)
+    run: Run | None = None
+    try:
+        run = Run(config)
+        print(f"{run.result['protocol']['id']} → {run.directory}", flush=True)
+        result = run.execute()
+    except KeyboardInterrupt:
+        where = "" if run is None else f"; what was done is in {run.directory}"
+        print(f"\ninterrupted{where}", file=sys.stderr)
+        return 130
+    except (FileNotFoundError, FileExistsError, ValueError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"\n{report.table(result)}\n\n{report.LEGEND}\nResults, plots and checkpoints: {run.directory}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""A tiny CLIP with random weights and made images: the method's tests need neither weights nor data."""
+
+import zlib
+
+import numpy as np
+import torch
+
+from segp_ext.backbone import Backbone
+from segp_ext.config import MethodConfig
+from segp_ext.data.scenario import LabelledImages
+
+CONTEXT = 10
+VOCABULARY = 50
+
+
+class WordTokenizer:
+    """One token per word: a hash of it between the padding (0) and the end of the text (the highest id)."""
+
+    def __call__(self, texts, context_length=CONTEXT):
+        tokens = torch.zeros(len(texts), context_length, dtype=torch.int64)
+        for row, text in zip(tokens, texts, strict=True):
+            words = [1] + [2 + zlib.crc32(word.encode()) % (VOCABULARY - 3) for word in text.split()] + [VOCABULARY - 1]
+            words = words[:context_length]
+            words[-1] = VOCABULARY - 1
+            row[: len(words)] = torch.tensor(words)
+        return tokens
+
+
+def tiny_backbone(seed: int = 0) -> Backbone:
+    import open_clip
+
+    torch.manual_seed(seed)
+    clip = open_clip.CLIP(
+        embed_dim=16,
+        vision_cfg={"image_size": 8, "patch_size": 4, "width": 24, "head_width": 12, "layers": 2, "mlp_ratio": 2.0},
+        text_cfg={"context_length": CONTEXT, "vocab_size": VOCABULARY, "width": 20, "heads": 2, "layers": 2},
+        quick_gelu=True,
+    )
+    return Backbone(clip, WordTokenizer(), "tiny", None)
+
+
+def made_images(classes: int, per_class: int, seed: int = 0) -> LabelledImages:
+    """Images whose class shows in their mean colour, plus noise: uint8 `[3, 8, 8]`."""
+    draw = np.random.RandomState(seed)
+    colours = np.random.RandomState(1234).randint(40, 216, (16, 3, 1, 1))
+    labels = [c for c in range(classes) for _ in range(per_class)]
+    pixels = [np.clip(colours[(seed + c) % 16] + draw.randint(-40, 41, (3, 8, 8)), 0, 255).astype(np.uint8) for c in labels]
+    return LabelledImages(pixels, labels, lambda image: image)
+
+
+def small_config(**changes) -> MethodConfig:
+    """A configuration that trains in a second; `changes` are dotted settings with __ for the dot."""
+    config = MethodConfig(template="a photo of {}.")
+    config.lora.rank = 4
+    config.training.epochs, config.training.batch_size = 2, 8
+    config.training.optimizer, config.training.learning_rate = "adamw", 1e-2
+    config.anchors.step_size, config.anchors.epsilon = 2e-2, 0.1
+    config.anchors.seeds_per_class, config.anchors.steps = 3, 3
+    for dotted, value in changes.items():
+        section, _, name = dotted.partition("__")
+        setattr(getattr(config, section) if name else config, name or section, value)
+    return config

@@ -1,0 +1,94 @@
+"""Seed selection and anchors."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from method.made import made_images
+
+from segp_ext.anchors import make_anchors, perturb, select_seeds
+from segp_ext.config import AnchorsConfig
+from segp_ext.data.images import Images
+
+
+def unit_rows(*shape, seed):
+    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 50])
+@pytest.mark.parametrize("count", [1, 5, 60])
+def test_streamed_seeds_are_those_of_the_whole_matrix(batch, count):
+    embedding, text = torch.randn(50, 8, generator=torch.Generator().manual_seed(0)), unit_rows(6, 8, seed=1)
+    batches = ((i, embedding[i]) for i in torch.arange(50).split(batch))
+    expected = (text @ F.normalize(embedding, dim=-1).T).topk(min(count, 50), dim=1).indices
+    assert torch.equal(select_seeds(batches, text, count), expected)
+
+
+@pytest.fixture
+def scene(backbone):
+    images = Images(made_images(3, 6), backbone.transform)
+    with torch.no_grad():
+        text = backbone.encode_text(backbone.tokenize(["red", "green"]))
+        prototypes = backbone.encode_image(backbone.to_unit(images.take(torch.tensor([0, 10]))))[1]
+    return backbone, images, text, prototypes
+
+
+def anchors_of(scene, **settings):
+    backbone, images, text, prototypes = scene
+    config = AnchorsConfig(**{"step_size": 0.02, "epsilon": 0.07, "seeds_per_class": 4, "steps": 4, **settings})
+    with backbone.teacher():
+        return make_anchors(backbone, images, text, prototypes, config, 8, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("kind", ["dpgd", "text", "visual", "seeds", "noise"])
+def test_anchors_stay_within_their_bounds(scene, kind):
+    backbone, images, text, _ = scene
+    anchors = anchors_of(scene, kind=kind)
+    assert len(anchors) == 2 * 4 and anchors.pixels.dtype == torch.float32
+    with torch.no_grad(), backbone.teacher():
+        scored = ((i, backbone.encode_image(backbone.to_unit(p))[0]) for i, p in images.batches(8))
+        seeds = backbone.to_unit(images.take(select_seeds(scored, text, 4).flatten()))
+        assert torch.equal(backbone.encode_image(anchors.pixels)[1], anchors.feature)
+    moved = (anchors.pixels - seeds).abs().max().item()
+    assert moved <= 0.07 + 1e-6 and anchors.pixels.min() >= 0 and anchors.pixels.max() <= 1
+    assert moved == 0 if kind == "seeds" else moved > 0.02
+
+
+def losses(scene, anchors):
+    backbone, _, text, prototypes = scene
+    target = torch.arange(2).repeat_interleave(4)
+    logits = backbone.logit_scale * F.normalize(anchors.embedding, dim=-1) @ F.normalize(text, dim=-1).T
+    visual = 1 - F.cosine_similarity(anchors.feature, prototypes[target], dim=-1)
+    return F.cross_entropy(logits, target).item(), visual.mean().item()
+
+
+def test_each_kind_lowers_the_loss_it_is_named_after(scene):
+    seeds, both, text, visual = (losses(scene, anchors_of(scene, kind=k)) for k in ("seeds", "dpgd", "text", "visual"))
+    assert text[0] < seeds[0] and visual[1] < seeds[1]
+    assert sum(both) < sum(seeds)
+    assert text[0] <= both[0] and visual[1] <= both[1]
+
+
+def test_a_path_does_not_depend_on_its_batch(scene):
+    whole, split = anchors_of(scene, batch_size=8), anchors_of(scene, batch_size=3)
+    # sign steps can flip where a gradient is zero to rounding; none may do more than that
+    different = ((whole.pixels - split.pixels).abs() > 1e-6).float().mean().item()
+    assert different < 1e-3
+
+
+def test_no_gradient_reaches_the_teacher(scene):
+    backbone = scene[0]
+    anchors_of(scene)
+    assert all(p.grad is None for p in backbone.parameters())
+
+
+def test_none_and_new_images(scene):
+    assert anchors_of(scene, kind="none") is None
+    anchors = anchors_of(scene, kind="new-images")
+    assert anchors.pixels is None and len(anchors) == 18
+
+
+def test_zero_steps_leave_the_seeds(scene):
+    backbone, images, text, prototypes = scene
+    seed = backbone.to_unit(images.take(torch.arange(3)))
+    config = AnchorsConfig(steps=0)
+    assert torch.equal(perturb(backbone, seed, torch.zeros(3, dtype=torch.int64), text, prototypes, config, None), seed)

@@ -1,0 +1,166 @@
+"""The backbone against open_clip's own encoders, and its adapter's promises."""
+
+import open_clip
+import pytest
+import torch
+from method.made import CONTEXT, WordTokenizer, tiny_backbone
+
+from segp_ext.backbone import Backbone, load_clip
+from segp_ext.config import LoraConfig
+
+TEXTS = ["a", "a photo of a red fox", "one two three four five six seven eight"]
+
+
+def pixels(count=5, seed=0):
+    return torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def shake(backbone, seed=1):
+    """Gives the adapter a non-zero state."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in backbone.trained_parameters():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+
+
+@pytest.mark.parametrize("quick_gelu", [True, False])
+def test_features_are_open_clips_own(quick_gelu):
+    torch.manual_seed(0)
+    vision = {"image_size": 8, "patch_size": 4, "width": 24, "head_width": 12, "layers": 2}
+    text = {"context_length": CONTEXT, "vocab_size": 50, "width": 20, "heads": 2, "layers": 2}
+    clip = open_clip.CLIP(16, vision, text, quick_gelu=quick_gelu).eval()
+    x, tokens = pixels(), WordTokenizer()(TEXTS)
+    with torch.no_grad():
+        mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1)
+        std = torch.tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1)
+        image_expected, text_expected = clip.encode_image((x - mean) / std), clip.encode_text(tokens)
+        projection = clip.visual.proj.clone()
+        backbone = Backbone(clip, WordTokenizer(), "tiny", None)
+        embedding, feature = backbone.encode_image(x)
+        torch.testing.assert_close(embedding, image_expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(feature @ projection, image_expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(backbone.encode_text(tokens), text_expected, rtol=1e-5, atol=1e-5)
+
+
+def test_cutting_prompts_leaves_embeddings_alone(backbone):
+    with torch.no_grad():
+        tokens = backbone.tokenize(TEXTS[:2])
+        assert tokens.shape == (2, 8) and backbone.tokenize(TEXTS[:1]).shape == (1, 3)
+        torch.testing.assert_close(backbone.encode_text(tokens), backbone.encode_text(WordTokenizer()(TEXTS[:2])), rtol=0, atol=1e-5)
+
+
+def test_a_prompt_over_the_context_is_named(backbone):
+    backbone.tokenize(["w " * (CONTEXT - 2)])  # fits exactly
+    with pytest.raises(ValueError, match=r"10 tokens.*'too long a b c d e f g'"):
+        backbone.tokenize(["fine", "too long a b c d e f g"])
+
+
+def test_a_fresh_adapter_changes_nothing_and_trains_only_b(backbone):
+    with torch.no_grad():
+        before = backbone.encode_image(pixels())[1], backbone.encode_text(backbone.tokenize(TEXTS))
+    backbone.adapt(LoraConfig(rank=4), seed=3)
+    after = backbone.encode_image(pixels())[1], backbone.encode_text(backbone.tokenize(TEXTS))
+    for expected, got in zip(before, after, strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+    assert {n for n, p in backbone.named_parameters() if p.requires_grad} == {
+        n for n, _ in backbone.named_parameters() if ".lora_B." in n
+    }
+    # per block: q, k, v together (3·width), output, FFN up (its width) and down, each times the rank
+    vision, text = 2 * 4 * (24 * 3 + 24 + 48 + 24), 2 * 4 * (20 * 3 + 20 + 80 + 20)
+    assert sum(p.numel() for p in backbone.trained_parameters()) == vision + text
+    for name, parameter in backbone.clip.named_parameters():
+        if ".lora_A." in name:
+            torch.testing.assert_close(parameter @ parameter.T, torch.eye(4), rtol=0, atol=1e-5)
+
+
+def test_the_adapters_start_follows_its_seed():
+    starts = []
+    for seed in (0, 0, 1):
+        backbone = tiny_backbone()
+        torch.manual_seed(99 + len(starts))  # the caller's generator must not matter, nor be touched
+        untouched = torch.random.get_rng_state()
+        backbone.adapt(LoraConfig(rank=2), seed=seed)
+        assert torch.equal(torch.random.get_rng_state(), untouched)
+        starts.append(backbone.adapter_state())
+    assert all(torch.equal(starts[0][n], starts[1][n]) for n in starts[0])
+    assert any(not torch.equal(starts[0][n], starts[2][n]) for n in starts[0])
+
+
+@pytest.mark.parametrize("encoder, changed", [("vision", (True, False)), ("text", (False, True))])
+def test_one_encoder_alone(backbone, encoder, changed):
+    with torch.no_grad():
+        before = backbone.encode_image(pixels())[0], backbone.encode_text(backbone.tokenize(TEXTS))
+        backbone.adapt(LoraConfig(rank=2, encoders=encoder), seed=0)
+        shake(backbone)
+        after = backbone.encode_image(pixels())[0], backbone.encode_text(backbone.tokenize(TEXTS))
+    assert tuple(not torch.equal(a, b) for a, b in zip(after, before, strict=True)) == changed
+
+
+def test_teacher_is_the_same_function_and_leaves_no_trace(backbone):
+    backbone.adapt(LoraConfig(rank=4), seed=0)
+    shake(backbone)
+    before = {name: p.detach().clone() for name, p in backbone.named_parameters()}
+    x = pixels()
+    expected = backbone.encode_image(x)[0].detach()
+    for _ in range(3):
+        with backbone.teacher():
+            x.requires_grad_(True)
+            embedding, _ = backbone.encode_image(x)
+            torch.testing.assert_close(embedding, expected, rtol=1e-5, atol=1e-5)
+            assert not any(p.requires_grad for p in backbone.parameters())
+            assert torch.autograd.grad(embedding.sum(), x)[0].abs().sum() > 0
+    for name, parameter in backbone.named_parameters():
+        assert torch.equal(parameter, before[name]), name  # to the bit: merging must not round the base weights
+    assert all(p.requires_grad for p in backbone.trained_parameters())
+    torch.testing.assert_close(backbone.encode_image(x)[0], expected, rtol=0, atol=0)
+
+
+def test_teacher_restores_after_an_error(backbone):
+    backbone.adapt(LoraConfig(rank=4), seed=0)
+    shake(backbone)
+    expected = backbone.encode_image(pixels())[0].detach()
+    with pytest.raises(KeyboardInterrupt), backbone.teacher():
+        raise KeyboardInterrupt
+    assert torch.equal(backbone.encode_image(pixels())[0], expected)
+
+
+def test_reference_is_the_pretrained_model(backbone):
+    with torch.no_grad():
+        expected = backbone.encode_text(backbone.tokenize(TEXTS))
+        backbone.adapt(LoraConfig(rank=4), seed=0)
+        shake(backbone)
+        assert not torch.equal(backbone.encode_text(backbone.tokenize(TEXTS)), expected)
+        with backbone.reference():
+            torch.testing.assert_close(backbone.encode_text(backbone.tokenize(TEXTS)), expected, rtol=0, atol=0)
+
+
+def test_weights_hash_ignores_the_adapter_and_sees_the_weights(backbone):
+    plain = backbone.weights_hash()
+    backbone.adapt(LoraConfig(rank=4), seed=0)
+    shake(backbone)
+    assert backbone.weights_hash() == plain
+    assert tiny_backbone(seed=1).weights_hash() != plain
+
+
+def test_transform_is_clips_preprocessing():
+    from PIL import Image
+
+    backbone = tiny_backbone()
+    image = Image.effect_noise((23, 17), 80).convert("RGB")
+    expected = open_clip.image_transform(8, is_train=False, mean=(0, 0, 0), std=(1, 1, 1))(image)
+    torch.testing.assert_close(backbone.transform(image).float() / 255, expected, rtol=0, atol=1e-6)
+
+
+def test_refusals(backbone):
+    with pytest.raises(ValueError, match="lora.rank must be at most 24"):
+        backbone.adapt(LoraConfig(rank=25, encoders="vision"), seed=0)
+    backbone.adapt(LoraConfig(rank=4), seed=0)
+    with pytest.raises(ValueError, match="carries an adapter already"):
+        backbone.adapt(LoraConfig(rank=4), seed=0)
+    with pytest.raises(ValueError, match="no model named 'ViT-B-61'.*ViT-B-16"):
+        load_clip("ViT-B-61")
+    with pytest.raises(ValueError, match="ViT-B-32 has no weights 'opnai'.*openai"):
+        load_clip("ViT-B-32", "opnai")
+    with pytest.raises(FileNotFoundError, match=r"no weights file 'gone/weights.pt'"):
+        load_clip("ViT-B-32", "gone/weights.pt")
+    with pytest.raises(ValueError, match="cannot be used.*raw feature"):
+        load_clip("RN50", None)

@@ -1,0 +1,230 @@
+"""The learner on a tiny CLIP: every method learns, remembers what it should, and refuses bad input without harm."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from method.made import made_images, small_config, tiny_backbone
+
+from segp_ext.config import METHODS, MethodConfig, with_method
+from segp_ext.data.images import Images
+from segp_ext.learner import SeGPCL
+
+FIRST, SECOND = ["red", "green", "blue"], ["cat", "dog"]
+
+
+def learnt(**changes):
+    learner = SeGPCL(tiny_backbone(), small_config(**changes))
+    reports = [learner.learn_task(made_images(3, 10), FIRST), learner.learn_task(made_images(2, 10, seed=3), SECOND)]
+    return learner, reports
+
+
+def state(learner):
+    tensors = {name: t.clone() for name, t in learner.backbone.adapter_state().items()}
+    return {**tensors, "prototypes": learner.prototypes.clone()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns_two_tasks(method):
+    learner, (first, second) = learnt(method=method)
+    assert learner.class_names == FIRST + SECOND and learner.task_sizes == [3, 2]
+    assert learner.prototypes.shape == (5, learner.backbone.raw_dim) and learner.prototypes.isfinite().all()
+    assert first.anchors == 0
+    frozen = method in ("zero-shot", "frozen-prototypes")
+    anchors = {"lora": 0, "zero-shot": 0, "frozen-prototypes": 0, "lwf": 20}.get(method, 3 * 3)
+    assert second.anchors == anchors and (second.steps == 0) == frozen
+    assert set(second.losses) == set() if frozen else {"classification"} | ({"acgd"} if anchors else set()) <= set(second.losses)
+    assert ("tsgr" in second.losses) == (method not in ("zero-shot", "frozen-prototypes", "lora", "lwf"))
+    assert (learner.untransferred is not None) == (anchors > 0)
+
+
+def test_training_lowers_the_loss_and_learns_the_task():
+    learner, _ = learnt(method="lora", training__epochs=30)
+    images = Images(made_images(2, 10, seed=3), learner.backbone.transform)
+    for path in ("text", "visual", "dual"):
+        predicted = learner.scores(*learner.encode(images), path).argmax(dim=1) - 3
+        assert (predicted == images.labels).float().mean() > 0.9, path
+
+
+def test_same_seed_same_bits_and_another_seed_differs():
+    first, again, other = (state(learnt(seed=seed)[0]) for seed in (0, 0, 1))
+    assert same(first, again) and not same(first, other)
+
+
+def test_zero_shot_is_the_pretrained_model():
+    learner, _ = learnt(method="zero-shot")
+    backbone = tiny_backbone()
+    images = Images(made_images(3, 4), backbone.transform)
+    with torch.no_grad():
+        embedding, feature = backbone.encode_image(backbone.to_unit(images.take(torch.arange(12))))
+        text = backbone.encode_text(backbone.tokenize([f"a photo of {n}." for n in FIRST + SECOND]))
+        expected = backbone.logit_scale * F.normalize(embedding, dim=-1) @ F.normalize(text, dim=-1).T
+    torch.testing.assert_close(learner.scores(embedding, feature), expected)
+
+
+def test_frozen_prototypes_are_class_means():
+    learner, _ = learnt(method="frozen-prototypes")
+    data = made_images(3, 10)
+    images = Images(data, learner.backbone.transform)
+    _, feature = learner.encode(images)
+    expected = torch.stack([feature[images.labels == c].mean(dim=0) for c in range(3)])
+    torch.testing.assert_close(learner.prototypes[:3], expected)
+
+
+def test_dual_path_is_text_plus_beta_visual():
+    learner, _ = learnt(inference__beta=0.7)
+    embedding, feature = learner.encode(Images(made_images(3, 4), learner.backbone.transform))
+    text, visual, dual = (learner.scores(embedding, feature, path) for path in ("text", "visual", "dual"))
+    torch.testing.assert_close(dual, text + 0.7 * visual)
+    expected = learner.backbone.logit_scale * F.normalize(feature, dim=-1) @ F.normalize(learner.prototypes, dim=-1).T
+    torch.testing.assert_close(visual, expected)
+
+
+def test_strong_distillation_keeps_the_teachers_scores_on_anchors():
+    moved = []
+    for weight in (0.0, 500.0):
+        learner, _ = learnt(distillation__weight=weight, text_geometry__weight=0.0, training__epochs=6)
+        embedding, feature = learner.encode(Images(made_images(2, 10, seed=3), learner.backbone.transform))
+        only_first = SeGPCL(tiny_backbone(), small_config(training__epochs=6, text_geometry__weight=0.0))
+        only_first.learn_task(made_images(3, 10), FIRST)
+        reference, _ = only_first.encode(Images(made_images(2, 10, seed=3), only_first.backbone.transform))
+        old = [m.scores(v, feature, "text")[:, :3].softmax(dim=1) for m, v in ((learner, embedding), (only_first, reference))]
+        moved.append((old[0] - old[1]).abs().mean().item())
+    assert moved[1] < 0.5 * moved[0]
+
+
+def test_the_weight_of_acgd_is_stated_at_a_scale_of_100():
+    """Halving the logit scale doubles the weight, so the reported term over the raw loss changes by the same factor."""
+    from segp_ext import learner as module
+
+    terms = {}
+    for scale in (100.0, 50.0):
+        learner = SeGPCL(tiny_backbone(), small_config(training__learning_rate=1e-9))
+        learner.backbone.clip.logit_scale.data.fill_(torch.tensor(scale).log().item())
+        learner.learn_task(made_images(3, 10), FIRST)
+        raw = []
+        original = module.ops.geometry_distill
+        module.ops.geometry_distill = lambda *a, _raw=raw, _f=original, **k: _raw.append(torch.ones(())) or _f(*a, **k) * 0 + 1
+        try:
+            terms[scale] = learner.learn_task(made_images(2, 10, seed=3), SECOND).losses["acgd"]
+        finally:
+            module.ops.geometry_distill = original
+        assert raw
+    assert terms[100.0] == pytest.approx(5) and terms[50.0] == pytest.approx(10)
+
+
+def test_new_classes_only_leaves_old_classes_out_of_the_cross_entropy():
+    seen, new = (learnt(method="lora", training__classes=c, training__epochs=6)[0] for c in ("seen", "new"))
+    images = Images(made_images(3, 10), seen.backbone.transform)
+    old = [float((m.scores(*m.encode(images), "text").argmax(1) < 3).float().mean()) for m in (seen, new)]
+    assert old[0] < old[1]  # old images are pushed out of old classes only where those stand in the denominator
+
+
+def test_predict_takes_images_in_every_form(tmp_path):
+    learner, _ = learnt(method="lora", training__epochs=30)
+    data = made_images(2, 3, seed=3)
+    array = data[0][0]
+    from PIL import Image
+
+    pil = Image.fromarray(array.transpose(1, 2, 0), "RGB")
+    pil.save(tmp_path / "image.png")
+    forms = [array, torch.from_numpy(array), pil, tmp_path / "image.png", str(tmp_path / "image.png")]
+    results = [learner.predict(form, topk=2) for form in forms] + [learner.predict([pil], topk=2)]
+    for result in results:
+        assert len(result) == 1 and len(result[0]) == 2
+        assert result[0][0].name == results[0][0][0].name == "cat"
+        assert result[0][0].score == pytest.approx(results[0][0][0].score, abs=1e-5)
+        assert 1 >= result[0][0].score >= result[0][1].score >= 0
+    batch = torch.stack([torch.from_numpy(data[i][0]) for i in range(6)])
+    assert [r[0].name for r in learner.predict(batch)] == ["cat"] * 3 + ["dog"] * 3
+    assert len(learner.predict(pil, topk=50)[0]) == 5
+    assert learner.predict([]) == []
+
+
+def test_predict_refuses_what_it_cannot_use():
+    learner, _ = learnt(training__epochs=0)
+    image = made_images(1, 2)[0][0]
+    with pytest.raises(ValueError, match="topk must be 1 or more; got 0"):
+        learner.predict(image, topk=0)
+    with pytest.raises(ValueError, match="path must be one of text, visual, dual; got 'both'"):
+        learner.predict(image, path="both")
+    with pytest.raises(TypeError, match="image 0 must hold uint8 pixels.*float32"):
+        learner.predict(torch.zeros(3, 8, 8))
+    with pytest.raises(ValueError, match=r"image 1 must be \[3, H, W\] or \[1, H, W\]; got \[8, 8, 3\]"):
+        learner.predict([image, image.transpose(1, 2, 0)])
+    with pytest.raises(ValueError, match="cannot read .*gone.png"):
+        learner.predict("gone.png")
+    with pytest.raises(ValueError, match="at least one learnt task"):
+        SeGPCL(tiny_backbone(), small_config()).predict(image)
+
+
+class Labelled:
+    def __init__(self, labels):
+        self.labels = labels
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return made_images(1, 1)[0][0], self.labels[index]
+
+
+@pytest.mark.parametrize(
+    "labels, names, message",
+    [
+        ([0, 0, 1, 1], ["cat", "red"], "class name 'red' is learnt already"),
+        ([0, 0, 1, 1], ["cat", "cat"], "class name 'cat' is given twice"),
+        ([0, 0, 2, 1], ["cat", "dog"], "label of image 2 must be from 0 to 1.*got 2"),
+        ([0, 0, -1, 1], ["cat", "dog"], "label of image 2 .*got -1"),
+        ([0, 0, 0], ["cat", "dog"], r"class 'dog' has 0 training image\(s\); at least 2"),
+        ([0, 0, 1], ["cat", "dog"], r"class 'dog' has 1 training image\(s\); at least 2.*min_images_per_class"),
+        ([], ["cat"], "class 'cat' has 0 training image"),
+        ([0, 0], [], "at least one name"),
+        ([0, 0], ["a name far too long for a context of ten"], "does not fit the 10 tokens"),
+    ],
+)
+def test_a_refused_task_changes_nothing(labels, names, message):
+    learner = SeGPCL(tiny_backbone(), small_config())
+    learner.learn_task(made_images(3, 10), FIRST)
+    before = state(learner)
+    with pytest.raises(ValueError, match=message):
+        learner.learn_task(Labelled(labels), names)
+    assert same(before, state(learner)) and learner.class_names == FIRST
+
+
+def test_a_loss_that_stops_being_finite_is_named_and_undone(monkeypatch):
+    learner = SeGPCL(tiny_backbone(), small_config())
+    learner.learn_task(made_images(3, 10), FIRST)
+    before = state(learner)
+    calls = []
+
+    def broken(*arguments):
+        from segp_ext.losses import classification_loss
+
+        calls.append(1)
+        return classification_loss(*arguments) * (float("nan") if len(calls) == 3 else 1.0)
+
+    monkeypatch.setattr("segp_ext.learner.classification_loss", broken)
+    with pytest.raises(FloatingPointError, match="task 2, epoch 1, step 3: classification nan"):
+        learner.learn_task(made_images(2, 10, seed=3), SECOND)
+    assert same(before, state(learner)) and learner.class_names == FIRST
+    monkeypatch.undo()
+    learner.learn_task(made_images(2, 10, seed=3), SECOND)
+    assert same(state(learner), state(learnt()[0]))  # as if nothing had happened
+
+
+def test_one_image_per_class_when_asked():
+    learner = SeGPCL(tiny_backbone(), small_config(min_images_per_class=1))
+    learner.learn_task(Labelled([0, 1]), ["cat", "dog"])
+    assert learner.class_names == ["cat", "dog"]
+
+
+def test_methods_are_settings_of_one_config():
+    config = MethodConfig(method="lwf")
+    fixed = with_method(config)
+    assert fixed.anchors.kind == "new-images" and fixed.text_geometry.weight == 0
+    assert config.anchors.kind == "dpgd"  # the original is left alone
+    assert with_method(MethodConfig()) == MethodConfig()
