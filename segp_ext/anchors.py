@@ -1,6 +1,6 @@
 """Seeds and anchors: new images that the teacher takes for old classes, and their targeted perturbation (DPGD).
 
-SeGP-CL (arXiv 2603.12055); DESIGN section 3, steps 1 and 2.
+SeGP-CL (arXiv 2603.12055); README, method steps 1 and 2.
 """
 
 from __future__ import annotations

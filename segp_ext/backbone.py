@@ -2,7 +2,7 @@
 
 Any open_clip model with open_clip's own vision transformer works, and "glyph", the small model inside this package. open_clip does
 the modelling and PEFT the adapters; this module joins them: attention is re-expressed with plain linear layers that LoRA can wrap,
-and the vision tower stops before its projection, because prototypes live there (DESIGN section 3).
+and the vision tower stops before its projection, because prototypes live there.
 """
 
 from __future__ import annotations

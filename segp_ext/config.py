@@ -35,7 +35,7 @@ def _not_negative(section: str, config: object, *names: str) -> None:
 
 @dataclass
 class LoraConfig:
-    """Low-rank adaptation (DESIGN section 3): A frozen at its random orthonormal start, only B trained."""
+    """Low-rank adaptation of the CLIP encoders: A frozen at its random orthonormal start, only B trained."""
 
     rank: int = 32
     """Rank of every adapter."""
@@ -74,7 +74,7 @@ class TrainingConfig:
 
 @dataclass
 class AnchorsConfig:
-    """Seeds and anchors: images that stand in for the old classes (DESIGN section 3, steps 1 and 2)."""
+    """Seeds and anchors: images that stand in for the old classes (README, method steps 1 and 2)."""
 
     kind: AnchorKind = "dpgd"
     """dpgd: seeds moved towards an old class's text embedding and prototype; text or visual: towards that one alone; seeds: unmoved; \
@@ -99,7 +99,7 @@ noise: seeds plus uniform noise within epsilon; new-images: distil on the new im
 
 @dataclass
 class DistillationConfig:
-    """Anchor-guided cross-modal geometry distillation, ACGD (DESIGN section 3, step 3)."""
+    """Anchor-guided cross-modal geometry distillation, ACGD (README, method step 3)."""
 
     weight: float = 5.0
     """Weight at a logit scale of 100; multiplied by 100/s for a model whose scale is s."""
@@ -115,7 +115,7 @@ class DistillationConfig:
 
 @dataclass
 class TextGeometryConfig:
-    """Text semantic-geometry regularisation, TSGR (DESIGN section 3, step 4)."""
+    """Text semantic-geometry regularisation, TSGR (README, method step 4)."""
 
     weight: float = 1.0
     """Weight of the loss."""
@@ -131,7 +131,7 @@ class TextGeometryConfig:
 
 @dataclass
 class PrototypesConfig:
-    """Class prototypes in the raw visual feature space (DESIGN section 3, step 6)."""
+    """Class prototypes in the raw visual feature space (README, method step 6)."""
 
     transfer: bool = True
     """Move old classes' prototypes along the drift seen on the anchors after each task."""
@@ -144,7 +144,7 @@ class PrototypesConfig:
 
 @dataclass
 class InferenceConfig:
-    """Prediction over all seen classes (DESIGN section 3, step 7)."""
+    """Prediction over all seen classes (README, method step 7)."""
 
     beta: float = 0.5
     """Weight of the visual (prototype) score beside the text score in the dual path."""

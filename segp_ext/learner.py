@@ -1,4 +1,4 @@
-"""The learner: one CLIP classifier that takes up new classes task after task (SeGP-CL; DESIGN section 3).
+"""The learner: one CLIP classifier that takes up new classes task after task (SeGP-CL, arXiv 2603.12055; README, the method).
 
 Every method that this package compares is a configuration of this class (`segp_ext.config.METHODS`).
 """
@@ -196,7 +196,7 @@ class SeGPCL:
             )
 
     def _train(self, images: Images, tokens: Tensor, new: range, anchors: Anchors | None, report: TaskReport) -> None:
-        """Fits the adapter to one task: L = L_cls + λ_ACGD·L_ACGD + λ_GR·L_GR (DESIGN section 3, step 5)."""
+        """Fits the adapter to one task: L = L_cls + λ_ACGD·L_ACGD + λ_GR·L_GR (README, method step 5)."""
         config, backbone = self.config, self.backbone
         settings, scale, old = config.training, backbone.logit_scale, new.start
         generator = self._generator(_TRAINING_DRAWS)
@@ -300,7 +300,7 @@ class SeGPCL:
 
     @torch.no_grad()
     def scores(self, embedding: Tensor, feature: Tensor, path: ScorePath | None = None) -> Tensor:
-        """Logits over all classes learnt (DESIGN section 3, step 7).
+        """Logits over all classes learnt (README, method step 7).
 
         text: s·v̂·û; visual: s·ẑ·p̂; dual: text + β·visual.
 

@@ -17,7 +17,7 @@ def class_means(feature: Tensor, label: Tensor, classes: int) -> Tensor:
 
 
 def transfer(prototypes: Tensor, before: Tensor, after: Tensor, temperature: float) -> Tensor:
-    """Moves old prototypes along the drift that anchors show: p_c + proximity_c · drift_c (DESIGN section 3, step 6).
+    """Moves old prototypes along the drift that anchors show: p_c + proximity_c · drift_c (README, method step 6).
 
     Args:
         prototypes: `[C, Dr]`, unnormalised.

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 CONFIGS = Path(__file__).parent / "configs"
 DESCRIPTION = """\
 Teach a CLIP model new classes task after task without old images (SeGP-CL, arXiv 2603.12055), and compare it with simpler methods.
-Without arguments: the built-in small CLIP on scikit-learn's handwritten digits, five tasks of two classes, in about a minute or two.
+Without arguments: the built-in small CLIP on scikit-learn's handwritten digits, five tasks of two classes, in a minute or two.
+Defaults below are the paper's; a file given by --config (digits, if none is given) goes before them, and the command line before both.
 
 examples:
   python -m segp_ext.train
@@ -70,6 +71,7 @@ def build_parser() -> ArgumentParser:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
         prog="python -m segp_ext.train",
+        usage="python -m segp_ext.train [--config FILE] [--method NAME] [--seed N] [--SECTION.SETTING VALUE ...] [--print_config]",
         description=DESCRIPTION,
         formatter_class=Formatter,
         default_env=False,

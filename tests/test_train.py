@@ -1,0 +1,174 @@
+"""The command: configuration, run directory, table, and what bad input says."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from segp_ext import train
+from segp_ext.report import percent, table
+
+FAST = ["--data.max_images_per_class=6", "--training.epochs=1", "--data.classes_per_task=5", "--anchors.steps=2"]
+
+
+def run(tmp_path, *arguments):
+    return train.main([*FAST, f"--run.directory={tmp_path}", "--run.name=run", *arguments])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    assert run(folder) == 0
+    return folder / "run"
+
+
+def test_a_run_directory_is_complete(finished):
+    names = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
+    checkpoint = {"learner.json", "learner.safetensors", "adapter_config.json", "adapter_model.safetensors"}
+    assert names == (
+        {"config.yaml", "result.json", "summary.md"}
+        | {f"plots/{name}.png" for name in ("accuracy", "r_matrix", "forgetting", "drift")}
+        | {f"checkpoints/task-00{t}/{name}" for t in (1, 2) for name in checkpoint}
+    )
+    for plot in (finished / "plots").iterdir():
+        shade = np.asarray(Image.open(plot).convert("L"))
+        assert min(shade.shape) > 300 and shade.std() > 5  # something is drawn; what it looks like is for eyes
+
+
+def test_the_result_holds_everything(finished):
+    result = json.loads((finished / "result.json").read_text())
+    assert result["status"] == "finished" and result["method"] == "segp"
+    assert list(result["scores"]) == ["zero-shot", "frozen prototypes", "segp (text)", "segp (visual)", "segp (dual)"]
+    for name, scores in result["scores"].items():
+        assert [len(row) for row in scores["R"]] == [1, 2] and len(scores["A"]) == 2
+        # both tasks have the same number of images, so the pooled accuracy is the mean of the row
+        assert scores["A"][1] == pytest.approx(sum(scores["R"][1]) / 2)
+        assert scores["avg"] == pytest.approx(sum(scores["A"]) / 2) and scores["last"] == scores["A"][1]
+        assert scores["forgetting"] == pytest.approx(scores["R"][0][0] - scores["R"][1][0])
+        assert (scores["fwt"] is None) == (name not in ("zero-shot", "segp (text)"))
+    assert len(result["protocol"]["hash"]) == 64 and result["protocol"]["id"].startswith("digits-2x5-glyph-")
+    assert {"anchors", "training", "prototypes", "evaluation", "baselines"} == set(result["seconds"])
+    assert result["versions"]["torch"] and "build" in result and result["device"]
+    assert len(result["prototype_distance"]) == 1 and result["tasks"][1]["anchors"] == 5 * 5
+
+
+def test_the_summary_and_the_table_show_the_same_numbers(finished):
+    result = json.loads((finished / "result.json").read_text())
+    summary, shown = (finished / "summary.md").read_text(), table(result)
+    for scores in result["scores"].values():
+        for value in (*scores["A"], scores["avg"], scores["forgetting"]):
+            assert percent(value) in summary and percent(value) in shown
+    assert "Status: finished" in summary and "plots/accuracy.png" in summary
+
+
+def test_the_saved_configuration_gives_the_same_run(finished, tmp_path):
+    assert train.main(["--config", str(finished / "config.yaml"), f"--run.directory={tmp_path}"]) == 0
+    first, again = (json.loads((d / "result.json").read_text()) for d in (finished, tmp_path / "run"))
+    assert first["scores"] == again["scores"] and first["protocol"] == again["protocol"]
+
+
+def test_a_checkpoint_of_the_run_predicts(finished):
+    from segp_ext.data.digits import digits
+    from segp_ext.learner import SeGPCL
+
+    learner = SeGPCL.load(finished / "checkpoints/task-002")
+    collection = digits()
+    images = [collection.opener(collection.test[c][0]) for c in range(10)]
+    named = [best[0].name for best in learner.predict(images, path="visual")]
+    assert sum(name == str(c) for c, name in enumerate(named)) >= 6
+
+
+def test_a_folder_of_images(tmp_path):
+    for part, count in (("train", 4), ("test", 2)):
+        for index, name in enumerate(("red", "green", "blue", "grey")):
+            (tmp_path / "photos" / part / name).mkdir(parents=True)
+            for image in range(count):
+                pixels = np.random.RandomState(image).randint(0, 60, (20, 24, 3)).astype(np.uint8)
+                pixels[..., index % 3] += 60 * index
+                Image.fromarray(pixels).save(tmp_path / "photos" / part / name / f"{image}.jpg")
+    assert train.main([*FAST, "--data.root", str(tmp_path / "photos"), "--data.classes_per_task=2",
+                       f"--run.directory={tmp_path}", "--run.name=run"]) == 0  # fmt: skip
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert result["protocol"]["data"] == "photos" and result["status"] == "finished"
+
+
+def test_an_interrupt_leaves_a_directory_that_says_what_was_done(tmp_path, monkeypatch, capsys):
+    from segp_ext.learner import SeGPCL
+
+    original = SeGPCL.learn_task
+
+    def second_is_interrupted(self, dataset, names):
+        if len(self.task_sizes) == 1 and self.config.training.epochs:
+            raise KeyboardInterrupt
+        return original(self, dataset, names)
+
+    monkeypatch.setattr(SeGPCL, "learn_task", second_is_interrupted)
+    assert run(tmp_path) == 130
+    assert "what was done is in" in capsys.readouterr().err
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert result["status"] == "interrupted" and "after 1 of 2 tasks" in result["message"]
+    assert len(result["scores"]["segp (text)"]["A"]) == 1 and (tmp_path / "run/checkpoints/task-001/learner.json").is_file()
+    summary = (tmp_path / "run/summary.md").read_text()
+    assert "Status: interrupted" in summary and "not learnt" in summary
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--anchors.stepz", "3"], "anchors.stepz"),
+        (["--anchors.steps", "many"], "anchors.steps"),
+        (["--anchors.kind", "magic"], "anchors.kind"),
+        (["--anchors.epsilon", "-1"], "anchors.epsilon must be 0 or more; got -1"),
+        (["--method", "sgep"], "method must be one of segp, zero-shot"),
+        (["--method", "lwf", "--anchors.kind", "dpgd"], "anchors.kind is fixed at 'new-images' by method lwf"),
+        (["--config", "nowhere.yaml"], "no file 'nowhere.yaml'; configurations in the package: clip, digits"),
+    ],
+)
+def test_wrong_settings_are_named(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.parse(arguments)
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_wrong_settings_in_a_file_are_named(tmp_path, capsys):
+    for content, message in [
+        ("anchors: {stepz: 3}", "stepz"),
+        ("training: {epochs: many}", "epochs"),
+        ("anchors: [", "config"),
+    ]:
+        (tmp_path / "c.yaml").write_text(content)
+        with pytest.raises(SystemExit):
+            train.parse(["--config", str(tmp_path / "c.yaml")])
+        assert message in capsys.readouterr().err
+
+
+def test_the_command_line_beats_the_file(tmp_path):
+    (tmp_path / "c.yaml").write_text("method: lwf\nanchors: {steps: 7, epsilon: 0.5}\n")
+    config = train.parse(["--anchors.steps", "3", "--config", "digits", "--config", str(tmp_path / "c.yaml"), "--anchors.steps=4"])
+    assert (config.method, config.anchors.steps, config.anchors.epsilon) == ("lwf", 4, 0.5)
+    assert train.parse([]).model.name == "glyph"
+    assert train.parse(["--config", "clip"]).training.optimizer == "sgd"
+
+
+def test_a_taken_run_name_is_refused(finished, capsys):
+    assert train.main([*FAST, f"--run.directory={finished.parent}", "--run.name=run"]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+
+
+def test_print_config_is_a_complete_configuration(capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.parse(["--print_config"])
+    assert stop.value.code in (0, None)
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["name"] == "glyph" and printed["anchors"]["steps"] == 10
+
+
+def test_help_explains_every_setting():
+    shown = subprocess.run([sys.executable, "-m", "segp_ext.train", "--help"], capture_output=True, text=True, timeout=120)
+    assert shown.returncode == 0
+    for word in ("--anchors.epsilon", "Largest change of a pixel from its seed", "--data.root", "examples:", "--print_config"):
+        assert word in shown.stdout
