@@ -87,8 +87,16 @@ def markdown(lines: list[dict], command: str) -> str:
     for line in lines:
         groups.setdefault((line["row"], line["path"]), []).append(line)
     orders = sorted({line["order_seed"] for line in lines})
-    text = [f"`{command}`", "", f"Class orders {', '.join(map(str, orders))}; percent, mean ± standard deviation over orders.", ""]
-    text += ["| method | path | Avg | Last | Forgetting | BWT | FWT | seconds |", "|---|---|---:|---:|---:|---:|---:|---:|"]
+    text = [
+        f"`{command}`",
+        "",
+        f"Class orders {', '.join(map(str, orders))}; percent, mean ± standard deviation over orders.",
+        "",
+    ]
+    text += [
+        "| method | path | Avg | Last | Forgetting | BWT | FWT | seconds |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
     for (row, path), members in groups.items():
         cells = []
         for metric in METRICS:
@@ -102,12 +110,16 @@ def markdown(lines: list[dict], command: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare_methods", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--rows", nargs="+", default=METHOD_ROWS, help="methods, each with settings that differ, in one text")
+    parser.add_argument(
+        "--rows", nargs="+", default=METHOD_ROWS, help="methods, each with settings that differ, in one text"
+    )
     parser.add_argument("--orders", nargs="+", type=int, default=[1, 2, 3], help="class-order seeds")
     parser.add_argument("--out", type=Path, help="file name without ending; nothing is written if it is missing")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each run")
-    parser.add_argument("settings", nargs="*", help="settings for every run, after --, as python -m segp_ext.train takes them")
+    parser.add_argument(
+        "settings", nargs="*", help="settings for every run, after --, as python -m segp_ext.train takes them"
+    )
     options = parser.parse_args()
 
     lines: list[dict] = []
@@ -130,7 +142,9 @@ def main() -> None:
             last = {line["path"]: line["last"] for line in lines if line["row"] == row and line["order_seed"] == order}
             print(f"{row}, order {order}: Last " + ", ".join(f"{p} {100 * v:.1f}" for p, v in last.items()), flush=True)
 
-    table = markdown(lines, "python -m benchmarks.compare_methods " + " ".join(f"'{a}'" if " " in a else a for a in sys.argv[1:]))
+    table = markdown(
+        lines, "python -m benchmarks.compare_methods " + " ".join(f"'{a}'" if " " in a else a for a in sys.argv[1:])
+    )
     print(f"\n{table}")
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -62,7 +62,13 @@ def select_seeds(batches: Iterable[tuple[Tensor, Tensor]], text: Tensor, count: 
 
 
 def perturb(
-    backbone: Backbone, seed: Tensor, target: Tensor, text: Tensor, prototypes: Tensor, config: AnchorsConfig, noise: Tensor | None
+    backbone: Backbone,
+    seed: Tensor,
+    target: Tensor,
+    text: Tensor,
+    prototypes: Tensor,
+    config: AnchorsConfig,
+    noise: Tensor | None,
 ) -> Tensor:
     """Turns seeds into anchors of their target classes (DPGD and the kinds it is compared with).
 

@@ -67,6 +67,9 @@ class Backbone(nn.Module):
         ValueError: for a vision tower without a linear projection, which has no raw feature.
     """
 
+    mean: Tensor  # [1, 3, 1, 1], CLIP's pixel statistics
+    std: Tensor
+
     def __init__(self, clip: nn.Module, tokenizer: Any, name: str, pretrained: str | None) -> None:
         super().__init__()
         import open_clip
@@ -83,7 +86,7 @@ class Backbone(nn.Module):
                 module.attn = LinearAttention(module.attn)
         self.projection = nn.Parameter(visual.proj.detach(), requires_grad=False)  # [Dr, De]
         visual.proj = None
-        self.clip = clip.requires_grad_(False).eval()
+        self.clip: Any = clip.requires_grad_(False).eval()
         self.name, self.pretrained = name, pretrained
         self.tokenizer = tokenizer
         self.image_size = int(visual.image_size[0])
@@ -126,8 +129,8 @@ class Backbone(nn.Module):
 
     def transform(self, image: Image.Image) -> Tensor:
         """CLIP's own preprocessing up to 8-bit pixels: short side to the input size (bicubic), centre crop; uint8 `[3, S, S]`."""
-        from torchvision.transforms import functional as vision
         from torchvision.transforms import InterpolationMode
+        from torchvision.transforms import functional as vision
 
         resized = vision.resize(image, self.image_size, InterpolationMode.BICUBIC)
         return vision.pil_to_tensor(vision.center_crop(resized, self.image_size))
@@ -163,7 +166,9 @@ class Backbone(nn.Module):
         tokens = self.tokenizer(list(texts), context_length=context + 1)
         lengths = (tokens != 0).sum(dim=1)
         for index in (lengths > context).nonzero().flatten().tolist():
-            raise ValueError(f"prompt does not fit the {context} tokens of {self.name}'s text context: {texts[index]!r}")
+            raise ValueError(
+                f"prompt does not fit the {context} tokens of {self.name}'s text context: {texts[index]!r}"
+            )
         length = int(lengths.max()) if len(texts) else 1
         return tokens[:, :length].to(self.device)
 
@@ -174,10 +179,13 @@ class Backbone(nn.Module):
         clip, length = self.clip, tokens.shape[1]
         x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
         x = clip.transformer(x, attn_mask=None if clip.attn_mask is None else clip.attn_mask[:length, :length])
-        pooled = text_global_pool(clip.ln_final(x), tokens, clip.text_pool_type, eos_token_id=getattr(clip, "text_eos_id", None))
-        if isinstance(clip.text_projection, nn.Linear):
-            return clip.text_projection(pooled)
-        return pooled if clip.text_projection is None else pooled @ clip.text_projection
+        pooled = text_global_pool(
+            clip.ln_final(x), tokens, clip.text_pool_type, eos_token_id=getattr(clip, "text_eos_id", None)
+        )
+        projection = clip.text_projection
+        if projection is None:
+            return pooled
+        return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
 
     # -- adaptation ------------------------------------------------------------------------------------------------------------
 
@@ -202,7 +210,9 @@ class Backbone(nn.Module):
         for name in targets:
             width = self.clip.get_submodule(name).in_features
             if config.rank > width:
-                raise ValueError(f"lora.rank must be at most {width}, the width of {name} in {self.name}; got {config.rank}")
+                raise ValueError(
+                    f"lora.rank must be at most {width}, the width of {name} in {self.name}; got {config.rank}"
+                )
         scale_numerator = config.rank if config.alpha is None else config.alpha
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PEFT warns of target modules that its own registry does not know
@@ -261,19 +271,20 @@ class Backbone(nn.Module):
 
         trained = self.trained_parameters()
         adapted = [module for module in self.clip.modules() if isinstance(module, LoraLinear)]
-        originals = [module.get_base_layer().weight.data for module in adapted]
+        layers: list[Any] = [module.get_base_layer() for module in adapted]
+        originals = [layer.weight.data for layer in layers]
         for parameter in trained:
             parameter.requires_grad_(False)
         # Merging adds and unmerging subtracts in place, which rounds: merge into copies, so that the base weights never change.
-        for module, original in zip(adapted, originals, strict=True):
-            module.get_base_layer().weight.data = original.clone()
+        for module, layer, original in zip(adapted, layers, originals, strict=True):
+            layer.weight.data = original.clone()
             module.merge()
         try:
             yield
         finally:
-            for module, original in zip(adapted, originals, strict=True):
+            for module, layer, original in zip(adapted, layers, originals, strict=True):
                 module.unmerge()
-                module.get_base_layer().weight.data = original
+                layer.weight.data = original
             for parameter in trained:
                 parameter.requires_grad_(True)
 
@@ -311,13 +322,17 @@ def load_clip(name: str = "ViT-B-16", pretrained: str | None = "openai", device:
 
     if name not in open_clip.list_models():
         close = difflib.get_close_matches(name, [*open_clip.list_models(), "glyph"], n=3, cutoff=0.4)
-        raise ValueError(f"no model named {name!r}; close names: {', '.join(close) or 'none'}; all: open_clip.list_models(), and glyph")
+        raise ValueError(
+            f"no model named {name!r}; close names: {', '.join(close) or 'none'}; all: open_clip.list_models(), and glyph"
+        )
     if pretrained is not None:
         tags = open_clip.list_pretrained_tags_by_model(name)
         if not Path(pretrained).is_file() and pretrained.lower() not in tags:
             if "/" in pretrained or Path(pretrained).suffix:
                 raise FileNotFoundError(f"model.pretrained: no weights file {pretrained!r}")
-            raise ValueError(f"model.pretrained: {name} has no weights {pretrained!r}; tags: {', '.join(tags)}; or a local file")
+            raise ValueError(
+                f"model.pretrained: {name} has no weights {pretrained!r}; tags: {', '.join(tags)}; or a local file"
+            )
     try:
         clip = open_clip.create_model(name, pretrained=pretrained, precision="fp32")
     except (OSError, RuntimeError) as error:

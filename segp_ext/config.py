@@ -39,7 +39,7 @@ class LoraConfig:
 
     rank: int = 32
     """Rank of every adapter."""
-    alpha: float | None = None
+    alpha: int | None = None
     """Numerator of the adapter's scale alpha/rank; none means alpha = rank, a scale of 1."""
     encoders: Literal["both", "vision", "text"] = "both"
     """Which CLIP encoders are adapted."""
@@ -181,7 +181,9 @@ no text geometry), lwf (distillation on the new images), seeds, noise, text-pgd,
 
     def __post_init__(self) -> None:
         _require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method)
-        _require(self.template.count("{}") == 1, "template", "a text with exactly one {} for the class name", self.template)
+        _require(
+            self.template.count("{}") == 1, "template", "a text with exactly one {} for the class name", self.template
+        )
         _require(self.seed >= 0, "seed", "0 or more", self.seed)
         _require(self.min_images_per_class >= 1, "min_images_per_class", "1 or more", self.min_images_per_class)
 
@@ -229,7 +231,9 @@ class DataConfig:
         if self.max_images_per_class is not None:
             _positive("data", self, "max_images_per_class")
         if self.name == "digits" and self.root is not None:
-            raise ValueError(f"data.root must not be given with data.name digits, which comes with scikit-learn; got {self.root!r}")
+            raise ValueError(
+                f"data.root must not be given with data.name digits, which comes with scikit-learn; got {self.root!r}"
+            )
 
 
 @dataclass

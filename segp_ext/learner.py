@@ -203,7 +203,7 @@ class SeGPCL:
         labels = images.labels.to(backbone.device)
         first_class = 0 if settings.classes == "seen" else old
         acgd_weight = config.distillation.weight * 100 / scale
-        teacher_text = self.text_embeddings() if anchors is not None else None
+        teacher_text = self.text_embeddings()
         with torch.no_grad(), backbone.reference():
             reference = backbone.encode_text(tokens)
         neighbours = text_neighbours(reference, new, config.text_geometry.neighbours)
@@ -316,11 +316,11 @@ class SeGPCL:
         if path not in PATHS:
             raise ValueError(f"path must be one of {', '.join(PATHS)}; got {path!r}")
         scale = self.backbone.logit_scale
-        text = scale * F.normalize(embedding, dim=-1) @ F.normalize(self.text_embeddings(), dim=-1).T if path != "visual" else None
+        text = scale * F.normalize(embedding, dim=-1) @ F.normalize(self.text_embeddings(), dim=-1).T
         if path == "text":
             return text
         visual = scale * F.normalize(feature, dim=-1) @ F.normalize(self.prototypes, dim=-1).T
-        return visual if text is None else text + self.config.inference.beta * visual
+        return visual if path == "visual" else text + self.config.inference.beta * visual
 
     def predict(self, images: Any, topk: int = 5, path: ScorePath | None = None) -> list[list[Prediction]]:
         """Names the classes of images.
@@ -348,7 +348,9 @@ class SeGPCL:
         size = self.config.inference.batch_size
         for start in range(0, len(opened), size):
             batch = opened[start : start + size]
-            pixels = torch.stack([self.backbone.transform(to_pil(image, f"image {start + i}")) for i, image in enumerate(batch)])
+            pixels = torch.stack(
+                [self.backbone.transform(to_pil(image, f"image {start + i}")) for i, image in enumerate(batch)]
+            )
             with torch.no_grad():
                 logits = self.scores(*self.backbone.encode_image(self.backbone.to_unit(pixels)), path)
             top = logits.softmax(dim=1).topk(min(topk, len(self.class_names)), dim=1)
@@ -381,7 +383,9 @@ class SeGPCL:
         prototypes = tensors["prototypes"]
         expected = [len(class_names), self.backbone.raw_dim]
         if list(prototypes.shape) != expected or sum(task_sizes) != len(class_names):
-            raise ValueError(f"prototypes must be {expected} for tasks of {task_sizes} classes; got {list(prototypes.shape)}")
+            raise ValueError(
+                f"prototypes must be {expected} for tasks of {task_sizes} classes; got {list(prototypes.shape)}"
+            )
         self.backbone.load_adapter_state({name: t for name, t in tensors.items() if name != "prototypes"})
         self.prototypes = prototypes.to(self.backbone.device)
         self.class_names, self.task_sizes = list(class_names), list(task_sizes)

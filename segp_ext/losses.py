@@ -47,7 +47,8 @@ def text_neighbours(reference: Tensor, new: range, count: int) -> Tensor:
 def text_geometry_loss(text: Tensor, reference: Tensor, new: range, neighbours: Tensor, temperature: float) -> Tensor:
     """TSGR: keeps each new class's similarities to its neighbours as the reference text encoder has them.
 
-    mean over new classes of KL( softmax(û⁰·û⁰_nbr / τ_T) ‖ softmax(û·û_nbr / τ_T) ), SeGP-CL (arXiv 2603.12055), README, method step 4. Zero where there is at most one neighbour.
+    mean over new classes of KL( softmax(û⁰·û⁰_nbr / τ_T) ‖ softmax(û·û_nbr / τ_T) ), SeGP-CL (arXiv 2603.12055),
+    README, method step 4. Zero where there is at most one neighbour.
 
     Args:
         text: text embeddings of all seen classes from the model in training, `[C, De]`, any norm.

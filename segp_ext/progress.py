@@ -11,6 +11,6 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
-def progress(items: Iterable[T], description: str, total: int | None = None) -> "tqdm[T]":
+def progress(items: Iterable[T], description: str, total: int | None = None) -> tqdm[T]:
     """Wraps `items` in a bar that vanishes when done."""
     return tqdm(items, description, total=total, leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())

@@ -42,7 +42,10 @@ def table(result: dict[str, Any]) -> str:
     widths = [max(len(row[i]) for row in [header, *cells]) for i in range(len(header))]
     lines = []
     for row in [header, *cells]:
-        lines.append(row[0].ljust(widths[0]) + "".join(cell.rjust(width + 2) for cell, width in zip(row[1:], widths[1:], strict=True)))
+        lines.append(
+            row[0].ljust(widths[0])
+            + "".join(cell.rjust(width + 2) for cell, width in zip(row[1:], widths[1:], strict=True))
+        )
     lines.insert(1, "─" * len(lines[0]))
     return "\n".join(lines)
 
@@ -60,10 +63,20 @@ def summary(result: dict[str, Any]) -> str:
     lines += ["", "Tasks:", ""]
     for index, names in enumerate(result["protocol"]["tasks"]):
         learnt = result["tasks"][index] if index < len(result["tasks"]) else None
-        spent = "not learnt" if learnt is None else f"{learnt['images']} images, {learnt['anchors']} anchors, {sum(learnt['seconds'].values()):.1f} s"
+        spent = (
+            "not learnt"
+            if learnt is None
+            else f"{learnt['images']} images, {learnt['anchors']} anchors, {sum(learnt['seconds'].values()):.1f} s"
+        )
         lines.append(f"{index + 1}. {', '.join(names)} ({spent})")
-    lines += ["", "Time by phase (s): " + ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items()), ""]
-    lines += ["Plots: " + ", ".join(f"[{p}](plots/{p})" for p in result.get("plots", [])), ""] if result.get("plots") else []
+    lines += [
+        "",
+        "Time by phase (s): " + ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items()),
+        "",
+    ]
+    lines += (
+        ["Plots: " + ", ".join(f"[{p}](plots/{p})" for p in result.get("plots", [])), ""] if result.get("plots") else []
+    )
     return "\n".join(lines)
 
 
@@ -113,7 +126,7 @@ def _accuracy(figure: Figure, scores: dict[str, Any]) -> Figure:
 
 def _r_matrix(figure: Figure, scores: dict[str, Any]) -> Figure:
     grid = figure.subplots(1, len(scores), squeeze=False)[0]
-    image = None
+    image: Any = None
     for axes, (name, s) in zip(grid, scores.items(), strict=True):
         size = len(s["R"])
         full = [[100 * row[j] if j < len(row) else float("nan") for j in range(size)] for row in s["R"]]

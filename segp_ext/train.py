@@ -99,7 +99,7 @@ def parse(argv: list[str]) -> Config:
             arguments = ["--config", str(CONFIGS / "digits.yaml"), *arguments]
         parsed = parser.parse_args(arguments)
         del parsed["config"]
-        config = Config(**dict(parser.instantiate_classes(parsed).items()))
+        config = Config(**dict(parser.instantiate(parsed).items()))
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     for setting in METHODS[config.method]:
@@ -165,6 +165,7 @@ class Run:
         self.scenario = load_scenario(config.data)
         self.backbone = load_clip(config.model.name, config.model.pretrained, config.model.device)
         self.directory = _make_directory(config, self.scenario.name)
+        self._name_unknown_words()
         settings = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
         write_atomically(self.directory / "config.yaml", settings.encode())
         device = self.backbone.device
@@ -179,7 +180,9 @@ class Run:
             "prototype_distance": [],
             "tasks": [],
             "seconds": {},
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine(),
+            "device": torch.cuda.get_device_name(device)
+            if device.type == "cuda"
+            else platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(),
             "versions": _versions(),
             "build": segp_ext.build_info(),
@@ -210,12 +213,16 @@ class Run:
                 learner.save(self.directory / "checkpoints" / f"task-{done:03d}")
                 self._finish("running", f"{done} of {len(self.scenario.tasks)} tasks learnt.")
                 seen = ", ".join(f"{path} {report.percent(s.pooled[-1])}" for path, s in evaluator.paths.items())
-                self._say(f"task {done}/{len(self.scenario.tasks)} [{', '.join(task.class_names)}] accuracy % over all seen: {seen}")
+                self._say(
+                    f"task {done}/{len(self.scenario.tasks)} [{', '.join(task.class_names)}] accuracy % over all seen: {seen}"
+                )
         except KeyboardInterrupt:
             self._finish("interrupted", f"Interrupted after {done} of {len(self.scenario.tasks)} tasks.")
             raise
         except BaseException as error:
-            self._finish("failed", f"Failed after {done} of {len(self.scenario.tasks)} tasks: {type(error).__name__}: {error}")
+            self._finish(
+                "failed", f"Failed after {done} of {len(self.scenario.tasks)} tasks: {type(error).__name__}: {error}"
+            )
             raise
         self.result["plots"] = report.plot(self.directory, self.result)
         self._finish("finished", f"All {done} tasks learnt.")
@@ -233,8 +240,20 @@ class Run:
         self._record("zero-shot", evaluator.paths["text"])
         self._record("frozen prototypes", evaluator.paths["visual"])
         self._spend("baselines", time.perf_counter() - start)
-        self._say(f"zero-shot {report.percent(evaluator.paths['text'].pooled[-1])}, "
-                  f"frozen prototypes {report.percent(evaluator.paths['visual'].pooled[-1])} (accuracy % over all classes)")
+        self._say(
+            f"zero-shot {report.percent(evaluator.paths['text'].pooled[-1])}, "
+            f"frozen prototypes {report.percent(evaluator.paths['visual'].pooled[-1])} (accuracy % over all classes)"
+        )
+
+    def _name_unknown_words(self) -> None:
+        """Says which class names the built-in model starts without any idea of."""
+        unknown = getattr(self.backbone.tokenizer, "unknown", None)
+        names = [name for name in self.scenario.class_names if unknown and unknown(name)]
+        if names:
+            self._say(
+                f"note: {self.backbone.name} was trained on digits and letters alone; to it these names mean nothing at first: "
+                f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}. For photographs, --config clip takes a real CLIP."
+            )
 
     def _record(self, row: str, scores: PathResult) -> None:
         self.result["scores"][row] = scores.to_dict()
@@ -243,7 +262,9 @@ class Run:
         self.result["seconds"][phase] = self.result["seconds"].get(phase, 0.0) + seconds
 
     def _finish(self, status: str, message: str) -> None:
-        self.result.update(status=status, message=message, updated=datetime.now().astimezone().isoformat(timespec="seconds"))
+        self.result.update(
+            status=status, message=message, updated=datetime.now().astimezone().isoformat(timespec="seconds")
+        )
         report.write(self.directory, self.result)
 
     def _say(self, line: str) -> None:

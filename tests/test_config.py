@@ -13,7 +13,11 @@ def test_defaults_are_the_papers():
     assert (config.training.epochs, config.training.batch_size) == (10, 128)
     assert (config.anchors.seeds_per_class, config.anchors.steps, config.anchors.step_size) == (5, 10, 1.5e-3)
     assert (config.distillation.weight, config.distillation.temperature) == (5, 20)
-    assert (config.text_geometry.weight, config.text_geometry.temperature, config.text_geometry.neighbours) == (1, 0.05, 10)
+    assert (config.text_geometry.weight, config.text_geometry.temperature, config.text_geometry.neighbours) == (
+        1,
+        0.05,
+        10,
+    )
     assert (config.inference.beta, config.prototypes.temperature, config.anchors.epsilon) == (0.5, 0.1, 8 / 255)
 
 
@@ -23,7 +27,7 @@ def test_round_trip_through_plain_values():
 
 
 @pytest.mark.parametrize(
-    "values, message",
+    ("values", "message"),
     [
         ({"anchors": {"stepz": 3}}, "no such setting: anchors.stepz; known here: kind, seeds_per_class"),
         ({"colour": 1}, "no such setting: colour"),

@@ -82,6 +82,21 @@ def test_a_checkpoint_of_the_run_predicts(finished):
     assert sum(name == str(c) for c, name in enumerate(named)) >= 6
 
 
+def test_the_predict_command_names_image_files(finished, tmp_path, capsys):
+    from segp_ext import predict
+    from segp_ext.data.digits import digits
+
+    collection = digits()
+    Image.fromarray(collection.opener(collection.test[0][0])[0]).save(tmp_path / "zero.png")
+    assert predict.main([str(finished), str(tmp_path / "zero.png"), "--topk=2", "--path=visual"]) == 0
+    line = capsys.readouterr().out
+    assert "zero.png: 0 " in line and line.count("%") == 2
+    assert predict.main([str(tmp_path), str(tmp_path / "zero.png")]) == 2
+    assert "no checkpoint at" in capsys.readouterr().err
+    assert predict.main([str(finished), str(tmp_path / "gone.png")]) == 2
+    assert "gone.png" in capsys.readouterr().err
+
+
 def test_a_folder_of_images(tmp_path):
     for part, count in (("train", 4), ("test", 2)):
         for index, name in enumerate(("red", "green", "blue", "grey")):
@@ -111,13 +126,16 @@ def test_an_interrupt_leaves_a_directory_that_says_what_was_done(tmp_path, monke
     assert "what was done is in" in capsys.readouterr().err
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["status"] == "interrupted" and "after 1 of 2 tasks" in result["message"]
-    assert len(result["scores"]["segp (text)"]["A"]) == 1 and (tmp_path / "run/checkpoints/task-001/learner.json").is_file()
+    assert (
+        len(result["scores"]["segp (text)"]["A"]) == 1
+        and (tmp_path / "run/checkpoints/task-001/learner.json").is_file()
+    )
     summary = (tmp_path / "run/summary.md").read_text()
     assert "Status: interrupted" in summary and "not learnt" in summary
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
         (["--anchors.stepz", "3"], "anchors.stepz"),
         (["--anchors.steps", "many"], "anchors.steps"),
@@ -148,7 +166,9 @@ def test_wrong_settings_in_a_file_are_named(tmp_path, capsys):
 
 def test_the_command_line_beats_the_file(tmp_path):
     (tmp_path / "c.yaml").write_text("method: lwf\nanchors: {steps: 7, epsilon: 0.5}\n")
-    config = train.parse(["--anchors.steps", "3", "--config", "digits", "--config", str(tmp_path / "c.yaml"), "--anchors.steps=4"])
+    config = train.parse(
+        ["--anchors.steps", "3", "--config", "digits", "--config", str(tmp_path / "c.yaml"), "--anchors.steps=4"]
+    )
     assert (config.method, config.anchors.steps, config.anchors.epsilon) == ("lwf", 4, 0.5)
     assert train.parse([]).model.name == "glyph"
     assert train.parse(["--config", "clip"]).training.optimizer == "sgd"
@@ -168,7 +188,15 @@ def test_print_config_is_a_complete_configuration(capsys):
 
 
 def test_help_explains_every_setting():
-    shown = subprocess.run([sys.executable, "-m", "segp_ext.train", "--help"], capture_output=True, text=True, timeout=120)
+    shown = subprocess.run(
+        [sys.executable, "-m", "segp_ext.train", "--help"], capture_output=True, text=True, timeout=120
+    )
     assert shown.returncode == 0
-    for word in ("--anchors.epsilon", "Largest change of a pixel from its seed", "--data.root", "examples:", "--print_config"):
+    for word in (
+        "--anchors.epsilon",
+        "Largest change of a pixel from its seed",
+        "--data.root",
+        "examples:",
+        "--print_config",
+    ):
         assert word in shown.stdout

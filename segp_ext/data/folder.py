@@ -34,7 +34,8 @@ def open_image(path: Path) -> Image.Image:
 def _images_by_class(part: Path) -> dict[str, list[Path]]:
     classes = sorted(entry for entry in part.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     return {
-        c.name: sorted(file for file in c.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()) for c in classes
+        c.name: sorted(file for file in c.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        for c in classes
     }
 
 
@@ -50,7 +51,9 @@ def folder(root: str | None, test_fraction: float) -> Collection:
         ValueError: for a class with no image, fewer than two in the unsplit layout, or one missing from a part.
     """
     if root is None:
-        raise FileNotFoundError(f"data.root is not set: give the folder of your images with --data.root; accepted: {LAYOUTS}")
+        raise FileNotFoundError(
+            f"data.root is not set: give the folder of your images with --data.root; accepted: {LAYOUTS}"
+        )
     base = Path(root).expanduser()
     if not base.is_dir():
         raise FileNotFoundError(f"data.root: no folder {root!r}; accepted: {LAYOUTS}")

@@ -95,7 +95,9 @@ def make_scenario(collection: Collection, config: DataConfig) -> Scenario:
                 f"class name {name!r} stands for two classes of {collection.name} (number {first[name]} and {index}); names must differ"
             )
         first[name] = index
-    order = np.arange(count) if config.order_seed is None else np.random.RandomState(config.order_seed).permutation(count)
+    order = (
+        np.arange(count) if config.order_seed is None else np.random.RandomState(config.order_seed).permutation(count)
+    )
 
     digest = hashlib.sha256()
     tasks: list[Task] = []

@@ -27,7 +27,10 @@ def scenario(root, **settings):
 
 @pytest.mark.parametrize("held", ["test", "val"])
 def test_split_layout(tmp_path, held):
-    make(tmp_path, {f"train/{c}": 3 for c in ("red_fox", "cat", "dog")} | {f"{held}/{c}": 2 for c in ("red_fox", "cat", "dog")})
+    make(
+        tmp_path,
+        {f"train/{c}": 3 for c in ("red_fox", "cat", "dog")} | {f"{held}/{c}": 2 for c in ("red_fox", "cat", "dog")},
+    )
     (tmp_path / "train/cat/notes.txt").write_text("not an image")
     (tmp_path / "train/.cache").mkdir()
     found = scenario(tmp_path)
@@ -66,12 +69,24 @@ def test_order_tasks_and_limits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "tree, error, message",
+    ("tree", "error", "message"),
     [
         ({"train/cat": 2}, FileNotFoundError, "has train/ but neither test/ nor val/"),
-        ({"train/cat": 2, "train/dog": 2, "test/cat": 1}, ValueError, "class folder 'dog' is in train/ but not in test/"),
-        ({"train/cat": 2, "test/cat": 1, "test/dog": 1}, ValueError, "class folder 'dog' is in test/ but not in train/"),
-        ({"train/cat": 2, "train/dog": 0, "test/cat": 1, "test/dog": 1}, ValueError, "class folder 'dog' has no train image"),
+        (
+            {"train/cat": 2, "train/dog": 2, "test/cat": 1},
+            ValueError,
+            "class folder 'dog' is in train/ but not in test/",
+        ),
+        (
+            {"train/cat": 2, "test/cat": 1, "test/dog": 1},
+            ValueError,
+            "class folder 'dog' is in test/ but not in train/",
+        ),
+        (
+            {"train/cat": 2, "train/dog": 0, "test/cat": 1, "test/dog": 1},
+            ValueError,
+            "class folder 'dog' has no train image",
+        ),
         ({"train/cat": 2, "test/cat": 0}, ValueError, "class folder 'cat' has no test image"),
         ({"cat": 1, "dog": 4}, ValueError, r"class folder 'cat' .* holds 1 image\(s\); at least 2"),
         ({"a_cat": 3, "a cat": 3}, ValueError, "class name 'a cat' stands for two classes"),

@@ -66,7 +66,7 @@ def test_grey_pixels_fill_three_channels():
 
 
 @pytest.mark.parametrize(
-    "image, error, message",
+    ("image", "error", "message"),
     [
         (np.zeros((3, 4, 4)), TypeError, "x must hold uint8 pixels.*float64"),
         (np.zeros((4, 4), np.uint8), ValueError, r"x must be \[3, H, W\].*got \[4, 4\]"),

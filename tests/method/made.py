@@ -44,7 +44,9 @@ def made_images(classes: int, per_class: int, seed: int = 0) -> LabelledImages:
     draw = np.random.RandomState(seed)
     colours = np.random.RandomState(1234).randint(40, 216, (16, 3, 1, 1))
     labels = [c for c in range(classes) for _ in range(per_class)]
-    pixels = [np.clip(colours[(seed + c) % 16] + draw.randint(-40, 41, (3, 8, 8)), 0, 255).astype(np.uint8) for c in labels]
+    pixels = [
+        np.clip(colours[(seed + c) % 16] + draw.randint(-40, 41, (3, 8, 8)), 0, 255).astype(np.uint8) for c in labels
+    ]
     return LabelledImages(pixels, labels, lambda image: image)
 
 

@@ -45,7 +45,9 @@ def test_cutting_prompts_leaves_embeddings_alone(backbone):
     with torch.no_grad():
         tokens = backbone.tokenize(TEXTS[:2])
         assert tokens.shape == (2, 8) and backbone.tokenize(TEXTS[:1]).shape == (1, 3)
-        torch.testing.assert_close(backbone.encode_text(tokens), backbone.encode_text(WordTokenizer()(TEXTS[:2])), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            backbone.encode_text(tokens), backbone.encode_text(WordTokenizer()(TEXTS[:2])), rtol=0, atol=1e-5
+        )
 
 
 def test_a_prompt_over_the_context_is_named(backbone):
@@ -85,7 +87,7 @@ def test_the_adapters_start_follows_its_seed():
     assert any(not torch.equal(starts[0][n], starts[2][n]) for n in starts[0])
 
 
-@pytest.mark.parametrize("encoder, changed", [("vision", (True, False)), ("text", (False, True))])
+@pytest.mark.parametrize(("encoder", "changed"), [("vision", (True, False)), ("text", (False, True))])
 def test_one_encoder_alone(backbone, encoder, changed):
     with torch.no_grad():
         before = backbone.encode_image(pixels())[0], backbone.encode_text(backbone.tokenize(TEXTS))

@@ -36,7 +36,11 @@ def test_every_method_learns_two_tasks(method):
     frozen = method in ("zero-shot", "frozen-prototypes")
     anchors = {"lora": 0, "zero-shot": 0, "frozen-prototypes": 0, "lwf": 20}.get(method, 3 * 3)
     assert second.anchors == anchors and (second.steps == 0) == frozen
-    assert set(second.losses) == set() if frozen else {"classification"} | ({"acgd"} if anchors else set()) <= set(second.losses)
+    assert (
+        set(second.losses) == set()
+        if frozen
+        else {"classification"} | ({"acgd"} if anchors else set()) <= set(second.losses)
+    )
     assert ("tsgr" in second.losses) == (method not in ("zero-shot", "frozen-prototypes", "lora", "lwf"))
     assert (learner.untransferred is not None) == (anchors > 0)
 
@@ -91,7 +95,10 @@ def test_strong_distillation_keeps_the_teachers_scores_on_anchors():
         only_first = SeGPCL(tiny_backbone(), small_config(training__epochs=6, text_geometry__weight=0.0))
         only_first.learn_task(made_images(3, 10), FIRST)
         reference, _ = only_first.encode(Images(made_images(2, 10, seed=3), only_first.backbone.transform))
-        old = [m.scores(v, feature, "text")[:, :3].softmax(dim=1) for m, v in ((learner, embedding), (only_first, reference))]
+        old = [
+            m.scores(v, feature, "text")[:, :3].softmax(dim=1)
+            for m, v in ((learner, embedding), (only_first, reference))
+        ]
         moved.append((old[0] - old[1]).abs().mean().item())
     assert moved[1] < 0.5 * moved[0]
 
@@ -107,7 +114,9 @@ def test_the_weight_of_acgd_is_stated_at_a_scale_of_100():
         learner.learn_task(made_images(3, 10), FIRST)
         raw = []
         original = module.ops.geometry_distill
-        module.ops.geometry_distill = lambda *a, _raw=raw, _f=original, **k: _raw.append(torch.ones(())) or _f(*a, **k) * 0 + 1
+        module.ops.geometry_distill = lambda *a, _raw=raw, _f=original, **k: (
+            _raw.append(torch.ones(())) or _f(*a, **k) * 0 + 1
+        )
         try:
             terms[scale] = learner.learn_task(made_images(2, 10, seed=3), SECOND).losses["acgd"]
         finally:
@@ -173,7 +182,7 @@ class Labelled:
 
 
 @pytest.mark.parametrize(
-    "labels, names, message",
+    ("labels", "names", "message"),
     [
         ([0, 0, 1, 1], ["cat", "red"], "class name 'red' is learnt already"),
         ([0, 0, 1, 1], ["cat", "cat"], "class name 'cat' is given twice"),

@@ -14,7 +14,9 @@ def draw(*shape, seed=0):
 
 def test_classification_by_hand():
     # cosines 1 and 0, scale ln 3: softmax (3/4, 1/4)
-    loss = classification_loss(torch.tensor([[5.0, 0.0]]), torch.tensor([[2.0, 0.0], [0.0, 7.0]]), torch.tensor([0]), math.log(3))
+    loss = classification_loss(
+        torch.tensor([[5.0, 0.0]]), torch.tensor([[2.0, 0.0], [0.0, 7.0]]), torch.tensor([0]), math.log(3)
+    )
     assert loss.item() == pytest.approx(-math.log(0.75))
 
 
@@ -33,7 +35,12 @@ def test_one_neighbour_gives_zero():
 
 def test_no_neighbour_gives_zero():
     reference = draw(1, 5)
-    assert text_geometry_loss(draw(1, 5, seed=1), reference, range(0, 1), text_neighbours(reference, range(0, 1), 10), 0.05) == 0
+    assert (
+        text_geometry_loss(
+            draw(1, 5, seed=1), reference, range(0, 1), text_neighbours(reference, range(0, 1), 10), 0.05
+        )
+        == 0
+    )
 
 
 def test_two_neighbours_by_hand():

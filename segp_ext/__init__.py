@@ -1,0 +1,47 @@
+"""Continual learning with CLIP through semantic-geometry preservation (SeGP-CL, arXiv 2603.12055).
+
+Names load on first use, so that `import segp_ext` costs little beyond torch's own import.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from . import ops, reference
+    from ._native import build_info
+    from .backbone import load_clip
+    from .config import Config, MethodConfig
+    from .learner import SeGPCL
+
+# Public name -> the module that defines it; None for a module of that name.
+_LAZY: dict[str, str | None] = {
+    "ops": None,
+    "reference": None,
+    "build_info": "_native",
+    "Config": "config",
+    "MethodConfig": "config",
+    "SeGPCL": "learner",
+    "load_clip": "backbone",
+}
+
+__all__ = ["Config", "MethodConfig", "SeGPCL", "__version__", "build_info", "load_clip", "ops", "reference"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _LAZY[name]
+    if module is None:
+        value: Any = importlib.import_module(f".{name}", __name__)
+    else:
+        value = getattr(importlib.import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

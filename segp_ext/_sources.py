@@ -1,0 +1,35 @@
+"""The fingerprint of the native sources, shared by the build and the loader.
+
+The build bakes it into the library; the loader compares it where the sources lie beside the package. Standard
+library only: `setup.py` loads this file by its path, without importing the package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+NATIVE_FOLDERS = ("csrc", "python")
+NATIVE_SUFFIXES = (".h", ".cpp", ".cu", ".cuh")
+
+
+def native_files(root: Path) -> list[Path]:
+    """The native sources under a checkout's root, in a fixed order."""
+    return sorted(
+        (path for folder in NATIVE_FOLDERS for path in (root / folder).rglob("*") if path.suffix in NATIVE_SUFFIXES),
+        key=lambda path: path.relative_to(root).as_posix(),
+    )
+
+
+def has_sources(root: Path) -> bool:
+    """Whether `root` is a checkout (or an unpacked source distribution) with the native sources in it."""
+    return (root / "csrc" / "include" / "segp").is_dir() and (root / "python" / "library.cpp").is_file()
+
+
+def source_hash(root: Path) -> str:
+    """16 hexadecimal digits over the names and the text of the native sources (line ends do not count)."""
+    digest = hashlib.sha256()
+    for path in native_files(root):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+        digest.update(path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+    return digest.hexdigest()[:16]
