@@ -1,0 +1,1 @@
+"""Micro-benchmarks of the ops: `python -m benchmarks.bench_<op>`."""

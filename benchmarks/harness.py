@@ -1,0 +1,154 @@
+"""Measures candidates against each other: interleaved, so that a drifting machine hits them alike.
+
+Correctness is the caller's to assert before timing. A timing is the median of many rounds with its 20th and 80th
+percentile; results are printed as an aligned table and appended to `benchmarks/results/<name>.csv`.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import segp_ext
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to do the job; `run` does it once."""
+
+    name: str
+    run: Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per call."""
+
+    median: float
+    p20: float
+    p80: float
+
+
+def processor_name() -> str:
+    """What the machine calls its processor."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def device_name(device: str) -> str:
+    """The GPU, or the processor with torch's number of threads and how they wait.
+
+    On a machine that others use too, threads that spin while they wait (OpenMP's default) lose whole time slices
+    at every barrier, in every candidate: set OMP_WAIT_POLICY=passive there.
+    """
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    waiting = os.environ.get("OMP_WAIT_POLICY", "")
+    return f"{processor_name()}, {torch.get_num_threads()} threads{waiting and f' ({waiting.lower()} waiting)'}"
+
+
+def commit() -> str:
+    """The checked-out commit, marked when there are changes; "none" outside a repository."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    return done.stdout.strip() or "none"
+
+
+def print_setting(title: str, device: str) -> None:
+    """What the numbers below depend on, once."""
+    info = segp_ext.build_info()
+    print(title)
+    print(f"  device   {device_name(device)}")
+    print(f"  torch    {torch.__version__}, CUDA {torch.version.cuda}, Python {platform.python_version()}")
+    print(f"  segp_ext {info['version']} at {commit()}, ops path {info['ops_path']}", info["reason"])
+
+
+def _once(candidate: Candidate, repeats: int, device: str) -> float:
+    """Seconds per call over `repeats` calls in a row."""
+    if device.startswith("cuda"):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        begin.record()
+        for _ in range(repeats):
+            candidate.run()
+        end.record()
+        torch.cuda.synchronize()
+        return begin.elapsed_time(end) / 1e3 / repeats
+    start = time.perf_counter()
+    for _ in range(repeats):
+        candidate.run()
+    return (time.perf_counter() - start) / repeats
+
+
+def measure(candidates: Sequence[Candidate], device: str, budget: float = 4.0) -> dict[str, Timing]:
+    """Times all candidates in turns for about `budget` seconds.
+
+    Warm-up comes first and is long enough to bring fresh memory under the process: on a virtual machine the first
+    touch of a page costs more than everything measured here.
+    """
+    for candidate in candidates:
+        start = time.perf_counter()
+        while time.perf_counter() - start < budget / 10 / len(candidates) + 0.05:
+            candidate.run()
+    single = {c.name: min(_once(c, 1, device) for _ in range(3)) for c in candidates}
+    # A short call is repeated, so that the clock's own cost does not count.
+    repeats = {name: max(1, min(1000, int(1e-3 / max(seconds, 1e-7)))) for name, seconds in single.items()}
+    one_round = sum(single[c.name] * repeats[c.name] for c in candidates)
+    rounds = int(np.clip(budget / max(one_round, 1e-6), 7, 200))
+    samples: dict[str, list[float]] = {c.name: [] for c in candidates}
+    for _ in range(rounds):
+        for candidate in candidates:
+            samples[candidate.name].append(_once(candidate, repeats[candidate.name], device))
+    return {
+        name: Timing(*(float(np.percentile(values, q)) for q in (50, 20, 80))) for name, values in samples.items()
+    }
+
+
+class Table:
+    """Rows printed as they come, in aligned columns, and kept for the CSV file."""
+
+    def __init__(self, name: str, device: str, columns: Sequence[tuple[str, int]]) -> None:
+        self.name = name
+        self.device = device
+        self.columns = columns
+        self.rows: list[list[str]] = []
+        print("  ".join(f"{title:>{width}}" for title, width in columns))
+
+    def add(self, *cells: object) -> None:
+        """Prints and keeps one row."""
+        texts = [f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells]
+        print("  ".join(f"{text:>{width}}" for text, (_, width) in zip(texts, self.columns, strict=True)), flush=True)
+        self.rows.append(texts)
+
+    def append_csv(self) -> Path:
+        """Appends the rows with date, commit, device and versions."""
+        path = RESULTS / f"{self.name}.csv"
+        path.parent.mkdir(exist_ok=True)
+        stamp = [
+            datetime.date.today().isoformat(), commit(), device_name(self.device), f"torch {torch.__version__}",
+        ]  # fmt: skip
+        new = not path.is_file()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(["date", "commit", "device", "torch", *(title for title, _ in self.columns)])
+            writer.writerows([*stamp, *row] for row in self.rows)
+        return path

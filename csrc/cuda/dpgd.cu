@@ -1,0 +1,217 @@
+#include <cuda_runtime.h>
+
+#include <algorithm>
+
+#include "segp/dpgd.h"
+#include "segp/dpgd_pixel.h"
+#include "segp/image_layout.h"
+#include "vec_io.cuh"
+
+namespace segp {
+namespace cuda {
+namespace {
+
+using Layout = ImageLayout<4>;  // arrays: out, x, grad, seed
+
+constexpr int kThreads = 256;
+// Bounds travel as kernel arguments, so that a call needs neither a copy to the device nor memory. 64 channels of
+// doubles take 2 KiB of the 4 KiB that arguments may have; images with more run in groups of channels.
+constexpr int kMaxChannels = 64;
+
+template <class Acc>
+struct BoundTable {
+  Acc step_size[kMaxChannels];
+  Acc epsilon[kMaxChannels];
+  Acc lower[kMaxChannels];
+  Acc upper[kMaxChannels];
+};
+
+template <class T, class G>
+struct KernelArgs {
+  T* out;
+  const T* x;
+  const G* grad;
+  const T* seed;
+  Layout layout;
+  BoundTable<accumulator_t<T>> bounds;  // [layout.channels]
+};
+
+template <class T, class G>
+__device__ __forceinline__ void step_element(T& out, T x, G grad, T seed,
+                                             const BoundTable<accumulator_t<T>>& bounds, int channel) {
+  device_store(out, dpgd_pixel<accumulator_t<T>>(device_load(x), device_load(grad), device_load(seed),
+                                                bounds.step_size[channel], bounds.epsilon[channel],
+                                                bounds.lower[channel], bounds.upper[channel]));
+}
+
+// Walks the channel of consecutive elements of a flat layout: one division at the start, none after.
+struct ChannelWalk {
+  int64_t inside;  // elements since the channel began
+  int channel;
+
+  __device__ __forceinline__ ChannelWalk(const Layout& layout, int64_t element) : inside(0), channel(0) {
+    if (layout.channels == 1) {
+      return;
+    }
+    int64_t row;
+    if (layout.count <= UINT32_MAX) {  // 32-bit division is several times cheaper
+      row = static_cast<uint32_t>(element) / static_cast<uint32_t>(layout.channel_stride);
+      channel = static_cast<int>(static_cast<uint32_t>(row) % static_cast<uint32_t>(layout.channels));
+    } else {
+      row = element / layout.channel_stride;
+      channel = static_cast<int>(row % layout.channels);
+    }
+    inside = element - row * layout.channel_stride;
+  }
+
+  __device__ __forceinline__ void advance(const Layout& layout) {
+    if (layout.channels > 1 && ++inside == layout.channel_stride) {
+      inside = 0;
+      channel = channel + 1 == layout.channels ? 0 : channel + 1;
+    }
+  }
+};
+
+// Flat layout. One thread owns kWidth consecutive elements, 16 bytes of x; the threads after the last whole pack
+// own one element of the rest each. kWidth = 1 is the scalar twin, for pointers that are not aligned.
+template <class T, class G, int kWidth>
+__global__ void __launch_bounds__(kThreads) dpgd_flat_kernel(const __grid_constant__ KernelArgs<T, G> args) {
+  const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t packs = args.layout.count / kWidth;
+  if (thread < packs) {
+    const int64_t first = thread * kWidth;
+    const Pack<T, kWidth> x = *reinterpret_cast<const Pack<T, kWidth>*>(args.x + first);
+    const Pack<G, kWidth> grad = *reinterpret_cast<const Pack<G, kWidth>*>(args.grad + first);
+    const Pack<T, kWidth> seed = *reinterpret_cast<const Pack<T, kWidth>*>(args.seed + first);
+    Pack<T, kWidth> out;
+    ChannelWalk walk(args.layout, first);
+#pragma unroll
+    for (int k = 0; k < kWidth; ++k) {
+      step_element(out.values[k], x.values[k], grad.values[k], seed.values[k], args.bounds, walk.channel);
+      walk.advance(args.layout);
+    }
+    *reinterpret_cast<Pack<T, kWidth>*>(args.out + first) = out;
+  } else {
+    const int64_t i = packs * kWidth + (thread - packs);
+    if (i < args.layout.count) {
+      const ChannelWalk walk(args.layout, i);
+      step_element(args.out[i], args.x[i], args.grad[i], args.seed[i], args.bounds, walk.channel);
+    }
+  }
+}
+
+// Any strides: one thread owns one element, found by dividing its index by the sizes of the inner dimensions.
+template <class T, class G>
+__global__ void __launch_bounds__(kThreads) dpgd_strided_kernel(const __grid_constant__ KernelArgs<T, G> args) {
+  const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (thread >= args.layout.count) {
+    return;
+  }
+  int64_t rest = thread;
+  int64_t offset[4] = {0, 0, 0, 0};
+  int channel = 0;
+#pragma unroll
+  for (int d = Layout::kDims - 1; d >= 0; --d) {
+    if (d < args.layout.dims) {
+      const int64_t index = rest % args.layout.size[d];
+      rest /= args.layout.size[d];
+      if (d == args.layout.channel_dim) {
+        channel = static_cast<int>(index);
+      }
+#pragma unroll
+      for (int a = 0; a < 4; ++a) {
+        offset[a] += index * args.layout.stride[a][d];
+      }
+    }
+  }
+  step_element(args.out[offset[0]], args.x[offset[1]], args.grad[offset[2]], args.seed[offset[3]], args.bounds,
+               channel);
+}
+
+template <class T, class G, int kWidth>
+bool is_aligned(const KernelArgs<T, G>& args) {
+  return is_aligned_for_pack<T, kWidth>(args.out) && is_aligned_for_pack<T, kWidth>(args.x) &&
+         is_aligned_for_pack<G, kWidth>(args.grad) && is_aligned_for_pack<T, kWidth>(args.seed);
+}
+
+unsigned blocks_for(int64_t threads) { return static_cast<unsigned>((threads + kThreads - 1) / kThreads); }
+
+template <class T, class G>
+cudaError_t launch(const KernelArgs<T, G>& args, cudaStream_t stream) {
+  constexpr int kWidth = kVectorBytes / static_cast<int>(sizeof(T));
+  const int64_t count = args.layout.count;
+  if (!args.layout.flat) {
+    dpgd_strided_kernel<T, G><<<blocks_for(count), kThreads, 0, stream>>>(args);
+  } else if (is_aligned<T, G, kWidth>(args)) {
+    const int64_t threads = count / kWidth + count % kWidth;
+    dpgd_flat_kernel<T, G, kWidth><<<blocks_for(threads), kThreads, 0, stream>>>(args);
+  } else {
+    dpgd_flat_kernel<T, G, 1><<<blocks_for(count), kThreads, 0, stream>>>(args);
+  }
+  return cudaGetLastError();
+}
+
+// Channels [first, first + channels) of the images; `channels` is 1 in `layout` when they share their bounds.
+template <class T, class G>
+cudaError_t launch_channels(const DpgdParams& params, const Layout& layout, int64_t first, cudaStream_t stream) {
+  using Acc = accumulator_t<T>;
+  KernelArgs<T, G> args;
+  args.out = static_cast<T*>(params.out) + first * params.out_stride[1];
+  args.x = static_cast<const T*>(params.x) + first * params.x_stride[1];
+  args.grad = static_cast<const G*>(params.grad) + first * params.grad_stride[1];
+  args.seed = static_cast<const T*>(params.seed) + first * params.seed_stride[1];
+  args.layout = layout;
+  for (int64_t c = 0; c < layout.channels; ++c) {
+    const auto range = PixelRange<T>::inside(params.lower.at(first + c), params.upper.at(first + c));
+    args.bounds.step_size[c] = static_cast<Acc>(params.step_size.at(first + c));
+    args.bounds.epsilon[c] = static_cast<Acc>(params.epsilon.at(first + c));
+    args.bounds.lower[c] = range.lower;
+    args.bounds.upper[c] = range.upper;
+  }
+  return launch(args, stream);
+}
+
+template <class T, class G>
+cudaError_t launch_all(const DpgdParams& params, cudaStream_t stream) {
+  const bool per_channel = params.step_size.count > 1 || params.epsilon.count > 1 || params.lower.count > 1 ||
+                           params.upper.count > 1;
+  const int64_t channels = params.size[1];
+  const int64_t group = per_channel ? std::min<int64_t>(channels, kMaxChannels) : channels;
+  for (int64_t first = 0; first < channels; first += group) {
+    const int64_t taken = std::min(group, channels - first);
+    const int64_t size[kImageDims] = {params.size[0], taken, params.size[2], params.size[3]};
+    const Layout layout = Layout::make(
+        size, {params.out_stride, params.x_stride, params.grad_stride, params.seed_stride}, per_channel);
+    if (layout.count == 0) {
+      return cudaSuccess;
+    }
+    const cudaError_t status = launch_channels<T, G>(params, layout, first, stream);
+    if (status != cudaSuccess) {
+      return status;
+    }
+  }
+  return cudaSuccess;
+}
+
+}  // namespace
+
+int dpgd_step(const DpgdParams& params, int device, void* stream) {
+  // This library has a CUDA runtime of its own (linked statically), which learns here about the device that the
+  // caller's runtime has made current.
+  cudaError_t status = cudaSetDevice(device);
+  if (status != cudaSuccess) {
+    return status;
+  }
+  visit_dtype(params.dtype, [&](auto value_tag) {
+    visit_dtype(params.grad_dtype, [&](auto grad_tag) {
+      status = launch_all<typename decltype(value_tag)::type, typename decltype(grad_tag)::type>(
+          params, static_cast<cudaStream_t>(stream));
+    });
+  });
+  return status;
+}
+
+const char* status_text(int status) { return cudaGetErrorString(static_cast<cudaError_t>(status)); }
+
+}  // namespace cuda
+}  // namespace segp

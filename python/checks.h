@@ -1,0 +1,29 @@
+// Checks at the boundary to torch. Python has already told the user what is wrong in Python's terms; these
+// protect memory when an op is called through torch.ops directly.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+#include <string>
+
+#include "segp/dtype.h"
+
+namespace segp {
+
+// Throws what the dispatcher turns into a RuntimeError: "<op>: <argument> <complaint>".
+[[noreturn]] void fail(const char* op, const char* argument, const std::string& complaint);
+
+// "[2, 3, 4]"
+std::string shape_text(const torch::stable::Tensor& tensor);
+
+DType dtype_of(const char* op, const char* argument, const torch::stable::Tensor& tensor);
+
+// Refuses a tensor of which some elements share memory (an expanded one, say): writing it would be a race.
+void check_no_internal_overlap(const char* op, const char* argument, const torch::stable::Tensor& tensor);
+
+// `written` and `read` must be the same view, or share no memory. Views that interleave within one range of
+// memory are refused too: telling them apart is not worth its time.
+void check_no_partial_overlap(const char* op, const char* written_name, const torch::stable::Tensor& written,
+                              const char* read_name, const torch::stable::Tensor& read);
+
+}  // namespace segp

@@ -1,0 +1,59 @@
+"""Anchor-guided cross-modal geometry distillation (ACGD)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .. import reference
+from ._checks import check_matrix, check_same_shape, check_scalar, check_width
+
+_OP = "geometry_distill"
+
+
+def geometry_distill(
+    student: Tensor,
+    student_text: Tensor,
+    teacher: Tensor,
+    teacher_text: Tensor,
+    *,
+    logit_scale: float,
+    temperature: float,
+) -> Tensor:
+    """Keeps the student's image-text similarities where the teacher had them (ACGD, arXiv 2603.12055):
+
+        τ² · mean_b KL( softmax( s · v̂_T · û_T / τ ) ‖ softmax( s · v̂_S · û_S / τ ) )
+
+    with rows normalised inside, mean over the rows. It runs its eager twin in `segp_ext.reference` for now; a
+    fused kernel that keeps no `[B, C]` matrix will take its place.
+
+    Args:
+        student: image embeddings v_S `[B, De]`.
+        student_text: text embeddings u_S `[C, De]`.
+        teacher: image embeddings v_T `[B, De]`.
+        teacher_text: text embeddings u_T `[C, De]`.
+        logit_scale: s ≥ 0.
+        temperature: τ > 0.
+
+    float32, float64, float16 and bfloat16, any strides; dtypes may differ. Half types compute in float32. A zero
+    row normalises to zero and gets a zero gradient.
+
+    Returns:
+        A scalar `[]`; float64 if an input is float64, else float32; 0 when there are no rows or no classes.
+        Gradients flow to `student` and `student_text`.
+
+    Raises:
+        TypeError: an argument is no floating tensor.
+        ValueError: shapes or devices do not fit, or a number is out of its range.
+    """
+    check_matrix(_OP, "student", student, "[B, De]")
+    check_matrix(_OP, "student_text", student_text, "[C, De]")
+    check_matrix(_OP, "teacher", teacher, "[B, De]")
+    check_matrix(_OP, "teacher_text", teacher_text, "[C, De]")
+    check_same_shape(_OP, "teacher", teacher, "student", student, "[B, De]")
+    check_same_shape(_OP, "teacher_text", teacher_text, "student_text", student_text, "[C, De]")
+    check_width(_OP, "student_text", student_text, "student", student)
+    scale = check_scalar(_OP, "logit_scale", logit_scale, minimum=0.0)
+    tau = check_scalar(_OP, "temperature", temperature, minimum=0.0, exclusive=True)
+    return reference.geometry_distill(
+        student, student_text, teacher, teacher_text, logit_scale=scale, temperature=tau
+    )

@@ -1,0 +1,49 @@
+"""How far the space has moved around each prototype, told by the anchors."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .. import reference
+from ._checks import check_matrix, check_same_shape, check_scalar, check_width
+
+_OP = "prototype_drift"
+
+
+def prototype_drift(
+    prototypes: Tensor, before: Tensor, after: Tensor, *, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Drift of each prototype as the weighted drift of the anchors near it (arXiv 2603.12055, prototype transfer):
+
+        d_a = after_a − before_a
+        w_ca = softmax_a( p̂_c · ẑ_a / τ ),  z_a = before_a
+        drift_c = Σ_a w_ca d_a
+        proximity_c = Σ_a w_ca max(0, p̂_c · ẑ_a)
+
+    It runs its eager twin in `segp_ext.reference` for now; a fused kernel that keeps no `[C, A]` matrix will take
+    its place.
+
+    Args:
+        prototypes: raw-space prototypes p `[C, Dr]`.
+        before: raw features of the anchors in the teacher, `[A, Dr]`.
+        after: raw features of the same anchors in the student, `[A, Dr]`.
+        temperature: τ > 0.
+
+    float32, float64, float16 and bfloat16, any strides; dtypes may differ. Half types compute in float32. A zero
+    row normalises to zero. No gradients: the inputs count as constants.
+
+    Returns:
+        drift `[C, Dr]` and proximity `[C]`; float64 if an input is float64, else float32; zeros when there are no
+        anchors.
+
+    Raises:
+        TypeError: an argument is no floating tensor.
+        ValueError: shapes or devices do not fit, or the temperature is not finite and > 0.
+    """
+    check_matrix(_OP, "prototypes", prototypes, "[C, Dr]")
+    check_matrix(_OP, "before", before, "[A, Dr]")
+    check_matrix(_OP, "after", after, "[A, Dr]")
+    check_width(_OP, "before", before, "prototypes", prototypes)
+    check_same_shape(_OP, "after", after, "before", before, "[A, Dr]")
+    tau = check_scalar(_OP, "temperature", temperature, minimum=0.0, exclusive=True)
+    return reference.prototype_drift(prototypes, before, after, temperature=tau)

@@ -1,0 +1,8 @@
+"""Eager twins of `segp_ext.ops`: the equations as the paper has them, exact in float64, without validation."""
+
+from .distill import geometry_distill
+from .dpgd import dpgd_step, dpgd_step_
+from .drift import prototype_drift
+from .dual_target import dual_target_loss
+
+__all__ = ["dpgd_step", "dpgd_step_", "dual_target_loss", "geometry_distill", "prototype_drift"]

@@ -1,0 +1,43 @@
+// The least that a native test needs: named cases, and checks that say where they failed.
+#pragma once
+
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace segp_test {
+
+struct Case {
+  std::string name;
+  std::function<void()> body;
+};
+
+inline std::vector<Case>& cases() {
+  static std::vector<Case> all;
+  return all;
+}
+
+inline int& failures() {
+  static int count = 0;
+  return count;
+}
+
+struct Register {
+  Register(std::string name, std::function<void()> body) { cases().push_back({std::move(name), std::move(body)}); }
+};
+
+inline void check(bool holds, const char* what, const char* file, int line) {
+  if (!holds && ++failures() <= 20) {
+    std::fprintf(stderr, "%s:%d: does not hold: %s\n", file, line, what);
+  }
+}
+
+}  // namespace segp_test
+
+#define CHECK(condition) segp_test::check((condition), #condition, __FILE__, __LINE__)
+#define TEST_CASE(name)                                              \
+  static void name();                                                \
+  static const segp_test::Register register_##name{#name, name};     \
+  static void name()

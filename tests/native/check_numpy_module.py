@@ -1,0 +1,50 @@
+"""The NumPy module against NumPy itself, run by ctest: torch must not be needed, so it is made unimportable."""
+
+import sys
+
+import numpy as np
+
+sys.modules["torch"] = None  # type: ignore[assignment]
+import segp_numpy  # noqa: E402
+
+
+def expected(x, grad, seed, step_size, epsilon, lower, upper):
+    over = [np.asarray(v, np.float64).reshape(1, -1, 1, 1) for v in (step_size, epsilon, lower, upper)]
+    step_size, epsilon, lower, upper = over
+    moved = x - step_size * np.nan_to_num(np.sign(grad))
+    return np.clip(np.clip(moved, seed - epsilon, seed + epsilon), lower, upper)
+
+
+def main() -> None:
+    random = np.random.default_rng(0)
+    bounds = {"step_size": [0.05, 0.1, 0.02], "epsilon": [0.1], "lower": [0.0], "upper": [1.0, 0.9, 0.8]}
+    for dtype, tolerance in ((np.float16, 2**-11), (np.float32, 3e-7), (np.float64, 1e-15)):
+        seed = random.random((2, 3, 20, 17)).astype(dtype)
+        x = (seed + 0.1 * random.standard_normal(seed.shape)).astype(dtype)
+        grad = random.standard_normal(seed.shape).astype(np.float32)
+        grad[0, 0, 0, :3] = [0.0, -0.0, np.nan]
+        views = [
+            (x, grad, seed),
+            tuple(np.asfortranarray(a) for a in (x, grad, seed)),
+            (x[:, :, ::-1, ::2], grad[:, :, ::-1, ::2], seed[:, :, ::-1, ::2]),
+            (x, grad, np.broadcast_to(seed[:1], seed.shape)),
+            (x[:0], grad[:0], seed[:0]),
+        ]
+        for view in views:
+            out = segp_numpy.dpgd_step(*view, **bounds)
+            assert out.dtype == dtype
+            assert out.shape == view[0].shape
+            wanted = expected(*(a.astype(np.float64) for a in view), **bounds)
+            np.testing.assert_allclose(out.astype(np.float64), wanted, rtol=0, atol=tolerance)
+    for broken in ({"epsilon": [-1.0]}, {"step_size": [0.1, 0.2]}, {"lower": [2.0]}, {"upper": [np.nan]}):
+        try:
+            segp_numpy.dpgd_step(x, grad, seed, **{**bounds, **broken})
+        except ValueError as error:
+            assert str(error).startswith("dpgd_step: "), error  # noqa: PT017 (pytest is not at hand here)
+        else:
+            raise AssertionError(f"{broken} was accepted")
+    print("the NumPy module agrees with NumPy")
+
+
+if __name__ == "__main__":
+    main()

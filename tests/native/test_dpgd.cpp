@@ -1,0 +1,185 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "check.h"
+#include "segp/dpgd.h"
+#include "segp/half.h"
+
+namespace {
+
+using segp::DType;
+
+struct Bounds {
+  std::vector<double> step_size, epsilon, lower, upper;
+};
+
+struct Four {
+  int64_t at[4];
+};
+
+Four contiguous(const Four& size) {
+  return {{size.at[1] * size.at[2] * size.at[3], size.at[2] * size.at[3], size.at[3], 1}};
+}
+Four channels_last(const Four& size) {
+  return {{size.at[1] * size.at[2] * size.at[3], 1, size.at[3] * size.at[1], size.at[1]}};
+}
+
+template <class T>
+DType dtype_of();
+template <>
+DType dtype_of<float>() { return DType::kFloat32; }
+template <>
+DType dtype_of<double>() { return DType::kFloat64; }
+template <>
+DType dtype_of<segp::Half>() { return DType::kFloat16; }
+template <>
+DType dtype_of<segp::BFloat16>() { return DType::kBFloat16; }
+
+segp::ChannelValues values(const std::vector<double>& list) {
+  return {list.data(), static_cast<int64_t>(list.size())};
+}
+
+template <class T, class G>
+void step(const Four& size, T* out, const Four& out_stride, const T* x, const Four& x_stride, const G* grad,
+          const Four& grad_stride, const T* seed, const Four& seed_stride, const Bounds& bounds) {
+  segp::DpgdParams params;
+  params.dtype = dtype_of<T>();
+  params.grad_dtype = dtype_of<G>();
+  std::copy_n(size.at, 4, params.size);
+  params.out = out;
+  params.x = x;
+  params.grad = grad;
+  params.seed = seed;
+  std::copy_n(out_stride.at, 4, params.out_stride);
+  std::copy_n(x_stride.at, 4, params.x_stride);
+  std::copy_n(grad_stride.at, 4, params.grad_stride);
+  std::copy_n(seed_stride.at, 4, params.seed_stride);
+  params.step_size = values(bounds.step_size);
+  params.epsilon = values(bounds.epsilon);
+  params.lower = values(bounds.lower);
+  params.upper = values(bounds.upper);
+  segp::cpu::dpgd_step(params);
+}
+
+// A small generator of its own, so that the numbers are the same with every standard library.
+double uniform() {
+  static uint64_t state = 0x9e3779b97f4a7c15ull;
+  state = state * 6364136223846793005ull + 1442695040888963407ull;
+  return static_cast<double>(state >> 11) / 9007199254740992.0;
+}
+
+double at(const std::vector<double>& list, int64_t channel) {
+  return list[list.size() == 1 ? 0 : static_cast<size_t>(channel)];
+}
+
+// The contract, in double, element by element.
+double by_definition(double x, double grad, double seed, const Bounds& bounds, int64_t c) {
+  const double sign = grad > 0 ? 1 : grad < 0 ? -1 : 0;
+  double y = x - at(bounds.step_size, c) * sign;
+  y = std::min(std::max(y, seed - at(bounds.epsilon, c)), seed + at(bounds.epsilon, c));
+  return std::min(std::max(y, at(bounds.lower, c)), at(bounds.upper, c));
+}
+
+template <class T, class G>
+void compare(const Four& size, const Four& out_stride, const Four& x_stride, const Four& grad_stride,
+             const Four& seed_stride, const Bounds& bounds, double tolerance) {
+  auto extent = [&](const Four& stride) {
+    int64_t last = 0;
+    for (int d = 0; d < 4; ++d) {
+      last += (size.at[d] - 1) * stride.at[d];
+    }
+    return static_cast<size_t>(last + 1);
+  };
+  std::vector<T> out(extent(out_stride)), x(extent(x_stride)), seed(extent(seed_stride));
+  std::vector<G> grad(extent(grad_stride));
+  for (T& value : x) value = segp::Store<T>::from(static_cast<segp::accumulator_t<T>>(uniform() * 1.4 - 0.2));
+  for (T& value : seed) value = segp::Store<T>::from(static_cast<segp::accumulator_t<T>>(uniform()));
+  for (G& value : grad) {
+    const double drawn = uniform() - 0.5;
+    value = segp::Store<G>::from(static_cast<segp::accumulator_t<G>>(drawn < -0.4 ? 0.0 : drawn));
+  }
+  step(size, out.data(), out_stride, x.data(), x_stride, grad.data(), grad_stride, seed.data(), seed_stride, bounds);
+  for (int64_t b = 0; b < size.at[0]; ++b) {
+    for (int64_t c = 0; c < size.at[1]; ++c) {
+      for (int64_t h = 0; h < size.at[2]; ++h) {
+        for (int64_t w = 0; w < size.at[3]; ++w) {
+          auto place = [&](const Four& s) {
+            return static_cast<size_t>(b * s.at[0] + c * s.at[1] + h * s.at[2] + w * s.at[3]);
+          };
+          const double wanted =
+              by_definition(segp::load_value(x[place(x_stride)]), segp::load_value(grad[place(grad_stride)]),
+                            segp::load_value(seed[place(seed_stride)]), bounds, c);
+          const double got = segp::load_value(out[place(out_stride)]);
+          CHECK(std::abs(got - wanted) <= tolerance);
+          CHECK(got >= at(bounds.lower, c) && got <= at(bounds.upper, c));
+        }
+      }
+    }
+  }
+}
+
+const Bounds kShared = {{0.06}, {0.1}, {0.0}, {1.0}};
+const Bounds kPerChannel = {{0.05, 0.11, 0.02}, {0.1, 0.3, 0.2}, {0.1}, {0.9, 0.71, 0.83}};
+
+template <class T, class G>
+void compare_layouts(double tolerance) {
+  for (const Bounds& bounds : {kShared, kPerChannel}) {
+    for (const Four& size : {Four{{2, 3, 5, 7}}, Four{{1, 3, 1, 1}}, Four{{3, 3, 61, 67}}, Four{{2, 3, 160, 128}}}) {
+      const Four plain = contiguous(size);
+      const Four last = channels_last(size);
+      compare<T, G>(size, plain, plain, plain, plain, bounds, tolerance);
+      compare<T, G>(size, last, last, last, last, bounds, tolerance);
+      compare<T, G>(size, plain, plain, last, plain, bounds, tolerance);
+      compare<T, G>(size, last, plain, last, Four{{0, 0, 0, 0}}, bounds, tolerance);
+      const Four holes = {{plain.at[0] * 2, plain.at[1] * 2, plain.at[2] * 2, 2}};
+      compare<T, G>(size, holes, plain, plain, holes, bounds, tolerance);
+    }
+  }
+}
+
+TEST_CASE(float32_layouts) { compare_layouts<float, float>(3e-7); }
+TEST_CASE(float64_layouts) { compare_layouts<double, double>(1e-15); }
+TEST_CASE(float16_layouts) { compare_layouts<segp::Half, segp::Half>(1.0 / 2048); }
+TEST_CASE(bfloat16_layouts) { compare_layouts<segp::BFloat16, segp::BFloat16>(1.0 / 256); }
+TEST_CASE(float32_with_half_gradient) { compare_layouts<float, segp::Half>(3e-7); }
+TEST_CASE(float32_with_bfloat16_gradient) { compare_layouts<float, segp::BFloat16>(3e-7); }
+TEST_CASE(half_with_double_gradient) { compare_layouts<segp::Half, double>(1.0 / 2048); }
+
+// The numbers of tests/ops/test_dpgd.py's case by hand.
+TEST_CASE(by_hand_in_place) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> x = {0.5f, 0.5f, 0.5f, 0.5f, 0.25f, 0.75f, 0.0f, 1.0f};
+  const std::vector<float> seed = {0.5f, 0.5f, 0.75f, 0.25f, 0.25f, 0.75f, 0.0f, 1.0f};
+  const std::vector<float> grad = {3.0f, -1e-3f, 0.0f, nan, 1.0f, -1.0f, 1.0f, -1.0f};
+  const std::vector<float> wanted = {0.4375f, 0.5625f, 0.6875f, 0.3125f, 0.125f, 0.875f, 0.125f, 0.875f};
+  const Four size = {{1, 2, 1, 4}};
+  const Four stride = contiguous(size);
+  step(size, x.data(), stride, x.data(), stride, grad.data(), stride, seed.data(), stride,
+       Bounds{{0.125, 0.25}, {0.0625, 0.5}, {0.0, 0.125}, {1.0, 0.875}});
+  CHECK(x == wanted);
+}
+
+TEST_CASE(nan_pixels_stay_nan) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> x(40, 0.5f), seed(40, 0.5f), out(40);
+  const std::vector<float> grad(40, 1.0f);
+  x[3] = nan;
+  seed[21] = nan;
+  const Four size = {{1, 1, 1, 40}};
+  const Four stride = contiguous(size);
+  step(size, out.data(), stride, x.data(), stride, grad.data(), stride, seed.data(), stride, kShared);
+  for (size_t i = 0; i < out.size(); ++i) {
+    CHECK(std::isnan(out[i]) == (i == 3 || i == 21));
+  }
+}
+
+TEST_CASE(empty_reads_and_writes_nothing) {
+  const Four size = {{2, 0, 4, 4}};
+  const Four stride = contiguous(size);
+  step<float, float>(size, nullptr, stride, nullptr, stride, nullptr, stride, nullptr, stride, kShared);
+}
+
+}  // namespace
