@@ -20,12 +20,13 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
 from segp_ext import glyph
 from segp_ext.backbone import Backbone
+from segp_ext.checkpoint import write_atomically
 from segp_ext.data.digits import digits
 
 CANVAS = 48
@@ -205,16 +206,10 @@ def main() -> None:
         bar.set_postfix(loss=f"{loss.item():.2f}", scale=f"{model.logit_scale.exp().item():.1f}", refresh=False)
     minutes = (time.perf_counter() - start) / 60
 
-    with torch.no_grad():  # rows of words never seen: random directions of a usual length
-        embedding = model.token_embedding.weight
-        known = slice(1, 1 + tokenizer.known_words)
-        rows = slice(1 + tokenizer.known_words, tokenizer.vocabulary_size - 2)
-        random = torch.randn(embedding[rows].shape, generator=generator)
-        embedding[rows] = F.normalize(random, dim=1) * embedding[known].norm(dim=1).mean()
-    aside = glyph.WEIGHTS.with_suffix(".part")
+    state = model.state_dict()
+    state[glyph.EMBEDDING] = glyph.without_unknown_words(state[glyph.EMBEDDING], tokenizer)
     glyph.WEIGHTS.parent.mkdir(exist_ok=True)
-    save_file({name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}, aside)
-    aside.rename(glyph.WEIGHTS)
+    write_atomically(glyph.WEIGHTS, save({name: tensor.half().contiguous() for name, tensor in state.items()}))
     report = {
         "command": f"python scripts/pretrain_glyph.py --seed {options.seed} --steps {options.steps}",
         "seed": options.seed,
@@ -223,7 +218,7 @@ def main() -> None:
         "minutes": round(minutes, 1),
         "threads": options.threads,
         "logit_scale": round(model.logit_scale.exp().item(), 2),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(tensor.numel() for tensor in state.values()),
         "zero_shot_accuracy": scores(render(UNSEEN_FONTS)),
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "open_clip_torch", "matplotlib")},
     }

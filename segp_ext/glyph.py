@@ -1,16 +1,17 @@
 """The built-in CLIP, "glyph": a small open_clip model that knows drawn digits and letters. `scripts/pretrain_glyph.py` trained it.
 
-It reads 16×16 pixels and captions of a few known words. Other words get rows of random vectors, so that any class name can be learnt,
-though it means nothing at first.
+It reads 16×16 pixels and captions of a few known words. Every other word of CLIP's vocabulary gets a random vector of usual length, so
+that any class name can be learnt, though it means nothing at first.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ TEMPLATES = (
 )
 """Captions used in pre-training; others built from the same words work too."""
 CONTEXT = 12
-_UNKNOWN_ROWS = 1021  # prime, so that ids of neighbouring words spread out
+EMBEDDING = "token_embedding.weight"
 
 
 def caption_name(glyph: str) -> str:
@@ -45,8 +46,8 @@ def caption_name(glyph: str) -> str:
 class GlyphTokenizer:
     """open_clip's tokenizer with its ids remapped to a small range.
 
-    Ids: 0 padding, then the words of the pre-training captions in open_clip's order, then rows for all other words (a word's id modulo
-    a prime), start of text, end of text. The end of text stays the highest, which CLIP's pooling needs.
+    Ids: 0 padding, then the words of the pre-training captions in open_clip's order, then open_clip's whole vocabulary for all other words,
+    start of text, end of text. The end of text stays the highest, which CLIP's pooling needs.
     """
 
     context_length = CONTEXT
@@ -64,10 +65,15 @@ class GlyphTokenizer:
         """Number of words with trained embeddings; their ids are 1 to this."""
         return len(self._ids)
 
-    @cached_property
+    @property
+    def unknown_words(self) -> int:
+        """Number of words without trained embeddings; their ids follow the known ones'."""
+        return len(self._words.encoder)
+
+    @property
     def vocabulary_size(self) -> int:
         """Rows of the token embedding."""
-        return 1 + len(self._ids) + _UNKNOWN_ROWS + 2
+        return 1 + self.known_words + self.unknown_words + 2
 
     def unknown(self, text: str) -> bool:
         """Whether `text` has a word that the model was not trained on."""
@@ -79,16 +85,14 @@ class GlyphTokenizer:
         end = self.vocabulary_size - 1
         result = torch.zeros(len(rows), context_length, dtype=torch.int64)
         for row, text in zip(result, rows, strict=True):
-            words = [
-                self._ids.get(word, 1 + len(self._ids) + word % _UNKNOWN_ROWS) for word in self._words.encode(text)
-            ]
+            words = [self._ids.get(word, 1 + self.known_words + word) for word in self._words.encode(text)]
             ids = [end - 1, *words[: context_length - 2], end]
             row[: len(ids)] = torch.tensor(ids)
         return result
 
 
 def architecture(vocabulary_size: int) -> dict[str, Any]:
-    """Arguments of `open_clip.CLIP`: 0.99 M parameters."""
+    """Arguments of `open_clip.CLIP`: 0.92 M parameters without the embeddings of unknown words."""
     return {
         "embed_dim": 64,
         "vision_cfg": {"image_size": 16, "patch_size": 4, "width": 128, "head_width": 32, "layers": 4},
@@ -105,5 +109,19 @@ def build(pretrained: bool = True) -> tuple[open_clip.CLIP, GlyphTokenizer]:
     tokenizer = GlyphTokenizer()
     model = open_clip.CLIP(**architecture(tokenizer.vocabulary_size))
     if pretrained:
-        model.load_state_dict({name: tensor.float() for name, tensor in load_file(WEIGHTS).items()})
+        state = {name: tensor.float() for name, tensor in load_file(WEIGHTS).items()}
+        state[EMBEDDING] = with_unknown_words(state[EMBEDDING], tokenizer)
+        model.load_state_dict(state)
     return model, tokenizer
+
+
+def without_unknown_words(embedding: Tensor, tokenizer: GlyphTokenizer) -> Tensor:
+    """The rows of a full token embedding that are trained, and kept in the file: `[known_words + 3, width]`."""
+    return torch.cat([embedding[: 1 + tokenizer.known_words], embedding[-2:]])
+
+
+def with_unknown_words(trained: Tensor, tokenizer: GlyphTokenizer) -> Tensor:
+    """The full token embedding `[vocabulary_size, width]`: trained rows, and random directions of their mean length for other words."""
+    directions = np.random.RandomState(0).standard_normal((tokenizer.unknown_words, trained.shape[1]))
+    unknown = F.normalize(torch.from_numpy(directions).float(), dim=1) * trained[1:-2].norm(dim=1).mean()
+    return torch.cat([trained[:-2], unknown, trained[-2:]])

@@ -107,6 +107,7 @@ class SeGPCL:
         images = Images(dataset, self.backbone.transform)
         self._check_labels(images.labels, names)
         tokens = self.backbone.tokenize([self.config.template.format(name) for name in self.class_names + names])
+        self._check_prompts(tokens, self.class_names + names)
         old = len(self.class_names)
         new = range(old, old + len(names))
         report = TaskReport(names, len(images))
@@ -140,6 +141,16 @@ class SeGPCL:
                 where = "learnt already" if name in self.class_names else "given twice"
                 raise ValueError(f"class name {name!r} is {where}; every class needs a name of its own")
             known.add(name)
+
+    def _check_prompts(self, tokens: Tensor, names: list[str]) -> None:
+        """Names that differ only in what the tokenizer ignores (case, say) would be one class to the text encoder."""
+        first: dict[tuple[int, ...], str] = {}
+        for name, row in zip(names, tokens.tolist(), strict=True):
+            other = first.setdefault(tuple(row), name)
+            if other != name:
+                raise ValueError(
+                    f"class names {other!r} and {name!r} read the same to the text encoder; they need different words"
+                )
 
     def _check_labels(self, labels: Tensor, names: list[str]) -> None:
         wrong = ((labels < 0) | (labels >= len(names))).nonzero().flatten()

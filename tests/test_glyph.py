@@ -35,6 +35,10 @@ def test_other_words_have_rows_of_their_own(tokenizer):
     assert not tokenizer.unknown("a photo of the digit 7.") and tokenizer.unknown("a photo of a zebra.")
     zebra, otter = tokenizer(["zebra", "otter"])
     assert zebra[1] != otter[1] and zebra[1] > tokenizer.known_words and zebra[1] < tokenizer.vocabulary_size - 2
+    embedding = glyph.build()[0].token_embedding.weight.detach()
+    length = embedding[1 : 1 + tokenizer.known_words].norm(dim=1).mean()
+    torch.testing.assert_close(embedding[zebra[1]].norm(), length)
+    assert not torch.equal(embedding[zebra[1]], embedding[otter[1]])
 
 
 def test_a_long_text_is_cut_with_its_end_kept_and_refused_by_the_backbone(tokenizer):

@@ -33,7 +33,9 @@ def script(path: Path, text: str) -> Path:
 
 def make_toolkit(home: Path, version: str = "13.0", without: str = "") -> Path:
     """A toolkit whose nvcc answers --version and --dryrun, less one of its parts."""
-    answers = f'case "$*" in *dryrun*) echo "#\\$ TOP={home}/bin/.." >&2;; *) echo "release {version}, V{version}";; esac'
+    answers = (
+        f'case "$*" in *dryrun*) echo "#\\$ TOP={home}/bin/.." >&2;; *) echo "release {version}, V{version}";; esac'
+    )
     script(home / "bin" / "nvcc", answers)
     for part in ("include/cuda_runtime.h", "lib64/libcudart_static.a"):
         if part != without:
@@ -413,8 +415,6 @@ def test_import_is_light(tmp_path):
         "heavy = {'torchvision', 'open_clip', 'peft', 'matplotlib', 'sklearn', 'PIL', 'tqdm', 'jsonargparse'}\n"
         "print(spent, sorted(heavy & (set(sys.modules) - before)))"
     )
-    spent, heavy = min(
-        (run_python(code, tmp_path).split(" ", 1) for _ in range(2)), key=lambda pair: float(pair[0])
-    )
+    spent, heavy = min((run_python(code, tmp_path).split(" ", 1) for _ in range(2)), key=lambda pair: float(pair[0]))
     assert heavy == "[]"
     assert float(spent) < 0.3

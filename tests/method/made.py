@@ -19,7 +19,11 @@ class WordTokenizer:
     def __call__(self, texts, context_length=CONTEXT):
         tokens = torch.zeros(len(texts), context_length, dtype=torch.int64)
         for row, text in zip(tokens, texts, strict=True):
-            words = [1] + [2 + zlib.crc32(word.encode()) % (VOCABULARY - 3) for word in text.split()] + [VOCABULARY - 1]
+            words = (
+                [1]
+                + [2 + zlib.crc32(word.lower().encode()) % (VOCABULARY - 3) for word in text.split()]
+                + [VOCABULARY - 1]
+            )
             words = words[:context_length]
             words[-1] = VOCABULARY - 1
             row[: len(words)] = torch.tensor(words)

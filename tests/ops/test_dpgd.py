@@ -167,6 +167,7 @@ def test_untouched_holes_of_a_strided_image():
 
 def assert_bounds(out, seed, epsilon, lower, upper):
     """The promises of the docstring: the range as real numbers; the ball as evaluated in float32 or float64."""
+
     def over(value):
         return torch.as_tensor(value, dtype=torch.float64).view(1, -1, 1, 1)
 
