@@ -30,6 +30,7 @@ METHOD_ROWS = [
     "lwf",
     "lwf training.classes=new",
     "lora",
+    "lora training.learning_rate=1e-3",
     "lora training.classes=new",
 ]
 METRICS = ("avg", "last", "forgetting", "bwt", "fwt")
