@@ -195,11 +195,13 @@ class SeGPCL:
 
     def _make_anchors(self, images: Images) -> Anchors | None:
         config = self.config
+        # Before the adapter is merged: merging rounds, and what was predicted before must not change what is learnt, not by a bit.
+        text = self.text_embeddings()
         with self.backbone.teacher():
             return make_anchors(
                 self.backbone,
                 images,
-                self.text_embeddings(),
+                text,
                 self.prototypes,
                 config.anchors,
                 config.inference.batch_size,

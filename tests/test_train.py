@@ -53,7 +53,7 @@ def test_the_result_holds_everything(finished):
     assert len(result["protocol"]["hash"]) == 64 and result["protocol"]["id"].startswith("digits-2x5-glyph-")
     assert {"anchors", "training", "prototypes", "evaluation", "baselines"} == set(result["seconds"])
     assert result["versions"]["torch"] and "build" in result and result["device"]
-    assert len(result["prototype_distance"]) == 1 and result["tasks"][1]["anchors"] == 5 * 5
+    assert len(result["prototype_distance"]) == 1 and result["tasks"][1]["anchors"] == 5 * 20
 
 
 def test_the_summary_and_the_table_show_the_same_numbers(finished):
