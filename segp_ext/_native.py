@@ -114,9 +114,7 @@ def native() -> Native:
     if not result.loaded:
         if os.environ.get("SEGP_EXT_REQUIRE_NATIVE") == "1":
             raise RuntimeError(f"segp_ext: SEGP_EXT_REQUIRE_NATIVE=1, but {result.reason}")
-        warnings.warn(
-            f"segp_ext runs its slow eager path: {result.reason}", RuntimeWarning, stacklevel=2
-        )
+        warnings.warn(f"segp_ext runs its slow eager path: {result.reason}", RuntimeWarning, stacklevel=2)
     return result
 
 

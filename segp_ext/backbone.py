@@ -298,7 +298,7 @@ class Backbone(nn.Module):
                 yield
 
 
-def load_clip(name: str = "ViT-B-16", pretrained: str | None = "openai", device: str = "auto") -> Backbone:
+def load_clip(name: str = "ViT-B-16-quickgelu", pretrained: str | None = "openai", device: str = "auto") -> Backbone:
     """Loads a CLIP model.
 
     Args:
@@ -308,10 +308,15 @@ def load_clip(name: str = "ViT-B-16", pretrained: str | None = "openai", device:
         device: a torch device; "auto" takes CUDA where it is usable.
 
     Raises:
-        ValueError: for an unknown model or weights tag, or a model without a raw feature.
+        ValueError: for an unknown model, weights tag or device, weights that cannot be had, or a model without a raw feature.
         FileNotFoundError: if `pretrained` looks like a file and is none.
     """
-    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    try:
+        chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    except RuntimeError as error:
+        raise ValueError(f"model.device must be auto, cpu, cuda or cuda:<n>; got {device!r}") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"model.device is {device!r}, but this torch ({torch.__version__}) sees no usable CUDA device")
     if name == "glyph":
         from segp_ext import glyph
 
@@ -333,10 +338,16 @@ def load_clip(name: str = "ViT-B-16", pretrained: str | None = "openai", device:
             raise ValueError(
                 f"model.pretrained: {name} has no weights {pretrained!r}; tags: {', '.join(tags)}; or a local file"
             )
+    # Weights trained with QuickGELU need it; their tag says so, the model's name does not always.
+    tag = open_clip.get_pretrained_cfg(name, pretrained) if pretrained is not None else {}
     try:
-        clip = open_clip.create_model(name, pretrained=pretrained, precision="fp32")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # random weights are always the same ones, so that a checkpoint can be loaded again
+            clip = open_clip.create_model(
+                name, pretrained=pretrained, precision="fp32", force_quick_gelu=bool(tag.get("quick_gelu", False))
+            )
     except (OSError, RuntimeError) as error:
-        raise RuntimeError(
+        raise ValueError(
             f"could not load weights {pretrained!r} of {name}: {error}\n"
             "Without a network, give a local checkpoint file as model.pretrained, or use --model.name glyph."
         ) from error

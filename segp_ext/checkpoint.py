@@ -69,7 +69,11 @@ def save_learner(learner: SeGPCL, path: Path) -> None:
         config = {f.name: getattr(learner.config, f.name) for f in dataclasses.fields(MethodConfig)}
         state = {
             "format": FORMAT,
-            "backbone": {"name": learner.backbone.name, "pretrained": learner.backbone.pretrained},
+            "backbone": {
+                "name": learner.backbone.name,
+                "pretrained": learner.backbone.pretrained,
+                "weights": learner.backbone.weights_hash(),
+            },
             "config": dataclasses.asdict(MethodConfig(**config)),
             "class_names": learner.class_names,
             "task_sizes": learner.task_sizes,
@@ -108,7 +112,10 @@ def load_learner(cls: type[SeGPCL], path: Path, device: str) -> SeGPCL:
         if _ADAPTER in state["sha256"]:
             tensors.update(load_file(path / _ADAPTER))
         config = from_dict(MethodConfig, state["config"])
-        learner = cls(load_clip(state["backbone"]["name"], state["backbone"]["pretrained"], device), config)
+        backbone = load_clip(state["backbone"]["name"], state["backbone"]["pretrained"], device)
+        if backbone.weights_hash() != state["backbone"]["weights"]:
+            raise ValueError(f"the weights of {backbone.name} ({backbone.pretrained}) are not those it was trained on")
+        learner = cls(backbone, config)
         learner.restore(state["class_names"], state["task_sizes"], tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"cannot load the checkpoint {path}: {error}") from error

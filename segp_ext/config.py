@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 AnchorKind = Literal["dpgd", "text", "visual", "seeds", "noise", "new-images", "none"]
 ScorePath = Literal["text", "visual", "dual"]
@@ -102,7 +103,7 @@ class DistillationConfig:
     """Anchor-guided cross-modal geometry distillation, ACGD (README, method step 3)."""
 
     weight: float = 5.0
-    """Weight at a logit scale of 100; multiplied by 100/s for a model whose scale is s."""
+    """Weight at a logit scale of 100; multiplied by 100/s for a model whose scale is s (ours: near uniform the loss grows with s squared)."""
     temperature: float = 20.0
     """Tau_A: softens the teacher's and the student's scores."""
     batch_size: int = 32
@@ -184,7 +185,7 @@ no text geometry), lwf (distillation on the new images), seeds, noise, text-pgd,
         _require(
             self.template.count("{}") == 1, "template", "a text with exactly one {} for the class name", self.template
         )
-        _require(self.seed >= 0, "seed", "0 or more", self.seed)
+        _require(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
         _require(self.min_images_per_class >= 1, "min_images_per_class", "1 or more", self.min_images_per_class)
 
 
@@ -192,7 +193,7 @@ no text geometry), lwf (distillation on the new images), seeds, noise, text-pgd,
 class ModelConfig:
     """The CLIP backbone."""
 
-    name: str = "ViT-B-16"
+    name: str = "ViT-B-16-quickgelu"
     """open_clip model name, or glyph, the small model that comes with this package."""
     pretrained: str | None = "openai"
     """open_clip weights tag or a local checkpoint file; none starts from random weights. Ignored by glyph, which has its own."""
@@ -293,7 +294,7 @@ def from_dict(cls: type, values: dict[str, Any], prefix: str = "") -> Any:
     """Builds a config dataclass from nested plain values, as `dataclasses.asdict` gives them.
 
     Raises:
-        ValueError: for a field that does not exist, or one whose value its class refuses.
+        ValueError: for a field that does not exist, has the wrong type, or has a value that its class refuses.
     """
     defaults = {f.name: f for f in dataclasses.fields(cls)}
     unknown = [name for name in values if name not in defaults]
@@ -303,5 +304,28 @@ def from_dict(cls: type, values: dict[str, Any], prefix: str = "") -> Any:
     for name, value in values.items():
         factory = defaults[name].default_factory
         nested = factory if isinstance(factory, type) and dataclasses.is_dataclass(factory) else None
-        arguments[name] = from_dict(nested, value, f"{prefix}{name}.") if nested and isinstance(value, dict) else value
+        if nested:
+            _require(isinstance(value, dict), f"{prefix}{name}", "a group of settings", value)
+            value = from_dict(nested, value, f"{prefix}{name}.")
+        else:
+            expected = get_type_hints(cls)[name]
+            _require(_fits(value, expected), f"{prefix}{name}", _type_text(expected), value)
+        arguments[name] = value
     return cls(**arguments)
+
+
+def _fits(value: Any, expected: Any) -> bool:
+    if get_origin(expected) is Literal:
+        return value in get_args(expected)
+    if get_origin(expected) in (Union, UnionType):
+        return any(_fits(value, option) for option in get_args(expected))
+    if expected is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, expected) and (expected is bool or not isinstance(value, bool))
+
+
+def _type_text(expected: Any) -> str:
+    if get_origin(expected) is Literal:
+        return f"one of {', '.join(map(str, get_args(expected)))}"
+    options = get_args(expected) or (expected,)
+    return "of type " + " or ".join("none" if option is NoneType else option.__name__ for option in options)

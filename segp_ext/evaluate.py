@@ -101,7 +101,7 @@ class Evaluator:
             return None
         backbone, template = self.learner.backbone, self.learner.config.template
         names = self.scenario.tasks[task].class_names
-        text = F.normalize(backbone.encode_text(backbone.tokenize([template.format(n) for n in names])), dim=-1)
+        text = F.normalize(backbone.encode_text(backbone.tokenize([template.replace("{}", n) for n in names])), dim=-1)
         embedding, _ = self._features(task)
         predicted = (F.normalize(embedding, dim=-1) @ text.T).argmax(dim=1)
         return float((predicted == self.images[task].labels.to(predicted.device)).float().mean())

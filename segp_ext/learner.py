@@ -106,7 +106,7 @@ class SeGPCL:
         self._check_names(names)
         images = Images(dataset, self.backbone.transform)
         self._check_labels(images.labels, names)
-        tokens = self.backbone.tokenize([self.config.template.format(name) for name in self.class_names + names])
+        tokens = self.backbone.tokenize([self.config.template.replace("{}", name) for name in self.class_names + names])
         self._check_prompts(tokens, self.class_names + names)
         old = len(self.class_names)
         new = range(old, old + len(names))
@@ -125,6 +125,7 @@ class SeGPCL:
                 _, feature = self.encode(images)
                 means = class_means(feature, images.labels.to(feature.device), len(names))
                 moved = self._transferred_prototypes(anchors, feature)
+            self._check_finite(means, moved)
         self.untransferred = None if moved is self.prototypes else self.prototypes
         self.prototypes = torch.cat([moved, means])
         self.class_names = self.class_names + names
@@ -164,6 +165,13 @@ class SeGPCL:
             if count < least:
                 raise ValueError(
                     f"class {name!r} has {count} training image(s); at least {least} are needed (setting min_images_per_class)"
+                )
+
+    def _check_finite(self, *prototypes: Tensor) -> None:
+        for what, tensors in (("adapter", self.backbone.trained_parameters()), ("prototypes", prototypes)):
+            if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+                raise FloatingPointError(
+                    f"the {what} stopped being finite in task {len(self.task_sizes) + 1}; a lower training.learning_rate may help"
                 )
 
     def _generator(self, purpose: int) -> torch.Generator:
@@ -402,5 +410,5 @@ class SeGPCL:
         self.backbone.load_adapter_state({name: t for name, t in tensors.items() if name != "prototypes"})
         self.prototypes = prototypes.to(self.backbone.device)
         self.class_names, self.task_sizes = list(class_names), list(task_sizes)
-        self._tokens = self.backbone.tokenize([self.config.template.format(name) for name in class_names])
+        self._tokens = self.backbone.tokenize([self.config.template.replace("{}", name) for name in class_names])
         self._text = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import platform
 import sys
@@ -79,7 +80,8 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--config",
         action="config",
-        help="YAML file of settings, or the name of one in the package (digits, clip); digits if none is given.",
+        help="YAML file of settings, or the name of one in the package (digits, folder, clip); if none is given, folder with "
+        "--data.root and digits without.",
     )
     parser.add_class_arguments(Config)
     return parser
@@ -96,11 +98,12 @@ def parse(argv: list[str]) -> Config:
             elif argument.startswith("--config="):
                 arguments[index] = f"--config={find_config(argument.removeprefix('--config='))}"
         if not any(argument.startswith("--config") for argument in arguments):
-            arguments = ["--config", str(CONFIGS / "digits.yaml"), *arguments]
+            own_images = any(argument.split("=")[0] == "--data.root" for argument in arguments)
+            arguments = ["--config", str(CONFIGS / ("folder.yaml" if own_images else "digits.yaml")), *arguments]
         parsed = parser.parse_args(arguments)
         del parsed["config"]
         config = Config(**dict(parser.instantiate(parsed).items()))
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, TypeError, ValueError) as error:
         parser.error(str(error))
     for setting in METHODS[config.method]:
         if any(argument == f"--{setting}" or argument.startswith(f"--{setting}=") for argument in argv):
@@ -139,11 +142,23 @@ def _versions() -> dict[str, str]:
 
 
 def _make_directory(config: Config, data: str) -> Path:
-    name = config.run.name or f"{data}-{config.method}-{datetime.now():%Y%m%d-%H%M%S}"
-    directory = Path(config.run.directory) / name
-    if directory.exists() and any(directory.iterdir()):
-        raise FileExistsError(f"{directory} holds a run already; choose another --run.name, or remove it")
-    (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
+    parent = Path(config.run.directory)
+    if config.run.name is not None:
+        directory = parent / config.run.name
+        if directory.exists() and any(directory.iterdir()):
+            raise FileExistsError(f"{directory} holds a run already; choose another --run.name, or remove it")
+        directory.mkdir(parents=True, exist_ok=True)
+    else:
+        parent.mkdir(parents=True, exist_ok=True)
+        stamp = f"{data}-{config.method}-{datetime.now():%Y%m%d-%H%M%S}"
+        for count in itertools.count(1):
+            directory = parent / (stamp if count == 1 else f"{stamp}-{count}")
+            try:
+                directory.mkdir()
+                break
+            except FileExistsError:
+                continue
+    (directory / "checkpoints").mkdir(exist_ok=True)
     return directory
 
 
@@ -175,6 +190,7 @@ class Run:
             "message": "",
             "method": config.method,
             "seed": config.seed,
+            "settings": dataclasses.asdict(with_method(config)),
             "protocol": protocol(config, self.scenario, self.backbone),
             "scores": {},
             "prototype_distance": [],
@@ -192,6 +208,7 @@ class Run:
     def execute(self) -> dict[str, Any]:
         """Learns and evaluates every task; returns the result, which is also in the directory, whatever happens."""
         done = 0
+        self._finish("running", "No task learnt yet.")
         try:
             self._frozen_baselines()
             learner = SeGPCL(self.backbone, self.config)
@@ -216,6 +233,8 @@ class Run:
                 self._say(
                     f"task {done}/{len(self.scenario.tasks)} [{', '.join(task.class_names)}] accuracy % over all seen: {seen}"
                 )
+            self.result["plots"] = report.plot(self.directory, self.result)
+            self._finish("finished", f"All {done} tasks learnt.")
         except KeyboardInterrupt:
             self._finish("interrupted", f"Interrupted after {done} of {len(self.scenario.tasks)} tasks.")
             raise
@@ -224,8 +243,6 @@ class Run:
                 "failed", f"Failed after {done} of {len(self.scenario.tasks)} tasks: {type(error).__name__}: {error}"
             )
             raise
-        self.result["plots"] = report.plot(self.directory, self.result)
-        self._finish("finished", f"All {done} tasks learnt.")
         return self.result
 
     def _frozen_baselines(self) -> None:
@@ -283,7 +300,7 @@ def main(argv: list[str] | None = None) -> int:
         where = "" if run is None else f"; what was done is in {run.directory}"
         print(f"\ninterrupted{where}", file=sys.stderr)
         return 130
-    except (FileNotFoundError, FileExistsError, ValueError, FloatingPointError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"\n{report.table(result)}\n\n{report.LEGEND}\nResults, plots and checkpoints: {run.directory}")

@@ -40,6 +40,11 @@ def test_round_trip_through_plain_values():
         ({"template": "a photo"}, "template must be a text with exactly one {}"),
         ({"method": "sgep"}, "method must be one of segp, zero-shot"),
         ({"training": {"batch_size": 0}}, "training.batch_size must be greater than 0"),
+        ({"training": {"optimizer": "rmsprop"}}, "training.optimizer must be one of sgd, adamw; got 'rmsprop'"),
+        ({"training": {"epochs": 1.5}}, "training.epochs must be of type int; got 1.5"),
+        ({"lora": {"rank": "8"}}, "lora.rank must be of type int; got '8'"),
+        ({"lora": {"alpha": "8"}}, "lora.alpha must be of type int or none; got '8'"),
+        ({"lora": 3}, "lora must be a group of settings; got 3"),
     ],
 )
 def test_refused_settings_are_named(values, message):

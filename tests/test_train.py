@@ -143,7 +143,7 @@ def test_an_interrupt_leaves_a_directory_that_says_what_was_done(tmp_path, monke
         (["--anchors.epsilon", "-1"], "anchors.epsilon must be 0 or more; got -1"),
         (["--method", "sgep"], "method must be one of segp, zero-shot"),
         (["--method", "lwf", "--anchors.kind", "dpgd"], "anchors.kind is fixed at 'new-images' by method lwf"),
-        (["--config", "nowhere.yaml"], "no file 'nowhere.yaml'; configurations in the package: clip, digits"),
+        (["--config", "nowhere.yaml"], "no file 'nowhere.yaml'; configurations in the package: clip, digits, folder"),
     ],
 )
 def test_wrong_settings_are_named(arguments, message, capsys):

@@ -67,6 +67,9 @@ def folder(root: str | None, test_fraction: float) -> Collection:
             raise ValueError(f"data.root: class folder {name!r} is in {there}/ but not in {missing}/ of {root!r}")
     else:
         train, test = _images_by_class(base), {}
+        for name in train:
+            if name.lower() in ("test", "val", "valid", "validation", "training"):
+                raise ValueError(f"data.root: {root!r} has a folder {name!r} but no train/; accepted: {LAYOUTS}")
         for name, files in train.items():
             if len(files) < 2:
                 raise ValueError(

@@ -51,13 +51,30 @@ def to_pil(image: Any, what: str = "image") -> Image.Image:
 
 
 def labels_of(dataset: SizedDataset) -> Tensor:
-    """All labels of a dataset, int64 `[N]`, without decoding images where the dataset has `labels` or `targets`."""
-    known = getattr(dataset, "labels", None)
+    """All labels of a dataset, int64 `[N]`, without decoding images where it has `labels` or `targets` and no `target_transform`.
+
+    Raises:
+        TypeError: if they are no integers.
+        ValueError: if there is not one per image.
+    """
+    known = None
+    if getattr(dataset, "target_transform", None) is None:
+        known = getattr(dataset, "labels", None)
+        if known is None:
+            known = getattr(dataset, "targets", None)
     if known is None:
-        known = getattr(dataset, "targets", None)
-    if known is None:
-        known = [int(dataset[i][1]) for i in range(len(dataset))]
-    return torch.as_tensor(known, dtype=torch.int64)
+        known = [dataset[i][1] for i in range(len(dataset))]
+    try:
+        labels = torch.as_tensor(known)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"labels must be integers; got {known[:3]!r}...") from error
+    if len(dataset) == 0:
+        return torch.zeros(0, dtype=torch.int64)
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"labels must be integers; got {labels.dtype}")
+    if list(labels.shape) != [len(dataset)]:
+        raise ValueError(f"there must be one label per image, [{len(dataset)}]; got {list(labels.shape)}")
+    return labels.to(torch.int64)
 
 
 class _Decoded(Dataset):

@@ -28,9 +28,7 @@ def check_float_tensor(op: str, name: str, value: Tensor) -> None:
 def check_device(op: str, name: str, value: Tensor, like_name: str, like: Tensor) -> None:
     """Both on one device."""
     if value.device != like.device:
-        raise ValueError(
-            f"{op}: {name} must be on the device of {like_name}, {like.device}; got {value.device}"
-        )
+        raise ValueError(f"{op}: {name} must be on the device of {like_name}, {like.device}; got {value.device}")
 
 
 def check_matrix(op: str, name: str, value: Tensor, axes: str) -> None:
@@ -43,9 +41,7 @@ def check_matrix(op: str, name: str, value: Tensor, axes: str) -> None:
 def check_width(op: str, name: str, value: Tensor, like_name: str, like: Tensor) -> None:
     """As many columns as another matrix, on the same device."""
     if value.shape[1] != like.shape[1]:
-        raise ValueError(
-            f"{op}: {name} must have the width of {like_name}, {like.shape[1]}; got {shape_text(value)}"
-        )
+        raise ValueError(f"{op}: {name} must have the width of {like_name}, {like.shape[1]}; got {shape_text(value)}")
     check_device(op, name, value, like_name, like)
 
 
@@ -94,9 +90,7 @@ def check_per_channel(op: str, name: str, value: PerChannel, channels: int, *, m
             raise TypeError(f"{op}: {name} must hold numbers; got {value!r}")
         values = [float(item) for item in value]
     else:
-        raise TypeError(
-            f"{op}: {name} must be a number or one number per channel; got {type(value).__name__}"
-        )
+        raise TypeError(f"{op}: {name} must be a number or one number per channel; got {type(value).__name__}")
     for item in values:
         if not minimum <= item < inf or item == -inf:
             bound = "" if minimum == -inf else f" and >= {minimum:g}"

@@ -13,9 +13,7 @@ from .._native import native
 _state = native()
 
 # "meta" has the fake kernels, which describe what the native ones return.
-NATIVE_DEVICES = frozenset(
-    ["cpu", "meta", *(["cuda"] if _state.info.get("cuda") else [])] if _state.loaded else []
-)
+NATIVE_DEVICES = frozenset(["cpu", "meta", *(["cuda"] if _state.info.get("cuda") else [])] if _state.loaded else [])
 _warned: set[str] = set()
 
 

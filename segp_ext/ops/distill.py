@@ -54,6 +54,4 @@ def geometry_distill(
     check_width(_OP, "student_text", student_text, "student", student)
     scale = check_scalar(_OP, "logit_scale", logit_scale, minimum=0.0)
     tau = check_scalar(_OP, "temperature", temperature, minimum=0.0, exclusive=True)
-    return reference.geometry_distill(
-        student, student_text, teacher, teacher_text, logit_scale=scale, temperature=tau
-    )
+    return reference.geometry_distill(student, student_text, teacher, teacher_text, logit_scale=scale, temperature=tau)

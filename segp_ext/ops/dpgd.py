@@ -58,9 +58,7 @@ def dpgd_step(
     if runs_native(x):
         return torch.ops.segp_ext.dpgd_step.default(x, grad, seed, *bounds)
     gamma, radius, lowest, highest = map(_number_or_list, bounds)
-    return reference.dpgd_step(
-        x, grad, seed, step_size=gamma, epsilon=radius, lower=lowest, upper=highest
-    )
+    return reference.dpgd_step(x, grad, seed, step_size=gamma, epsilon=radius, lower=lowest, upper=highest)
 
 
 def dpgd_step_(
@@ -88,9 +86,7 @@ def dpgd_step_(
             torch.autograd.graph.increment_version(x)  # autograd notices if it had saved the old pixels
         return x
     gamma, radius, lowest, highest = map(_number_or_list, bounds)
-    return reference.dpgd_step_(
-        x, grad, seed, step_size=gamma, epsilon=radius, lower=lowest, upper=highest
-    )
+    return reference.dpgd_step_(x, grad, seed, step_size=gamma, epsilon=radius, lower=lowest, upper=highest)
 
 
 def _number_or_list(values: list[float]) -> PerChannel:
@@ -159,5 +155,3 @@ if NATIVE_DEVICES:
         upper: list[float],
     ) -> None:
         return None
-
-

@@ -10,9 +10,7 @@ from ._checks import check_matrix, check_same_shape, check_scalar, check_width
 _OP = "prototype_drift"
 
 
-def prototype_drift(
-    prototypes: Tensor, before: Tensor, after: Tensor, *, temperature: float
-) -> tuple[Tensor, Tensor]:
+def prototype_drift(prototypes: Tensor, before: Tensor, after: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
     """Drift of each prototype as the weighted drift of the anchors near it (arXiv 2603.12055, prototype transfer):
 
         d_a = after_a − before_a

@@ -57,13 +57,9 @@ def dual_target_loss(
     check_width(_OP, "prototypes", prototypes, "feature", feature)
     rows, classes = embedding.shape[0], text.shape[0]
     if feature.shape[0] != rows:
-        raise ValueError(
-            f"{_OP}: feature must have a row per row of embedding, {rows}; got {shape_text(feature)}"
-        )
+        raise ValueError(f"{_OP}: feature must have a row per row of embedding, {rows}; got {shape_text(feature)}")
     if prototypes.shape[0] != classes:
-        raise ValueError(
-            f"{_OP}: prototypes must have a row per row of text, {classes}; got {shape_text(prototypes)}"
-        )
+        raise ValueError(f"{_OP}: prototypes must have a row per row of text, {classes}; got {shape_text(prototypes)}")
     check_device(_OP, "feature", feature, "embedding", embedding)
     if not isinstance(target, Tensor) or target.dtype != torch.int64:
         came = target.dtype if isinstance(target, Tensor) else type(target).__name__
@@ -78,9 +74,7 @@ def dual_target_loss(
     if rows > 0 and target.device.type == "cpu" and not torch.compiler.is_compiling():
         least, most = (int(bound) for bound in torch.aminmax(target))
         if least < 0 or most >= classes:
-            raise ValueError(
-                f"{_OP}: target must be in [0, {classes}); got {least if least < 0 else most}"
-            )
+            raise ValueError(f"{_OP}: target must be in [0, {classes}); got {least if least < 0 else most}")
     return reference.dual_target_loss(
         embedding, feature, text, prototypes, target, logit_scale=scale, visual_weight=weight
     )

@@ -44,9 +44,7 @@ def dpgd_step_(
     upper: PerChannel = 1.0,
 ) -> Tensor:
     """`dpgd_step` written into `x`."""
-    return x.copy_(
-        dpgd_step(x, grad, seed, step_size=step_size, epsilon=epsilon, lower=lower, upper=upper)
-    )
+    return x.copy_(dpgd_step(x, grad, seed, step_size=step_size, epsilon=epsilon, lower=lower, upper=upper))
 
 
 def _over_channels(value: PerChannel, x: Tensor) -> Tensor:

@@ -91,6 +91,7 @@ def test_order_tasks_and_limits(tmp_path):
         ({"cat": 1, "dog": 4}, ValueError, r"class folder 'cat' .* holds 1 image\(s\); at least 2"),
         ({"a_cat": 3, "a cat": 3}, ValueError, "class name 'a cat' stands for two classes"),
         ({}, FileNotFoundError, "no class folders"),
+        ({"test/cat": 2, "test/dog": 2}, ValueError, "has a folder 'test' but no train/"),
     ],
 )
 def test_unusable_folders_are_named(tmp_path, tree, error, message):

@@ -55,6 +55,22 @@ def test_labels_without_an_attribute_are_read_from_the_items():
     assert labels_of(Plain()).tolist() == [0, 2, 4]
 
 
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        ([0, 1], ValueError, r"one label per image, \[3\]; got \[2\]"),
+        ([[0], [1], [2]], ValueError, r"got \[3, 1\]"),
+        ([0.5, 1.0, 2.0], TypeError, "labels must be integers; got torch.float32"),
+        (["a", "b", "c"], TypeError, "labels must be integers; got .*'a'"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels, error, message):
+    dataset = LabelledImages([0, 1, 2], [0, 1, 2], lambda image: image)
+    dataset.labels = labels
+    with pytest.raises(error, match=message):
+        labels_of(dataset)
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "I;16"])
 def test_any_pil_mode_becomes_rgb(mode):
     assert to_pil(Image.new(mode, (4, 3))).mode == "RGB"

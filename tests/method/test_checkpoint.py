@@ -80,6 +80,10 @@ def test_missing_and_foreign_checkpoints(learner, tmp_path):
         ({"format": 99}, "format is 99"),
         ({"sha256": {"../elsewhere": ""}}, "unknown file '../elsewhere'"),
         ({"config": {**state["config"], "colour": 1}}, "no such setting: colour"),
+        (
+            {"backbone": {**state["backbone"], "weights": "0" * 64}},
+            "weights of glyph .* are not those it was trained on",
+        ),
         ({"task_sizes": [2, 3]}, r"prototypes must be \[4, 128\]"),
     ]:
         file.write_text(json.dumps({**state, **change}))

@@ -226,6 +226,14 @@ def test_a_loss_that_stops_being_finite_is_named_and_undone(monkeypatch):
     assert same(state(learner), state(learnt()[0]))  # as if nothing had happened
 
 
+def test_a_learner_that_diverged_is_refused_and_undone():
+    learner = SeGPCL(tiny_backbone(), small_config(training__learning_rate=1e30, training__optimizer="sgd"))
+    before = state(learner)
+    with pytest.raises(FloatingPointError, match="not finite in task 1|stopped being finite in task 1"):
+        learner.learn_task(made_images(3, 10), FIRST)
+    assert same(before, state(learner)) and learner.class_names == []
+
+
 def test_one_image_per_class_when_asked():
     learner = SeGPCL(tiny_backbone(), small_config(min_images_per_class=1))
     learner.learn_task(Labelled([0, 1]), ["cat", "dog"])
