@@ -103,7 +103,7 @@ class DistillationConfig:
     """Anchor-guided cross-modal geometry distillation, ACGD (README, method step 3)."""
 
     weight: float = 5.0
-    """Weight at a logit scale of 100; multiplied by 100/s for a model whose scale is s (ours: near uniform the loss grows with s squared)."""
+    """Weight at a logit scale of 100; multiplied by 100/s for a model whose scale is s (ours: the loss grows with s squared)."""
     temperature: float = 20.0
     """Tau_A: softens the teacher's and the student's scores."""
     batch_size: int = 32
