@@ -156,7 +156,7 @@ def test_wrong_settings_in_a_file_are_named(tmp_path, capsys):
     for content, message in [
         ("anchors: {stepz: 3}", "stepz"),
         ("training: {epochs: many}", "epochs"),
-        ("anchors: [", "config"),
+        ("anchors: [", "Problems parsing config"),
     ]:
         (tmp_path / "c.yaml").write_text(content)
         with pytest.raises(SystemExit):
