@@ -227,9 +227,11 @@ def test_a_loss_that_stops_being_finite_is_named_and_undone(monkeypatch):
 
 
 def test_a_learner_that_diverged_is_refused_and_undone():
-    learner = SeGPCL(tiny_backbone(), small_config(training__learning_rate=1e30, training__optimizer="sgd"))
+    # One step: its loss was finite before the optimiser moved, so only the check of what was learnt can see it.
+    one_step = {"training__epochs": 1, "training__batch_size": 64}
+    learner = SeGPCL(tiny_backbone(), small_config(training__learning_rate=1e30, **one_step))
     before = state(learner)
-    with pytest.raises(FloatingPointError, match="not finite in task 1|stopped being finite in task 1"):
+    with pytest.raises(FloatingPointError, match="stopped being finite in task 1"):
         learner.learn_task(made_images(3, 10), FIRST)
     assert same(before, state(learner)) and learner.class_names == []
 
