@@ -313,10 +313,14 @@ def load_clip(name: str = "ViT-B-16-quickgelu", pretrained: str | None = "openai
     """
     try:
         chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    except RuntimeError as error:
-        raise ValueError(f"model.device must be auto, cpu, cuda or cuda:<n>; got {device!r}") from error
+    except RuntimeError:
+        chosen = None
+    if chosen is None or chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"model.device must be auto, cpu, cuda or cuda:<n>; got {device!r}")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"model.device is {device!r}, but this torch ({torch.__version__}) sees no usable CUDA device")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"model.device is {device!r}, but only {torch.cuda.device_count()} CUDA device(s) are there")
     if name == "glyph":
         from segp_ext import glyph
 

@@ -134,6 +134,31 @@ def test_an_interrupt_leaves_a_directory_that_says_what_was_done(tmp_path, monke
     assert "Status: interrupted" in summary and "not learnt" in summary
 
 
+def test_an_interrupt_while_plotting_keeps_every_result(tmp_path, monkeypatch):
+    from segp_ext import report
+
+    def interrupted(directory, result):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "plot", interrupted)
+    assert run(tmp_path) == 130
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert result["status"] == "interrupted" and "after 2 of 2 tasks" in result["message"]
+    assert len(result["scores"]["segp (dual)"]["A"]) == 2
+
+
+def test_runs_started_in_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
+    class Noon(train.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 11, 22, 12)
+
+    monkeypatch.setattr(train, "datetime", Noon)
+    config = train.parse([f"--run.directory={tmp_path}"])
+    made = [train._make_directory(config, "digits").name for _ in range(3)]
+    assert made == ["digits-segp-20261122-120000", "digits-segp-20261122-120000-2", "digits-segp-20261122-120000-3"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
