@@ -31,12 +31,26 @@ CPU_SOURCES = [
     "python/library.cpp",
     "python/checks.cpp",
     "python/dpgd_args.cpp",
-    "python/parallel_torch.cpp",
+    "python/gemm_torch.cpp",
+    "python/matrix_args.cpp",
     "python/ops_cpu.cpp",
-    "csrc/cpu/isa.cpp",
+    "python/parallel_torch.cpp",
+    "csrc/cpu/distill.cpp",
     "csrc/cpu/dpgd.cpp",
+    "csrc/cpu/drift.cpp",
+    "csrc/cpu/dual_target.cpp",
+    "csrc/cpu/gemm_plain.cpp",
+    "csrc/cpu/isa.cpp",
+    "csrc/cpu/unit_rows.cpp",
 ]
-CUDA_SOURCES = ["python/ops_cuda.cpp", "csrc/cuda/dpgd.cu"]
+CUDA_SOURCES = [
+    "python/gemm_torch_cuda.cpp",
+    "python/ops_cuda.cpp",
+    "csrc/cuda/distill.cu",
+    "csrc/cuda/dpgd.cu",
+    "csrc/cuda/drift.cu",
+    "csrc/cuda/dual_target.cu",
+]
 # Comparisons may be turned into selects, and the CPU must round like the GPU: no contraction to fused
 # multiply-add. Nothing else of fast-math.
 CXX_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"]

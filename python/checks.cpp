@@ -71,6 +71,20 @@ DType dtype_of(const char* op, const char* argument, const Tensor& tensor) {
   }
 }
 
+ScalarType scalar_type(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat64:
+      return ScalarType::Double;
+    case DType::kFloat16:
+      return ScalarType::Half;
+    case DType::kBFloat16:
+      return ScalarType::BFloat16;
+    case DType::kFloat32:
+      break;
+  }
+  return ScalarType::Float;
+}
+
 void check_no_internal_overlap(const char* op, const char* argument, const Tensor& tensor) {
   const auto sizes = tensor.sizes();
   const auto strides = tensor.strides();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
 
 #include <string>
 
@@ -17,6 +18,9 @@ namespace segp {
 std::string shape_text(const torch::stable::Tensor& tensor);
 
 DType dtype_of(const char* op, const char* argument, const torch::stable::Tensor& tensor);
+
+// The same for torch.
+torch::headeronly::ScalarType scalar_type(DType dtype);
 
 // Refuses a tensor of which some elements share memory (an expanded one, say): writing it would be a race.
 void check_no_internal_overlap(const char* op, const char* argument, const torch::stable::Tensor& tensor);

@@ -20,4 +20,17 @@ STABLE_TORCH_LIBRARY(segp_ext, library) {
   library.def(
       "dpgd_step_(Tensor(a!) x, Tensor grad, Tensor seed, float[] step_size, float[] epsilon, float[] lower, "
       "float[] upper) -> ()");
+  // The gradients come out of the same pass as the loss: *_gradient say which are wanted, an unwanted one is an
+  // empty tensor. segp_ext/ops makes them the loss's derivatives.
+  library.def(
+      "dual_target_loss(Tensor embedding, Tensor feature, Tensor text, Tensor prototypes, Tensor target, "
+      "float logit_scale, float visual_weight, bool embedding_gradient, bool feature_gradient) "
+      "-> (Tensor loss, Tensor grad_embedding, Tensor grad_feature)");
+  library.def(
+      "geometry_distill(Tensor student, Tensor student_text, Tensor teacher, Tensor teacher_text, "
+      "float logit_scale, float temperature, bool student_gradient, bool text_gradient) "
+      "-> (Tensor loss, Tensor grad_student, Tensor grad_text)");
+  library.def(
+      "prototype_drift(Tensor prototypes, Tensor before, Tensor after, float temperature) "
+      "-> (Tensor drift, Tensor proximity)");
 }

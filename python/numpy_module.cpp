@@ -9,13 +9,16 @@
 #include <string>
 #include <vector>
 
+#include "segp/distill.h"
 #include "segp/dpgd.h"
+#include "segp/drift.h"
+#include "segp/dual_target.h"
 
 namespace py = pybind11;
 
 namespace {
 
-segp::DType dtype_of(const char* argument, const py::array& array) {
+segp::DType dtype_of(const char* op, const char* argument, const py::array& array) {
   const py::dtype dtype = array.dtype();
   if (dtype.kind() == 'f' && dtype.byteorder() != '>') {
     switch (dtype.itemsize()) {
@@ -27,15 +30,19 @@ segp::DType dtype_of(const char* argument, const py::array& array) {
         return segp::DType::kFloat64;
     }
   }
-  throw py::type_error(std::string("dpgd_step: ") + argument + " must be float16, float32 or float64");
+  throw py::type_error(std::string(op) + ": " + argument + " must be float16, float32 or float64");
+}
+
+int64_t stride_of(const char* op, const char* argument, const py::array& array, int axis) {
+  if (array.strides(axis) % array.itemsize() != 0) {
+    throw py::value_error(std::string(op) + ": " + argument + " has strides that split its elements");
+  }
+  return array.strides(axis) / array.itemsize();
 }
 
 void copy_strides(const char* argument, const py::array& array, int64_t (&strides)[segp::kImageDims]) {
   for (int d = 0; d < segp::kImageDims; ++d) {
-    if (array.strides(d) % array.itemsize() != 0) {
-      throw py::value_error(std::string("dpgd_step: ") + argument + " has strides that split its elements");
-    }
-    strides[d] = array.strides(d) / array.itemsize();
+    strides[d] = stride_of("dpgd_step", argument, array, d);
   }
 }
 
@@ -68,9 +75,9 @@ py::array dpgd_step(const py::array& x, const py::array& grad, const py::array& 
   }
   py::array out(x.dtype(), shape);
   segp::DpgdParams params;
-  params.dtype = dtype_of("x", x);
-  params.grad_dtype = dtype_of("grad", grad);
-  if (dtype_of("seed", seed) != params.dtype) {
+  params.dtype = dtype_of("dpgd_step", "x", x);
+  params.grad_dtype = dtype_of("dpgd_step", "grad", grad);
+  if (dtype_of("dpgd_step", "seed", seed) != params.dtype) {
     throw py::type_error("dpgd_step: seed must have the dtype of x");
   }
   std::copy(shape.begin(), shape.end(), params.size);
@@ -102,6 +109,117 @@ py::array dpgd_step(const py::array& x, const py::array& grad, const py::array& 
   return out;
 }
 
+segp::MatrixRef matrix(const char* op, const char* argument, const py::array& array) {
+  if (array.ndim() != 2) {
+    throw py::value_error(std::string(op) + ": " + argument + " must be a matrix");
+  }
+  return {array.data(),   dtype_of(op, argument, array),        array.shape(0),
+          array.shape(1), stride_of(op, argument, array, 0), stride_of(op, argument, array, 1)};
+}
+
+void require(const char* op, bool condition, const char* complaint) {
+  if (!condition) {
+    throw py::value_error(std::string(op) + ": " + complaint);
+  }
+}
+
+py::array result(segp::DType dtype, const std::vector<py::ssize_t>& shape) {
+  return dtype == segp::DType::kFloat64 ? py::array(py::array_t<double>(shape)) : py::array(py::array_t<float>(shape));
+}
+
+py::tuple dual_target_loss(const py::array& embedding, const py::array& feature, const py::array& text,
+                           const py::array& prototypes, const py::array_t<int64_t>& target, double logit_scale,
+                           double visual_weight) {
+  constexpr const char* kOp = "dual_target_loss";
+  segp::DualTargetParams params{};
+  params.embedding = matrix(kOp, "embedding", embedding);
+  params.feature = matrix(kOp, "feature", feature);
+  params.text = matrix(kOp, "text", text);
+  params.prototypes = matrix(kOp, "prototypes", prototypes);
+  require(kOp, params.feature.rows == params.embedding.rows, "feature must have a row per row of embedding");
+  require(kOp, params.text.cols == params.embedding.cols, "text must have the width of embedding");
+  require(kOp, params.prototypes.cols == params.feature.cols, "prototypes must have the width of feature");
+  require(kOp, params.prototypes.rows == params.text.rows, "prototypes must have a row per row of text");
+  require(kOp, target.ndim() == 1 && target.shape(0) == params.embedding.rows, "target must have a class per row");
+  require(kOp, std::isfinite(logit_scale) && logit_scale >= 0, "logit_scale must be finite and >= 0");
+  require(kOp, std::isfinite(visual_weight), "visual_weight must be finite");
+  params.target = target.data();
+  params.target_stride = stride_of(kOp, "target", target, 0);
+  params.logit_scale = logit_scale;
+  params.visual_weight = visual_weight;
+  const segp::DType dtype = segp::compute_dtype(
+      {params.embedding.dtype, params.feature.dtype, params.text.dtype, params.prototypes.dtype});
+  py::array loss = result(dtype, {params.embedding.rows});
+  py::array grad_embedding = result(dtype, {params.embedding.rows, params.embedding.cols});
+  py::array grad_feature = result(dtype, {params.feature.rows, params.feature.cols});
+  params.loss = loss.mutable_data();
+  params.grad_embedding = grad_embedding.mutable_data();
+  params.grad_feature = grad_feature.mutable_data();
+  {
+    const py::gil_scoped_release unlocked;
+    segp::cpu::dual_target_loss(params);
+  }
+  return py::make_tuple(loss, grad_embedding, grad_feature);
+}
+
+py::tuple geometry_distill(const py::array& student, const py::array& student_text, const py::array& teacher,
+                           const py::array& teacher_text, double logit_scale, double temperature) {
+  constexpr const char* kOp = "geometry_distill";
+  segp::DistillParams params{};
+  params.student = matrix(kOp, "student", student);
+  params.student_text = matrix(kOp, "student_text", student_text);
+  params.teacher = matrix(kOp, "teacher", teacher);
+  params.teacher_text = matrix(kOp, "teacher_text", teacher_text);
+  require(kOp, params.student_text.cols == params.student.cols, "student_text must have the width of student");
+  require(kOp, params.teacher.rows == params.student.rows && params.teacher.cols == params.student.cols,
+          "teacher must have the shape of student");
+  require(kOp,
+          params.teacher_text.rows == params.student_text.rows && params.teacher_text.cols == params.student_text.cols,
+          "teacher_text must have the shape of student_text");
+  require(kOp, std::isfinite(logit_scale) && logit_scale >= 0, "logit_scale must be finite and >= 0");
+  require(kOp, std::isfinite(temperature) && temperature > 0, "temperature must be finite and > 0");
+  params.logit_scale = logit_scale;
+  params.temperature = temperature;
+  const segp::DType dtype = segp::compute_dtype(
+      {params.student.dtype, params.student_text.dtype, params.teacher.dtype, params.teacher_text.dtype});
+  py::array loss = result(dtype, {});
+  py::array grad_student = result(dtype, {params.student.rows, params.student.cols});
+  py::array grad_text = result(dtype, {params.student_text.rows, params.student_text.cols});
+  params.loss = loss.mutable_data();
+  params.grad_student = grad_student.mutable_data();
+  params.grad_student_text = grad_text.mutable_data();
+  {
+    const py::gil_scoped_release unlocked;
+    segp::cpu::geometry_distill(params);
+  }
+  return py::make_tuple(loss, grad_student, grad_text);
+}
+
+py::tuple prototype_drift(const py::array& prototypes, const py::array& before, const py::array& after,
+                          double temperature) {
+  constexpr const char* kOp = "prototype_drift";
+  segp::DriftParams params{};
+  params.prototypes = matrix(kOp, "prototypes", prototypes);
+  params.before = matrix(kOp, "before", before);
+  params.after = matrix(kOp, "after", after);
+  require(kOp, params.before.cols == params.prototypes.cols, "before must have the width of prototypes");
+  require(kOp, params.after.rows == params.before.rows && params.after.cols == params.before.cols,
+          "after must have the shape of before");
+  require(kOp, std::isfinite(temperature) && temperature > 0, "temperature must be finite and > 0");
+  params.temperature = temperature;
+  const segp::DType dtype =
+      segp::compute_dtype({params.prototypes.dtype, params.before.dtype, params.after.dtype});
+  py::array drift = result(dtype, {params.prototypes.rows, params.prototypes.cols});
+  py::array proximity = result(dtype, {params.prototypes.rows});
+  params.drift = drift.mutable_data();
+  params.proximity = proximity.mutable_data();
+  {
+    const py::gil_scoped_release unlocked;
+    segp::cpu::prototype_drift(params);
+  }
+  return py::make_tuple(drift, proximity);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(segp_numpy, module) {
@@ -110,4 +228,16 @@ PYBIND11_MODULE(segp_numpy, module) {
              py::arg("step_size"), py::arg("epsilon"), py::arg("lower") = std::vector<double>{0.0},
              py::arg("upper") = std::vector<double>{1.0},
              "clip(project(x - step_size * sign(grad)), lower, upper); the bounds are lists of 1 or C numbers.");
+  module.def("dual_target_loss", &dual_target_loss, py::arg("embedding"), py::arg("feature"), py::arg("text"),
+             py::arg("prototypes"), py::arg("target"), py::kw_only(), py::arg("logit_scale"),
+             py::arg("visual_weight"),
+             "-log softmax(s cos(embedding, text))[target] + weight (1 - cos(feature, prototypes[target])): the loss per "
+             "row, and its gradients with respect to embedding and feature.");
+  module.def("geometry_distill", &geometry_distill, py::arg("student"), py::arg("student_text"), py::arg("teacher"),
+             py::arg("teacher_text"), py::kw_only(), py::arg("logit_scale"), py::arg("temperature"),
+             "tau^2 mean KL(teacher || student) of softmax(s/tau cos): the loss, and its gradients with respect to "
+             "student and student_text.");
+  module.def("prototype_drift", &prototype_drift, py::arg("prototypes"), py::arg("before"), py::arg("after"),
+             py::kw_only(), py::arg("temperature"),
+             "The anchors' drift, weighted by softmax(cos/tau), around each prototype, and their proximity to it.");
 }

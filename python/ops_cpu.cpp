@@ -3,38 +3,41 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <initializer_list>
+#include <string>
+#include <tuple>
 #include <vector>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
+#include "segp/buffer.h"
 #include "dpgd_args.h"
+#include "matrix_args.h"
+#include "segp/distill.h"
 #include "segp/dpgd.h"
+#include "segp/drift.h"
+#include "segp/dual_target.h"
 
 namespace {
 
 using torch::stable::Tensor;
 
-// Fresh memory of a large output costs more than the kernel, as the system maps it page by page. Huge pages, for
-// which most systems want to be asked, cut that to a third. Where they are not to be had, nothing changes.
-void ask_for_huge_pages(const Tensor& fresh) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr uintptr_t kHugePage = 2 << 20;
-  const auto begin = reinterpret_cast<uintptr_t>(fresh.data_ptr());
-  const uintptr_t bytes = static_cast<uintptr_t>(fresh.numel()) * fresh.element_size();
-  const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
-  const uintptr_t last = (begin + bytes) / kHugePage * kHugePage;
-  if (last >= first + 4 * kHugePage) {
-    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
-  }
-#endif
+// A result of the kernels, uninitialised.
+Tensor fresh(const Tensor& like, std::initializer_list<int64_t> sizes, torch::headeronly::ScalarType dtype) {
+  Tensor result = torch::stable::new_empty(like, sizes, dtype);
+  segp::cpu::ask_for_huge_pages(result.data_ptr(), result.numel() * static_cast<int64_t>(result.element_size()));
+  return result;
+}
+
+// As segp::fresh_gradient, with huge pages.
+Tensor fresh_gradient(bool wanted, const Tensor& like, torch::headeronly::ScalarType dtype) {
+  const Tensor gradient = segp::fresh_gradient(wanted, like, dtype);
+  segp::cpu::ask_for_huge_pages(gradient.data_ptr(), gradient.numel() * static_cast<int64_t>(gradient.element_size()));
+  return gradient;
 }
 
 Tensor dpgd_step(const Tensor& x, const Tensor& grad, const Tensor& seed, std::vector<double> step_size,
                  std::vector<double> epsilon, std::vector<double> lower, std::vector<double> upper) {
   Tensor out = torch::stable::empty_like(x);
-  ask_for_huge_pages(out);
+  segp::cpu::ask_for_huge_pages(out.data_ptr(), out.numel() * static_cast<int64_t>(out.element_size()));
   segp::cpu::dpgd_step(segp::dpgd_params("dpgd_step", out, x, grad, seed, step_size, epsilon, lower, upper));
   return out;
 }
@@ -44,9 +47,64 @@ void dpgd_step_(Tensor x, const Tensor& grad, const Tensor& seed, std::vector<do
   segp::cpu::dpgd_step(segp::dpgd_params("dpgd_step_", x, x, grad, seed, step_size, epsilon, lower, upper));
 }
 
+std::tuple<Tensor, Tensor, Tensor> dual_target_loss(const Tensor& embedding, const Tensor& feature,
+                                                    const Tensor& text, const Tensor& prototypes,
+                                                    const Tensor& target, double logit_scale, double visual_weight,
+                                                    bool embedding_gradient, bool feature_gradient) {
+  auto params =
+      segp::dual_target_params(embedding, feature, text, prototypes, target, logit_scale, visual_weight);
+  for (int64_t row = 0; row < params.embedding.rows; ++row) {
+    const int64_t c = params.target[row * params.target_stride];
+    if (c < 0 || c >= params.text.rows) {
+      segp::fail("dual_target_loss", "target",
+                 "must be in [0, " + std::to_string(params.text.rows) + "); got " + std::to_string(c));
+    }
+  }
+  const auto dtype = segp::result_type(params.embedding, params.feature, params.text, params.prototypes);
+  const Tensor loss = fresh(embedding, {embedding.size(0)}, dtype);
+  const Tensor grad_embedding = fresh_gradient(embedding_gradient, embedding, dtype);
+  const Tensor grad_feature = fresh_gradient(feature_gradient, feature, dtype);
+  params.loss = loss.mutable_data_ptr();
+  params.grad_embedding = segp::address(embedding_gradient, grad_embedding);
+  params.grad_feature = segp::address(feature_gradient, grad_feature);
+  segp::cpu::dual_target_loss(params);
+  return {loss, grad_embedding, grad_feature};
+}
+
+std::tuple<Tensor, Tensor, Tensor> geometry_distill(const Tensor& student, const Tensor& student_text,
+                                                    const Tensor& teacher, const Tensor& teacher_text,
+                                                    double logit_scale, double temperature, bool student_gradient,
+                                                    bool text_gradient) {
+  auto params = segp::distill_params(student, student_text, teacher, teacher_text, logit_scale, temperature);
+  const auto dtype = segp::result_type(params.student, params.student_text, params.teacher, params.teacher_text);
+  const Tensor loss = fresh(student, {}, dtype);
+  const Tensor grad_student = fresh_gradient(student_gradient, student, dtype);
+  const Tensor grad_text = fresh_gradient(text_gradient, student_text, dtype);
+  params.loss = loss.mutable_data_ptr();
+  params.grad_student = segp::address(student_gradient, grad_student);
+  params.grad_student_text = segp::address(text_gradient, grad_text);
+  segp::cpu::geometry_distill(params);
+  return {loss, grad_student, grad_text};
+}
+
+std::tuple<Tensor, Tensor> prototype_drift(const Tensor& prototypes, const Tensor& before, const Tensor& after,
+                                           double temperature) {
+  auto params = segp::drift_params(prototypes, before, after, temperature);
+  const auto dtype = segp::result_type(params.prototypes, params.before, params.after);
+  const Tensor drift = fresh(prototypes, {prototypes.size(0), prototypes.size(1)}, dtype);
+  const Tensor proximity = fresh(prototypes, {prototypes.size(0)}, dtype);
+  params.drift = drift.mutable_data_ptr();
+  params.proximity = proximity.mutable_data_ptr();
+  segp::cpu::prototype_drift(params);
+  return {drift, proximity};
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(segp_ext, CPU, library) {
   library.impl("dpgd_step", TORCH_BOX(&dpgd_step));
   library.impl("dpgd_step_", TORCH_BOX(&dpgd_step_));
+  library.impl("dual_target_loss", TORCH_BOX(&dual_target_loss));
+  library.impl("geometry_distill", TORCH_BOX(&geometry_distill));
+  library.impl("prototype_drift", TORCH_BOX(&prototype_drift));
 }

@@ -159,49 +159,16 @@ SEGP_ALWAYS_INLINE void run_strided(const Plan<T, G>& plan, int64_t begin, int64
   }
 }
 
-template <class T, class G>
-SEGP_ALWAYS_INLINE void run_range(const Plan<T, G>& plan, int64_t begin, int64_t end) {
-  if (plan.layout.flat) {
-    run_flat(plan, begin, end);
-  } else {
-    run_strided(plan, begin, end);
+struct StepKernel {
+  template <class T, class G>
+  SEGP_ALWAYS_INLINE static void run(const Plan<T, G>& plan, int64_t begin, int64_t end) {
+    if (plan.layout.flat) {
+      run_flat(plan, begin, end);
+    } else {
+      run_strided(plan, begin, end);
+    }
   }
-}
-
-template <class T, class G>
-void run_baseline(const Plan<T, G>& plan, int64_t begin, int64_t end) {
-  run_range(plan, begin, end);
-}
-
-#if SEGP_X86_DISPATCH
-template <class T, class G>
-SEGP_TARGET_AVX2 void run_avx2(const Plan<T, G>& plan, int64_t begin, int64_t end) {
-  run_range(plan, begin, end);
-}
-
-template <class T, class G>
-SEGP_TARGET_AVX512 void run_avx512(const Plan<T, G>& plan, int64_t begin, int64_t end) {
-  run_range(plan, begin, end);
-}
-#endif
-
-template <class T, class G>
-using RangeFunction = void (*)(const Plan<T, G>&, int64_t, int64_t);
-
-template <class T, class G>
-RangeFunction<T, G> range_function() {
-#if SEGP_X86_DISPATCH
-  switch (isa()) {
-    case Isa::kAvx512:
-      return run_avx512<T, G>;
-    case Isa::kAvx2:
-      return run_avx2<T, G>;
-    case Isa::kBaseline:
-      break;
-  }
-#endif
-  return run_baseline<T, G>;
-}
+};
 
 template <class T>
 BoundTable<accumulator_t<T>> make_bounds(const DpgdParams& params, const Layout& layout) {
@@ -226,11 +193,10 @@ void launch(const DpgdParams& params, const Layout& layout) {
   const Plan<T, G> plan{static_cast<T*>(params.out),      static_cast<const T*>(params.x),
                         static_cast<const G*>(params.grad), static_cast<const T*>(params.seed),
                         layout,                           make_bounds<T>(params, layout)};
-  const RangeFunction<T, G> run = range_function<T, G>();
   const int64_t count = layout.count;
   const int64_t blocks = (count + kBlock - 1) / kBlock;
   parallel_for(blocks, kGrain / kBlock, [&](int64_t begin, int64_t end) {
-    run(plan, begin * kBlock, std::min(count, end * kBlock));
+    run_for_isa<StepKernel>(plan, begin * kBlock, std::min(count, end * kBlock));
   });
 }
 

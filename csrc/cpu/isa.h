@@ -1,8 +1,8 @@
 // Run-time choice of the x86-64 instruction set.
 //
-// A kernel's body is written once as an always-inline function. Three thin functions with different target
-// attributes call it, and the compiler vectorises each copy for its own instruction set; on other processors
-// there is one copy, built for the compiler's default.
+// A kernel's body is written once as an always-inline function. run_for_isa calls it through thin functions with
+// different target attributes, and the compiler vectorises each copy for its own instruction set; on other
+// processors there is one copy, built for the compiler's default.
 #pragma once
 
 #if (defined(__x86_64__) || defined(_M_X64)) && (defined(__GNUC__) || defined(__clang__))
@@ -26,6 +26,34 @@ enum class Isa { kBaseline, kAvx2, kAvx512 };
 Isa isa();
 
 const char* isa_name(Isa isa);
+
+#if SEGP_X86_DISPATCH
+template <class Kernel, class... Args>
+SEGP_TARGET_AVX2 void run_avx2(const Args&... args) {
+  Kernel::run(args...);
+}
+
+template <class Kernel, class... Args>
+SEGP_TARGET_AVX512 void run_avx512(const Args&... args) {
+  Kernel::run(args...);
+}
+#endif
+
+// Calls Kernel::run(args...), a static SEGP_ALWAYS_INLINE function, compiled for the processor at hand.
+template <class Kernel, class... Args>
+void run_for_isa(const Args&... args) {
+#if SEGP_X86_DISPATCH
+  switch (isa()) {
+    case Isa::kAvx512:
+      return run_avx512<Kernel>(args...);
+    case Isa::kAvx2:
+      return run_avx2<Kernel>(args...);
+    case Isa::kBaseline:
+      break;
+  }
+#endif
+  Kernel::run(args...);
+}
 
 }  // namespace cpu
 }  // namespace segp

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "launch.cuh"
 #include "segp/dpgd.h"
 #include "segp/dpgd_pixel.h"
 #include "segp/image_layout.h"
@@ -137,16 +138,16 @@ bool is_aligned(const KernelArgs<T, G>& args) {
 unsigned blocks_for(int64_t threads) { return static_cast<unsigned>((threads + kThreads - 1) / kThreads); }
 
 template <class T, class G>
-cudaError_t launch(const KernelArgs<T, G>& args, cudaStream_t stream) {
+cudaError_t launch_group(const KernelArgs<T, G>& args, cudaStream_t stream) {
   constexpr int kWidth = kVectorBytes / static_cast<int>(sizeof(T));
   const int64_t count = args.layout.count;
   if (!args.layout.flat) {
-    dpgd_strided_kernel<T, G><<<blocks_for(count), kThreads, 0, stream>>>(args);
+    launch(dpgd_strided_kernel<T, G>, blocks_for(count), kThreads, stream, args);
   } else if (is_aligned<T, G, kWidth>(args)) {
     const int64_t threads = count / kWidth + count % kWidth;
-    dpgd_flat_kernel<T, G, kWidth><<<blocks_for(threads), kThreads, 0, stream>>>(args);
+    launch(dpgd_flat_kernel<T, G, kWidth>, blocks_for(threads), kThreads, stream, args);
   } else {
-    dpgd_flat_kernel<T, G, 1><<<blocks_for(count), kThreads, 0, stream>>>(args);
+    launch(dpgd_flat_kernel<T, G, 1>, blocks_for(count), kThreads, stream, args);
   }
   return cudaGetLastError();
 }
@@ -168,7 +169,7 @@ cudaError_t launch_channels(const DpgdParams& params, const Layout& layout, int6
     args.bounds.lower[c] = range.lower;
     args.bounds.upper[c] = range.upper;
   }
-  return launch(args, stream);
+  return launch_group(args, stream);
 }
 
 template <class T, class G>

@@ -1,12 +1,13 @@
-"""The method's own operations, each a docstring, validation and one call.
+"""The method's own operations, each a docstring, validation and one call of a native kernel.
 
-`dpgd_step` and `dpgd_step_` run native kernels; the others run their eager twins of `segp_ext.reference` for now.
-`segp_ext.build_info()` tells which path the ops take, and why.
+`segp_ext.build_info()` tells whether the kernels or their eager twins of `segp_ext.reference` run, and why; inside
+`with ops.eager():` the twins do.
 """
 
+from ._dispatch import eager
 from .distill import geometry_distill
 from .dpgd import dpgd_step, dpgd_step_
 from .drift import prototype_drift
 from .dual_target import dual_target_loss
 
-__all__ = ["dpgd_step", "dpgd_step_", "dual_target_loss", "geometry_distill", "prototype_drift"]
+__all__ = ["dpgd_step", "dpgd_step_", "dual_target_loss", "eager", "geometry_distill", "prototype_drift"]

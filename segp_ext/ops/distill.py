@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from .. import reference
+from ..reference._numerics import compute_dtype
 from ._checks import check_matrix, check_same_shape, check_scalar, check_width
+from ._dispatch import NATIVE_DEVICES, native_loss, runs_native
 
 _OP = "geometry_distill"
 
@@ -23,8 +28,9 @@ def geometry_distill(
 
         τ² · mean_b KL( softmax( s · v̂_T · û_T / τ ) ‖ softmax( s · v̂_S · û_S / τ ) )
 
-    with rows normalised inside, mean over the rows. It runs its eager twin in `segp_ext.reference` for now; a
-    fused kernel that keeps no `[B, C]` matrix will take its place.
+    with rows normalised inside, mean over the rows. No `[B, C]` matrix is kept: rows go through in blocks, with
+    at most 64 MiB of working memory. The gradients come out of the same pass as the loss, and cannot themselves
+    be differentiated.
 
     Args:
         student: image embeddings v_S `[B, De]`.
@@ -44,7 +50,23 @@ def geometry_distill(
     Raises:
         TypeError: an argument is no floating tensor.
         ValueError: shapes or devices do not fit, or a number is out of its range.
+        RuntimeError: in the backward pass, if it is to be differentiated (`create_graph=True`).
     """
+    scale = check_scalar(_OP, "logit_scale", logit_scale, minimum=0.0)
+    tau = check_scalar(_OP, "temperature", temperature, minimum=0.0, exclusive=True)
+    matrices = student, student_text, teacher, teacher_text
+    try:
+        if runs_native(student):
+            return native_loss(torch.ops.segp_ext.geometry_distill.default, *matrices, scale, tau)
+    except (AttributeError, RuntimeError, TypeError):
+        _validate(*matrices)  # says better what does not fit
+        raise
+    _validate(*matrices)
+    return reference.geometry_distill(*matrices, logit_scale=scale, temperature=tau)
+
+
+def _validate(student: Tensor, student_text: Tensor, teacher: Tensor, teacher_text: Tensor) -> None:
+    """Names what does not fit. The native op checks for itself: done first, this would cost as much as a small op."""
     check_matrix(_OP, "student", student, "[B, De]")
     check_matrix(_OP, "student_text", student_text, "[C, De]")
     check_matrix(_OP, "teacher", teacher, "[B, De]")
@@ -52,6 +74,19 @@ def geometry_distill(
     check_same_shape(_OP, "teacher", teacher, "student", student, "[B, De]")
     check_same_shape(_OP, "teacher_text", teacher_text, "student_text", student_text, "[C, De]")
     check_width(_OP, "student_text", student_text, "student", student)
-    scale = check_scalar(_OP, "logit_scale", logit_scale, minimum=0.0)
-    tau = check_scalar(_OP, "temperature", temperature, minimum=0.0, exclusive=True)
-    return reference.geometry_distill(student, student_text, teacher, teacher_text, logit_scale=scale, temperature=tau)
+
+
+if NATIVE_DEVICES:
+
+    @torch.library.register_fake("segp_ext::geometry_distill")
+    def _fake(
+        student: Tensor, student_text: Tensor, teacher: Tensor, teacher_text: Tensor, *rest: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        _validate(student, student_text, teacher, teacher_text)
+        dtype = compute_dtype(student, student_text, teacher, teacher_text)
+        student_gradient, text_gradient = rest[-2:]
+        return (
+            student.new_empty((), dtype=dtype),
+            student.new_empty(student.shape if student_gradient else (0,), dtype=dtype),
+            student.new_empty(student_text.shape if text_gradient else (0,), dtype=dtype),
+        )

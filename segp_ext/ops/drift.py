@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .. import reference
+from ..reference._numerics import compute_dtype
 from ._checks import check_matrix, check_same_shape, check_scalar, check_width
+from ._dispatch import NATIVE_DEVICES, runs_native
 
 _OP = "prototype_drift"
 
@@ -18,8 +21,8 @@ def prototype_drift(prototypes: Tensor, before: Tensor, after: Tensor, *, temper
         drift_c = Σ_a w_ca d_a
         proximity_c = Σ_a w_ca max(0, p̂_c · ẑ_a)
 
-    It runs its eager twin in `segp_ext.reference` for now; a fused kernel that keeps no `[C, A]` matrix will take
-    its place.
+    No `[C, A]` matrix is kept: anchors go through in chunks with an online softmax, with at most 64 MiB of working
+    memory.
 
     Args:
         prototypes: raw-space prototypes p `[C, Dr]`.
@@ -38,10 +41,36 @@ def prototype_drift(prototypes: Tensor, before: Tensor, after: Tensor, *, temper
         TypeError: an argument is no floating tensor.
         ValueError: shapes or devices do not fit, or the temperature is not finite and > 0.
     """
+    tau = check_scalar(_OP, "temperature", temperature, minimum=0.0, exclusive=True)
+    matrices = prototypes, before, after
+    try:
+        if runs_native(prototypes):
+            with torch.no_grad():
+                drift, proximity = torch.ops.segp_ext.prototype_drift.default(*matrices, tau)
+            return drift, proximity
+    except (AttributeError, RuntimeError, TypeError):
+        _validate(*matrices)  # says better what does not fit
+        raise
+    _validate(*matrices)
+    return reference.prototype_drift(*matrices, temperature=tau)
+
+
+def _validate(prototypes: Tensor, before: Tensor, after: Tensor) -> None:
+    """Names what does not fit. The native op checks for itself: done first, this would cost as much as a small op."""
     check_matrix(_OP, "prototypes", prototypes, "[C, Dr]")
     check_matrix(_OP, "before", before, "[A, Dr]")
     check_matrix(_OP, "after", after, "[A, Dr]")
     check_width(_OP, "before", before, "prototypes", prototypes)
     check_same_shape(_OP, "after", after, "before", before, "[A, Dr]")
-    tau = check_scalar(_OP, "temperature", temperature, minimum=0.0, exclusive=True)
-    return reference.prototype_drift(prototypes, before, after, temperature=tau)
+
+
+if NATIVE_DEVICES:
+
+    @torch.library.register_fake("segp_ext::prototype_drift")
+    def _fake(prototypes: Tensor, before: Tensor, after: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        _validate(prototypes, before, after)
+        dtype = compute_dtype(prototypes, before, after)
+        return (
+            prototypes.new_empty(prototypes.shape, dtype=dtype),
+            prototypes.new_empty((prototypes.shape[0],), dtype=dtype),
+        )

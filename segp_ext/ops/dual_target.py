@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import reference
+from ..reference._numerics import compute_dtype
 from ._checks import check_device, check_matrix, check_scalar, check_width, shape_text
+from ._dispatch import NATIVE_DEVICES, native_loss, runs_native
 
 _OP = "dual_target_loss"
 
@@ -27,7 +30,7 @@ def dual_target_loss(
 
         −log softmax( s · v̂ · û )_c + λ · ( 1 − ẑ · p̂_c )
 
-    It runs its eager twin in `segp_ext.reference` for now; a fused kernel will take its place.
+    The gradients come out of the same pass as the loss, and cannot themselves be differentiated.
 
     Args:
         embedding: projected image embeddings v `[B, De]`.
@@ -47,8 +50,34 @@ def dual_target_loss(
     Raises:
         TypeError: an argument is no floating tensor, or `target` is not int64.
         ValueError: shapes or devices do not fit, a number is not finite, or a target is out of range (on the
-            CPU; on CUDA and under `torch.compile` its row becomes NaN, as looking would wait for the device).
+            CPU; on CUDA its row becomes NaN, as looking would wait for the device).
+        RuntimeError: in the backward pass, if it is to be differentiated (`create_graph=True`).
     """
+    scale = check_scalar(_OP, "logit_scale", logit_scale, minimum=0.0)
+    weight = check_scalar(_OP, "visual_weight", visual_weight, minimum=-inf)
+    arguments = embedding, feature, text, prototypes, target
+    try:
+        if runs_native(embedding):
+            return native_loss(torch.ops.segp_ext.dual_target_loss.default, *arguments, scale, weight)
+    except (AttributeError, RuntimeError, TypeError):
+        _validate(*arguments)  # says better what does not fit
+        _validate_range(target, len(text))
+        raise
+    _validate(*arguments)
+    if not torch.compiler.is_compiling():
+        _validate_range(target, len(text))
+    return reference.dual_target_loss(*arguments, logit_scale=scale, visual_weight=weight)
+
+
+def _validate_range(target: Tensor, classes: int) -> None:
+    if len(target) and target.device.type == "cpu":
+        least, most = (int(bound) for bound in torch.aminmax(target))
+        if least < 0 or most >= classes:
+            raise ValueError(f"{_OP}: target must be in [0, {classes}); got {least if least < 0 else most}")
+
+
+def _validate(embedding: Tensor, feature: Tensor, text: Tensor, prototypes: Tensor, target: Tensor) -> None:
+    """Names what does not fit. The native op checks for itself: done first, this would cost as much as a small op."""
     check_matrix(_OP, "embedding", embedding, "[B, De]")
     check_matrix(_OP, "feature", feature, "[B, Dr]")
     check_matrix(_OP, "text", text, "[C, De]")
@@ -69,12 +98,19 @@ def dual_target_loss(
     check_device(_OP, "target", target, "embedding", embedding)
     if rows > 0 and classes == 0:
         raise ValueError(f"{_OP}: text must have at least one class; got {shape_text(text)}")
-    scale = check_scalar(_OP, "logit_scale", logit_scale, minimum=0.0)
-    weight = check_scalar(_OP, "visual_weight", visual_weight, minimum=-inf)
-    if rows > 0 and target.device.type == "cpu" and not torch.compiler.is_compiling():
-        least, most = (int(bound) for bound in torch.aminmax(target))
-        if least < 0 or most >= classes:
-            raise ValueError(f"{_OP}: target must be in [0, {classes}); got {least if least < 0 else most}")
-    return reference.dual_target_loss(
-        embedding, feature, text, prototypes, target, logit_scale=scale, visual_weight=weight
-    )
+
+
+if NATIVE_DEVICES:
+
+    @torch.library.register_fake("segp_ext::dual_target_loss")
+    def _fake(
+        embedding: Tensor, feature: Tensor, text: Tensor, prototypes: Tensor, target: Tensor, *rest: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        _validate(embedding, feature, text, prototypes, target)
+        dtype = compute_dtype(embedding, feature, text, prototypes)
+        embedding_gradient, feature_gradient = rest[-2:]
+        return (
+            embedding.new_empty((embedding.shape[0],), dtype=dtype),
+            embedding.new_empty(embedding.shape if embedding_gradient else (0,), dtype=dtype),
+            embedding.new_empty(feature.shape if feature_gradient else (0,), dtype=dtype),
+        )

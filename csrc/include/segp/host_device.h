@@ -17,6 +17,13 @@
 #define SEGP_ALWAYS_INLINE inline
 #endif
 
+// The same for a lambda, between its arguments and its body.
+#if defined(__GNUC__) || defined(__clang__)
+#define SEGP_INLINE_LAMBDA __attribute__((always_inline))
+#else
+#define SEGP_INLINE_LAMBDA
+#endif
+
 // The iterations of the next loop do not depend on each other, even where pointers are equal (in place).
 #if defined(__clang__)
 #define SEGP_INDEPENDENT_ITERATIONS _Pragma("clang loop vectorize(assume_safety)")

@@ -1,0 +1,156 @@
+#include "segp/distill.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "segp/buffer.h"
+#include "isa.h"
+#include "segp/gemm.h"
+#include "segp/parallel.h"
+#include "unit_rows.h"
+#include "vector_math.h"
+
+namespace segp {
+namespace cpu {
+namespace {
+
+// Elements of the B x C matrix that a thread should have to work on, at least.
+constexpr int64_t kGrain = 4 * 1024;
+
+// One row of both similarity matrices, between the products that make them and those that use them.
+struct RowKernel {
+  // In: x, y hold the products of the row with every class, student's and teacher's, to be multiplied by
+  // x_factor * x_scale[c] and y_factor * y_scale[c]. Out: *loss = KL(teacher || student), and, if `want_gradient`,
+  // x[c] = gradient * (softmax(x)[c] - softmax(y)[c]) * x_scale[c]. y is overwritten.
+  template <class T>
+  SEGP_ALWAYS_INLINE static void run(T* x, const T* x_scale, T x_factor, T* y, const T* y_scale, T y_factor,
+                                     int64_t classes, bool want_gradient, T gradient, T* loss) {
+    T x_lane[kLanes];
+    T y_lane[kLanes];
+    for (int k = 0; k < kLanes; ++k) {
+      x_lane[k] = y_lane[k] = -std::numeric_limits<T>::infinity();
+    }
+    for_lanes(classes, [&](int64_t c, int k) SEGP_INLINE_LAMBDA {
+      x[c] *= x_factor * x_scale[c];
+      y[c] *= y_factor * y_scale[c];
+      x_lane[k] = x[c] > x_lane[k] ? x[c] : x_lane[k];
+      y_lane[k] = y[c] > y_lane[k] ? y[c] : y_lane[k];
+    });
+    const T x_most = combine_max(x_lane);
+    const T y_most = combine_max(y_lane);
+
+    T cross_lane[kLanes];
+    for (int k = 0; k < kLanes; ++k) {
+      x_lane[k] = y_lane[k] = cross_lane[k] = T(0);
+    }
+    for_lanes(classes, [&](int64_t c, int k) SEGP_INLINE_LAMBDA {
+      const T gap = y[c] - x[c];
+      x[c] = vector_exp(x[c] - x_most);
+      y[c] = vector_exp(y[c] - y_most);
+      x_lane[k] += x[c];
+      y_lane[k] += y[c];
+      cross_lane[k] += y[c] * gap;
+    });
+    const T x_sum = combine_sum(x_lane);
+    const T y_sum = combine_sum(y_lane);
+    // sum_c q (log q - log p), with log q - log p = gap - (y_most - x_most) - log(y_sum / x_sum). Where student and
+    // teacher agree, every term vanishes, none is a difference of large numbers.
+    *loss = combine_sum(cross_lane) / y_sum - (y_most - x_most) - std::log(y_sum / x_sum);
+    if (!want_gradient) {
+      return;
+    }
+    const T x_weight = gradient / x_sum;
+    const T y_weight = gradient / y_sum;
+    for (int64_t c = 0; c < classes; ++c) {
+      x[c] = (x[c] * x_weight - y[c] * y_weight) * x_scale[c];
+    }
+  }
+};
+
+template <class T>
+void run(const DistillParams& params) {
+  const int64_t batch = params.student.rows;
+  const int64_t classes = params.student_text.rows;
+  const int64_t width = params.student.cols;
+  T* grad_student = static_cast<T*>(params.grad_student);
+  T* grad_text = static_cast<T*>(params.grad_student_text);
+  const bool want_gradient = grad_student != nullptr || grad_text != nullptr;
+  T* loss = static_cast<T*>(params.loss);
+  *loss = T(0);
+  if (batch == 0 || classes == 0) {
+    if (grad_student != nullptr) {
+      std::fill_n(grad_student, batch * width, T(0));
+    }
+    if (grad_text != nullptr) {
+      std::fill_n(grad_text, classes * width, T(0));
+    }
+    return;
+  }
+
+  const int64_t block = rows_together(batch, 2 * classes * static_cast<int64_t>(sizeof(T)), width, sizeof(T));
+  const int64_t chunk = converted_rows(width, sizeof(T));
+  UnitRows<T> student(params.student, block);
+  UnitRows<T> teacher(params.teacher, block);
+  UnitRows<T> student_text(params.student_text, chunk);
+  UnitRows<T> teacher_text(params.teacher_text, chunk);
+  Buffer<T> x(block * classes);
+  Buffer<T> y(block * classes);
+  Buffer<T> row_loss(batch);
+  const T sharpness = finite<T>(params.logit_scale / params.temperature);
+  const T mean_weight = finite<T>(params.temperature * params.temperature / static_cast<double>(batch));
+
+  for (int64_t begin = 0; begin < batch; begin += block) {
+    const int64_t end = std::min(batch, begin + block);
+    const GemmMatrix<T> x_tile{x.data(), end - begin, classes, classes, 1};
+    const GemmMatrix<T> y_tile{y.data(), end - begin, classes, classes, 1};
+    const GemmMatrix<const T> student_rows = student.rows(begin, end);
+    multiply_by_rows(student_rows, student_text, x_tile);
+    multiply_by_rows(teacher.rows(begin, end), teacher_text, y_tile);
+    parallel_for(end - begin, std::max<int64_t>(1, kGrain / classes), [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) {
+        const int64_t row = begin + i;
+        run_for_isa<RowKernel>(x_tile.data + i * classes, student_text.scale(), sharpness * student.scale()[row],
+                               y_tile.data + i * classes, teacher_text.scale(), sharpness * teacher.scale()[row],
+                               classes, want_gradient, mean_weight * sharpness * student.scale()[row],
+                               row_loss.data() + row);
+      }
+    });
+    const GemmMatrix<const T> weights{x.data(), end - begin, classes, classes, 1};
+    for (int64_t c = 0; want_gradient && c < classes; c += student_text.block_rows()) {
+      const int64_t c_end = std::min(classes, c + student_text.block_rows());
+      if (grad_student != nullptr) {
+        gemm(weights.columns(c, c_end), student_text.rows(c, c_end),
+             {grad_student + begin * width, end - begin, width, std::max<int64_t>(width, 1), 1}, c > 0);
+      }
+      if (grad_text != nullptr) {
+        gemm(weights.columns(c, c_end).transposed(), student_rows,
+             {grad_text + c * width, c_end - c, width, std::max<int64_t>(width, 1), 1}, begin > 0);
+      }
+    }
+  }
+  if (grad_student != nullptr) {
+    project_gradient(student, grad_student);
+  }
+  if (grad_text != nullptr) {
+    project_gradient(student_text, grad_text);
+  }
+  double sum = 0.0;
+  for (int64_t i = 0; i < batch; ++i) {
+    sum += static_cast<double>(row_loss[i]);
+  }
+  *loss = static_cast<T>(sum * params.temperature * params.temperature / static_cast<double>(batch));
+}
+
+}  // namespace
+
+void geometry_distill(const DistillParams& params) {
+  if (compute_dtype({params.student.dtype, params.student_text.dtype, params.teacher.dtype,
+                     params.teacher_text.dtype}) == DType::kFloat64) {
+    run<double>(params);
+  } else {
+    run<float>(params);
+  }
+}
+
+}  // namespace cpu
+}  // namespace segp

@@ -1,0 +1,20 @@
+// The one place where kernels are started.
+#pragma once
+
+#include <cuda_runtime.h>
+
+namespace segp {
+namespace cuda {
+
+template <class... Params, class... Args>
+void launch(void (*kernel)(Params...), unsigned blocks, unsigned threads, cudaStream_t stream, const Args&... args) {
+#if defined(__CUDACC__)
+  kernel<<<blocks, threads, 0, stream>>>(args...);
+#else
+  (void)stream;
+  emulated_cuda::launch(blocks, threads, [&] { kernel(args...); });  // tests/native/emulated_cuda
+#endif
+}
+
+}  // namespace cuda
+}  // namespace segp

@@ -1,0 +1,50 @@
+// Anchor-guided cross-modal geometry distillation (ACGD) and its gradients, in one call:
+//
+//   loss = tau^2 * mean_b KL( softmax_c(q_bc) || softmax_c(p_bc) ),
+//   p_bc = s/tau * cos(student_b, student_text_c),  q_bc = s/tau * cos(teacher_b, teacher_text_c)
+//
+// The mean is over the B rows; without rows or without classes the loss is 0. A zero row has cosine 0 with
+// everything and a zero gradient. A NaN or an infinity in a row makes the loss NaN.
+//
+// Half types and float compute in float, and everything in double as soon as one input is double. No B x C matrix
+// is kept: rows go through in blocks, with a workspace of at most kDistillWorkspace bytes, or what a single row
+// needs. Sums over classes and rows have a fixed order, whatever the number of threads.
+#pragma once
+
+#include "segp/matrix.h"
+
+namespace segp {
+
+constexpr int64_t kDistillWorkspace = 48 << 20;
+
+struct DistillParams {
+  MatrixRef student;       // [B, D]
+  MatrixRef student_text;  // [C, D]
+  MatrixRef teacher;       // [B, D]
+  MatrixRef teacher_text;  // [C, D]
+  double logit_scale;      // s, finite, >= 0
+  double temperature;      // tau, finite, > 0
+
+  // Results in compute_dtype() of the inputs; contiguous, sharing memory with nothing.
+  void* loss;               // []
+  void* grad_student;       // [B, D]; null if it is not wanted
+  void* grad_student_text;  // [C, D]; null if it is not wanted
+};
+
+namespace cpu {
+
+void geometry_distill(const DistillParams& params);
+
+}  // namespace cpu
+
+namespace cuda {
+
+// The matrices must have one dtype and consecutive columns (col_stride 1), and products of their rows' norms must be
+// normal numbers. `workspace` has at least geometry_distill_workspace bytes of the device's memory. Enqueues on
+// `stream` (a cudaStream_t, and what the device's gemm uses) of `device`, the calling thread's current one; does not
+// synchronise. Returns a cudaError_t, 0 for success.
+int64_t geometry_distill_workspace(const DistillParams& params);
+int geometry_distill(const DistillParams& params, void* workspace, int device, void* stream);
+
+}  // namespace cuda
+}  // namespace segp

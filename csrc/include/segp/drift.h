@@ -1,0 +1,47 @@
+// How far the space has moved around each prototype, told by anchors:
+//
+//   w_ca = softmax_a( cos(prototypes_c, before_a) / tau )
+//   drift_c = sum_a w_ca (after_a - before_a)
+//   proximity_c = sum_a w_ca max(0, cos(prototypes_c, before_a))
+//
+// Without anchors both are zero. A zero row has cosine 0 with everything.
+//
+// Half types and float compute in float, and everything in double as soon as one input is double. No C x A matrix
+// is kept: anchors go through in chunks with an online softmax, with a workspace of at most kDriftWorkspace bytes
+// plus a few numbers per row. Sums have a fixed order, whatever the number of threads.
+#pragma once
+
+#include "segp/matrix.h"
+
+namespace segp {
+
+constexpr int64_t kDriftWorkspace = 48 << 20;
+
+struct DriftParams {
+  MatrixRef prototypes;  // [C, D]
+  MatrixRef before;      // [A, D]
+  MatrixRef after;       // [A, D]
+  double temperature;    // tau, finite, > 0
+
+  // Results in compute_dtype() of the inputs; contiguous, sharing memory with nothing.
+  void* drift;      // [C, D]
+  void* proximity;  // [C]
+};
+
+namespace cpu {
+
+void prototype_drift(const DriftParams& params);
+
+}  // namespace cpu
+
+namespace cuda {
+
+// The matrices must have one dtype and consecutive columns (col_stride 1), and products of their rows' norms must be
+// normal numbers. `workspace` has at least prototype_drift_workspace bytes of the device's memory. Enqueues on
+// `stream` (a cudaStream_t, and what the device's gemm uses) of `device`, the calling thread's current one; does not
+// synchronise. Returns a cudaError_t, 0 for success.
+int64_t prototype_drift_workspace(const DriftParams& params);
+int prototype_drift(const DriftParams& params, void* workspace, int device, void* stream);
+
+}  // namespace cuda
+}  // namespace segp

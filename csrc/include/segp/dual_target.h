@@ -1,0 +1,52 @@
+// The loss that pulls each image towards an old class, in text space and in the visual space, and its gradients:
+//
+//   loss_b = -log softmax_c( s * cos(embedding_b, text_c) )[target_b]
+//            + lambda * (1 - cos(feature_b, prototypes_[target_b]))
+//
+// A zero row has cosine 0 with everything and a zero gradient. A row whose target is not in [0, C) gets NaN as its
+// loss and its gradients, and nothing outside the inputs is read.
+//
+// Half types and float compute in float, and everything in double as soon as one input is double. Rows go through
+// in blocks, with a workspace of at most kDualTargetWorkspace bytes, or what a single row needs.
+#pragma once
+
+#include "segp/matrix.h"
+
+namespace segp {
+
+constexpr int64_t kDualTargetWorkspace = 48 << 20;
+
+struct DualTargetParams {
+  MatrixRef embedding;   // [B, De]
+  MatrixRef feature;     // [B, Dr]
+  MatrixRef text;        // [C, De]
+  MatrixRef prototypes;  // [C, Dr]
+  const int64_t* target;  // [B], elements target_stride apart
+  int64_t target_stride;
+  double logit_scale;    // s, finite, >= 0
+  double visual_weight;  // lambda, finite
+
+  // Results in compute_dtype() of the inputs; contiguous, sharing memory with nothing. A gradient is that of
+  // loss_b with respect to row b.
+  void* loss;            // [B]
+  void* grad_embedding;  // [B, De]; null if it is not wanted
+  void* grad_feature;    // [B, Dr]; null if it is not wanted
+};
+
+namespace cpu {
+
+void dual_target_loss(const DualTargetParams& params);
+
+}  // namespace cpu
+
+namespace cuda {
+
+// The matrices must have one dtype and consecutive columns (col_stride 1), and products of their rows' norms must be
+// normal numbers. `workspace` has at least dual_target_loss_workspace bytes of the device's memory. Enqueues on
+// `stream` (a cudaStream_t, and what the device's gemm uses) of `device`, the calling thread's current one; does not
+// synchronise. Returns a cudaError_t, 0 for success.
+int64_t dual_target_loss_workspace(const DualTargetParams& params);
+int dual_target_loss(const DualTargetParams& params, void* workspace, int device, void* stream);
+
+}  // namespace cuda
+}  // namespace segp

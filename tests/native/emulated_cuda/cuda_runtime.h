@@ -1,0 +1,62 @@
+// Just enough of CUDA to run this project's kernels on the processor: a context of its own for every thread of a block,
+// all on one thread of the processor, one block after the other. It shows that the kernels compute what they should,
+// reductions and barriers included; it cannot show anything about speed, memory access or the orders in which a GPU
+// may run them.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __grid_constant__
+#define __shared__ static
+
+using cudaStream_t = void*;
+using cudaError_t = int;
+constexpr cudaError_t cudaSuccess = 0;
+inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline const char* cudaGetErrorString(cudaError_t) { return "no error"; }
+inline cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
+  std::memset(memory, value, bytes);
+  return cudaSuccess;
+}
+
+namespace emulated_cuda {
+
+constexpr unsigned kWarp = 32;
+
+struct Index {
+  unsigned x = 0;
+};
+
+void launch(unsigned blocks, unsigned threads, const std::function<void()>& body);
+
+// All threads of the block, or of the calling thread's warp, that have not returned yet.
+void meet_block();
+void meet_warp();
+unsigned char* slot(unsigned lane);  // 16 bytes of the calling thread's warp for each of its lanes
+
+}  // namespace emulated_cuda
+
+inline emulated_cuda::Index threadIdx, blockIdx, blockDim;  // of the thread that runs at the moment
+
+inline void __syncthreads() { emulated_cuda::meet_block(); }
+
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  static_assert(sizeof(T) <= 16, "a slot holds 16 bytes");
+  const unsigned lane = threadIdx.x % emulated_cuda::kWarp;
+  std::memcpy(emulated_cuda::slot(lane), &value, sizeof(T));
+  emulated_cuda::meet_warp();
+  T other;
+  std::memcpy(&other, emulated_cuda::slot(lane ^ static_cast<unsigned>(mask)), sizeof(T));
+  emulated_cuda::meet_warp();
+  return other;
+}

@@ -1,0 +1,417 @@
+// The ops on matrices against their definitions, written out in double: the CPU's kernels, and with
+// SEGP_EMULATED_CUDA the CUDA ones on the emulation of emulated_cuda/.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <tuple>
+#include <vector>
+
+#include "check.h"
+#include "segp/distill.h"
+#include "segp/drift.h"
+#include "segp/dual_target.h"
+#include "segp/half.h"
+
+namespace {
+
+using segp::DType;
+using segp::MatrixRef;
+
+#if SEGP_EMULATED_CUDA
+void run(const segp::DistillParams& params) {
+  std::vector<char> workspace(static_cast<size_t>(segp::cuda::geometry_distill_workspace(params)), 0x7f);
+  CHECK(segp::cuda::geometry_distill(params, workspace.data(), 0, nullptr) == 0);
+}
+void run(const segp::DualTargetParams& params) {
+  std::vector<char> workspace(static_cast<size_t>(segp::cuda::dual_target_loss_workspace(params)), 0x7f);
+  CHECK(segp::cuda::dual_target_loss(params, workspace.data(), 0, nullptr) == 0);
+}
+void run(const segp::DriftParams& params) {
+  std::vector<char> workspace(static_cast<size_t>(segp::cuda::prototype_drift_workspace(params)), 0x7f);
+  CHECK(segp::cuda::prototype_drift(params, workspace.data(), 0, nullptr) == 0);
+}
+#else
+void run(const segp::DistillParams& params) { segp::cpu::geometry_distill(params); }
+void run(const segp::DualTargetParams& params) { segp::cpu::dual_target_loss(params); }
+void run(const segp::DriftParams& params) { segp::cpu::prototype_drift(params); }
+#endif
+
+template <class T>
+DType dtype_of();
+template <>
+DType dtype_of<float>() { return DType::kFloat32; }
+template <>
+DType dtype_of<double>() { return DType::kFloat64; }
+template <>
+DType dtype_of<segp::Half>() { return DType::kFloat16; }
+template <>
+DType dtype_of<segp::BFloat16>() { return DType::kBFloat16; }
+
+double uniform() {
+  static uint64_t state = 0x2545f4914f6cdd1dull;
+  state = state * 6364136223846793005ull + 1442695040888963407ull;
+  return static_cast<double>(state >> 11) / 9007199254740992.0 - 0.5;
+}
+
+// Rows by columns, stored with a gap after each row and, if asked for, one after each element.
+template <class T>
+struct Matrix {
+  int64_t rows, cols, stride, step;
+  std::vector<T> data;
+
+  Matrix(int64_t rows, int64_t cols, bool scattered = false, double size = 1.0)
+      : rows(rows), cols(cols), stride((cols + (scattered ? 3 : 0)) * (scattered ? 2 : 1)), step(scattered ? 2 : 1),
+        data(static_cast<size_t>(rows * stride + 1)) {
+    for (T& value : data) {
+      value = segp::Store<T>::from(static_cast<segp::accumulator_t<T>>(size * uniform()));
+    }
+  }
+
+  MatrixRef ref() const { return {data.data(), dtype_of<T>(), rows, cols, stride, step}; }
+  double at(int64_t i, int64_t k) const {
+    return static_cast<double>(segp::load_value(data[static_cast<size_t>(i * stride + k * step)]));
+  }
+  void fill_row(int64_t i, double value) {
+    for (int64_t k = 0; k < cols; ++k) {
+      data[static_cast<size_t>(i * stride + k * step)] =
+          segp::Store<T>::from(static_cast<segp::accumulator_t<T>>(value));
+    }
+  }
+};
+
+using Rows = std::vector<std::vector<double>>;
+
+template <class T>
+Rows unit_rows(const Matrix<T>& matrix, std::vector<double>* norms = nullptr) {
+  Rows unit;
+  for (int64_t i = 0; i < matrix.rows; ++i) {
+    std::vector<double> row;
+    double sum = 0;
+    for (int64_t k = 0; k < matrix.cols; ++k) {
+      row.push_back(matrix.at(i, k));
+      sum += row.back() * row.back();
+    }
+    for (double& value : row) {
+      value = sum > 0 ? value / std::sqrt(sum) : 0;
+    }
+    if (norms != nullptr) {
+      norms->push_back(std::sqrt(sum));
+    }
+    unit.push_back(row);
+  }
+  return unit;
+}
+
+double dot(const std::vector<double>& a, const std::vector<double>& b) {
+  double sum = 0;
+  for (size_t k = 0; k < a.size(); ++k) {
+    sum += a[k] * b[k];
+  }
+  return sum;
+}
+
+std::vector<double> softmax(std::vector<double> logits) {
+  const double most = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (double& value : logits) {
+    value = std::exp(value - most);
+    sum += value;
+  }
+  for (double& value : logits) {
+    value /= sum;
+  }
+  return logits;
+}
+
+// (direction - unit (unit . direction)) / norm, the derivative through the normalisation.
+std::vector<double> through_norm(const std::vector<double>& direction, const std::vector<double>& unit, double norm) {
+  const double along = dot(direction, unit);
+  std::vector<double> result;
+  for (size_t k = 0; k < unit.size(); ++k) {
+    result.push_back(norm > 0 ? (direction[k] - unit[k] * along) / norm : 0);
+  }
+  return result;
+}
+
+// Relative error of a whole array, so that rounding of vanishing entries does not count.
+template <class T>
+bool close(const std::vector<T>& got, const std::vector<double>& wanted, double tolerance) {
+  double error = 0, size = 0;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    error += (static_cast<double>(got[i]) - wanted[i]) * (static_cast<double>(got[i]) - wanted[i]);
+    size += wanted[i] * wanted[i];
+  }
+  return std::sqrt(error) <= tolerance * std::sqrt(size) + 1e-300;
+}
+
+template <class T, class Result>
+void check_distill(int64_t batch, int64_t classes, int64_t width, bool scattered, double size, double tolerance) {
+  Matrix<T> student(batch, width, scattered, size), student_text(classes, width, scattered, size);
+  Matrix<T> teacher(batch, width, scattered, size), teacher_text(classes, width, scattered, size);
+  if (batch > 2 && classes > 2) {
+    student.fill_row(1, 0);
+    student_text.fill_row(2, 0);
+    teacher.fill_row(2, 0);
+  }
+  Result loss = -1;
+  std::vector<Result> grad_student(static_cast<size_t>(batch * width)), grad_text(static_cast<size_t>(classes * width));
+  segp::DistillParams params{};
+  params.student = student.ref();
+  params.student_text = student_text.ref();
+  params.teacher = teacher.ref();
+  params.teacher_text = teacher_text.ref();
+  params.logit_scale = 30;
+  params.temperature = 2;
+  params.loss = &loss;
+  params.grad_student = grad_student.data();
+  params.grad_student_text = grad_text.data();
+  run(params);
+
+  std::vector<double> norms, text_norms;
+  const Rows s = unit_rows(student, &norms), u = unit_rows(student_text, &text_norms);
+  const Rows t = unit_rows(teacher), v = unit_rows(teacher_text);
+  Rows text_direction(static_cast<size_t>(classes), std::vector<double>(static_cast<size_t>(width)));
+  std::vector<double> wanted_student, wanted_text;
+  double wanted = 0;
+  for (size_t b = 0; b < s.size(); ++b) {
+    std::vector<double> p, q;
+    for (size_t c = 0; c < u.size(); ++c) {
+      p.push_back(15 * dot(s[b], u[c]));
+      q.push_back(15 * dot(t[b], v[c]));
+    }
+    p = softmax(p);
+    q = softmax(q);
+    std::vector<double> direction(static_cast<size_t>(width));
+    for (size_t c = 0; c < u.size(); ++c) {
+      wanted += 4 * q[c] * std::log(q[c] / p[c]) / static_cast<double>(batch);
+      const double weight = 4 * 15 * (p[c] - q[c]) / static_cast<double>(batch);
+      for (size_t k = 0; k < direction.size(); ++k) {
+        direction[k] += weight * u[c][k];
+        text_direction[c][k] += weight * s[b][k];
+      }
+    }
+    const auto gradient = through_norm(direction, s[b], norms[b]);
+    wanted_student.insert(wanted_student.end(), gradient.begin(), gradient.end());
+  }
+  for (size_t c = 0; c < u.size(); ++c) {
+    const auto gradient = through_norm(text_direction[c], u[c], text_norms[c]);
+    wanted_text.insert(wanted_text.end(), gradient.begin(), gradient.end());
+  }
+  CHECK(close(std::vector<Result>{loss}, {wanted}, tolerance));
+  CHECK(close(grad_student, wanted_student, tolerance));
+  CHECK(close(grad_text, wanted_text, tolerance));
+
+  const Result before = loss;
+  params.grad_student = params.grad_student_text = nullptr;
+  run(params);
+  CHECK(loss == before);
+}
+
+template <class T, class Result>
+void check_dual_target(int64_t batch, int64_t classes, int64_t width, bool scattered, double size, double tolerance) {
+  Matrix<T> embedding(batch, width, scattered, size), feature(batch, width + 1, scattered, size);
+  Matrix<T> text(classes, width, scattered, size), prototypes(classes, width + 1, scattered, size);
+  std::vector<int64_t> target;
+  for (int64_t b = 0; b < batch; ++b) {
+    target.push_back((7 * b + 3) % classes);
+  }
+  if (batch > 2 && classes > 2) {
+    embedding.fill_row(1, 0);
+    feature.fill_row(0, 0);
+    prototypes.fill_row(target[2], 0);
+  }
+  std::vector<Result> loss(static_cast<size_t>(batch)), grad_embedding(static_cast<size_t>(batch * width));
+  std::vector<Result> grad_feature(static_cast<size_t>(batch * (width + 1)));
+  segp::DualTargetParams params{};
+  params.embedding = embedding.ref();
+  params.feature = feature.ref();
+  params.text = text.ref();
+  params.prototypes = prototypes.ref();
+  params.target = target.data();
+  params.target_stride = 1;
+  params.logit_scale = 20;
+  params.visual_weight = 0.7;
+  params.loss = loss.data();
+  params.grad_embedding = grad_embedding.data();
+  params.grad_feature = grad_feature.data();
+  run(params);
+
+  std::vector<double> norms, feature_norms, wanted, wanted_embedding, wanted_feature;
+  const Rows v = unit_rows(embedding, &norms), z = unit_rows(feature, &feature_norms);
+  const Rows u = unit_rows(text), p = unit_rows(prototypes);
+  for (size_t b = 0; b < v.size(); ++b) {
+    const auto c = static_cast<size_t>(target[b]);
+    std::vector<double> probability;
+    for (const auto& row : u) {
+      probability.push_back(20 * dot(v[b], row));
+    }
+    probability = softmax(probability);
+    wanted.push_back(-std::log(probability[c]) + 0.7 * (1 - dot(z[b], p[c])));
+    std::vector<double> direction(static_cast<size_t>(width)), visual;
+    for (size_t k = 0; k < direction.size(); ++k) {
+      for (size_t i = 0; i < u.size(); ++i) {
+        direction[k] += 20 * (probability[i] - (i == c ? 1 : 0)) * u[i][k];
+      }
+    }
+    for (double value : p[c]) {
+      visual.push_back(-0.7 * value);
+    }
+    const auto gradient = through_norm(direction, v[b], norms[b]);
+    wanted_embedding.insert(wanted_embedding.end(), gradient.begin(), gradient.end());
+    const auto visual_gradient = through_norm(visual, z[b], feature_norms[b]);
+    wanted_feature.insert(wanted_feature.end(), visual_gradient.begin(), visual_gradient.end());
+  }
+  CHECK(close(loss, wanted, tolerance));
+  CHECK(close(grad_embedding, wanted_embedding, tolerance));
+  CHECK(close(grad_feature, wanted_feature, tolerance));
+
+  if (batch > 3) {
+    target[3] = classes;
+    target[0] = -1;
+    run(params);
+    for (int64_t b : {int64_t{0}, int64_t{3}}) {
+      const auto row = static_cast<size_t>(b);
+      CHECK(std::isnan(loss[row]) && std::isnan(grad_embedding[row * static_cast<size_t>(width)]) &&
+            std::isnan(grad_feature[row * static_cast<size_t>(width + 1)]));
+    }
+    CHECK(std::isfinite(loss[1]) && std::isfinite(loss[2]));
+  }
+}
+
+template <class T, class Result>
+void check_drift(int64_t classes, int64_t anchors, int64_t width, bool scattered, double size, double tolerance,
+                 double temperature = 0.1) {
+  Matrix<T> prototypes(classes, width, scattered, size), before(anchors, width, scattered, size);
+  Matrix<T> after(anchors, width, scattered, size);
+  if (classes > 2 && anchors > 2) {
+    prototypes.fill_row(1, 0);
+    before.fill_row(2, 0);
+  }
+  std::vector<Result> drift(static_cast<size_t>(classes * width)), proximity(static_cast<size_t>(classes));
+  segp::DriftParams params{prototypes.ref(), before.ref(), after.ref(), temperature, drift.data(), proximity.data()};
+  run(params);
+
+  const Rows p = unit_rows(prototypes), z = unit_rows(before);
+  std::vector<double> wanted, wanted_proximity;
+  for (const auto& row : p) {
+    std::vector<double> logits;
+    for (const auto& anchor : z) {
+      logits.push_back(dot(row, anchor) / temperature);
+    }
+    const std::vector<double> weight = softmax(logits);
+    std::vector<double> sum(static_cast<size_t>(width));
+    double near = 0;
+    for (int64_t a = 0; a < anchors; ++a) {
+      const double w = weight[static_cast<size_t>(a)];
+      near += w * std::max(0.0, logits[static_cast<size_t>(a)] * temperature);
+      for (int64_t k = 0; k < width; ++k) {
+        sum[static_cast<size_t>(k)] += w * (after.at(a, k) - before.at(a, k));
+      }
+    }
+    wanted_proximity.push_back(near);
+    wanted.insert(wanted.end(), sum.begin(), sum.end());
+  }
+  CHECK(close(drift, wanted, tolerance));
+  CHECK(close(proximity, wanted_proximity, tolerance));
+}
+
+#if SEGP_EMULATED_CUDA
+// A thread of the emulation costs as much as a whole row elsewhere. The binding hands over consecutive columns only. The
+// weights of the gradients' products are of the inputs' type.
+constexpr double kSizes[] = {1.0};
+constexpr bool kScattered[] = {false};
+constexpr double kHalf = 2e-3, kBFloat = 1.5e-2;
+const std::vector<std::tuple<int, int, int>> kShapes{{5, 7, 13}, {1, 1, 4}, {9, 70, 40}, {3, 1, 5}, {1, 300, 3}};
+#else
+// Squares of 1e-25 vanish in float, those of 1e25 are infinite: neither may be seen in the results.
+constexpr double kSizes[] = {1.0, 1e-25, 1e25};
+constexpr bool kScattered[] = {false, true};
+constexpr double kHalf = 5e-6, kBFloat = 5e-6;
+const std::vector<std::tuple<int, int, int>> kShapes{{5, 7, 13}, {1, 1, 4}, {33, 90, 64}, {3, 1, 5}, {1, 40, 3}};
+#endif
+
+}  // namespace
+
+TEST_CASE(distill_is_its_definition) {
+  for (const auto& [b, c, d] : kShapes) {
+    for (bool scattered : kScattered) {
+      for (double size : kSizes) {
+        check_distill<float, float>(b, c, d, scattered, size, 5e-6);
+        check_distill<double, double>(b, c, d, scattered, size, 1e-13);
+      }
+      check_distill<segp::Half, float>(b, c, d, scattered, 1, kHalf);
+      check_distill<segp::BFloat16, float>(b, c, d, scattered, 1, kBFloat);
+    }
+  }
+}
+
+TEST_CASE(dual_target_is_its_definition) {
+  for (const auto& [b, c, d] : kShapes) {
+    for (bool scattered : kScattered) {
+      for (double size : kSizes) {
+        check_dual_target<float, float>(b, c, d, scattered, size, 5e-6);
+        check_dual_target<double, double>(b, c, d, scattered, size, 1e-13);
+      }
+      check_dual_target<segp::Half, float>(b, c, d, scattered, 1, kHalf);
+      check_dual_target<segp::BFloat16, float>(b, c, d, scattered, 1, kBFloat);
+    }
+  }
+}
+
+TEST_CASE(drift_is_its_definition) {
+  for (const auto& [c, a, d] : kShapes) {
+    for (bool scattered : kScattered) {
+      for (double size : kSizes) {
+        check_drift<float, float>(c, a, d, scattered, size, 5e-6);
+        check_drift<double, double>(c, a, d, scattered, size, 1e-13);
+      }
+      check_drift<segp::Half, float>(c, a, d, scattered, 1, kHalf);
+      check_drift<segp::BFloat16, float>(c, a, d, scattered, 1, kBFloat);
+    }
+  }
+}
+
+#if SEGP_EMULATED_CUDA
+TEST_CASE(several_blocks_and_chunks) {  // the tile is 10 KiB here
+  check_distill<float, float>(33, 90, 64, false, 1, 5e-6);
+  check_distill<segp::BFloat16, float>(33, 90, 64, false, 1, kBFloat);
+  check_dual_target<segp::Half, float>(33, 90, 64, false, 1, kHalf);
+  check_drift<float, float>(33, 90, 64, false, 1, 5e-6);
+  check_drift<float, float>(3, 300, 40, false, 1, 1e-4, 0.002);  // sharp: the maximum moves from chunk to chunk
+}
+#else
+TEST_CASE(distill_in_several_blocks_of_rows_and_of_classes) {
+  check_distill<float, float>(60, 30000, 6, false, 1, 5e-5);  // the plain product adds 30000 terms one by one
+  check_distill<segp::BFloat16, float>(5, 1500, 512, false, 1, 1e-5);
+  check_distill<float, float>(1500, 9, 1500, true, 1, 1e-5);
+}
+
+TEST_CASE(dual_target_in_several_blocks) {
+  check_dual_target<float, float>(100, 40000, 6, false, 1, 1e-5);
+  check_dual_target<segp::BFloat16, float>(5, 1500, 512, false, 1, 1e-5);
+  check_dual_target<float, float>(1500, 9, 1500, true, 1, 1e-5);
+}
+
+TEST_CASE(drift_in_several_chunks_of_anchors_and_blocks_of_prototypes) {
+  check_drift<float, float>(20, 7000, 512, false, 1, 1e-5);
+  check_drift<segp::BFloat16, float>(1500, 3500, 512, false, 1, 1e-5);
+  check_drift<float, float>(3, 20000, 400, false, 1, 1e-4, 0.002);  // sharp: the maximum moves from chunk to chunk
+}
+#endif
+
+TEST_CASE(nothing_in_nothing_out) {
+  check_distill<float, float>(0, 3, 4, false, 1, 0);
+  check_distill<float, float>(3, 3, 0, false, 1, 1e-6);
+  float loss = -1;
+  std::vector<float> gradient(8, 5.0f), rest(1);
+  const Matrix<float> rows(2, 4), none(0, 4);
+  segp::DistillParams params{rows.ref(), none.ref(), rows.ref(), none.ref(), 1, 1, &loss, gradient.data(), rest.data()};
+  run(params);
+  CHECK(loss == 0 && std::count(gradient.begin(), gradient.end(), 0.0f) == 8);
+
+  std::vector<float> drift(8, 5.0f), proximity(2, 5.0f);
+  segp::DriftParams still{rows.ref(), none.ref(), none.ref(), 0.1, drift.data(), proximity.data()};
+  run(still);
+  CHECK(std::count(drift.begin(), drift.end(), 0.0f) == 8 && proximity[0] == 0 && proximity[1] == 0);
+}

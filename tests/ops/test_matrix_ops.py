@@ -1,0 +1,332 @@
+"""What the three ops on matrices have in common, native kernels against the eager twins."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from op_samples import DEVICES, DTYPES, MatrixSample, generator, matrix_samples
+from torch import Tensor
+
+import segp_ext
+from segp_ext import ops, reference
+
+needs_native = pytest.mark.skipif(
+    segp_ext.build_info()["ops_path"] != "native", reason="the native library is not loaded; the eager path runs"
+)
+SAMPLES = [sample.name for sample in matrix_samples()]
+
+
+@dataclass(frozen=True)
+class Op:
+    """An op on a sample.
+
+    Attributes:
+        arguments: a sample's tensors in the op's order; the first `differentiable` of them have gradients.
+        settings: its numbers.
+    """
+
+    name: str
+    arguments: Callable[[MatrixSample], tuple[Tensor, ...]]
+    settings: dict[str, float]
+    differentiable: int
+
+    def outputs(self, module: Any, arguments: tuple[Tensor, ...], **settings: float) -> tuple[Tensor, ...]:
+        result = getattr(module, self.name)(*arguments, **{**self.settings, **settings})
+        return result if isinstance(result, tuple) else (result,)
+
+    def everything(self, module: Any, arguments: tuple[Tensor, ...], **settings: float) -> list[Tensor]:
+        """Outputs and gradients; the incoming gradient is not 1 and differs from row to row."""
+        places = self.places
+        arguments = tuple(t.clone().requires_grad_() if i in places else t for i, t in enumerate(arguments))
+        outputs = self.outputs(module, arguments, **settings)
+        if not places:
+            return list(outputs)
+        (loss,) = outputs
+        weight = torch.linspace(0.5, 2, loss.numel(), dtype=loss.dtype, device=loss.device).reshape(loss.shape)
+        return [loss.detach(), *torch.autograd.grad((loss * weight).sum(), [arguments[i] for i in places])]
+
+    @property
+    def places(self) -> range:
+        return range(self.differentiable)
+
+
+OPS = [
+    Op("dual_target_loss", lambda s: (s.rows, s.other_rows, s.classes, s.other_classes, s.target),
+       {"logit_scale": 30.0, "visual_weight": 0.7}, 2),
+    Op("geometry_distill", lambda s: (s.rows, s.classes, s.other_rows, s.other_classes),
+       {"logit_scale": 30.0, "temperature": 3.0}, 2),
+    Op("prototype_drift", lambda s: (s.classes, s.rows, s.other_rows), {"temperature": 0.1}, 0),
+]  # fmt: skip
+each_op = pytest.mark.parametrize("op", OPS, ids=[op.name for op in OPS])
+
+
+def sample(name: str, dtype: torch.dtype, device: str = "cpu") -> MatrixSample:
+    s = next(s for s in matrix_samples(dtype) if s.name == name)
+    fields = ("rows", "other_rows", "classes", "other_classes", "target")
+    return MatrixSample(name, *(getattr(s, field).to(device) for field in fields))
+
+
+def exact(arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(t.cpu().double() if t.is_floating_point() else t.cpu() for t in arguments)
+
+
+def distance(got: Tensor, wanted: Tensor) -> float:
+    """Relative L2 distance: rounding of entries that happen to vanish does not count."""
+    if wanted.numel() == 0:
+        return 0.0
+    return float((got.cpu().double() - wanted).norm() / wanted.norm().clamp_min(1e-30))
+
+
+# Logits of 30 times (a tenth, a third of) a cosine in float32: some ten units in the last place. Half types compute
+# in float32 and round the gradients once.
+TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-9, torch.float16: 2**-11, torch.bfloat16: 2**-8}
+
+
+@each_op
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [name for name in SAMPLES if name != "tiny"])
+def test_outputs_and_gradients_against_float64(op, name, dtype, device):
+    arguments = op.arguments(sample(name, dtype, device))
+    got = op.everything(ops, arguments)
+    wanted = op.everything(reference, exact(arguments))
+    for mine, theirs in zip(got, wanted, strict=True):
+        assert mine.shape == theirs.shape
+        assert distance(mine, theirs) <= TOLERANCE[dtype]
+    for argument, gradient in zip(arguments[: op.differentiable], got[1:], strict=False):
+        assert gradient.dtype == argument.dtype
+
+
+@each_op
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_at_most_twice_as_far_off_as_plain_pytorch(op, dtype):
+    """Plain PyTorch: the eager twin with everything in the inputs' dtype, or in float32 for float32."""
+    random = generator(3)
+    rows, classes, width = 64, 90, 128
+    made = [torch.randn(n, width, generator=random).to(dtype) for n in (rows, rows, classes, classes)]
+    arguments = op.arguments(MatrixSample("", *made, torch.randint(classes, (rows,), generator=random)))
+    wanted = op.everything(reference, exact(arguments))
+    plain = op.everything(reference, arguments)
+    for mine, theirs, right in zip(op.everything(ops, arguments), plain, wanted, strict=True):
+        assert distance(mine, right) <= 2 * distance(theirs, right) + torch.finfo(torch.float32).eps
+
+
+@each_op
+@pytest.mark.parametrize("size", [1e-42, 1e-30, 1e-12, 1e12, 1e30])
+def test_norms_far_from_one(op, size):
+    """Squares of these vanish or overflow in float32; only directions count, except in the drift."""
+    s = sample("prime", torch.float32)
+    scaled = MatrixSample(s.name, s.rows * size, s.other_rows, s.classes * size, s.other_classes, s.target)
+    arguments = op.arguments(scaled)
+    got = op.everything(ops, arguments)
+    for mine, theirs in zip(got, op.everything(reference, exact(arguments)), strict=True):
+        if theirs.abs().max() < 1e37:  # else it does not fit into float32
+            assert distance(mine, theirs) <= 2e-5
+
+
+@each_op
+def test_result_does_not_depend_on_threads(op):
+    random = generator(5)
+    made = [torch.randn(n, 24, generator=random) for n in (700, 700, 800, 800)]
+    arguments = op.arguments(MatrixSample("", *made, torch.randint(800, (700,), generator=random)))
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(op.everything(ops, arguments))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:  # the products are torch's, and may differ in the last place
+        for mine, theirs in zip(other, results[0], strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+@needs_native
+@each_op
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ["realistic", "tiny", "empty_rows", "non_contiguous"])
+@pytest.mark.parametrize("gradients", [True, False])
+def test_opcheck(op, name, gradients, device):
+    arguments = op.arguments(sample(name, torch.float32, device))
+    flags = (gradients,) * op.differentiable
+    torch.library.opcheck(getattr(torch.ops.segp_ext, op.name).default, (*arguments, *op.settings.values(), *flags))
+
+
+@each_op
+@pytest.mark.parametrize("device", DEVICES)
+def test_compiles_with_gradients_and_a_changing_batch(op, device):
+    def whole(*arguments: Tensor) -> Tensor:
+        scaled = tuple(t * 2 if t.is_floating_point() else t for t in arguments)
+        outputs = op.outputs(ops, scaled)
+        return torch.stack([output.sum() for output in outputs]).sum() * 3
+
+    compiled = torch.compile(whole, fullgraph=True, dynamic=True, backend="aot_eager")
+    for name in ("realistic", "prime"):
+        results = []
+        for function in (whole, compiled):
+            arguments = [t.clone() for t in op.arguments(sample(name, torch.float32, device))]
+            for place in op.places:
+                arguments[place].requires_grad_()
+            value = function(*arguments)
+            if op.places:
+                value.backward()
+            results.append([value.detach(), *(arguments[place].grad for place in op.places)])
+        for mine, theirs in zip(*results, strict=True):
+            torch.testing.assert_close(mine, theirs)
+
+
+@needs_native
+@pytest.mark.parametrize("op", OPS[:2], ids=[op.name for op in OPS[:2]])
+def test_second_derivatives_are_refused(op):
+    arguments = list(op.arguments(sample("prime", torch.float64)))
+    arguments[0] = arguments[0].clone().requires_grad_()
+    (loss,) = op.outputs(ops, tuple(arguments))
+    with pytest.raises(RuntimeError, match=f"{op.name}.*: its gradient has no derivative"):
+        torch.autograd.grad(loss.sum(), arguments[0], create_graph=True)
+
+
+@pytest.mark.parametrize("op", OPS[:2], ids=[op.name for op in OPS[:2]])
+def test_one_gradient_alone(op):
+    arguments = op.arguments(sample("prime", torch.float64))
+    both = op.everything(ops, arguments)
+    for place in op.places:
+        given = [t.clone().requires_grad_() if i == place else t for i, t in enumerate(arguments)]
+        (loss,) = op.outputs(ops, tuple(given))
+        weight = torch.linspace(0.5, 2, loss.numel(), dtype=loss.dtype).reshape(loss.shape)
+        (loss * weight).sum().backward()
+        torch.testing.assert_close(given[place].grad, both[1 + place], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("op", OPS[:2], ids=[op.name for op in OPS[:2]])
+def test_no_gradient_under_no_grad(op):
+    arguments = [t.clone().requires_grad_() if t.is_floating_point() else t
+                 for t in op.arguments(sample("prime", torch.float32))]  # fmt: skip
+    with torch.no_grad():
+        (loss,) = op.outputs(ops, tuple(arguments))
+    assert not loss.requires_grad
+
+
+@pytest.mark.parametrize("op", OPS[:2], ids=[op.name for op in OPS[:2]])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_shows(op, bad):
+    arguments = list(op.arguments(sample("prime", torch.float32)))
+    arguments[0] = arguments[0].clone()
+    arguments[0][2, 3] = bad
+    (loss,) = op.outputs(ops, tuple(arguments))
+    if loss.dim():
+        assert loss.isnan().tolist() == [row == 2 for row in range(len(loss))]
+    else:
+        assert loss.isnan()
+
+
+# --------------------------------------------------------------------------------------------------- memory
+
+
+def peak_growth(function: Callable[[], Any]) -> int:
+    """Bytes by which the resident memory's peak during `function` exceeds what was resident before."""
+    status = Path("/proc/self/status")
+
+    def read(field: str) -> int:
+        line = next(line for line in status.read_text().splitlines() if line.startswith(field))
+        return 1024 * int(line.split()[1])
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = read("VmRSS")
+    function()
+    return read("VmHWM") - before
+
+
+@needs_native
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc to see peaks")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("name", "count"), [("geometry_distill", 20_000), ("prototype_drift", 50_000)])
+def test_working_memory_is_bounded(name, count, dtype):
+    """A similarity matrix of these sizes would take 1.6 and 10 GB. The width is small, to be quick: it does not matter
+    to a matrix that is as high as it is wide."""
+    op = next(op for op in OPS if op.name == name)
+    width = 8
+    random = generator(1)
+    made = [torch.randn(count, width, generator=random).to(dtype) for _ in range(4)]
+    arguments = op.arguments(MatrixSample("", *made, torch.zeros(count, dtype=torch.int64)))
+    few = tuple(t[:64] for t in arguments)
+    op.everything(ops, few)  # what torch sets up at the first call is not the op's
+    copies = 2 * sum(t.numel() * 4 for t in arguments)  # the caller's: cloned arguments, outputs and gradients
+    assert peak_growth(lambda: op.everything(ops, arguments)) <= (64 << 20) + copies
+
+
+# --------------------------------------------------------------------------------------------------- random cases
+
+
+@st.composite
+def matrices(draw: st.DrawFn, rows: int, width: int, dtype: torch.dtype, random: torch.Generator) -> Tensor:
+    """Any layout and size of numbers, with zero and repeated rows."""
+    matrix = torch.randn(rows, width, generator=random, dtype=torch.float64)
+    powers = {torch.float32: 18, torch.float64: 100, torch.float16: 2, torch.bfloat16: 18}[dtype]
+    matrix *= 10.0 ** draw(st.integers(-powers, powers))
+    if dtype == torch.float32 and draw(st.booleans()):
+        matrix *= 1e-24  # subnormal numbers among them
+    if rows:
+        if draw(st.booleans()):
+            matrix[draw(st.integers(0, rows - 1))] = 0
+        matrix[draw(st.integers(0, rows - 1))] = matrix[draw(st.integers(0, rows - 1))]
+    matrix = matrix.to(dtype)
+    layout = draw(st.sampled_from(["contiguous", "transposed", "strided", "offset", "expanded"]))
+    if layout == "transposed":
+        return matrix.T.contiguous().T
+    if layout == "strided":
+        return torch.stack([matrix, matrix + 1], dim=2).flatten(1)[:, ::2]
+    if layout == "offset":
+        return torch.cat([matrix.new_zeros(1), matrix.flatten()])[1:].view(rows, width)
+    if layout == "expanded" and rows:
+        return matrix[:1].expand(rows, width)
+    return matrix
+
+
+@each_op
+@given(data=st.data())
+def test_random_cases(op, data):
+    """Outputs and gradients of random arguments of every kind against the float64 reference."""
+    draw = data.draw
+    rows, classes, width = (draw(st.integers(low, 40), label=label) for low, label in ((0, "B"), (1, "C"), (0, "D")))
+    dtype = draw(st.sampled_from(DTYPES), label="dtype")
+    random = generator(draw(st.integers(0, 2**31), label="seed"))
+    dtypes = [dtype if draw(st.booleans()) else draw(st.sampled_from(DTYPES)) for _ in range(4)]
+    counts = (rows, rows, classes, classes)
+    made = [draw(matrices(n, width, kind, random)) for n, kind in zip(counts, dtypes, strict=True)]
+    target = torch.randint(classes, (rows,), generator=random)
+    arguments = op.arguments(MatrixSample("", *made, target))
+    sharpness = 10.0 ** draw(st.integers(-2, 4), label="log10 of the sharpness")
+    settings = {"temperature": 1 / sharpness} if op.name == "prototype_drift" else {"logit_scale": sharpness}
+    if op.name == "geometry_distill":
+        settings["temperature"] = 1.0
+
+    got = op.everything(ops, arguments, **settings)
+    wanted = op.everything(reference, exact(arguments), **settings)
+    double = any(t.dtype == torch.float64 for t in arguments)
+    # A logit of 10^4 has eight digits, of which float32 keeps seven: what is left of its exponential grows with it.
+    tolerance = (1e-9 if double else 2e-5) * max(1.0, sharpness / (1e3 if double else 30))
+    units = [1.0] * len(got)
+    if op.differentiable:  # a gradient's size follows from its row's norm and the sharpness
+        for place in op.places:
+            norm = exact(arguments)[place].norm(dim=1, keepdim=True)
+            units[1 + place] = torch.where(norm > 0, sharpness / norm.clamp_min(1e-300), 0)
+    for index, (mine, theirs) in enumerate(zip(got, wanted, strict=True)):
+        assert mine.shape == theirs.shape
+        limit = torch.finfo(mine.dtype).max
+        rounding = torch.finfo(mine.dtype).eps
+        size = theirs.abs().amax() if op.name == "prototype_drift" and theirs.numel() else 1.0
+        allowed = tolerance * torch.as_tensor(units[index]) * size + (tolerance + rounding) * theirs.abs()
+        error = (mine.double() - theirs).abs()
+        fits = theirs.abs() < limit  # what does not fit into its dtype is infinite, as it must be
+        allowed = allowed + torch.finfo(mine.dtype).tiny  # and what is too small for it vanishes
+        assert ((error <= allowed) | ~fits).all(), (error / allowed).max()
