@@ -168,6 +168,8 @@ class MethodConfig:
 no text geometry), lwf (distillation on the new images), seeds, noise, text-pgd, visual-pgd (other kinds of anchors)."""
     seed: int = 0
     """Seed of the adapter's start, the sample order and all draws."""
+    ops: Literal["fused", "eager"] = "fused"
+    """fused: the native kernels; eager: their plain PyTorch twins, to compare with."""
     template: str = "a good photo of a {}."
     """Prompt; {} stands for the class name."""
     min_images_per_class: int = 2

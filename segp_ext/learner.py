@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,7 +112,7 @@ class SeGPCL:
         new = range(old, old + len(names))
         report = TaskReport(names, len(images))
 
-        with self._restored_on_failure():
+        with self._restored_on_failure(), ops.eager() if self.config.ops == "eager" else nullcontext():
             anchors = None
             if old and self.config.anchors.kind != "none":
                 with self._phase(report, "anchors"):

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from method.made import made_images, small_config, tiny_backbone
 
+import segp_ext
 from segp_ext.config import METHODS, MethodConfig, with_method
 from segp_ext.data.images import Images
 from segp_ext.learner import SeGPCL
@@ -248,3 +249,24 @@ def test_methods_are_settings_of_one_config():
     assert fixed.anchors.kind == "new-images" and fixed.text_geometry.weight == 0
     assert config.anchors.kind == "dpgd"  # the original is left alone
     assert with_method(MethodConfig()) == MethodConfig()
+
+
+def test_eager_and_fused_ops_learn_the_same():
+    """The kernels round differently, and signs of near-zero gradients may differ: close, not equal."""
+    from segp_ext import reference
+
+    eager_calls, results = [], {}
+    original = reference.geometry_distill
+
+    def counted(*arguments, **settings):
+        eager_calls.append(arguments)
+        return original(*arguments, **settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference, "geometry_distill", counted)
+        results["fused"], _ = learnt(ops="fused")
+        if segp_ext.build_info()["ops_path"] == "native":
+            assert not eager_calls
+        results["eager"], _ = learnt(ops="eager")
+    assert eager_calls
+    torch.testing.assert_close(results["fused"].prototypes, results["eager"].prototypes, rtol=1e-3, atol=1e-3)
