@@ -108,18 +108,46 @@ def measure(candidates: Sequence[Candidate], device: str, budget: float = 4.0) -
         start = time.perf_counter()
         while time.perf_counter() - start < budget / 10 / len(candidates) + 0.05:
             candidate.run()
-    single = {c.name: min(_once(c, 1, device) for _ in range(3)) for c in candidates}
+    single = {c.name: _once(c, 1, device) for c in candidates}
+    single = {c.name: min([single[c.name], *(_once(c, 1, device) for _ in range(2 if single[c.name] < 1 else 0))])
+              for c in candidates}  # fmt: skip
     # A short call is repeated, so that the clock's own cost does not count.
     repeats = {name: max(1, min(1000, int(1e-3 / max(seconds, 1e-7)))) for name, seconds in single.items()}
     one_round = sum(single[c.name] * repeats[c.name] for c in candidates)
-    rounds = int(np.clip(budget / max(one_round, 1e-6), 7, 200))
+    rounds = int(np.clip(budget / max(one_round, 1e-6), 7 if one_round < 5 else 3, 200))
     samples: dict[str, list[float]] = {c.name: [] for c in candidates}
     for _ in range(rounds):
         for candidate in candidates:
             samples[candidate.name].append(_once(candidate, repeats[candidate.name], device))
-    return {
-        name: Timing(*(float(np.percentile(values, q)) for q in (50, 20, 80))) for name, values in samples.items()
-    }
+    return {name: Timing(*(float(np.percentile(values, q)) for q in (50, 20, 80))) for name, values in samples.items()}
+
+
+def peak_bytes(function: Callable[[], object], device: str) -> int | None:
+    """Memory that a call takes at its peak beyond what was there before; None where the system does not tell.
+
+    Results that the call returns count. On the CPU it is resident memory, which the C library may keep from one
+    call to the next: a large array is given back, a small one may not be.
+    """
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    status = Path("/proc/self/status")
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before = _status_bytes(status, "VmRSS")
+        function()
+        return max(0, _status_bytes(status, "VmHWM") - before)
+    except OSError:
+        return None
+
+
+def _status_bytes(status: Path, field: str) -> int:
+    line = next(line for line in status.read_text().splitlines() if line.startswith(field))
+    return 1024 * int(line.split()[1])
 
 
 class Table:
@@ -151,4 +179,40 @@ class Table:
             if new:
                 writer.writerow(["date", "commit", "device", "torch", *(title for title, _ in self.columns)])
             writer.writerows([*stamp, *row] for row in self.rows)
+        return path
+
+    def plot(self, cases: Sequence[str], value: str, label: str) -> Path:
+        """One bar per row in groups of a case, on a logarithmic axis, as `benchmarks/results/<name>.png`.
+
+        Args:
+            cases: the columns that name a case together.
+            value: the column that is drawn; rows without a number in it are left out.
+            label: what the axis says.
+        """
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        titles = [title for title, _ in self.columns]
+        rows = [dict(zip(titles, row, strict=True)) for row in self.rows]
+        groups = list(dict.fromkeys(" ".join(row[c] for c in cases) for row in rows))
+        names = list(dict.fromkeys(row["candidate"] for row in rows))
+        figure = Figure(figsize=(8, 1.2 + 0.17 * len(rows)), layout="constrained")
+        axes = figure.subplots()
+        height = 0.8 / len(names)
+        for index, name in enumerate(names):
+            mine = [r for r in rows if r["candidate"] == name and r[value].replace(".", "").replace("e-", "").isdigit()]
+            places = [
+                groups.index(" ".join(r[c] for c in cases)) + height * (index - (len(names) - 1) / 2) for r in mine
+            ]
+            axes.barh(places, [float(r[value]) for r in mine], height, label=name)
+        axes.axvline(1, color="black", linewidth=0.8)
+        axes.set_xscale("log")
+        axes.set_yticks(range(len(groups)), groups)
+        axes.invert_yaxis()
+        axes.set_xlabel(label)
+        axes.set_title(f"{self.name}: {device_name(self.device)}", fontsize="medium")
+        axes.grid(axis="x", alpha=0.3)
+        axes.legend(fontsize="small")
+        path = RESULTS / f"{self.name}.png"
+        FigureCanvasAgg(figure).print_figure(path, dpi=110)
         return path

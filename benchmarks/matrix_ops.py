@@ -1,0 +1,100 @@
+"""What the benchmarks of the three ops on matrices share: their floor, and the loop over cases and candidates.
+
+The floor is what the op's matrix products alone take, by torch, into memory that is there already. Where a product
+is too large to keep, it is done in blocks of rows, in the same memory again and again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .harness import Candidate, Table, measure, peak_bytes, print_setting
+
+EMBEDDING_WIDTH, FEATURE_WIDTH = 512, 768  # ViT-B/16's
+LARGEST_MATRIX = 1 << 30  # bytes that a candidate which keeps whole similarity matrices may take for one of them
+
+
+class Products:
+    """Matrix products, each into its own memory, by blocks of rows where the result would be too large."""
+
+    def __init__(self, *pairs: tuple[Tensor, Tensor]) -> None:
+        self.flops = sum(2 * a.shape[0] * a.shape[1] * b.shape[1] for a, b in pairs)
+        self._steps: list[tuple[Tensor, Tensor, Tensor]] = []
+        for a, b in pairs:
+            rows = max(1, min(len(a), (256 << 20) // max(1, b.shape[1] * a.element_size())))
+            out = a.new_empty(rows, b.shape[1])
+            self._steps += [(part, b, out[: len(part)]) for part in a.split(rows)]
+
+    def __call__(self) -> None:
+        for a, b, out in self._steps:
+            torch.mm(a, b, out=out)
+
+
+def options(description: str) -> argparse.Namespace:
+    """The command line of these benchmarks."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--quick", action="store_true", help="a second per case, no huge ones, no CSV and no plot")
+    return parser.parse_args()
+
+
+def run(
+    name: str,
+    cases: Sequence[tuple[str, int, int, torch.dtype]],
+    make_candidates: Callable[[int, int, torch.dtype, str, bool], tuple[list[Candidate], Products]],
+    given: argparse.Namespace,
+) -> None:
+    """Measures all candidates of all cases, prints them, and keeps them.
+
+    Args:
+        name: of the op, the CSV file and the plot.
+        cases: the sizes in words, both sizes, the dtype.
+        make_candidates: from a case, the device and whether torch.compile takes part: candidates, "fused" and
+            "eager" among them where they fit into memory, and the products that are the floor.
+        given: from `options`.
+    """
+    print_setting(name, given.device)
+    columns = [("size", 20), ("dtype", 8), ("candidate", 22), ("ms", 9), ("p20", 9), ("p80", 9), ("x GEMMs", 8),
+               ("eager x", 8), ("GFLOP/s", 8), ("peak MB", 8)]  # fmt: skip
+    table = Table(name, given.device, columns)
+    for words, rows, classes, dtype in cases:
+        huge = rows * classes * 4 > LARGEST_MATRIX
+        if huge and given.quick:
+            continue
+        candidates, products = make_candidates(rows, classes, dtype, given.device, not given.no_compile)
+        candidates.append(Candidate("GEMMs alone", products))
+        timings = measure(candidates, given.device, budget=1.0 if given.quick else 6.0)
+        floor = timings["GEMMs alone"].median
+        for candidate in candidates:
+            time = timings[candidate.name]
+            peak = peak_bytes(candidate.run, given.device)
+            table.add(
+                words, str(dtype).removeprefix("torch."), candidate.name, time.median * 1e3, time.p20 * 1e3,
+                time.p80 * 1e3, time.median / floor,
+                timings["eager"].median / time.median if "eager" in timings else "-",
+                products.flops / time.median / 1e9, "-" if peak is None else peak / 2**20,
+            )  # fmt: skip
+    if not given.quick:
+        print(f"appended to {table.append_csv().name}, drawn as "
+              f"{table.plot(['size', 'dtype'], 'x GEMMs', 'time, as a multiple of the matrix products alone').name}")  # fmt: skip
+
+
+def keeps_matrix(rows: int, classes: int) -> bool:
+    """Whether candidates that keep whole similarity matrices take part."""
+    return rows * classes * 4 <= LARGEST_MATRIX
+
+
+def agree(candidates: Sequence[Candidate], wanted: Callable[[], Sequence[Tensor]], tolerance: float) -> None:
+    """Asserts that every candidate gives what the eager twin gives in float64, but for rounding of what nearly vanishes."""
+    right = [t.double() for t in wanted()]
+    for candidate in candidates:
+        got = candidate.run()
+        assert isinstance(got, (list, tuple))
+        for mine, theirs in zip(got, right, strict=False):
+            distance = (mine.double() - theirs).norm() / theirs.norm().clamp_min(1e-2)
+            assert distance <= tolerance, f"{candidate.name}: {distance:.2g} off"
