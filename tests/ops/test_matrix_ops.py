@@ -229,6 +229,46 @@ def test_what_is_not_finite_shows(op, bad):
         assert loss.isnan()
 
 
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+
+@needs_cuda
+@each_op
+def test_runs_on_the_current_stream(op):
+    arguments = op.arguments(sample("realistic", torch.float32, "cuda"))
+    wanted = op.outputs(ops, arguments)
+    late = [t.clone() for t in arguments]
+    late[0].zero_()
+    torch.cuda.synchronize()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)  # whatever overtakes this ran on another stream
+        late[0].copy_(arguments[0])
+        outputs = op.outputs(ops, tuple(late))
+    stream.synchronize()
+    for mine, theirs in zip(outputs, wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+
+
+@needs_cuda
+@needs_native
+@each_op
+def test_can_be_captured_in_a_cuda_graph(op):
+    """Nothing synchronises or allocates behind torch's back, or the capture would fail."""
+    arguments = tuple(t.clone() for t in op.arguments(sample("realistic", torch.float32, "cuda")))
+    flags = (True,) * op.differentiable
+    function = getattr(torch.ops.segp_ext, op.name).default
+    wanted = function(*arguments, *op.settings.values(), *flags)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = function(*arguments, *op.settings.values(), *flags)
+    graph.replay()
+    torch.cuda.synchronize()
+    for mine, theirs in zip(captured, wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+
+
 # --------------------------------------------------------------------------------------------------- memory
 
 
