@@ -16,6 +16,15 @@ namespace {
 
 // Elements of the B x C matrix that a thread should have to work on, at least.
 constexpr int64_t kGrain = 4 * 1024;
+// What the two tiles of similarities may take together.
+constexpr int64_t kTileBytes = 50 << 20;
+
+// The teacher's share. Three products need the student's tile and one the teacher's, and more rows make them faster,
+// so the student's is the larger one, unless too few rows would be left to the teacher.
+int64_t teacher_bytes(int64_t row_bytes) {
+  constexpr int64_t kFewRows = 96;
+  return kTileBytes / 5 >= kFewRows * row_bytes ? kTileBytes / 5 : kTileBytes / 2;
+}
 
 // One row of both similarity matrices, between the products that make them and those that use them.
 struct RowKernel {
@@ -87,14 +96,16 @@ void run(const DistillParams& params) {
     return;
   }
 
-  const int64_t block = rows_together(batch, 2 * classes * static_cast<int64_t>(sizeof(T)), width, sizeof(T));
+  const int64_t row_bytes = classes * static_cast<int64_t>(sizeof(T));
+  const int64_t block = rows_together(batch, row_bytes, kTileBytes - teacher_bytes(row_bytes), width, sizeof(T));
+  const int64_t part = rows_together(block, row_bytes, teacher_bytes(row_bytes), width, sizeof(T));
   const int64_t chunk = converted_rows(width, sizeof(T));
   UnitRows<T> student(params.student, block);
-  UnitRows<T> teacher(params.teacher, block);
+  UnitRows<T> teacher(params.teacher, part);
   UnitRows<T> student_text(params.student_text, chunk);
   UnitRows<T> teacher_text(params.teacher_text, chunk);
   Buffer<T> x(block * classes);
-  Buffer<T> y(block * classes);
+  Buffer<T> y(part * classes);
   Buffer<T> row_loss(batch);
   const T sharpness = finite<T>(params.logit_scale / params.temperature);
   const T mean_weight = finite<T>(params.temperature * params.temperature / static_cast<double>(batch));
@@ -102,19 +113,22 @@ void run(const DistillParams& params) {
   for (int64_t begin = 0; begin < batch; begin += block) {
     const int64_t end = std::min(batch, begin + block);
     const GemmMatrix<T> x_tile{x.data(), end - begin, classes, classes, 1};
-    const GemmMatrix<T> y_tile{y.data(), end - begin, classes, classes, 1};
     const GemmMatrix<const T> student_rows = student.rows(begin, end);
     multiply_by_rows(student_rows, student_text, x_tile);
-    multiply_by_rows(teacher.rows(begin, end), teacher_text, y_tile);
-    parallel_for(end - begin, std::max<int64_t>(1, kGrain / classes), [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i) {
-        const int64_t row = begin + i;
-        run_for_isa<RowKernel>(x_tile.data + i * classes, student_text.scale(), sharpness * student.scale()[row],
-                               y_tile.data + i * classes, teacher_text.scale(), sharpness * teacher.scale()[row],
-                               classes, want_gradient, mean_weight * sharpness * student.scale()[row],
-                               row_loss.data() + row);
-      }
-    });
+    for (int64_t first_row = begin; first_row < end; first_row += part) {
+      const int64_t rows = std::min(end, first_row + part) - first_row;
+      multiply_by_rows(teacher.rows(first_row, first_row + rows), teacher_text,
+                       GemmMatrix<T>{y.data(), rows, classes, classes, 1});
+      parallel_for(rows, std::max<int64_t>(1, kGrain / classes), [&](int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; ++i) {
+          const int64_t row = first_row + i;
+          run_for_isa<RowKernel>(x_tile.data + (row - begin) * classes, student_text.scale(),
+                                 sharpness * student.scale()[row], y.data() + i * classes, teacher_text.scale(),
+                                 sharpness * teacher.scale()[row], classes, want_gradient,
+                                 mean_weight * sharpness * student.scale()[row], row_loss.data() + row);
+        }
+      });
+    }
     const GemmMatrix<const T> weights{x.data(), end - begin, classes, classes, 1};
     for (int64_t c = 0; want_gradient && c < classes; c += student_text.block_rows()) {
       const int64_t c_end = std::min(classes, c + student_text.block_rows());

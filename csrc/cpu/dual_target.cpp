@@ -18,6 +18,7 @@ namespace {
 
 // Elements that a thread should have to work on, at least.
 constexpr int64_t kGrain = 4 * 1024;
+constexpr int64_t kTileBytes = 40 << 20;
 
 // The text half of one row, between the product that makes its similarities and the one that uses them.
 struct TextKernel {
@@ -112,7 +113,7 @@ class DualTarget {
 
   void run_text() {
     const int64_t width = params_.embedding.cols;
-    const int64_t block = rows_together(batch_, classes_ * static_cast<int64_t>(sizeof(T)), width, sizeof(T));
+    const int64_t block = rows_together(batch_, classes_ * static_cast<int64_t>(sizeof(T)), kTileBytes, width, sizeof(T));
     UnitRows<T> embedding(params_.embedding, block);
     UnitRows<T> text(params_.text, converted_rows(width, sizeof(T)));
     Buffer<T> tile(block * classes_);

@@ -174,12 +174,11 @@ int64_t converted_rows(int64_t width, int64_t element_size) {
   return std::max<int64_t>(1, kBytes / std::max<int64_t>(1, width * element_size));
 }
 
-int64_t rows_together(int64_t rows, int64_t row_bytes, int64_t width, int64_t element_size) {
-  constexpr int64_t kCacheTile = 8 << 20;
+int64_t rows_together(int64_t rows, int64_t row_bytes, int64_t limit, int64_t width, int64_t element_size) {
+  constexpr int64_t kCacheTile = 4 << 20;
   constexpr int64_t kGoodRows = 512;
-  constexpr int64_t kTileLimit = 36 << 20;
   row_bytes = std::max<int64_t>(1, row_bytes);
-  int64_t wanted = std::max(kCacheTile / row_bytes, std::min(kGoodRows, kTileLimit / row_bytes));
+  int64_t wanted = std::max(kCacheTile / row_bytes, std::min(kGoodRows, limit / row_bytes));
   wanted = std::max<int64_t>(1, std::min(wanted, 2 * converted_rows(width, element_size)));
   const int64_t blocks = std::max<int64_t>(1, (rows + wanted - 1) / wanted);
   return (rows + blocks - 1) / blocks;

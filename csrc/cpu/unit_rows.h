@@ -67,9 +67,9 @@ class UnitRows {
 int64_t converted_rows(int64_t width, int64_t element_size);
 
 // Rows of a tile rows x classes that go through together. Products with few rows are slow, and so is a workspace
-// that is far larger than the caches: as many as fit into the caches, or 512 if the limit of the workspace allows,
-// in blocks of equal size. `width` is that of the rows, `row_bytes` what one takes in the tile.
-int64_t rows_together(int64_t rows, int64_t row_bytes, int64_t width, int64_t element_size);
+// that is far larger than the caches: as many as fit into the caches, or 512 if the limit allows, in blocks of equal
+// size. `width` is that of the rows, `row_bytes` what one takes in the tile, `limit` what the tile may take.
+int64_t rows_together(int64_t rows, int64_t row_bytes, int64_t limit, int64_t width, int64_t element_size);
 
 // out[i, c] = x_i . y_c, products of rows as they are handed out. `out` is [rows.rows, classes.count()].
 template <class T>

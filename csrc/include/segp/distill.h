@@ -7,15 +7,13 @@
 // everything and a zero gradient. A NaN or an infinity in a row makes the loss NaN.
 //
 // Half types and float compute in float, and everything in double as soon as one input is double. No B x C matrix
-// is kept: rows go through in blocks, with a workspace of at most kDistillWorkspace bytes, or what a single row
+// is kept: rows go through in blocks, with a workspace of at most 64 MiB, or what a single row
 // needs. Sums over classes and rows have a fixed order, whatever the number of threads.
 #pragma once
 
 #include "segp/matrix.h"
 
 namespace segp {
-
-constexpr int64_t kDistillWorkspace = 48 << 20;
 
 struct DistillParams {
   MatrixRef student;       // [B, D]

@@ -7,15 +7,13 @@
 // Without anchors both are zero. A zero row has cosine 0 with everything.
 //
 // Half types and float compute in float, and everything in double as soon as one input is double. No C x A matrix
-// is kept: anchors go through in chunks with an online softmax, with a workspace of at most kDriftWorkspace bytes
+// is kept: anchors go through in chunks with an online softmax, with a workspace of at most 64 MiB
 // plus a few numbers per row. Sums have a fixed order, whatever the number of threads.
 #pragma once
 
 #include "segp/matrix.h"
 
 namespace segp {
-
-constexpr int64_t kDriftWorkspace = 48 << 20;
 
 struct DriftParams {
   MatrixRef prototypes;  // [C, D]

@@ -7,14 +7,12 @@
 // loss and its gradients, and nothing outside the inputs is read.
 //
 // Half types and float compute in float, and everything in double as soon as one input is double. Rows go through
-// in blocks, with a workspace of at most kDualTargetWorkspace bytes, or what a single row needs.
+// in blocks, with a workspace of at most 64 MiB, or what a single row needs.
 #pragma once
 
 #include "segp/matrix.h"
 
 namespace segp {
-
-constexpr int64_t kDualTargetWorkspace = 48 << 20;
 
 struct DualTargetParams {
   MatrixRef embedding;   // [B, De]
