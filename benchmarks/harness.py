@@ -186,7 +186,7 @@ class Table:
 
         Args:
             cases: the columns that name a case together.
-            value: the column that is drawn; rows without a number in it are left out.
+            value: the column that is drawn; a number in every row.
             label: what the axis says.
         """
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -200,7 +200,7 @@ class Table:
         axes = figure.subplots()
         height = 0.8 / len(names)
         for index, name in enumerate(names):
-            mine = [r for r in rows if r["candidate"] == name and r[value].replace(".", "").replace("e-", "").isdigit()]
+            mine = [r for r in rows if r["candidate"] == name]
             places = [
                 groups.index(" ".join(r[c] for c in cases)) + height * (index - (len(names) - 1) / 2) for r in mine
             ]

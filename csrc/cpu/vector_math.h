@@ -81,15 +81,16 @@ SEGP_ALWAYS_INLINE T dot(const T* a, const T* b, int64_t count) {
 }
 
 template <class T>
-SEGP_ALWAYS_INLINE T largest_magnitude(const T* a, int64_t count) {
-  T most[kLanes] = {};
-  bool is_nan = false;
+SEGP_ALWAYS_INLINE T largest_magnitude(const T* a, int64_t count) {  // NaN if there is one
+  T most = T(0);
   for (int64_t i = 0; i < count; ++i) {
     const T size = std::fabs(a[i]);
-    most[0] = size > most[0] ? size : most[0];
-    is_nan = is_nan || size != size;
+    most = size > most || size != size ? size : most;
+    if (most != most) {
+      break;
+    }
   }
-  return is_nan ? std::numeric_limits<T>::quiet_NaN() : most[0];
+  return most;
 }
 
 }  // namespace cpu

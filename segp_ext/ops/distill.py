@@ -10,7 +10,8 @@ from torch import Tensor
 from .. import reference
 from ..reference._numerics import compute_dtype
 from ._checks import check_matrix, check_same_shape, check_scalar, check_width
-from ._dispatch import NATIVE_DEVICES, native_loss, runs_native
+from ._dispatch import NATIVE_DEVICES, runs_native
+from ._loss import native_loss
 
 _OP = "geometry_distill"
 

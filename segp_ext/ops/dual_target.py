@@ -11,7 +11,8 @@ from torch import Tensor
 from .. import reference
 from ..reference._numerics import compute_dtype
 from ._checks import check_device, check_matrix, check_scalar, check_width, shape_text
-from ._dispatch import NATIVE_DEVICES, native_loss, runs_native
+from ._dispatch import NATIVE_DEVICES, runs_native
+from ._loss import native_loss
 
 _OP = "dual_target_loss"
 

@@ -1,7 +1,7 @@
 // The seam to a matrix multiplication, chosen when a library is linked.
 //
-// Exactly one definition is linked in: python/gemm_torch.cpp hands the work to torch, csrc/cpu/gemm_plain.cpp
-// needs nothing but the C++ library.
+// Exactly one definition is linked in: python/gemm_torch.cpp hands the work to torch,
+// csrc/cpu/gemm_standalone.cpp needs nothing but the C++ library.
 #pragma once
 
 #include <cstdint>
