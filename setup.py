@@ -39,7 +39,8 @@ CPU_SOURCES = [
     "csrc/cpu/dpgd.cpp",
     "csrc/cpu/drift.cpp",
     "csrc/cpu/dual_target.cpp",
-    "csrc/cpu/gemm_plain.cpp",
+    "csrc/cpu/gemm_blocked.cpp",
+    "csrc/cpu/half_rows.cpp",
     "csrc/cpu/isa.cpp",
     "csrc/cpu/unit_rows.cpp",
 ]

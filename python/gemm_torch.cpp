@@ -1,4 +1,4 @@
-// gemm handed to torch, which has the processor's best library.
+// gemm by gemm_blocked, or by torch where a product is large.
 #include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -6,16 +6,13 @@
 
 #include <array>
 
-#include "segp/gemm_plain.h"
 #include "segp/gemm.h"
+#include "segp/gemm_blocked.h"
 
 namespace segp {
 namespace {
 
 using torch::stable::Tensor;
-
-// Below so many multiplications the way through torch takes longer than the product.
-constexpr int64_t kSmall = 16 * 1024;
 
 template <class T>
 Tensor view(const GemmMatrix<T>& matrix) {
@@ -31,8 +28,9 @@ Tensor view(const GemmMatrix<T>& matrix) {
 template <class T>
 void multiply(const GemmMatrix<const T>& a, const GemmMatrix<const T>& b, const GemmMatrix<T>& out,
               bool accumulate) {
-  if (out.rows * out.cols * a.cols < kSmall) {
-    cpu::gemm_plain(a, b, out, accumulate);
+  static const int64_t limit = cpu::gemm_blocked_limit();
+  if (out.rows * out.cols * a.cols < limit) {
+    cpu::gemm_blocked(a, b, out, accumulate);
     return;
   }
   // The dispatcher's stable entry has no way yet to pass addmm's scalars; these functions, which torch keeps for

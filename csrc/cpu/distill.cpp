@@ -15,7 +15,7 @@ namespace cpu {
 namespace {
 
 // Elements of the B x C matrix that a thread should have to work on, at least.
-constexpr int64_t kGrain = 4 * 1024;
+constexpr int64_t kGrain = 16 * 1024;
 // What the two tiles of similarities may take together.
 constexpr int64_t kTileBytes = 50 << 20;
 
@@ -99,7 +99,7 @@ void run(const DistillParams& params) {
   const int64_t row_bytes = classes * static_cast<int64_t>(sizeof(T));
   const int64_t block = rows_together(batch, row_bytes, kTileBytes - teacher_bytes(row_bytes), width, sizeof(T));
   const int64_t part = rows_together(block, row_bytes, teacher_bytes(row_bytes), width, sizeof(T));
-  const int64_t chunk = converted_rows(width, sizeof(T));
+  const int64_t chunk = cached_rows(width, sizeof(T));
   UnitRows<T> student(params.student, block);
   UnitRows<T> teacher(params.teacher, part);
   UnitRows<T> student_text(params.student_text, chunk);
@@ -130,8 +130,9 @@ void run(const DistillParams& params) {
       });
     }
     const GemmMatrix<const T> weights{x.data(), end - begin, classes, classes, 1};
-    for (int64_t c = 0; want_gradient && c < classes; c += student_text.block_rows()) {
-      const int64_t c_end = std::min(classes, c + student_text.block_rows());
+    // By chunks of classes, whose gradients are complete, and still in the cache, when they are projected.
+    for (int64_t c = 0; want_gradient && c < classes; c += chunk) {
+      const int64_t c_end = std::min(classes, c + chunk);
       if (grad_student != nullptr) {
         gemm(weights.columns(c, c_end), student_text.rows(c, c_end),
              {grad_student + begin * width, end - begin, width, std::max<int64_t>(width, 1), 1}, c > 0);
@@ -139,14 +140,14 @@ void run(const DistillParams& params) {
       if (grad_text != nullptr) {
         gemm(weights.columns(c, c_end).transposed(), student_rows,
              {grad_text + c * width, c_end - c, width, std::max<int64_t>(width, 1), 1}, begin > 0);
+        if (end == batch) {
+          project_gradient(student_text, c, c_end, grad_text);
+        }
       }
     }
-  }
-  if (grad_student != nullptr) {
-    project_gradient(student, grad_student);
-  }
-  if (grad_text != nullptr) {
-    project_gradient(student_text, grad_text);
+    if (grad_student != nullptr) {
+      project_gradient(student, begin, end, grad_student);
+    }
   }
   double sum = 0.0;
   for (int64_t i = 0; i < batch; ++i) {

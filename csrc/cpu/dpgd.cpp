@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
+#include "half_rows.h"
 #include "isa.h"
 #include "segp/dpgd_pixel.h"
 #include "segp/half.h"
@@ -54,10 +56,38 @@ struct Span {
   const T* seed;
 };
 
+// Calls run(floats, first, count) on pieces of a span of halves.
+template <class G, class Run>
+SEGP_ALWAYS_INLINE void in_floats(const Span<Half, G>& at, int64_t count, const Run& run) {
+  constexpr int64_t kPiece = 128;
+  float out[kPiece], x[kPiece], grad[kPiece], seed[kPiece];
+  float* const floats[] = {x, seed, grad};
+  for (int64_t i = 0; i < count; i += kPiece) {
+    const int64_t n = std::min(kPiece, count - i);
+    if constexpr (std::is_same_v<G, Half>) {
+      const Half* const halves[] = {at.x + i, at.seed + i, at.grad + i};
+      to_float(halves, 3, n, floats);
+    } else {
+      const Half* const halves[] = {at.x + i, at.seed + i};
+      to_float(halves, 2, n, floats);
+      for (int64_t k = 0; k < n; ++k) {
+        grad[k] = static_cast<float>(load_value(at.grad[i + k]));
+      }
+    }
+    run(Span<float, float>{out, x, grad, seed}, i, n);
+    to_half(out, n, at.out + i);
+  }
+}
+
 // One channel, all arrays contiguous.
 template <class T, class G, class Acc>
 SEGP_ALWAYS_INLINE void run_span(const Span<T, G>& at, int64_t count, Acc step_size, Acc epsilon, Acc lower,
                                  Acc upper) {
+  if constexpr (std::is_same_v<T, Half>) {
+    return in_floats(at, count, [&](const Span<float, float>& floats, int64_t, int64_t n) SEGP_INLINE_LAMBDA {
+      run_span(floats, n, step_size, epsilon, lower, upper);
+    });
+  }
   T* out = at.out;
   const T* x = at.x;
   const G* grad = at.grad;
@@ -73,6 +103,11 @@ SEGP_ALWAYS_INLINE void run_span(const Span<T, G>& at, int64_t count, Acc step_s
 template <class T, class G, class Acc>
 SEGP_ALWAYS_INLINE void run_table(const Span<T, G>& at, int64_t count, const Acc* step_size, const Acc* epsilon,
                                   const Acc* lower, const Acc* upper) {
+  if constexpr (std::is_same_v<T, Half>) {
+    return in_floats(at, count, [&](const Span<float, float>& floats, int64_t i, int64_t n) SEGP_INLINE_LAMBDA {
+      run_table(floats, n, step_size + i, epsilon + i, lower + i, upper + i);
+    });
+  }
   T* out = at.out;
   const T* x = at.x;
   const G* grad = at.grad;

@@ -16,7 +16,7 @@ namespace cpu {
 namespace {
 
 // Elements that a thread should have to work on, at least.
-constexpr int64_t kGrain = 4 * 1024;
+constexpr int64_t kGrain = 16 * 1024;
 // The exponent's offset follows the maximum only when it has moved by more than this: until then the weights stay
 // below exp(8), and the sums so far need no rescaling.
 constexpr double kSlack = 8.0;
@@ -99,10 +99,10 @@ void run(const DriftParams& params) {
   const int64_t stride = std::max<int64_t>(width, 1);
   const int64_t most_anchors = std::max<int64_t>(16, kMovedBytes / (stride * static_cast<int64_t>(sizeof(T))));
   const int64_t chunk = std::min(anchors, most_anchors);
-  UnitRows<T> prototypes(params.prototypes, converted_rows(width, sizeof(T)));
-  UnitRows<T> before(params.before, chunk);
   const int64_t most_classes = std::max<int64_t>(16, kTileBytes / (chunk * static_cast<int64_t>(sizeof(T))));
-  const int64_t block = std::min({classes, most_classes, prototypes.block_rows()});
+  const int64_t block = std::min({classes, most_classes, 4 * cached_rows(width, sizeof(T))});
+  UnitRows<T> prototypes(params.prototypes, block);
+  UnitRows<T> before(params.before, chunk);
   Buffer<T> moved(chunk * width);
   Buffer<T> tile(block * chunk);
   Buffer<Running<T>> sums(classes);

@@ -17,7 +17,7 @@ namespace cpu {
 namespace {
 
 // Elements that a thread should have to work on, at least.
-constexpr int64_t kGrain = 4 * 1024;
+constexpr int64_t kGrain = 16 * 1024;
 constexpr int64_t kTileBytes = 40 << 20;
 
 // The text half of one row, between the product that makes its similarities and the one that uses them.
@@ -65,21 +65,12 @@ struct VisualKernel {
   template <class T>
   SEGP_ALWAYS_INLINE static void run(const T* feature, const T* prototype, int64_t width, T weight, T* loss,
                                      T* gradient, bool* done) {
-    T both_lane[kLanes] = {};
-    T feature_lane[kLanes] = {};
-    T prototype_lane[kLanes] = {};
-    for_lanes(width, [&](int64_t i, int k) SEGP_INLINE_LAMBDA {
-      both_lane[k] += feature[i] * prototype[i];
-      feature_lane[k] += feature[i] * feature[i];
-      prototype_lane[k] += prototype[i] * prototype[i];
-    });
-    const T both = combine_sum(both_lane);
-    const T feature_norm = std::sqrt(combine_sum(feature_lane));
-    const T prototype_norm = std::sqrt(combine_sum(prototype_lane));
+    const T feature_norm = std::sqrt(dot(feature, feature, width));
+    const T prototype_norm = std::sqrt(dot(prototype, prototype, width));
     if (!is_usual_norm(feature_norm) || !is_usual_norm(prototype_norm)) {
       return;
     }
-    const T cosine = both / (feature_norm * prototype_norm);
+    const T cosine = dot(feature, prototype, width) / (feature_norm * prototype_norm);
     *loss += weight * (T(1) - cosine);
     *done = true;
     if (gradient == nullptr) {
@@ -115,7 +106,7 @@ class DualTarget {
     const int64_t width = params_.embedding.cols;
     const int64_t block = rows_together(batch_, classes_ * static_cast<int64_t>(sizeof(T)), kTileBytes, width, sizeof(T));
     UnitRows<T> embedding(params_.embedding, block);
-    UnitRows<T> text(params_.text, converted_rows(width, sizeof(T)));
+    UnitRows<T> text(params_.text, cached_rows(width, sizeof(T)));
     Buffer<T> tile(block * classes_);
     T* loss = static_cast<T*>(params_.loss);
     T* gradient = static_cast<T*>(params_.grad_embedding);
@@ -136,16 +127,16 @@ class DualTarget {
         gemm(weights.columns(c, c_end), text.rows(c, c_end),
              {gradient + begin * width, end - begin, width, std::max<int64_t>(width, 1), 1}, c > 0);
       }
-    }
-    if (gradient != nullptr) {
-      project_gradient(embedding, gradient);
+      if (gradient != nullptr) {
+        project_gradient(embedding, begin, end, gradient);
+      }
     }
   }
 
   // Rows that are not plain numbers of type T, or of extreme norms, become unit vectors in `scratch` first.
   void run_visual() {
     const int64_t width = params_.feature.cols;
-    const int64_t block = std::min(batch_, converted_rows(width, sizeof(T)));
+    const int64_t block = std::min(batch_, cached_rows(width, sizeof(T)));
     const bool plain = has_plain_rows<T>(params_.feature) && has_plain_rows<T>(params_.prototypes);
     T* loss = static_cast<T*>(params_.loss);
     T* gradient = static_cast<T*>(params_.grad_feature);
@@ -153,7 +144,7 @@ class DualTarget {
     const T weight = static_cast<T>(params_.visual_weight);
     for (int64_t begin = 0; begin < batch_; begin += block) {
       const int64_t rows = std::min(batch_, begin + block) - begin;
-      parallel_for(rows, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, width)), [&](int64_t first, int64_t last) {
+      parallel_for(rows, std::max<int64_t>(1, 4 * kGrain / std::max<int64_t>(1, width)), [&](int64_t first, int64_t last) {
         for (int64_t i = first; i < last; ++i) {
           const int64_t row = begin + i;
           const int64_t c = is_inside(row) ? target(row) : int64_t{0};

@@ -14,7 +14,7 @@ namespace cpu {
 namespace {
 
 // Elements that a thread should have to work on, at least.
-constexpr int64_t kGrain = 16 * 1024;
+constexpr int64_t kGrain = 128 * 1024;
 
 int64_t row_grain(int64_t width) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, width)); }
 
@@ -169,8 +169,8 @@ GemmMatrix<const T> UnitRows<T>::rows(int64_t begin, int64_t end) {
   return {block_.data(), end - begin, width, std::max<int64_t>(width, 1), 1};
 }
 
-int64_t converted_rows(int64_t width, int64_t element_size) {
-  constexpr int64_t kBytes = 2 << 20;
+int64_t cached_rows(int64_t width, int64_t element_size) {
+  constexpr int64_t kBytes = 1 << 20;
   return std::max<int64_t>(1, kBytes / std::max<int64_t>(1, width * element_size));
 }
 
@@ -179,7 +179,7 @@ int64_t rows_together(int64_t rows, int64_t row_bytes, int64_t limit, int64_t wi
   constexpr int64_t kGoodRows = 512;
   row_bytes = std::max<int64_t>(1, row_bytes);
   int64_t wanted = std::max(kCacheTile / row_bytes, std::min(kGoodRows, limit / row_bytes));
-  wanted = std::max<int64_t>(1, std::min(wanted, 2 * converted_rows(width, element_size)));
+  wanted = std::max<int64_t>(1, std::min(wanted, 4 * cached_rows(width, element_size)));
   const int64_t blocks = std::max<int64_t>(1, (rows + wanted - 1) / wanted);
   return (rows + blocks - 1) / blocks;
 }
@@ -193,15 +193,15 @@ void multiply_by_rows(const GemmMatrix<const T>& rows, UnitRows<T>& classes, con
 }
 
 template <class T>
-void project_gradient(UnitRows<T>& rows, T* sum) {
+void project_gradient(UnitRows<T>& rows, int64_t begin, int64_t end, T* sum) {
   const int64_t width = rows.width();
-  for (int64_t begin = 0; begin < rows.count(); begin += rows.block_rows()) {
-    const int64_t end = std::min(rows.count(), begin + rows.block_rows());
-    const GemmMatrix<const T> block = rows.rows(begin, end);
-    parallel_for(end - begin, row_grain(width), [&](int64_t first, int64_t last) {
+  for (int64_t first_row = begin; first_row < end; first_row += rows.block_rows()) {
+    const GemmMatrix<const T> block = rows.rows(first_row, std::min(end, first_row + rows.block_rows()));
+    parallel_for(block.rows, row_grain(width), [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i) {
-        run_for_isa<ProjectKernel>(block.data + i * block.row_stride, rows.scale()[begin + i], rows.rest(begin + i),
-                                   width, sum + (begin + i) * width);
+        const int64_t row = first_row + i;
+        run_for_isa<ProjectKernel>(block.data + i * block.row_stride, rows.scale()[row], rows.rest(row), width,
+                                   sum + row * width);
       }
     });
   }
@@ -253,8 +253,8 @@ template class UnitRows<float>;
 template class UnitRows<double>;
 template void multiply_by_rows(const GemmMatrix<const float>&, UnitRows<float>&, const GemmMatrix<float>&);
 template void multiply_by_rows(const GemmMatrix<const double>&, UnitRows<double>&, const GemmMatrix<double>&);
-template void project_gradient(UnitRows<float>&, float*);
-template void project_gradient(UnitRows<double>&, double*);
+template void project_gradient(UnitRows<float>&, int64_t, int64_t, float*);
+template void project_gradient(UnitRows<double>&, int64_t, int64_t, double*);
 template double unit_row(const MatrixRef&, int64_t, float*);
 template double unit_row(const MatrixRef&, int64_t, double*);
 template void convert_rows(const MatrixRef&, int64_t, int64_t, float*);

@@ -37,8 +37,7 @@ const T* plain_row(const MatrixRef& matrix, int64_t row) {
 template <class T>
 class UnitRows {
  public:
-  // Reads the whole matrix once for its norms. `matrix` must outlive this. Converted blocks have at most
-  // `block_rows` rows.
+  // Reads the whole matrix once for its norms. `matrix` must outlive this.
   UnitRows(const MatrixRef& matrix, int64_t block_rows);
 
   int64_t count() const { return matrix_.rows; }
@@ -46,8 +45,8 @@ class UnitRows {
   const T* scale() const { return scale_.data(); }  // [rows]
   double rest(int64_t row) const { return direct_ ? 1.0 : inverse_norm_[row]; }  // once `rows` has handed it out
 
-  // How many rows `rows` can hand out at a time.
-  int64_t block_rows() const { return direct_ ? matrix_.rows : block_rows_; }
+  // How many rows `rows` hands out at a time, at most.
+  int64_t block_rows() const { return block_rows_; }
 
   // Rows [begin, end), valid until the next call.
   GemmMatrix<const T> rows(int64_t begin, int64_t end);
@@ -63,8 +62,8 @@ class UnitRows {
   int64_t end_ = 0;
 };
 
-// Rows that it is sensible to convert at a time: a few megabytes.
-int64_t converted_rows(int64_t width, int64_t element_size);
+// Rows of a matrix that fit into a processor's own cache, with room for what they are multiplied by.
+int64_t cached_rows(int64_t width, int64_t element_size);
 
 // Rows of a tile rows x classes that go through together. Products with few rows are slow, and so is a workspace
 // that is far larger than the caches: as many as fit into the caches, or 512 if the limit allows, in blocks of equal
@@ -76,9 +75,9 @@ template <class T>
 void multiply_by_rows(const GemmMatrix<const T>& rows, UnitRows<T>& classes, const GemmMatrix<T>& out);
 
 // Turns sum_i = scale_i * (gradient with respect to unit vector i) into the gradient with respect to row i, in place:
-// rest_i * (sum_i - unit_i (unit_i . sum_i)). `sum` is [count, width], contiguous.
+// rest_i * (sum_i - unit_i (unit_i . sum_i)), for rows [begin, end). `sum` is [count, width], contiguous.
 template <class T>
-void project_gradient(UnitRows<T>& rows, T* sum);
+void project_gradient(UnitRows<T>& rows, int64_t begin, int64_t end, T* sum);
 
 // destination = row `row` as a unit vector (zero for a zero row); returns 1 / |row|, 0 for a zero row.
 template <class T>

@@ -1,6 +1,6 @@
 // The seam to a matrix multiplication, chosen when a library is linked.
 //
-// Exactly one definition is linked in: python/gemm_torch.cpp hands the work to torch,
+// Exactly one definition is linked in: python/gemm_torch.cpp hands large products to torch,
 // csrc/cpu/gemm_standalone.cpp needs nothing but the C++ library.
 #pragma once
 
