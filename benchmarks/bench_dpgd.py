@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
-    parser.add_argument("--quick", action="store_true", help="a second per case, and no CSV")
+    parser.add_argument("--quick", action="store_true", help="a second per case, no CSV and no plot")
     options = parser.parse_args()
 
     print_setting("dpgd_step", options.device)
@@ -93,7 +93,8 @@ def main() -> None:
                 timings["eager"].median / t.median,
             )  # fmt: skip
     if not options.quick:
-        print(f"appended to {table.append_csv().name}")
+        plot = table.plot(["shape", "dtype", "layout", "bounds"], "x stream", "time, as a multiple of the stream")
+        print(f"appended to {table.append_csv().name}, drawn as {plot.name}")
 
 
 if __name__ == "__main__":

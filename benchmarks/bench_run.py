@@ -1,0 +1,76 @@
+"""The built-in run with fused ops and with their eager twins: the same table, and what it costs in time.
+
+Both run in turns on the same class orders. The two round differently, and training carries that on, so figures may differ by a few of
+the 540 test images; the command fails where one differs by more than --tolerance points.
+
+    python -m benchmarks.bench_run [--orders 1 2 3] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import torch
+
+import segp_ext
+
+from .compare_methods import run_one
+from .harness import Table, print_setting
+
+SHOWN = ("avg", "last", "forgetting")
+OPS = ("fused", "eager")
+
+
+def figures(result: dict) -> dict[tuple[str, str], float]:
+    """Percentages of the run's table, by row and column."""
+    return {(row, shown): 100 * scores[shown] for row, scores in result["scores"].items() for shown in SHOWN}
+
+
+def learning_seconds(result: dict) -> float:
+    """Seconds of everything in which the ops take part."""
+    return sum(s for phase, s in result["seconds"].items() if phase not in ("baselines", "evaluation"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--orders", nargs="+", type=int, default=[1, 2, 3], help="class-order seeds")
+    parser.add_argument("--tolerance", type=float, default=1.0, help="points by which a figure may differ")
+    parser.add_argument("--quick", action="store_true", help="one epoch and one anchor step per task, and no CSV")
+    given = parser.parse_args()
+    if segp_ext.build_info()["ops_path"] != "native":
+        sys.exit(f"there are no fused ops to measure: {segp_ext.build_info()['reason']}")
+
+    print_setting("built-in run, fused and eager ops", "cpu")
+    columns = [("order", 5), ("ops", 5), ("text Last", 9), ("visual Last", 11), ("dual Last", 9), ("seconds", 8),
+               ("eager s / fused s", 17), ("largest gap, points", 19)]  # fmt: skip
+    table = Table("run", "cpu", columns)
+    apart = False
+    for order in given.orders:
+        settings = ["--model.device", "cpu"]
+        if given.quick:
+            settings += ["--training.epochs=1", "--anchors.steps=1"]
+        # Whichever comes first meets the cooler machine: they take turns at it.
+        turns = OPS if order % 2 else OPS[::-1]
+        results = {}
+        for ops in turns:
+            results[ops], said = run_one("segp", order, [*settings, "--ops", ops], torch.get_num_threads())
+            if results[ops]["status"] != "finished":
+                sys.exit(f"order {order}, {ops}: {said}")
+        fused, eager = (figures(results[ops]) for ops in OPS)
+        gap = max(abs(fused[cell] - eager[cell]) for cell in fused)
+        apart = apart or not gap <= given.tolerance
+        ratio = learning_seconds(results["eager"]) / learning_seconds(results["fused"])
+        for ops in OPS:
+            cells = figures(results[ops])
+            last = [cells[f"segp ({path})", "last"] for path in ("text", "visual", "dual")]
+            table.add(order, ops, *last, learning_seconds(results[ops]), ratio if ops == "fused" else "-",
+                      f"{gap:.2f}" if ops == "fused" else "-")  # fmt: skip
+    if not given.quick:
+        print(f"appended to {table.append_csv().name}")
+    if apart:
+        sys.exit(f"a figure differs by more than {given.tolerance} points")
+
+
+if __name__ == "__main__":
+    main()
