@@ -4,8 +4,8 @@ import torch
 from hypothesis import settings
 
 torch.set_num_threads(2)
-# Random cases: 100 of each property by default; `pytest tests/ops -k random --hypothesis-profile=thorough` draws 3,400 of
-# each of the three of the ops on matrices, over 10,000 in all.
+# Random cases: 100 of each property by default; `pytest tests/ops -k random --hypothesis-profile=thorough` draws 3,400 for
+# each op, over 10,000 in all.
 settings.register_profile("default", deadline=None)
 settings.register_profile("thorough", deadline=None, max_examples=3400)
 settings.load_profile("default")

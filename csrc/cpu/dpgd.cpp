@@ -59,7 +59,7 @@ struct Span {
 // Calls run(floats, first, count) on pieces of a span of halves.
 template <class G, class Run>
 SEGP_ALWAYS_INLINE void in_floats(const Span<Half, G>& at, int64_t count, const Run& run) {
-  constexpr int64_t kPiece = 128;
+  constexpr int64_t kPiece = 64;
   float out[kPiece], x[kPiece], grad[kPiece], seed[kPiece];
   float* const floats[] = {x, seed, grad};
   for (int64_t i = 0; i < count; i += kPiece) {

@@ -224,7 +224,7 @@ edges = st.tuples(st.floats(-2, 2), st.floats(2**-5, 2)).map(lambda pair: (pair[
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), shape=shapes, dtype=st.sampled_from(DTYPES), grad_dtype=st.sampled_from(DTYPES))
-def test_drawn(data, shape, dtype, grad_dtype):
+def test_random_cases(data, shape, dtype, grad_dtype):
     """Any shape, order of the axes and bounds: equal to the twin, and within the bounds."""
     channels = shape[1]
     per_channel = channels > 0 and data.draw(st.booleans())

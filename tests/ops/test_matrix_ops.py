@@ -362,11 +362,12 @@ def test_random_cases(op, data):
             units[1 + place] = torch.where(norm > 0, sharpness / norm.clamp_min(1e-300), 0)
     for index, (mine, theirs) in enumerate(zip(got, wanted, strict=True)):
         assert mine.shape == theirs.shape
-        limit = torch.finfo(mine.dtype).max
+        # What does not fit into its dtype is infinite, as it must be. The incoming gradient, 0.5 or more, comes in last.
+        limit = torch.finfo(mine.dtype).max * (0.5 if index and mine.dtype.itemsize >= 4 else 1)
         rounding = torch.finfo(mine.dtype).eps
         size = theirs.abs().amax() if op.name == "prototype_drift" and theirs.numel() else 1.0
         allowed = tolerance * torch.as_tensor(units[index]) * size + (tolerance + rounding) * theirs.abs()
         error = (mine.double() - theirs).abs()
-        fits = theirs.abs() < limit  # what does not fit into its dtype is infinite, as it must be
+        fits = theirs.abs() < limit
         allowed = allowed + torch.finfo(mine.dtype).tiny  # and what is too small for it vanishes
         assert ((error <= allowed) | ~fits).all(), (error / allowed).max()
