@@ -65,11 +65,14 @@ def device_name(device: str) -> str:
 
 
 def commit() -> str:
-    """The checked-out commit, marked when there are changes; "none" outside a repository."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
-    return done.stdout.strip() or "none"
+    """The checked-out commit, marked when there are changes, but for those of earlier results; "none" outside a repository."""
+
+    def git(*arguments: str) -> str:
+        root = Path(__file__).parents[1]
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True).stdout.strip()
+
+    changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
+    return (git("describe", "--always") or "none") + ("-dirty" if changes else "")
 
 
 def print_setting(title: str, device: str) -> None:
