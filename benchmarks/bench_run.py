@@ -29,7 +29,7 @@ def figures(result: dict) -> dict[tuple[str, str], float]:
 
 def learning_seconds(result: dict) -> float:
     """Seconds of everything in which the ops take part."""
-    return sum(s for phase, s in result["seconds"].items() if phase not in ("baselines", "evaluation"))
+    return sum(p["wall"] for phase, p in result["phases"].items() if phase not in ("baselines", "evaluation"))
 
 
 def main() -> None:

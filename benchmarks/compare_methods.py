@@ -68,7 +68,7 @@ def lines_of(result: dict, row: str, order: int) -> list[dict]:
                 "path": path,
                 "order_seed": order,
                 **{metric: scores[metric] for metric in METRICS},
-                "seconds": sum(s for phase, s in result["seconds"].items() if phase != "baselines") if own else None,
+                "seconds": sum(p["wall"] for phase, p in result["phases"].items() if phase != "baselines") if own else None,
                 "protocol": result["protocol"]["id"],
                 "threads": result["threads"],
                 "torch": result["versions"]["torch"],

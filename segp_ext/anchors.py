@@ -5,8 +5,11 @@ SeGP-CL (arXiv 2603.12055); README, method steps 1 and 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+import platform
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -16,49 +19,108 @@ from segp_ext import ops
 from segp_ext.backbone import Backbone
 from segp_ext.config import AnchorsConfig
 from segp_ext.data.images import Images
+from segp_ext.processes import Processes
 from segp_ext.progress import progress
+from segp_ext.timing import Timer
+
+_LOW = 0xFFFFFFFF
 
 
-@dataclass
 class Anchors:
-    """What the teacher has to say about the samples that stand in for the old classes.
+    """What the teacher has to say about the samples that stand in for the old classes; in memory, or in a file that is read as needed.
+
+    Args:
+        count: number of samples, A.
+        shape: of one sample's pixels; none if the samples are the task's own images (LwF).
+        widths: De and Dr.
+        device: where samples are used.
+        file: maps the tensors into this file instead of keeping them on the device. The file is made by one process of each host, and
+            has no name any more once all have opened it, so that nothing is left behind whatever happens.
+        processes: those that share the file.
 
     Attributes:
-        pixels: float32 `[A, 3, S, S]` in [0, 1]; None if the samples are the task's own images (LwF).
+        pixels: float32 `[A, 3, S, S]` in [0, 1], or None.
         embedding: teacher's v, `[A, De]`.
         feature: teacher's z, `[A, Dr]`.
     """
 
-    pixels: Tensor | None
-    embedding: Tensor
-    feature: Tensor
+    def __init__(
+        self,
+        count: int,
+        shape: torch.Size | None,
+        widths: tuple[int, int],
+        device: torch.device,
+        file: Path | None,
+        processes: Processes,
+    ) -> None:
+        self.device = device
+        self.writes = file is None or processes.local_rank == 0
+        rows = [0 if shape is None else shape.numel(), *widths]
+        if file is None:
+            parts = [torch.empty(count, width, device=device) for width in rows]
+        else:
+            if self.writes:
+                with open(file, "wb") as made:
+                    made.truncate(4 * count * sum(rows))
+            processes.wait()
+            flat = torch.from_file(str(file), shared=True, size=count * sum(rows), dtype=torch.float32)
+            processes.wait()
+            if self.writes:
+                file.unlink()
+            sizes = [count * width for width in rows]
+            parts = [part.view(count, -1) for part in flat.split(sizes)]
+        self.pixels = None if shape is None else parts[0].view(count, *shape)
+        self.embedding, self.feature = parts[1:]
 
     def __len__(self) -> int:
         return len(self.embedding)
 
+    def write(self, start: int, pixels: Tensor | None, embedding: Tensor, feature: Tensor) -> None:
+        """Sets the samples from `start` on."""
+        if self.writes:
+            rows = slice(start, start + len(embedding))
+            self.embedding[rows], self.feature[rows] = embedding, feature
+            if self.pixels is not None and pixels is not None:
+                self.pixels[rows] = pixels
+
+    def take(self, tensor: Tensor, indices: Tensor) -> Tensor:
+        """Rows of one of the tensors above, on the device."""
+        return tensor[indices.to(tensor.device)].to(self.device)
+
+
+def _keys(score: Tensor, indices: Tensor) -> Tensor:
+    """Scores float32 and image indices as int64 that sort by score, and by the smaller index where scores are equal."""
+    bits = score.float().view(torch.int32).to(torch.int64)
+    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    return (ordered << 32) | (_LOW - indices)
+
 
 @torch.no_grad()
-def select_seeds(batches: Iterable[tuple[Tensor, Tensor]], text: Tensor, count: int) -> Tensor:
+def select_seeds(
+    batches: Iterable[tuple[Tensor, Tensor]], text: Tensor, count: int, processes: Processes | None = None
+) -> Tensor:
     """The `count` images with the largest v̂·û_c for every class c, streamed: no image × class matrix is kept.
 
     Args:
-        batches: (indices int64 `[B]`, teacher's embeddings `[B, De]`) over the new images.
+        batches: (indices int64 `[B]`, teacher's embeddings `[B, De]`) over this process's share of the new images.
         text: teacher's text embeddings of the old classes `[C, De]`, any norm.
         count: K_seed.
+        processes: those that share the images.
 
     Returns:
-        Image indices int64 `[C, min(count, images)]`, best first. One image can serve several classes.
+        Image indices int64 `[C, min(count, images)]`, best first, the smaller index first among equals; the same on every process. One
+        image can serve several classes.
     """
     unit_text = F.normalize(text, dim=-1)
-    best = torch.empty(len(text), 0, dtype=text.dtype, device=text.device)
-    chosen = torch.empty(len(text), 0, dtype=torch.int64, device=text.device)
+    none = torch.iinfo(torch.int64).min
+    best = torch.full((len(text), count), none, device=text.device)
     for indices, embedding in batches:
         score = unit_text @ F.normalize(embedding, dim=-1).T
-        best = torch.cat([best, score], dim=1)
-        chosen = torch.cat([chosen, indices.to(text.device).expand(len(text), -1)], dim=1)
-        best, place = best.topk(min(count, best.shape[1]), dim=1)
-        chosen = chosen.gather(1, place)
-    return chosen
+        best = torch.cat([best, _keys(score, indices.to(text.device))], dim=1).topk(count, dim=1).values
+    if processes is not None:
+        best = torch.cat(processes.gather(best), dim=1).topk(count, dim=1).values
+    found = int((best[0] != none).sum()) if len(best) else 0
+    return _LOW - (best[:, :found] & _LOW)
 
 
 def perturb(
@@ -93,7 +155,8 @@ def perturb(
     for _ in range(config.steps):
         with torch.enable_grad():
             x.requires_grad_(True)
-            embedding, feature = backbone.encode_image(x)
+            outputs = backbone.encode_image(x)
+            embedding, feature = (output.detach().requires_grad_() for output in outputs)
             if config.kind == "visual":
                 loss = 1 - F.cosine_similarity(feature, prototypes[target], dim=-1)
             else:
@@ -103,10 +166,30 @@ def perturb(
                     embedding, feature, text, prototypes, target, logit_scale=scale, visual_weight=weight
                 )
             # Summed, not averaged: a sample's path must not depend on its batch.
-            (grad,) = torch.autograd.grad(loss.sum(), x)
+            loss.sum().backward()
+            reached = [
+                (o, leaf.grad) for o, leaf in zip(outputs, (embedding, feature), strict=True) if leaf.grad is not None
+            ]
+            grad = backbone.gradient(x, *zip(*reached, strict=True))
         x = x.detach()
         ops.dpgd_step_(x, grad, seed, step_size=config.step_size, epsilon=config.epsilon)
     return x
+
+
+def _storage(
+    count: int, shape: torch.Size | None, backbone: Backbone, config: AnchorsConfig, processes: Processes
+) -> Anchors:
+    """Room for `count` anchors: on the device, or in a file where they take more than `config.memory_gb`."""
+    widths = (backbone.embed_dim, backbone.raw_dim)
+    size = 4 * count * ((0 if shape is None else shape.numel()) + sum(widths))
+    file = None
+    if size > config.memory_gb * 1e9:
+        token = processes.sum(
+            torch.tensor(int.from_bytes(os.urandom(4), "little") if processes.is_main else 0, device=backbone.device)
+        )
+        folder = Path(config.folder or tempfile.gettempdir())
+        file = folder / f"segp-anchors-{platform.node()}-{int(token):08x}"
+    return Anchors(count, shape, widths, backbone.device, file, processes)
 
 
 @torch.no_grad()
@@ -118,37 +201,76 @@ def make_anchors(
     config: AnchorsConfig,
     encode_batch_size: int,
     generator: torch.Generator,
+    processes: Processes,
+    timer: Timer,
 ) -> Anchors | None:
     """Builds the anchors of one task with the teacher, or None if `config.kind` is "none".
+
+    Every process encodes and perturbs its share of the batches; all get all anchors, bit for bit those of one process.
 
     Args:
         backbone: the teacher; call inside `Backbone.teacher()`.
         images: the new task's training images.
         text: teacher's text embeddings of the old classes `[C, De]`.
         prototypes: of the old classes `[C, Dr]`.
-        config: seeds per class, kind and perturbation.
+        config: seeds per class, kind, perturbation, and what may stay in memory.
         encode_batch_size: images encoded together.
         generator: CPU generator of the random-noise kind's draws.
+        processes: those that share the work.
+        timer: measures the phases "seeds" and "anchors".
     """
     if config.kind == "none":
         return None
-    total = -(-len(images) // encode_batch_size)
-    encoded = progress(images.batches(encode_batch_size), "teacher", total=total)
-    if config.kind == "new-images":
-        pairs = [backbone.encode_image(backbone.to_unit(pixels)) for _, pixels in encoded]
-        return Anchors(None, torch.cat([v for v, _ in pairs]), torch.cat([z for _, z in pairs]))
+    chunks = images.batches(encode_batch_size)
+    own = processes.mine(chunks)
 
-    scored = ((indices, backbone.encode_image(backbone.to_unit(pixels))[0]) for indices, pixels in encoded)
-    seeds = select_seeds(scored, text, config.seeds_per_class)
-    index = seeds.flatten().cpu()
-    target = torch.arange(len(text), device=text.device).repeat_interleave(seeds.shape[1])
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    batches = list(zip(index.split(config.batch_size), target.split(config.batch_size), strict=True))
-    for batch_index, batch_target in progress(batches, "anchors"):
-        seed = backbone.to_unit(images.take(batch_index))
-        noise = None
+    def encoded() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for indices, pixels in progress(images.read(own), "teacher", total=len(own)):
+            yield indices, *backbone.encode_image(backbone.to_unit(pixels))
+
+    if config.kind == "new-images":
+        with timer.phase("anchors"):
+            anchors = _storage(len(images), None, backbone, config, processes)
+            results = processes.in_order(((v, z) for _, v, z in encoded()), len(chunks))
+            for indices, (embedding, feature) in zip(chunks, results, strict=True):
+                anchors.write(int(indices[0]), None, embedding, feature)
+            processes.wait()
+        return anchors
+
+    with timer.phase("seeds"):
+        seeds = select_seeds(((i, v) for i, v, _ in encoded()), text, config.seeds_per_class, processes)
+    with timer.phase("anchors"):
+        index = seeds.flatten().cpu()
+        target = torch.arange(len(text), device=text.device).repeat_interleave(seeds.shape[1])
+        side = backbone.image_size
+        anchors = _storage(len(index), torch.Size((3, side, side)), backbone, config, processes)
+        pieces = index.split(config.batch_size)
+        targets = processes.mine(target.split(config.batch_size))
+        noise: Iterable[Tensor | None] = [None] * len(targets)
         if config.kind == "noise":
-            noise = (torch.rand(seed.shape, generator=generator) * 2 - 1).to(seed.device)
-        x = perturb(backbone, seed, batch_target, text, prototypes, config, noise)
-        parts.append((x, *backbone.encode_image(x)))
-    return Anchors(*(torch.cat(list(tensors)) for tensors in zip(*parts, strict=True)))
+            noise = _noise(pieces, side, generator, processes)
+
+        def perturbed() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+            read = images.read(processes.mine(pieces))
+            for (_, pixels), piece, draws in progress(
+                zip(read, targets, noise, strict=True), "anchors", total=len(targets)
+            ):
+                seed = backbone.to_unit(pixels)
+                moved = None if draws is None else draws.to(seed.device)
+                x = perturb(backbone, seed, piece, text, prototypes, config, moved)
+                yield x, *backbone.encode_image(x)
+
+        start = 0
+        for made in processes.in_order(perturbed(), len(pieces)):
+            anchors.write(start, *made)
+            start += len(made[0])
+        processes.wait()
+    return anchors
+
+
+def _noise(pieces: Iterable[Tensor], side: int, generator: torch.Generator, processes: Processes) -> Iterator[Tensor]:
+    """Uniform draws in [-1, 1] for this process's pieces; those of the others are drawn and left, so that all processes draw alike."""
+    for number, piece in enumerate(pieces):
+        draws = torch.rand(len(piece), 3, side, side, generator=generator) * 2 - 1
+        if number % processes.count == processes.rank:
+            yield draws

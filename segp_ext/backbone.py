@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from segp_ext.config import LoraConfig
+from segp_ext.timing import Stopwatch
 
 ADAPTED = ("attn.in_proj", "attn.out_proj", "mlp.c_fc", "mlp.c_proj")
 """Linear layers of every transformer block that LoRA wraps: packed q, k, v and output projections, and both FFN linears."""
@@ -94,6 +95,7 @@ class Backbone(nn.Module):
         for statistic, default in (("mean", open_clip.OPENAI_DATASET_MEAN), ("std", open_clip.OPENAI_DATASET_STD)):
             value = torch.tensor(preprocessing.get(statistic, default)).view(1, 3, 1, 1)
             self.register_buffer(statistic, value, persistent=False)
+        self.stopwatch = Stopwatch()
         self._peft: Any = None
 
     # -- what it is ------------------------------------------------------------------------------------------------------------
@@ -138,8 +140,12 @@ class Backbone(nn.Module):
     # -- features --------------------------------------------------------------------------------------------------------------
 
     def to_unit(self, pixels: Tensor) -> Tensor:
-        """uint8 pixels → float32 in [0, 1] on the model's device."""
-        return pixels.to(self.device).to(torch.float32).div_(255)
+        """uint8 pixels → float32 `[B, 3, S, S]` in [0, 1] on the model's device; resized there if they have another size."""
+        unit = pixels.to(self.device, non_blocking=True).to(torch.float32)
+        size = self.image_size
+        if unit.shape[-2:] != (size, size):
+            unit = _resized(unit, size).round_().clamp_(0, 255)  # PIL's results are 8-bit too
+        return unit.div_(255)
 
     def encode_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Encodes images.
@@ -150,8 +156,19 @@ class Backbone(nn.Module):
         Returns:
             The projected embedding v `[B, De]` and the raw feature z `[B, Dr]` it was projected from, neither normalised.
         """
-        feature = self.clip.visual((pixels - self.mean) / self.std)
-        return feature @ self.projection, feature
+        with self.stopwatch.running(self.device):
+            feature = self.clip.visual((pixels - self.mean) / self.std)
+            return feature @ self.projection, feature
+
+    def gradient(self, pixels: Tensor, outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+        """Gradient to `pixels` of what `encode_image` made of them, given the gradients of the outputs."""
+        with self.stopwatch.running(self.device):
+            return torch.autograd.grad(outputs, pixels, gradients)[0]
+
+    def backward(self, output: Tensor, gradient: Tensor) -> None:
+        """Adds to the adapter's gradients those of an output of `encode_image` or `encode_text`, given its gradient."""
+        with self.stopwatch.running(self.device):
+            output.backward(gradient)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Texts → token ids int64 `[N, L]` on the model's device, L the longest text's length.
@@ -174,6 +191,10 @@ class Backbone(nn.Module):
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Encodes token ids `[C, L]` from `tokenize`; returns embeddings `[C, De]`, not normalised."""
+        with self.stopwatch.running(self.device):
+            return self._encode_text(tokens)
+
+    def _encode_text(self, tokens: Tensor) -> Tensor:
         from open_clip.transformer import text_global_pool
 
         clip, length = self.clip, tokens.shape[1]
@@ -296,6 +317,15 @@ class Backbone(nn.Module):
         else:
             with self._peft.disable_adapter():
                 yield
+
+
+def _resized(pixels: Tensor, size: int) -> Tensor:
+    """Short side to `size` (bicubic, as PIL filters), centre crop; float `[B, 3, H, W]` → `[B, 3, size, size]`."""
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as vision
+
+    resized = vision.resize(pixels, [size], InterpolationMode.BICUBIC, antialias=True)
+    return vision.center_crop(resized, [size, size])
 
 
 def load_clip(name: str = "ViT-B-16-quickgelu", pretrained: str | None = "openai", device: str = "auto") -> Backbone:

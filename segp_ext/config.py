@@ -65,12 +65,16 @@ class TrainingConfig:
     """Learning rate at a task's first step."""
     weight_decay: float = 0.0
     """Weight decay on the trained matrices B."""
+    accumulate: int = 1
+    """Parts in which a step's images are passed, one after the other, through the encoder: less memory, the same step."""
+    prompts_per_pass: int = 2048
+    """Prompts that the text encoder holds at a time. With more classes each step encodes them twice, to keep memory bounded."""
     classes: Literal["seen", "new"] = "seen"
     """Classes in the cross-entropy: all seen so far, or the new ones alone. The paper's summaries leave it open; ours to choose."""
 
     def __post_init__(self) -> None:
         _not_negative("training", self, "epochs", "weight_decay")
-        _positive("training", self, "batch_size", "learning_rate")
+        _positive("training", self, "batch_size", "accumulate", "prompts_per_pass", "learning_rate")
 
 
 @dataclass
@@ -92,10 +96,14 @@ noise: seeds plus uniform noise within epsilon; new-images: distil on the new im
     """Lambda_p: weight of the visual (prototype) loss beside the text loss."""
     batch_size: int = 128
     """Anchors perturbed together; it changes speed and memory, not the anchors' definition."""
+    memory_gb: float = 8.0
+    """Gigabytes (10^9 bytes) of anchors kept on the device; more than that go to a file, from which each step reads its own."""
+    folder: str | None = None
+    """Folder for that file, which is gone when the task is learnt; none takes the system's temporary folder."""
 
     def __post_init__(self) -> None:
         _positive("anchors", self, "seeds_per_class", "batch_size")
-        _not_negative("anchors", self, "steps", "step_size", "epsilon", "visual_weight")
+        _not_negative("anchors", self, "steps", "step_size", "epsilon", "visual_weight", "memory_gb")
 
 
 @dataclass
@@ -160,6 +168,24 @@ class InferenceConfig:
 
 
 @dataclass
+class LoadingConfig:
+    """How images are read."""
+
+    resize: Literal["exact", "device"] = "exact"
+    """exact: the model's own preprocessing by PIL, as published numbers have it; device: small images of one size are kept as they are \
+and resized on the device, which saves memory and decoding time and differs from PIL by rounding."""
+    workers: int | None = None
+    """Processes that decode images; none takes up to 8 per device on a GPU, and decodes in the main process on the CPU."""
+    memory_gb: float | None = None
+    """Gigabytes (10^9 bytes) of decoded images that each process keeps; none takes half of what is free. Others are decoded on every pass."""
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "memory_gb"):
+            if getattr(self, name) is not None:
+                _not_negative("loading", self, name)
+
+
+@dataclass
 class MethodConfig:
     """Everything that the learner needs; `Config` adds the model, the data and the run around it."""
 
@@ -181,6 +207,7 @@ no text geometry), lwf (distillation on the new images), seeds, noise, text-pgd,
     text_geometry: TextGeometryConfig = field(default_factory=TextGeometryConfig)
     prototypes: PrototypesConfig = field(default_factory=PrototypesConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    loading: LoadingConfig = field(default_factory=LoadingConfig)
 
     def __post_init__(self) -> None:
         _require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method)
@@ -261,6 +288,9 @@ class Config(MethodConfig):
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    held_out: list[str] = field(default_factory=list)
+    """Data sets that are never trained on and scored zero-shot after every task: folders of images, digits, or NAME:FOLDER with a name \
+that data.name takes."""
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -321,6 +351,8 @@ def _fits(value: Any, expected: Any) -> bool:
         return value in get_args(expected)
     if get_origin(expected) in (Union, UnionType):
         return any(_fits(value, option) for option in get_args(expected))
+    if get_origin(expected) is list:
+        return isinstance(value, list) and all(_fits(item, get_args(expected)[0]) for item in value)
     if expected is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return isinstance(value, expected) and (expected is bool or not isinstance(value, bool))
@@ -329,5 +361,6 @@ def _fits(value: Any, expected: Any) -> bool:
 def _type_text(expected: Any) -> str:
     if get_origin(expected) is Literal:
         return f"one of {', '.join(map(str, get_args(expected)))}"
-    options = get_args(expected) or (expected,)
-    return "of type " + " or ".join("none" if option is NoneType else option.__name__ for option in options)
+    options = get_args(expected) if get_origin(expected) in (Union, UnionType) else (expected,)
+    names = ["none" if o is NoneType else "list of texts" if get_origin(o) is list else o.__name__ for o in options]
+    return "of type " + " or ".join(names)

@@ -1,7 +1,8 @@
-"""Evaluation: accuracies of a learner on the scenario's test images after each task, on every path."""
+"""Evaluation: accuracies of a learner on the scenario's test images after each task, on every path, and zero-shot on held-out sets."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +13,9 @@ from torch import Tensor
 from segp_ext import metrics
 from segp_ext.config import PATHS, ScorePath
 from segp_ext.data.images import Images
-from segp_ext.data.scenario import Scenario
 from segp_ext.learner import SeGPCL
+from segp_ext.prototypes import ClassMeans
+from segp_ext.timing import Timer
 
 
 @dataclass
@@ -46,65 +48,94 @@ class PathResult:
         return {**scores, "A": self.pooled, "R": self.matrix, "next_task": self.next_task}
 
 
+@dataclass
+class EvaluationSet:
+    """Test images whose labels index `class_names`."""
+
+    class_names: list[str]
+    images: Images
+
+
 class Evaluator:
-    """Scores learners on one scenario's test images, which it decodes once.
+    """Scores a learner on the test images of a scenario's tasks, and on sets that it never learns.
+
+    Args:
+        learner: whom to score.
+        tasks: test images of every task, in order.
+        held_out: data sets that are never trained on, by name, for zero-shot retention.
 
     Attributes:
         paths: results by path, one entry per evaluated task.
         prototype_distance: per task after the first, the mean cosine distance over old classes between the prototype and the mean
             feature of the class's test images in the current model: [before transfer, after transfer]. A diagnosis that uses
             old classes' test images; nothing learns from it.
+        retention: for each held-out set, its zero-shot accuracy over its own classes: before the first task, then after each.
+        timer: time of the phases "text" and "evaluation".
     """
 
-    def __init__(self, scenario: Scenario, learner: SeGPCL, images: list[Images] | None = None) -> None:
-        self.scenario, self.learner = scenario, learner
-        transform = learner.backbone.transform
-        self.images = [Images(task.test, transform) for task in scenario.tasks] if images is None else images
+    def __init__(
+        self, learner: SeGPCL, tasks: Sequence[EvaluationSet], held_out: dict[str, EvaluationSet] | None = None
+    ) -> None:
+        self.learner, self.tasks = learner, tasks
+        self.held_out = held_out or {}
         self.paths: dict[ScorePath, PathResult] = {path: PathResult() for path in PATHS}
         self.prototype_distance: list[list[float]] = []
-        self._frozen: dict[int, tuple[Tensor, Tensor]] = {}
+        self.timer = Timer(learner.backbone.stopwatch, learner.backbone.device)
+        self._frozen: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        self.retention = {name: [self._zero_shot_accuracy(held)] for name, held in self.held_out.items()}
 
-    def _features(self, task: int) -> tuple[Tensor, Tensor]:
+    def _features(self, task: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         if self.learner.config.training.epochs > 0:
-            return self.learner.encode(self.images[task])
+            yield from self.learner.encode(self.tasks[task].images)
+            return
         if task not in self._frozen:  # a model that never trains needs one pass in all
-            self._frozen[task] = self.learner.encode(self.images[task])
-        return self._frozen[task]
-
-    def after_task(self) -> None:
-        """Evaluates the learner after the task it has just learnt."""
-        done = len(self.learner.task_sizes)
-        starts = [sum(self.learner.task_sizes[:j]) for j in range(done)]
-        hits: dict[ScorePath, list[float]] = {path: [] for path in PATHS}
-        means: list[Tensor] = []
-        for j in range(done):
-            embedding, feature = self._features(j)
-            target = self.images[j].labels.to(feature.device) + starts[j]
-            for path in PATHS:
-                predicted = self.learner.scores(embedding, feature, path).argmax(dim=1)
-                hits[path].append(float((predicted == target).sum()))
-            if j < done - 1:
-                classes = range(starts[j], starts[j + 1])
-                means.extend(feature[target == c].mean(dim=0) for c in classes)
-        counts = [len(self.images[j]) for j in range(done)]
-        for path, result in self.paths.items():
-            result.matrix.append([hit / count for hit, count in zip(hits[path], counts, strict=True)])
-            result.pooled.append(sum(hits[path]) / sum(counts))
-            result.next_task.append(self._next_task_accuracy(done) if path == "text" else None)
-        if means:
-            self.prototype_distance.append(self._distances(torch.stack(means)))
+            self._frozen[task] = list(self.learner.encode(self.tasks[task].images))
+        yield from self._frozen[task]
 
     @torch.no_grad()
-    def _next_task_accuracy(self, task: int) -> float | None:
-        """Zero-shot accuracy on a task not learnt yet, over its own classes."""
-        if task >= len(self.scenario.tasks):
-            return None
-        backbone, template = self.learner.backbone, self.learner.config.template
-        names = self.scenario.tasks[task].class_names
-        text = F.normalize(backbone.encode_text(backbone.tokenize([template.replace("{}", n) for n in names])), dim=-1)
-        embedding, _ = self._features(task)
-        predicted = (F.normalize(embedding, dim=-1) @ text.T).argmax(dim=1)
-        return float((predicted == self.images[task].labels.to(predicted.device)).float().mean())
+    def after_task(self) -> None:
+        """Evaluates the learner after the task it has just learnt."""
+        learner = self.learner
+        sizes, device = learner.task_sizes, learner.backbone.device
+        done, beta = len(sizes), learner.config.inference.beta
+        starts = [sum(sizes[:j]) for j in range(done)]
+        with self.timer.phase("text"):
+            learner.text_embeddings()
+        with self.timer.phase("evaluation"):
+            hits = torch.zeros(len(PATHS), done, dtype=torch.float64, device=device)
+            means = ClassMeans(starts[-1], learner.backbone.raw_dim, device)
+            for j in range(done):
+                labels = self.tasks[j].images.labels
+                for indices, embedding, feature in self._features(j):
+                    target = labels[indices].to(device) + starts[j]
+                    text, visual = (learner.scores(embedding, feature, path) for path in ("text", "visual"))
+                    for row, scores in enumerate((text, visual, text + beta * visual)):
+                        hits[row, j] += (scores.argmax(dim=1) == target).sum()
+                    if j < done - 1:
+                        means.add(feature, target)
+            found = learner.processes.sum(hits).tolist()
+            counts = [len(self.tasks[j].images) for j in range(done)]
+            for path, row in zip(PATHS, found, strict=True):
+                result = self.paths[path]
+                result.matrix.append([hit / count for hit, count in zip(row, counts, strict=True)])
+                result.pooled.append(sum(row) / sum(counts))
+                follows = path == "text" and done < len(self.tasks)
+                result.next_task.append(self._zero_shot_accuracy(self.tasks[done], done) if follows else None)
+            if done > 1:
+                self.prototype_distance.append(self._distances(means.read(learner.processes)))
+            for name, held in self.held_out.items():
+                self.retention[name].append(self._zero_shot_accuracy(held))
+
+    @torch.no_grad()
+    def _zero_shot_accuracy(self, test: EvaluationSet, task: int | None = None) -> float:
+        """Accuracy of the text path over the set's own classes; `task` is its number if it is one of `tasks`."""
+        learner = self.learner
+        text = F.normalize(learner.encode_names(test.class_names), dim=-1)
+        hits = torch.zeros((), dtype=torch.float64, device=text.device)
+        for indices, embedding, _ in learner.encode(test.images) if task is None else self._features(task):
+            predicted = (F.normalize(embedding, dim=-1) @ text.T).argmax(dim=1)
+            hits += (predicted == test.images.labels[indices].to(text.device)).sum()
+        return float(learner.processes.sum(hits)) / len(test.images)
 
     def _distances(self, means: Tensor) -> list[float]:
         learner, old = self.learner, len(means)

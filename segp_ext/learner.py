@@ -5,9 +5,7 @@ Every method that this package compares is a configuration of this class (`segp_
 
 from __future__ import annotations
 
-import math
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -25,10 +23,12 @@ from segp_ext.anchors import Anchors, make_anchors
 from segp_ext.backbone import Backbone
 from segp_ext.config import PATHS, MethodConfig, ScorePath, with_method
 from segp_ext.data.folder import open_image
-from segp_ext.data.images import Images, SizedDataset, to_pil
-from segp_ext.losses import classification_loss, text_geometry_loss, text_neighbours
+from segp_ext.data.images import Images, Reader, SizedDataset, to_pil
+from segp_ext.processes import Processes
 from segp_ext.progress import progress
-from segp_ext.prototypes import class_means, transfer
+from segp_ext.prototypes import ClassMeans, transfer
+from segp_ext.timing import Phase, Timer
+from segp_ext.training import fit
 
 _ANCHOR_DRAWS, _TRAINING_DRAWS = range(2)
 
@@ -49,7 +49,7 @@ class TaskReport:
         images: number of training images.
         steps: optimiser steps.
         anchors: number of anchors the task was distilled on.
-        seconds: wall time per phase.
+        phases: time per phase.
         losses: mean of each weighted loss term over the last epoch.
     """
 
@@ -57,7 +57,7 @@ class TaskReport:
     images: int
     steps: int = 0
     anchors: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
+    phases: dict[str, Phase] = field(default_factory=dict)
     losses: dict[str, float] = field(default_factory=dict)
 
 
@@ -67,17 +67,24 @@ class SeGPCL:
     Args:
         backbone: from `segp_ext.load_clip`; the learner puts its adapter on it and owns it from then on.
         config: the method's settings; the paper's by default.
+        processes: those that learn together (`segp_ext.processes.join`); this one alone by default.
 
     Attributes:
         class_names: all classes learnt, in order.
         task_sizes: number of classes of each task learnt.
         prototypes: raw-space prototypes `[C, Dr]`, float32, unnormalised.
         untransferred: the old classes' prototypes before the last task's transfer, for inspection; None if none took place.
+        reader: how images are read.
+        timer: time by phase, over all tasks.
     """
 
-    def __init__(self, backbone: Backbone, config: MethodConfig | None = None) -> None:
+    def __init__(
+        self, backbone: Backbone, config: MethodConfig | None = None, processes: Processes | None = None
+    ) -> None:
         self.backbone = backbone
         self.config = with_method(MethodConfig() if config is None else config)
+        self.processes = Processes() if processes is None else processes
+        self.reader = Reader(backbone.transform, self.config.loading, backbone.device, self.processes.local_count)
         self.class_names: list[str] = []
         self.task_sizes: list[int] = []
         self.prototypes = torch.zeros(0, backbone.raw_dim, device=backbone.device)
@@ -89,12 +96,12 @@ class SeGPCL:
 
     # -- learning --------------------------------------------------------------------------------------------------------------
 
-    def learn_task(self, dataset: SizedDataset, class_names: Sequence[str]) -> TaskReport:
+    def learn_task(self, dataset: SizedDataset | Images, class_names: Sequence[str]) -> TaskReport:
         """Learns new classes from their images.
 
         Args:
             dataset: map-style dataset of (PIL image or uint8 `[3, H, W]` pixels, label); labels index `class_names`. One with an
-                attribute `labels` or `targets` is not read twice.
+                attribute `labels` or `targets` is not read twice. Or `Images` with such a dataset, to be used again by the caller.
             class_names: names of the new classes, none of them seen before.
 
         Raises:
@@ -104,28 +111,49 @@ class SeGPCL:
         """
         names = list(class_names)
         self._check_names(names)
-        images = Images(dataset, self.backbone.transform)
+        images = dataset if isinstance(dataset, Images) else Images(dataset, self.reader)
         self._check_labels(images.labels, names)
-        tokens = self.backbone.tokenize([self.config.template.replace("{}", name) for name in self.class_names + names])
+        tokens = self._prompts(self.class_names + names)
         self._check_prompts(tokens, self.class_names + names)
         old = len(self.class_names)
         new = range(old, old + len(names))
+        self._check_seeds(len(images))
         report = TaskReport(names, len(images))
+        timer = Timer(self.backbone.stopwatch, self.backbone.device)
 
         with self._restored_on_failure(), ops.eager() if self.config.ops == "eager" else nullcontext():
+            with timer.phase("text"):
+                teacher_text = self.text_embeddings()
             anchors = None
             if old and self.config.anchors.kind != "none":
-                with self._phase(report, "anchors"):
-                    anchors = self._make_anchors(images)
+                anchors = self._make_anchors(images, teacher_text, timer)
                 report.anchors = 0 if anchors is None else len(anchors)
             if self.config.training.epochs > 0:
-                with self._phase(report, "training"):
-                    self._train(images, tokens, new, anchors, report)
-            with self._phase(report, "prototypes"):
-                _, feature = self.encode(images)
-                means = class_means(feature, images.labels.to(feature.device), len(names))
-                moved = self._transferred_prototypes(anchors, feature)
+                with timer.phase("text"), self.backbone.reference():
+                    reference = self._encode_text(tokens)
+                self._text = None
+                with timer.phase("training"):
+                    report.losses = fit(
+                        self.backbone,
+                        images,
+                        tokens,
+                        new,
+                        anchors,
+                        teacher_text,
+                        reference,
+                        self.config,
+                        self._generator(_TRAINING_DRAWS),
+                        self.processes,
+                        len(self.task_sizes) + 1,
+                    )
+                batch_size, epochs = self.config.training.batch_size, self.config.training.epochs
+                report.steps = -(-len(images) // batch_size) * epochs
+            with timer.phase("transfer"):
+                moved = self._transferred_prototypes(anchors, images)
+            with timer.phase("prototypes"):
+                means = self._class_means(images, len(names))
             self._check_finite(means, moved)
+        report.phases = timer.phases
         self.untransferred = None if moved is self.prototypes else self.prototypes
         self.prototypes = torch.cat([moved, means])
         self.class_names = self.class_names + names
@@ -167,6 +195,14 @@ class SeGPCL:
                     f"class {name!r} has {count} training image(s); at least {least} are needed (setting min_images_per_class)"
                 )
 
+    def _check_seeds(self, images: int) -> None:
+        anchors = self.config.anchors
+        if self.class_names and anchors.kind not in ("none", "new-images") and images < anchors.seeds_per_class:
+            raise ValueError(
+                f"a task with {images} training image(s) has fewer than the {anchors.seeds_per_class} seeds that every old class takes; "
+                "add images or lower anchors.seeds_per_class"
+            )
+
     def _check_finite(self, *prototypes: Tensor) -> None:
         for what, tensors in (("adapter", self.backbone.trained_parameters()), ("prototypes", prototypes)):
             if not all(bool(tensor.isfinite().all()) for tensor in tensors):
@@ -193,18 +229,9 @@ class SeGPCL:
             self._text = text
             raise
 
-    @contextmanager
-    def _phase(self, report: TaskReport, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        if self.backbone.device.type == "cuda":
-            torch.cuda.synchronize(self.backbone.device)
-        report.seconds[name] = report.seconds.get(name, 0.0) + time.perf_counter() - start
-
-    def _make_anchors(self, images: Images) -> Anchors | None:
+    def _make_anchors(self, images: Images, text: Tensor, timer: Timer) -> Anchors | None:
+        # `text` was encoded before the adapter is merged: merging rounds, and what was predicted before must not change what is learnt.
         config = self.config
-        # Before the adapter is merged: merging rounds, and what was predicted before must not change what is learnt, not by a bit.
-        text = self.text_embeddings()
         with self.backbone.teacher():
             return make_anchors(
                 self.backbone,
@@ -214,109 +241,67 @@ class SeGPCL:
                 config.anchors,
                 config.inference.batch_size,
                 self._generator(_ANCHOR_DRAWS),
+                self.processes,
+                timer,
             )
 
-    def _train(self, images: Images, tokens: Tensor, new: range, anchors: Anchors | None, report: TaskReport) -> None:
-        """Fits the adapter to one task: L = L_cls + λ_ACGD·L_ACGD + λ_GR·L_GR (README, method step 5)."""
-        config, backbone = self.config, self.backbone
-        settings, scale, old = config.training, backbone.logit_scale, new.start
-        generator = self._generator(_TRAINING_DRAWS)
-        labels = images.labels.to(backbone.device)
-        first_class = 0 if settings.classes == "seen" else old
-        acgd_weight = config.distillation.weight * 100 / scale
-        teacher_text = self.text_embeddings()
-        with torch.no_grad(), backbone.reference():
-            reference = backbone.encode_text(tokens)
-        neighbours = text_neighbours(reference, new, config.text_geometry.neighbours)
+    def _class_means(self, images: Images, classes: int) -> Tensor:
+        """Mean raw feature of each of the task's classes `[classes, Dr]`."""
+        means = ClassMeans(classes, self.backbone.raw_dim, self.backbone.device)
+        for indices, _, feature in self.encode(images):
+            means.add(feature, images.labels[indices].to(feature.device))
+        return means.read(self.processes)
 
-        parameters = backbone.trained_parameters()
-        if settings.optimizer == "sgd":
-            optimizer: torch.optim.Optimizer = torch.optim.SGD(
-                parameters, settings.learning_rate, momentum=0.9, weight_decay=settings.weight_decay
-            )
-        else:
-            optimizer = torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
-        per_epoch = -(-len(images) // settings.batch_size)
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=per_epoch * settings.epochs)
-
-        self._text = None
-        bar = progress(range(settings.epochs * per_epoch), "training")
-        steps = iter(bar)
-        for epoch in range(settings.epochs):
-            sums: dict[str, float] = {}
-            order = torch.randperm(len(images), generator=generator)
-            for (indices, pixels), step in zip(images.batches(settings.batch_size, order), steps, strict=False):
-                batch = backbone.to_unit(pixels)
-                drawn: Tensor | None = None
-                if anchors is not None and anchors.pixels is not None:
-                    count = min(config.distillation.batch_size, len(anchors))
-                    drawn = torch.randperm(len(anchors), generator=generator)[:count].to(batch.device)
-                    batch = torch.cat([batch, anchors.pixels[drawn]])
-                embedding, _ = backbone.encode_image(batch)
-                text = backbone.encode_text(tokens)
-                fresh = embedding[: len(indices)]
-                target = labels[indices.to(labels.device)] + (old - first_class)
-                losses = {"classification": classification_loss(fresh, text[first_class:], target, scale)}
-                if anchors is not None and acgd_weight > 0:
-                    samples = indices.to(batch.device) if drawn is None else drawn
-                    losses["acgd"] = acgd_weight * ops.geometry_distill(
-                        fresh if drawn is None else embedding[len(indices) :],
-                        text[:old],
-                        anchors.embedding[samples],
-                        teacher_text,
-                        logit_scale=scale,
-                        temperature=config.distillation.temperature,
-                    )
-                if config.text_geometry.weight > 0 and neighbours.shape[1] > 1:
-                    losses["tsgr"] = config.text_geometry.weight * text_geometry_loss(
-                        text, reference, new, neighbours, config.text_geometry.temperature
-                    )
-                loss = torch.stack(list(losses.values())).sum()
-                values = {name: float(term.detach()) for name, term in losses.items()}
-                if not math.isfinite(sum(values.values())):
-                    terms = ", ".join(f"{name} {value}" for name, value in values.items())
-                    raise FloatingPointError(
-                        f"the loss is not finite in task {len(self.task_sizes) + 1}, epoch {epoch + 1}, step {step + 1}: {terms}; "
-                        f"images {indices.tolist()}. A lower training.learning_rate may help."
-                    )
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                scheduler.step()
-                for name, value in values.items():
-                    sums[name] = sums.get(name, 0.0) + value
-            report.losses = {name: value / per_epoch for name, value in sums.items()}
-        bar.close()
-        report.steps = per_epoch * settings.epochs
-
-    def _transferred_prototypes(self, anchors: Anchors | None, task_feature: Tensor) -> Tensor:
+    def _transferred_prototypes(self, anchors: Anchors | None, images: Images) -> Tensor:
         """Old prototypes moved along the drift of the anchors, or as they are where there is nothing to move them by."""
         if anchors is None or not self.config.prototypes.transfer:
             return self.prototypes
-        after = task_feature
-        if anchors.pixels is not None:
-            with torch.no_grad():
-                parts = anchors.pixels.split(self.config.inference.batch_size)
-                after = torch.cat([self.backbone.encode_image(part)[1] for part in parts])
-        return transfer(self.prototypes, anchors.feature, after, self.config.prototypes.temperature)
+        pieces = torch.arange(len(anchors)).split(self.config.inference.batch_size)
+        if anchors.pixels is None:
+            own = ((feature,) for _, _, feature in self.encode(images))
+        else:
+            pixels = anchors.pixels
+            taken = (anchors.take(pixels, piece) for piece in self.processes.mine(pieces))
+            own = ((self._encode_image(x)[1],) for x in taken)
+        after = torch.empty_like(anchors.feature)
+        for piece, (feature,) in zip(pieces, self.processes.in_order(own, len(pieces)), strict=True):
+            after[piece[0] : piece[-1] + 1] = feature
+        device = self.backbone.device
+        return transfer(
+            self.prototypes, anchors.feature.to(device), after.to(device), self.config.prototypes.temperature
+        )
 
     # -- inference -------------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def encode(self, images: Images) -> tuple[Tensor, Tensor]:
-        """Embeddings v `[N, De]` and raw features z `[N, Dr]` of all images, on the backbone's device."""
-        size = self.config.inference.batch_size
-        batches = progress(images.batches(size), "encoding", total=-(-len(images) // size))
-        pairs = [self.backbone.encode_image(self.backbone.to_unit(pixels)) for _, pixels in batches]
-        return torch.cat([v for v, _ in pairs]), torch.cat([z for _, z in pairs])
+    def _encode_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        return self.backbone.encode_image(pixels)
+
+    def encode(self, images: Images) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yields (indices int64 `[B]`, embeddings v `[B, De]`, raw features z `[B, Dr]`) for this process's share of the images."""
+        chunks = self.processes.mine(images.batches(self.config.inference.batch_size))
+        for indices, pixels in progress(images.read(chunks), "encoding", total=len(chunks)):
+            yield indices, *self._encode_image(self.backbone.to_unit(pixels))
+
+    def _prompts(self, names: Sequence[str]) -> Tensor:
+        return self.backbone.tokenize([self.config.template.replace("{}", name) for name in names])
+
+    def encode_names(self, names: Sequence[str]) -> Tensor:
+        """Text embeddings of any class names in the learner's prompt, `[C, De]`."""
+        return self._encode_text(self._prompts(names))
 
     @torch.no_grad()
+    def _encode_text(self, tokens: Tensor) -> Tensor:
+        return torch.cat(
+            [self.backbone.encode_text(part) for part in tokens.split(self.config.training.prompts_per_pass)]
+        )
+
     def text_embeddings(self) -> Tensor:
         """Text embeddings u of all classes learnt `[C, De]`, kept until the next training."""
         if self._tokens is None:
             return torch.zeros(0, self.backbone.embed_dim, device=self.backbone.device)
         if self._text is None:
-            self._text = self.backbone.encode_text(self._tokens)
+            self._text = self._encode_text(self._tokens)
         return self._text
 
     @torch.no_grad()
@@ -410,5 +395,5 @@ class SeGPCL:
         self.backbone.load_adapter_state({name: t for name, t in tensors.items() if name != "prototypes"})
         self.prototypes = prototypes.to(self.backbone.device)
         self.class_names, self.task_sizes = list(class_names), list(task_sizes)
-        self._tokens = self.backbone.tokenize([self.config.template.replace("{}", name) for name in class_names])
+        self._tokens = self._prompts(class_names)
         self._text = None

@@ -1,7 +1,8 @@
-"""Progress bars: one look everywhere, silent when standard error is not a terminal."""
+"""Progress bars: one look everywhere, silent when standard error is not a terminal and in all processes but the main one."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from typing import TypeVar
@@ -13,4 +14,5 @@ T = TypeVar("T")
 
 def progress(items: Iterable[T], description: str, total: int | None = None) -> tqdm[T]:
     """Wraps `items` in a bar that vanishes when done."""
-    return tqdm(items, description, total=total, leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())
+    shown = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
+    return tqdm(items, description, total=total, leave=False, dynamic_ncols=True, disable=not shown)

@@ -6,14 +6,30 @@ import torch
 from torch import Tensor
 
 from segp_ext import ops
+from segp_ext.processes import Processes
 
 
-def class_means(feature: Tensor, label: Tensor, classes: int) -> Tensor:
-    """Mean raw feature per class, `[classes, Dr]`, from features `[N, Dr]` and labels int64 `[N]`; sums run in float64."""
-    total = torch.zeros(classes, feature.shape[1], dtype=torch.float64, device=feature.device)
-    total.index_add_(0, label, feature.double())
-    counts = torch.bincount(label, minlength=classes).unsqueeze(1)
-    return (total / counts).to(feature.dtype)
+class ClassMeans:
+    """Mean raw features per class, added up in float64 batch by batch.
+
+    Args:
+        classes: number of classes.
+        width: Dr.
+        device: of the features.
+    """
+
+    def __init__(self, classes: int, width: int, device: torch.device) -> None:
+        self._sums = torch.zeros(classes, width + 1, dtype=torch.float64, device=device)  # the last column counts
+
+    def add(self, feature: Tensor, label: Tensor) -> None:
+        """Takes features `[N, Dr]` of images with labels int64 `[N]`."""
+        ones = feature.new_ones(len(feature), 1, dtype=torch.float64)
+        self._sums.index_add_(0, label, torch.cat([feature.double(), ones], dim=1))
+
+    def read(self, processes: Processes) -> Tensor:
+        """Means over all processes, float32 `[classes, Dr]`; NaN for a class without images."""
+        sums = processes.sum(self._sums.clone())
+        return (sums[:, :-1] / sums[:, -1:]).float()
 
 
 def transfer(prototypes: Tensor, before: Tensor, after: Tensor, temperature: float) -> Tensor:

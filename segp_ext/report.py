@@ -50,6 +50,14 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def retention(result: dict[str, Any]) -> list[str]:
+    """A line per held-out data set: its zero-shot accuracy before the first task and after each."""
+    return [
+        f"Zero-shot on {name} (never trained on), before and after each task: {', '.join(map(percent, accuracies))}"
+        for name, accuracies in result["retention"].items()
+    ]
+
+
 def summary(result: dict[str, Any]) -> str:
     """The run on one page of Markdown."""
     header, cells = rows(result)
@@ -58,6 +66,8 @@ def summary(result: dict[str, Any]) -> str:
         lines += ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
         lines += ["| " + " | ".join(row) + " |" for row in cells]
         lines += ["", LEGEND, ""]
+    for line in retention(result):
+        lines += [line, ""]
     lines += [f"Protocol `{result['protocol']['id']}`:", ""]
     lines += [f"- {key}: {value}" for key, value in result["protocol"].items() if key not in ("id", "tasks")]
     lines += ["", "Tasks:", ""]
@@ -66,18 +76,24 @@ def summary(result: dict[str, Any]) -> str:
         spent = (
             "not learnt"
             if learnt is None
-            else f"{learnt['images']} images, {learnt['anchors']} anchors, {sum(learnt['seconds'].values()):.1f} s"
+            else f"{learnt['images']} images, {learnt['anchors']} anchors, "
+            f"{sum(phase['wall'] for phase in learnt['phases'].values()):.1f} s"
         )
         lines.append(f"{index + 1}. {', '.join(names)} ({spent})")
-    lines += [
-        "",
-        "Time by phase (s): " + ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items()),
-        "",
-    ]
+    lines += ["", *phases(result), ""]
     lines += (
         ["Plots: " + ", ".join(f"[{p}](plots/{p})" for p in result.get("plots", [])), ""] if result.get("plots") else []
     )
     return "\n".join(lines)
+
+
+def phases(result: dict[str, Any]) -> list[str]:
+    """Time by phase as a Markdown table: in all, in the backbone's own passes, and their ratio, which cannot go below 1."""
+    lines = ["| phase | seconds | of these in the backbone's passes | ratio |", "|---|---:|---:|---:|"]
+    for name, phase in result["phases"].items():
+        ratio = f"{phase['wall'] / phase['backbone']:.2f}" if phase["backbone"] else "–"
+        lines.append(f"| {name} | {phase['wall']:.2f} | {phase['backbone']:.2f} | {ratio} |")
+    return lines
 
 
 def write(directory: Path, result: dict[str, Any]) -> None:
@@ -98,6 +114,8 @@ def plot(directory: Path, result: dict[str, Any]) -> list[str]:
         figures["r_matrix.png"] = _r_matrix(Figure(figsize=(3.6 * len(scores), 4.2), layout="constrained"), scores)
     if scores and max(len(s["A"]) for s in scores.values()) > 1:
         figures["forgetting.png"] = _forgetting(Figure(figsize=(7, 4.5), layout="constrained"), scores)
+    if any(len(accuracies) > 1 for accuracies in result["retention"].values()):
+        figures["retention.png"] = _retention(Figure(figsize=(7, 4.5), layout="constrained"), result["retention"])
     if result["prototype_distance"]:
         figures["drift.png"] = _drift(Figure(figsize=(7, 4.5), layout="constrained"), result["prototype_distance"])
     folder = directory / "plots"
@@ -158,6 +176,17 @@ def _forgetting(figure: Figure, scores: dict[str, Any]) -> Figure:
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.set_ylabel("mean drop of old tasks from their best (points)")
     axes.set_title("Forgetting after each task")
+    axes.legend(fontsize="small")
+    return figure
+
+
+def _retention(figure: Figure, retention: dict[str, list[float]]) -> Figure:
+    axes = figure.subplots()
+    for name, accuracies in retention.items():
+        axes.plot(range(len(accuracies)), [100 * a for a in accuracies], marker="o", label=name)
+    _task_axis(axes, 0, max(map(len, retention.values())) - 1)
+    axes.set_ylabel("zero-shot accuracy over its own classes (%)")
+    axes.set_title("Data sets that are never trained on")
     axes.legend(fontsize="small")
     return figure
 

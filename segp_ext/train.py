@@ -7,9 +7,9 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
+import os
 import platform
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,12 @@ from segp_ext import report
 from segp_ext.backbone import Backbone, load_clip
 from segp_ext.checkpoint import write_atomically
 from segp_ext.config import METHODS, Config, with_method
-from segp_ext.data import Scenario, load_scenario
-from segp_ext.evaluate import Evaluator, PathResult
+from segp_ext.data import Scenario, held_out, load_scenario
+from segp_ext.data.images import Images, Reader
+from segp_ext.evaluate import EvaluationSet, Evaluator, PathResult
 from segp_ext.learner import SeGPCL
+from segp_ext.processes import join, leave
+from segp_ext.timing import Phase, Timer
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -177,12 +180,20 @@ class Run:
         if config.run.threads is not None:
             torch.set_num_threads(config.run.threads)
         self.config = config
-        self.scenario = load_scenario(config.data)
-        self.backbone = load_clip(config.model.name, config.model.pretrained, config.model.device)
-        self.directory = _make_directory(config, self.scenario.name)
+        self.processes, device_name = join(config.model.device)
+        with self.processes.main_first():  # downloads happen once
+            self.scenario = load_scenario(config.data)
+            self.backbone = load_clip(config.model.name, config.model.pretrained, device_name)
+        facts = protocol(config, self.scenario, self.backbone)
+        self._agree(facts["hash"])
+        reader = Reader(self.backbone.transform, config.loading, self.backbone.device, self.processes.local_count)
+        self.train_images = [Images(task.train, reader) for task in self.scenario.tasks]
+        self.tests = [EvaluationSet(task.class_names, Images(task.test, reader)) for task in self.scenario.tasks]
+        self.held_out = {}
+        for name, held in held_out(config.held_out).items():
+            self.held_out[name] = EvaluationSet(held.class_names, Images(held.test, reader))
+        self.directory = _make_directory(config, self.scenario.name) if self.processes.is_main else Path(os.devnull)
         self._name_unknown_words()
-        settings = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
-        write_atomically(self.directory / "config.yaml", settings.encode())
         device = self.backbone.device
         self.result: dict[str, Any] = {
             "name": self.directory.name,
@@ -191,19 +202,34 @@ class Run:
             "method": config.method,
             "seed": config.seed,
             "settings": dataclasses.asdict(with_method(config)),
-            "protocol": protocol(config, self.scenario, self.backbone),
+            "protocol": facts,
             "scores": {},
+            "retention": {},
             "prototype_distance": [],
             "tasks": [],
-            "seconds": {},
+            "phases": {},
             "device": torch.cuda.get_device_name(device)
             if device.type == "cuda"
             else platform.processor() or platform.machine(),
+            "processes": self.processes.count,
             "threads": torch.get_num_threads(),
             "versions": _versions(),
             "build": segp_ext.build_info(),
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         }
+        if self.processes.is_main:
+            settings = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+            write_atomically(self.directory / "config.yaml", settings.encode())
+
+    def _agree(self, digest: str) -> None:
+        """All processes must see the same images, names and weights."""
+        mine = torch.tensor(int(digest[:12], 16), device=self.backbone.device)
+        for rank, other in enumerate(self.processes.gather(mine)):
+            if int(other) != int(mine):
+                raise ValueError(
+                    f"processes 1 to {self.processes.count} must see the same data, settings and weights; those of process {rank + 1} "
+                    f"differ from those of process {self.processes.rank + 1}. Compare `python -m segp_ext.doctor` on each host."
+                )
 
     def execute(self) -> dict[str, Any]:
         """Learns and evaluates every task; returns the result, which is also in the directory, whatever happens."""
@@ -211,29 +237,32 @@ class Run:
         self._finish("running", "No task learnt yet.")
         try:
             self._frozen_baselines()
-            learner = SeGPCL(self.backbone, self.config)
+            learner = SeGPCL(self.backbone, self.config, self.processes)
             trained = sum(p.numel() for p in self.backbone.trained_parameters())
-            self._say(f"{self.config.method}: {trained:,} trained parameters")
-            evaluator = Evaluator(self.scenario, learner, self._test_images)
-            for task in self.scenario.tasks:
-                learnt = learner.learn_task(task.train, task.class_names)
-                for phase, seconds in learnt.seconds.items():
-                    self._spend(phase, seconds)
-                start = time.perf_counter()
+            self.say(f"{self.config.method}: {trained:,} trained parameters")
+            evaluator = Evaluator(learner, self.tests, self.held_out)
+            self.result["retention"] = evaluator.retention
+            for task, images in zip(self.scenario.tasks, self.train_images, strict=True):
+                learnt = learner.learn_task(images, task.class_names)
                 evaluator.after_task()
-                self._spend("evaluation", time.perf_counter() - start)
+                for phases in (learnt.phases, evaluator.timer.phases):
+                    for name, phase in phases.items():
+                        self._spend(name, phase)
+                evaluator.timer.phases.clear()
                 for path, scores in evaluator.paths.items():
                     self._record(f"{self.config.method} ({path})", scores)
                 self.result["prototype_distance"] = evaluator.prototype_distance
                 self.result["tasks"].append(dataclasses.asdict(learnt))
                 done += 1
-                learner.save(self.directory / "checkpoints" / f"task-{done:03d}")
+                if self.processes.is_main:
+                    learner.save(self.directory / "checkpoints" / f"task-{done:03d}")
                 self._finish("running", f"{done} of {len(self.scenario.tasks)} tasks learnt.")
                 seen = ", ".join(f"{path} {report.percent(s.pooled[-1])}" for path, s in evaluator.paths.items())
-                self._say(
+                self.say(
                     f"task {done}/{len(self.scenario.tasks)} [{', '.join(task.class_names)}] accuracy % over all seen: {seen}"
                 )
-            self.result["plots"] = report.plot(self.directory, self.result)
+            if self.processes.is_main:
+                self.result["plots"] = report.plot(self.directory, self.result)
             self._finish("finished", f"All {done} tasks learnt.")
         except KeyboardInterrupt:
             self._finish("interrupted", f"Interrupted after {done} of {len(self.scenario.tasks)} tasks.")
@@ -247,17 +276,18 @@ class Run:
 
     def _frozen_baselines(self) -> None:
         """Zero-shot CLIP and frozen prototypes, from the same learner without training."""
-        start = time.perf_counter()
-        frozen = SeGPCL(self.backbone, with_method(dataclasses.replace(self.config, method="frozen-prototypes")))
-        evaluator = Evaluator(self.scenario, frozen)
-        self._test_images = evaluator.images
-        for task in self.scenario.tasks:
-            frozen.learn_task(task.train, task.class_names)
-            evaluator.after_task()
+        timer = Timer(self.backbone.stopwatch, self.backbone.device)
+        with timer.phase("baselines"):
+            config = with_method(dataclasses.replace(self.config, method="frozen-prototypes"))
+            frozen = SeGPCL(self.backbone, config, self.processes)
+            evaluator = Evaluator(frozen, self.tests)
+            for task, images in zip(self.scenario.tasks, self.train_images, strict=True):
+                frozen.learn_task(images, task.class_names)
+                evaluator.after_task()
         self._record("zero-shot", evaluator.paths["text"])
         self._record("frozen prototypes", evaluator.paths["visual"])
-        self._spend("baselines", time.perf_counter() - start)
-        self._say(
+        self._spend("baselines", timer.phases["baselines"])
+        self.say(
             f"zero-shot {report.percent(evaluator.paths['text'].pooled[-1])}, "
             f"frozen prototypes {report.percent(evaluator.paths['visual'].pooled[-1])} (accuracy % over all classes)"
         )
@@ -267,7 +297,7 @@ class Run:
         unknown = getattr(self.backbone.tokenizer, "unknown", None)
         names = [name for name in self.scenario.class_names if unknown and unknown(name)]
         if names:
-            self._say(
+            self.say(
                 f"note: {self.backbone.name} was trained on digits and letters alone; to it these names mean nothing at first: "
                 f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}. For photographs, --config clip takes a real CLIP."
             )
@@ -275,17 +305,22 @@ class Run:
     def _record(self, row: str, scores: PathResult) -> None:
         self.result["scores"][row] = scores.to_dict()
 
-    def _spend(self, phase: str, seconds: float) -> None:
-        self.result["seconds"][phase] = self.result["seconds"].get(phase, 0.0) + seconds
+    def _spend(self, name: str, phase: Phase) -> None:
+        spent = self.result["phases"].setdefault(name, {"wall": 0.0, "backbone": 0.0})
+        spent["wall"] += phase.wall
+        spent["backbone"] += phase.backbone
 
     def _finish(self, status: str, message: str) -> None:
         self.result.update(
             status=status, message=message, updated=datetime.now().astimezone().isoformat(timespec="seconds")
         )
-        report.write(self.directory, self.result)
+        if self.processes.is_main:
+            report.write(self.directory, self.result)
 
-    def _say(self, line: str) -> None:
-        print(line, flush=True)
+    def say(self, line: str) -> None:
+        """Prints a line, in the main process alone."""
+        if self.processes.is_main:
+            print(line, flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -294,7 +329,7 @@ def main(argv: list[str] | None = None) -> int:
     run: Run | None = None
     try:
         run = Run(config)
-        print(f"{run.result['protocol']['id']} → {run.directory}", flush=True)
+        run.say(f"{run.result['protocol']['id']} → {run.directory}")
         result = run.execute()
     except KeyboardInterrupt:
         where = "" if run is None else f"; what was done is in {run.directory}"
@@ -303,7 +338,10 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"\n{report.table(result)}\n\n{report.LEGEND}\nResults, plots and checkpoints: {run.directory}")
+    finally:
+        leave()
+    parts = [report.table(result), *report.retention(result), report.LEGEND]
+    run.say("\n" + "\n\n".join(parts) + f"\nResults, plots and checkpoints: {run.directory}")
     return 0
 
 

@@ -51,7 +51,13 @@ def test_the_result_holds_everything(finished):
         assert scores["forgetting"] == pytest.approx(scores["R"][0][0] - scores["R"][1][0])
         assert (scores["fwt"] is None) == (name not in ("zero-shot", "segp (text)"))
     assert len(result["protocol"]["hash"]) == 64 and result["protocol"]["id"].startswith("digits-2x5-glyph-")
-    assert {"anchors", "training", "prototypes", "evaluation", "baselines"} == set(result["seconds"])
+    assert {"text", "seeds", "anchors", "training", "prototypes", "transfer", "evaluation", "baselines"} == set(
+        result["phases"]
+    )
+    assert all(phase["wall"] >= phase["backbone"] >= 0 for phase in result["phases"].values())
+    assert all(
+        result["phases"][name]["backbone"] > 0 for name in ("seeds", "anchors", "training", "text", "evaluation")
+    )
     assert result["versions"]["torch"] and "build" in result and result["device"]
     assert len(result["prototype_distance"]) == 1 and result["tasks"][1]["anchors"] == 5 * 20
 

@@ -1,9 +1,11 @@
-"""Decoding: any dataset of (image, label) becomes uint8 pixels of the backbone's input size, kept in memory where they fit."""
+"""Reading images: any dataset of (image, label) becomes uint8 pixels ready for the backbone, kept in memory where they fit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -11,12 +13,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from segp_ext.progress import progress
-
-MEMORY_LIMIT = 4 << 30
-"""Bytes of decoded pixels that one data set may keep in memory; beyond it, images are decoded again on every pass."""
+from segp_ext.config import LoadingConfig
 
 Transform = Callable[[Image.Image], Tensor]
+T = TypeVar("T")
 
 
 class SizedDataset(Protocol):
@@ -50,6 +50,11 @@ def to_pil(image: Any, what: str = "image") -> Image.Image:
     raise TypeError(f"{what} must be a PIL image or uint8 [3, H, W] pixels; got {type(image).__name__}")
 
 
+def as_it_is(image: Image.Image) -> Tensor:
+    """A PIL RGB image as uint8 `[3, H, W]`, not resized."""
+    return torch.from_numpy(np.array(image).transpose(2, 0, 1).copy())
+
+
 def labels_of(dataset: SizedDataset) -> Tensor:
     """All labels of a dataset, int64 `[N]`, without decoding images where it has `labels` or `targets` and no `target_transform`.
 
@@ -77,65 +82,139 @@ def labels_of(dataset: SizedDataset) -> Tensor:
     return labels.to(torch.int64)
 
 
+class Reader:
+    """How images are read: the transform, helpers, and the memory that decoded images may take together.
+
+    Args:
+        transform: PIL image → uint8 `[3, S, S]`; left to the device if `config.resize` says so.
+        config: worker processes, memory, resizing.
+        device: where the pixels go.
+        processes: how many processes of the run share this host.
+    """
+
+    def __init__(self, transform: Transform, config: LoadingConfig, device: torch.device, processes: int = 1) -> None:
+        self.transform = as_it_is if config.resize == "device" else transform
+        self.pin = device.type == "cuda"
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        # On the CPU the encoder needs every core; a GPU leaves them free.
+        self.workers = (min(8, cores // processes) if self.pin else 0) if config.workers is None else config.workers
+        if config.memory_gb is None:
+            import psutil
+
+            self.memory = psutil.virtual_memory().available // (2 * processes)
+        else:
+            self.memory = int(config.memory_gb * 1e9)
+
+
 class _Decoded(Dataset):
-    def __init__(self, dataset: SizedDataset, indices: Sequence[int], transform: Transform) -> None:
-        self.dataset, self.indices, self.transform = dataset, indices, transform
+    """Decoded images by index; an error is handed over as an item, so that a worker's traceback does not bury its message."""
+
+    def __init__(self, dataset: SizedDataset, transform: Transform) -> None:
+        self.dataset, self.transform = dataset, transform
+        self.shape: torch.Size | None = None
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.dataset)
 
-    def __getitem__(self, position: int) -> Tensor:
-        index = self.indices[position]
-        return self.transform(to_pil(self.dataset[index][0], f"image {index}"))
+    def __getitem__(self, index: int) -> Tensor | Exception:
+        try:
+            pixels = self.transform(to_pil(self.dataset[index][0], f"image {index}"))
+        except Exception as error:
+            return error
+        if self.shape is not None and pixels.shape != self.shape:
+            (_, h, w), (_, first_h, first_w) = pixels.shape, self.shape
+            return ValueError(
+                f"loading.resize device needs images of one size; the first has {first_h}×{first_w} pixels, image {index} has {h}×{w}. "
+                "Use --loading.resize exact."
+            )
+        return pixels
+
+
+def _stacked(images: list[Tensor | Exception]) -> Tensor | Exception:
+    tensors = []
+    for image in images:
+        if isinstance(image, Exception):
+            return image
+        tensors.append(image)
+    return torch.stack(tensors)
 
 
 class Images:
-    """The images of one dataset at the backbone's input size.
+    """The images of one dataset as uint8 pixels, each decoded when it is first read and kept while memory lasts.
 
-    CLIP's own preprocessing (resize, centre crop) ends in 8-bit pixels and no protocol here augments, so decoding once and keeping
-    uint8 is exact. Data sets over `MEMORY_LIMIT` are decoded on every pass instead.
+    CLIP's own preprocessing (resize, crop) ends in 8-bit pixels and no protocol here augments, so decoding once and keeping uint8 is
+    exact. A dataset that does not fit into what is left of the reader's memory is decoded again on every pass.
 
     Args:
         dataset: map-style dataset of (PIL image or uint8 `[3, H, W]` pixels, label).
-        transform: PIL image → uint8 `[3, S, S]`.
-        description: what the progress bar says while decoding.
+        reader: how to read it.
     """
 
-    def __init__(self, dataset: SizedDataset, transform: Transform, description: str = "decoding") -> None:
-        self.dataset, self.transform = dataset, transform
+    def __init__(self, dataset: SizedDataset, reader: Reader) -> None:
         self.labels = labels_of(dataset)
-        self._pixels: Tensor | None = None
-        count = len(dataset)
-        if count == 0:
-            return
-        first = _Decoded(dataset, [0], transform)[0]
-        if count * first.numel() <= MEMORY_LIMIT:
-            pixels = torch.empty((count, *first.shape), dtype=torch.uint8)
-            batches = self._decode(range(count), 256)
-            start = 0
-            for batch in progress(batches, description, total=-(-count // 256)):
-                pixels[start : start + len(batch)] = batch
-                start += len(batch)
-            self._pixels = pixels
+        self.reader = reader
+        self._decoded = _Decoded(dataset, reader.transform)
+        self._pixels: Tensor | None = None  # [N, 3, H, W]; rows are valid where _kept says so
+        self._kept = torch.zeros(len(dataset), dtype=torch.bool)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def _decode(self, order: Sequence[int], batch_size: int) -> Iterator[Tensor]:
-        yield from DataLoader(_Decoded(self.dataset, order, self.transform), batch_size=batch_size)
+    def __del__(self) -> None:
+        if getattr(self, "_pixels", None) is not None:
+            self.reader.memory += self._pixels.numel()  # type: ignore[union-attr]
 
-    def take(self, indices: Tensor) -> Tensor:
-        """Pixels of the images `indices` `[B]`: uint8 `[B, 3, S, S]` on the CPU."""
-        if self._pixels is not None:
-            return self._pixels[indices]
-        return next(self._decode(indices.tolist(), len(indices)))
+    def read(self, chunks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields (indices int64 `[B]`, pixels uint8 `[B, 3, H, W]`) for every chunk of indices.
 
-    def batches(self, batch_size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields (indices int64 `[B]`, pixels uint8 `[B, 3, S, S]`) over the dataset, in `order` if given."""
-        order = torch.arange(len(self)) if order is None else order
-        chunks = order.split(batch_size) if len(order) else ()
-        if self._pixels is not None:
-            for indices in chunks:
-                yield indices, self._pixels[indices]
-        else:
-            yield from zip(chunks, self._decode(order.tolist(), batch_size), strict=True)
+        Raises:
+            TypeError, ValueError: for an image that cannot be read, naming it.
+        """
+        batches = self._read(chunks)
+        return ahead((indices, pixels.pin_memory()) for indices, pixels in batches) if self.reader.pin else batches
+
+    def _read(self, chunks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._decoded.shape is None and len(chunks):
+            self._measure(int(chunks[0][0]))
+        expected, missing = self._kept.clone(), []
+        for chunk in chunks:
+            missing.append(chunk if self._pixels is None else chunk[~expected[chunk]].unique())
+            expected[missing[-1]] = True
+        wanted = [indices.tolist() for indices in missing if len(indices)]
+        workers = min(self.reader.workers, len(wanted)) if len(wanted) > 1 else 0
+        decoded = iter(DataLoader(self._decoded, batch_sampler=wanted, num_workers=workers, collate_fn=_stacked))
+        for chunk, indices in zip(chunks, missing, strict=True):
+            pixels: Any = next(decoded) if len(indices) else None
+            if isinstance(pixels, Exception):
+                raise pixels
+            if self._pixels is not None:
+                if pixels is not None:
+                    self._pixels[indices], self._kept[indices] = pixels, True
+                pixels = self._pixels[chunk]
+            yield chunk, pixels
+
+    def _measure(self, index: int) -> None:
+        """Learns the size of an image from one of them, and keeps all if they fit."""
+        first = self._decoded[index]
+        if isinstance(first, Exception):
+            raise first
+        self._decoded.shape = first.shape
+        size = len(self) * first.numel()
+        if size <= self.reader.memory:
+            self.reader.memory -= size
+            self._pixels = torch.empty((len(self), *first.shape), dtype=torch.uint8)
+
+    def batches(self, batch_size: int) -> tuple[Tensor, ...]:
+        """All indices in order, cut into chunks for `read`."""
+        return torch.arange(len(self)).split(batch_size) if len(self) else ()
+
+
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """Yields `items`, the next one being made in a thread while the present one is in use."""
+    source = iter(items)
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        end = object()
+        coming = thread.submit(next, source, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, source, end)
+            yield item  # type: ignore[misc]

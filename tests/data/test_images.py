@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from segp_ext.data import images as module
-from segp_ext.data.images import Images, labels_of, to_pil
+from segp_ext.config import LoadingConfig
+from segp_ext.data.images import Images, Reader, ahead, labels_of, to_pil
 from segp_ext.data.scenario import LabelledImages
 
 
@@ -20,28 +20,94 @@ def dataset():
     return LabelledImages(pixels, [0, 1, 2, 0, 1, 2, 0], lambda image: image)
 
 
-@pytest.mark.parametrize("limit", [1 << 30, 0])
-def test_the_same_pixels_kept_or_decoded_anew(dataset, monkeypatch, limit):
-    monkeypatch.setattr(module, "MEMORY_LIMIT", limit)
-    images = Images(dataset, halve)
+def reader(**loading):
+    return Reader(halve, LoadingConfig(**loading), torch.device("cpu"))
+
+
+def pixels_of(images, *chunks):
+    return [(i.tolist(), p[:, 1, 1, 1].tolist()) for i, p in images.read([torch.tensor(chunk) for chunk in chunks])]
+
+
+@pytest.mark.parametrize("memory_gb", [1, 0])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_same_pixels_kept_or_decoded_anew(dataset, memory_gb, workers):
+    images = Images(dataset, reader(memory_gb=memory_gb, workers=workers))
     assert len(images) == 7 and images.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
-    assert images.take(torch.tensor([5, 0, 5]))[:, 0, 0, 0].tolist() == [50, 0, 50]
-    seen = list(images.batches(3, torch.tensor([6, 2, 4, 0])))
-    assert [i.tolist() for i, _ in seen] == [[6, 2, 4], [0]]
-    assert [p[:, 1, 1, 1].tolist() for _, p in seen] == [[60, 20, 40], [0]]
-    assert torch.cat([p for _, p in images.batches(4)])[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50, 60]
-    assert all(p.dtype == torch.uint8 and p.shape[1:] == (3, 2, 2) for _, p in images.batches(4))
+    assert pixels_of(images, [5, 0, 5]) == [([5, 0, 5], [50, 0, 50])]
+    assert pixels_of(images, [6, 2, 4], [0]) == [([6, 2, 4], [60, 20, 40]), ([0], [0])]
+    whole = list(images.read(images.batches(4)))
+    assert [i.tolist() for i, _ in whole] == [[0, 1, 2, 3], [4, 5, 6]]
+    assert torch.cat([p for _, p in whole])[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50, 60]
+    assert all(p.dtype == torch.uint8 and p.shape[1:] == (3, 2, 2) for _, p in whole)
 
 
-def test_images_are_decoded_once_when_they_fit():
+def counting():
     opened = []
-    Images(LabelledImages(list(range(5)), [0] * 5, lambda i: opened.append(i) or np.zeros((3, 4, 4), np.uint8)), halve)
-    assert sorted(opened) == [0, 0, 1, 2, 3, 4]  # the first also tells the size
+    data = LabelledImages(list(range(5)), [0] * 5, lambda i: opened.append(i) or np.full((3, 4, 4), i, np.uint8))
+    return data, opened
+
+
+def test_an_image_is_decoded_when_it_is_read_and_only_once():
+    data, opened = counting()
+    images = Images(data, reader())
+    assert opened == []
+    assert pixels_of(images, [3, 1], [3, 2]) == [([3, 1], [3, 1]), ([3, 2], [3, 2])]
+    assert sorted(opened) == [1, 2, 3, 3]  # the first also tells the size
+    pixels_of(images, [0, 1, 2, 3, 4])
+    assert sorted(opened) == [0, 1, 2, 3, 3, 4]
+
+
+def test_memory_is_shared_and_given_back():
+    shared = reader(memory_gb=100e-9)  # 100 bytes; five images take 60
+    first, second = (Images(counting()[0], shared) for _ in range(2))
+    pixels_of(first, [0])
+    pixels_of(second, [0])
+    assert shared.memory == 40
+    del first
+    assert shared.memory == 100
+    data, opened = counting()
+    third = Images(data, shared)
+    pixels_of(third, [0], [0])
+    assert opened == [0, 0] and pixels_of(second, [4], [4]) == [([4], [4])] * 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_cannot_be_read_is_named(workers):
+    def opener(index):
+        if index == 2:
+            raise ValueError("cannot read two.jpg as an image")
+        return np.zeros((3, 4, 4), np.uint8)
+
+    images = Images(LabelledImages(list(range(4)), [0] * 4, opener), reader(workers=workers))
+    with pytest.raises(ValueError, match=r"^cannot read two.jpg as an image$"):
+        pixels_of(images, [0, 1], [2, 3])
+
+
+def test_images_of_one_size_can_be_resized_on_the_device():
+    sizes = [(4, 4), (4, 4), (5, 4)]
+    data = LabelledImages(sizes, [0] * 3, lambda size: np.zeros((3, *size), np.uint8))
+    images = Images(data, reader(resize="device"))
+    assert next(images.read([torch.tensor([0, 1])]))[1].shape == (2, 3, 4, 4)  # the transform is left out
+    with pytest.raises(ValueError, match="one size; the first has 4×4 pixels, image 2 has 5×4.*--loading.resize exact"):
+        next(images.read([torch.tensor([2])]))
 
 
 def test_empty():
-    images = Images(LabelledImages([], [], lambda image: image), halve)
-    assert len(images) == 0 and list(images.batches(4)) == []
+    images = Images(LabelledImages([], [], lambda image: image), reader())
+    assert len(images) == 0 and list(images.read(images.batches(4))) == []
+
+
+def test_ahead_keeps_order_and_hands_errors_on():
+    assert list(ahead(range(5))) == [0, 1, 2, 3, 4]
+
+    def broken():
+        yield 1
+        raise OSError("gone")
+
+    items = ahead(broken())
+    assert next(items) == 1
+    with pytest.raises(OSError, match="gone"):
+        next(items)
 
 
 def test_labels_without_an_attribute_are_read_from_the_items():

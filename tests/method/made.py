@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from segp_ext.backbone import Backbone
-from segp_ext.config import MethodConfig
+from segp_ext.config import LoadingConfig, MethodConfig
+from segp_ext.data.images import Images, Reader
 from segp_ext.data.scenario import LabelledImages
 
 CONTEXT = 10
@@ -66,3 +67,17 @@ def small_config(**changes) -> MethodConfig:
         section, _, name = dotted.partition("__")
         setattr(getattr(config, section) if name else config, name or section, value)
     return config
+
+
+def images_of(dataset, backbone: Backbone, **loading) -> Images:
+    return Images(dataset, Reader(backbone.transform, LoadingConfig(**loading), backbone.device))
+
+
+def encoded(learner, images: Images) -> tuple[torch.Tensor, torch.Tensor]:
+    """All embeddings and raw features of `images`, in order."""
+    batches = list(learner.encode(images))
+    return torch.cat([v for _, v, _ in batches]), torch.cat([z for _, _, z in batches])
+
+
+def pixels_of(images: Images, indices) -> torch.Tensor:
+    return next(images.read([torch.as_tensor(indices)]))[1]

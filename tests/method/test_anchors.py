@@ -3,11 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from method.made import made_images
+from method.made import images_of, made_images, pixels_of
 
 from segp_ext.anchors import make_anchors, perturb, select_seeds
 from segp_ext.config import AnchorsConfig
-from segp_ext.data.images import Images
+from segp_ext.processes import Processes
+from segp_ext.timing import Timer
 
 
 def unit_rows(*shape, seed):
@@ -25,10 +26,10 @@ def test_streamed_seeds_are_those_of_the_whole_matrix(batch, count):
 
 @pytest.fixture
 def scene(backbone):
-    images = Images(made_images(3, 6), backbone.transform)
+    images = images_of(made_images(3, 6), backbone)
     with torch.no_grad():
         text = backbone.encode_text(backbone.tokenize(["red", "green"]))
-        prototypes = backbone.encode_image(backbone.to_unit(images.take(torch.tensor([0, 10]))))[1]
+        prototypes = backbone.encode_image(backbone.to_unit(pixels_of(images, [0, 10])))[1]
     return backbone, images, text, prototypes
 
 
@@ -36,7 +37,8 @@ def anchors_of(scene, **settings):
     backbone, images, text, prototypes = scene
     config = AnchorsConfig(**{"step_size": 0.02, "epsilon": 0.07, "seeds_per_class": 4, "steps": 4, **settings})
     with backbone.teacher():
-        return make_anchors(backbone, images, text, prototypes, config, 8, torch.Generator().manual_seed(0))
+        generator, timer = torch.Generator().manual_seed(0), Timer(backbone.stopwatch, backbone.device)
+        return make_anchors(backbone, images, text, prototypes, config, 8, generator, Processes(), timer)
 
 
 @pytest.mark.parametrize("kind", ["dpgd", "text", "visual", "seeds", "noise"])
@@ -45,8 +47,8 @@ def test_anchors_stay_within_their_bounds(scene, kind):
     anchors = anchors_of(scene, kind=kind)
     assert len(anchors) == 2 * 4 and anchors.pixels.dtype == torch.float32
     with torch.no_grad(), backbone.teacher():
-        scored = ((i, backbone.encode_image(backbone.to_unit(p))[0]) for i, p in images.batches(8))
-        seeds = backbone.to_unit(images.take(select_seeds(scored, text, 4).flatten()))
+        scored = ((i, backbone.encode_image(backbone.to_unit(p))[0]) for i, p in images.read(images.batches(8)))
+        seeds = backbone.to_unit(pixels_of(images, select_seeds(scored, text, 4).flatten()))
         assert torch.equal(backbone.encode_image(anchors.pixels)[1], anchors.feature)
     moved = (anchors.pixels - seeds).abs().max().item()
     assert moved <= 0.07 + 1e-6 and anchors.pixels.min() >= 0 and anchors.pixels.max() <= 1
@@ -89,6 +91,6 @@ def test_none_and_new_images(scene):
 
 def test_zero_steps_leave_the_seeds(scene):
     backbone, images, text, prototypes = scene
-    seed = backbone.to_unit(images.take(torch.arange(3)))
+    seed = backbone.to_unit(pixels_of(images, range(3)))
     config = AnchorsConfig(steps=0)
     assert torch.equal(perturb(backbone, seed, torch.zeros(3, dtype=torch.int64), text, prototypes, config, None), seed)

@@ -2,21 +2,28 @@
 
 import pytest
 import torch
-from method.made import made_images, small_config, tiny_backbone
+from method.made import encoded, images_of, made_images, small_config, tiny_backbone
 
-from segp_ext.data.scenario import Scenario, Task
-from segp_ext.evaluate import Evaluator
+from segp_ext.evaluate import EvaluationSet, Evaluator
 from segp_ext.learner import SeGPCL
+
+TASKS = [
+    (["red", "green"], made_images(2, 6), made_images(2, 2)),
+    (["blue"], made_images(1, 6, seed=2), made_images(1, 3, seed=2)),
+    (["cat", "dog"], made_images(2, 6, seed=4), made_images(2, 4, seed=4)),
+]
 
 
 @pytest.fixture
 def evaluator():
-    tasks = [
-        Task(["red", "green"], made_images(2, 6), made_images(2, 2)),
-        Task(["blue"], made_images(1, 6, seed=2), made_images(1, 3, seed=2)),
-        Task(["cat", "dog"], made_images(2, 6, seed=4), made_images(2, 4, seed=4)),
-    ]
-    return Evaluator(Scenario("made", tasks, ""), SeGPCL(tiny_backbone(), small_config(training__epochs=0)))
+    learner = SeGPCL(tiny_backbone(), small_config(training__epochs=0))
+    return Evaluator(learner, [EvaluationSet(names, images_of(test, learner.backbone)) for names, _, test in TASKS])
+
+
+def learn(evaluator, count):
+    for names, train, _ in TASKS[:count]:
+        evaluator.learner.learn_task(train, names)
+        evaluator.after_task()
 
 
 def test_accuracies_are_over_all_classes_seen(evaluator, monkeypatch):
@@ -26,9 +33,7 @@ def test_accuracies_are_over_all_classes_seen(evaluator, monkeypatch):
         return scores
 
     monkeypatch.setattr(SeGPCL, "scores", always_the_first)
-    for task in evaluator.scenario.tasks:
-        evaluator.learner.learn_task(task.train, task.class_names)
-        evaluator.after_task()
+    learn(evaluator, 3)
     text, visual = evaluator.paths["text"], evaluator.paths["visual"]
     # always "red": half of task 0, nothing else; pooled over 4, 7 and 15 images
     assert text.matrix == [[0.5], [0.5, 0.0], [0.5, 0.0, 0.0]]
@@ -39,9 +44,7 @@ def test_accuracies_are_over_all_classes_seen(evaluator, monkeypatch):
 
 
 def test_the_next_task_is_scored_over_its_own_classes(evaluator):
-    for task in evaluator.scenario.tasks[:2]:
-        evaluator.learner.learn_task(task.train, task.class_names)
-        evaluator.after_task()
+    learn(evaluator, 2)
     text = evaluator.paths["text"]
     assert text.next_task[0] == 1.0  # task 1 has one class only
     assert evaluator.paths["visual"].next_task == [None, None]
@@ -57,14 +60,33 @@ def test_the_next_task_is_scored_over_its_own_classes(evaluator):
 
 
 def test_prototype_distance_before_and_after_transfer(evaluator):
-    for task in evaluator.scenario.tasks[:2]:
-        evaluator.learner.learn_task(task.train, task.class_names)
-        evaluator.after_task()
+    learn(evaluator, 2)
     learner = evaluator.learner
     assert len(evaluator.prototype_distance) == 1
     before, after = evaluator.prototype_distance[0]
     assert before == after  # a frozen model transfers nothing
-    _, feature = learner.encode(evaluator.images[0])
+    _, feature = encoded(learner, evaluator.tasks[0].images)
     means = torch.stack([feature[:2].mean(0), feature[2:].mean(0)])
     expected = (1 - torch.nn.functional.cosine_similarity(learner.prototypes[:2], means)).mean().item()
     assert after == pytest.approx(expected, abs=1e-6)
+
+
+def test_held_out_sets_are_scored_before_and_after_every_task():
+    learner = SeGPCL(tiny_backbone(), small_config(training__epochs=3))
+    tests = [EvaluationSet(names, images_of(test, learner.backbone)) for names, _, test in TASKS]
+    names = ["cat", "dog", "red", "green"]
+    held = {"animals": EvaluationSet(names, images_of(made_images(4, 20, seed=4), learner.backbone))}
+    evaluator = Evaluator(learner, tests, held)
+
+    def accuracy():
+        embedding, _ = encoded(learner, held["animals"].images)
+        text = learner.encode_names(held["animals"].class_names)
+        scores = torch.nn.functional.normalize(embedding, dim=1) @ torch.nn.functional.normalize(text, dim=1).T
+        return (scores.argmax(1) == held["animals"].images.labels).float().mean().item()
+
+    expected = [accuracy()]
+    for task_names, train, _ in TASKS[:2]:
+        learner.learn_task(train, task_names)
+        expected.append(accuracy())
+        evaluator.after_task()
+    assert evaluator.retention == {"animals": pytest.approx(expected)} and len(set(expected)) > 1

@@ -3,11 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from method.made import made_images, small_config, tiny_backbone
+from method.made import encoded, images_of, made_images, pixels_of, small_config, tiny_backbone
 
 import segp_ext
 from segp_ext.config import METHODS, MethodConfig, with_method
-from segp_ext.data.images import Images
 from segp_ext.learner import SeGPCL
 
 FIRST, SECOND = ["red", "green", "blue"], ["cat", "dog"]
@@ -48,9 +47,9 @@ def test_every_method_learns_two_tasks(method):
 
 def test_training_lowers_the_loss_and_learns_the_task():
     learner, _ = learnt(method="lora", training__epochs=30)
-    images = Images(made_images(2, 10, seed=3), learner.backbone.transform)
+    images = images_of(made_images(2, 10, seed=3), learner.backbone)
     for path in ("text", "visual", "dual"):
-        predicted = learner.scores(*learner.encode(images), path).argmax(dim=1) - 3
+        predicted = learner.scores(*encoded(learner, images), path).argmax(dim=1) - 3
         assert (predicted == images.labels).float().mean() > 0.9, path
 
 
@@ -62,9 +61,9 @@ def test_same_seed_same_bits_and_another_seed_differs():
 def test_zero_shot_is_the_pretrained_model():
     learner, _ = learnt(method="zero-shot")
     backbone = tiny_backbone()
-    images = Images(made_images(3, 4), backbone.transform)
+    images = images_of(made_images(3, 4), backbone)
     with torch.no_grad():
-        embedding, feature = backbone.encode_image(backbone.to_unit(images.take(torch.arange(12))))
+        embedding, feature = backbone.encode_image(backbone.to_unit(pixels_of(images, range(12))))
         text = backbone.encode_text(backbone.tokenize([f"a photo of {n}." for n in FIRST + SECOND]))
         expected = backbone.logit_scale * F.normalize(embedding, dim=-1) @ F.normalize(text, dim=-1).T
     torch.testing.assert_close(learner.scores(embedding, feature), expected)
@@ -73,15 +72,15 @@ def test_zero_shot_is_the_pretrained_model():
 def test_frozen_prototypes_are_class_means():
     learner, _ = learnt(method="frozen-prototypes")
     data = made_images(3, 10)
-    images = Images(data, learner.backbone.transform)
-    _, feature = learner.encode(images)
+    images = images_of(data, learner.backbone)
+    _, feature = encoded(learner, images)
     expected = torch.stack([feature[images.labels == c].mean(dim=0) for c in range(3)])
     torch.testing.assert_close(learner.prototypes[:3], expected)
 
 
 def test_dual_path_is_text_plus_beta_visual():
     learner, _ = learnt(inference__beta=0.7)
-    embedding, feature = learner.encode(Images(made_images(3, 4), learner.backbone.transform))
+    embedding, feature = encoded(learner, images_of(made_images(3, 4), learner.backbone))
     text, visual, dual = (learner.scores(embedding, feature, path) for path in ("text", "visual", "dual"))
     torch.testing.assert_close(dual, text + 0.7 * visual)
     expected = learner.backbone.logit_scale * F.normalize(feature, dim=-1) @ F.normalize(learner.prototypes, dim=-1).T
@@ -92,10 +91,10 @@ def test_strong_distillation_keeps_the_teachers_scores_on_anchors():
     moved = []
     for weight in (0.0, 500.0):
         learner, _ = learnt(distillation__weight=weight, text_geometry__weight=0.0, training__epochs=6)
-        embedding, feature = learner.encode(Images(made_images(2, 10, seed=3), learner.backbone.transform))
+        embedding, feature = encoded(learner, images_of(made_images(2, 10, seed=3), learner.backbone))
         only_first = SeGPCL(tiny_backbone(), small_config(training__epochs=6, text_geometry__weight=0.0))
         only_first.learn_task(made_images(3, 10), FIRST)
-        reference, _ = only_first.encode(Images(made_images(2, 10, seed=3), only_first.backbone.transform))
+        reference, _ = encoded(only_first, images_of(made_images(2, 10, seed=3), only_first.backbone))
         old = [
             m.scores(v, feature, "text")[:, :3].softmax(dim=1)
             for m, v in ((learner, embedding), (only_first, reference))
@@ -106,7 +105,7 @@ def test_strong_distillation_keeps_the_teachers_scores_on_anchors():
 
 def test_the_weight_of_acgd_is_stated_at_a_scale_of_100():
     """Halving the logit scale doubles the weight, so the reported term over the raw loss changes by the same factor."""
-    from segp_ext import learner as module
+    from segp_ext import training as module
 
     terms = {}
     for scale in (100.0, 50.0):
@@ -128,8 +127,8 @@ def test_the_weight_of_acgd_is_stated_at_a_scale_of_100():
 
 def test_new_classes_only_leaves_old_classes_out_of_the_cross_entropy():
     seen, new = (learnt(method="lora", training__classes=c, training__epochs=6)[0] for c in ("seen", "new"))
-    images = Images(made_images(3, 10), seen.backbone.transform)
-    old = [float((m.scores(*m.encode(images), "text").argmax(1) < 3).float().mean()) for m in (seen, new)]
+    images = images_of(made_images(3, 10), seen.backbone)
+    old = [float((m.scores(*encoded(m, images), "text").argmax(1) < 3).float().mean()) for m in (seen, new)]
     assert old[0] < old[1]  # old images are pushed out of old classes only where those stand in the denominator
 
 
@@ -218,7 +217,7 @@ def test_a_loss_that_stops_being_finite_is_named_and_undone(monkeypatch):
         calls.append(1)
         return classification_loss(*arguments) * (float("nan") if len(calls) == 3 else 1.0)
 
-    monkeypatch.setattr("segp_ext.learner.classification_loss", broken)
+    monkeypatch.setattr("segp_ext.training.classification_loss", broken)
     with pytest.raises(FloatingPointError, match="task 2, epoch 1, step 3: classification nan"):
         learner.learn_task(made_images(2, 10, seed=3), SECOND)
     assert same(before, state(learner)) and learner.class_names == FIRST
