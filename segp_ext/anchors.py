@@ -88,6 +88,24 @@ class Anchors:
         return tensor[indices.to(tensor.device)].to(self.device)
 
 
+def check_seeds(images: int, task: int, config: AnchorsConfig) -> None:
+    """Refuses a task that is too small for the seeds.
+
+    Args:
+        images: training images of the task.
+        task: its number, from 1; the first needs no seeds.
+        config: how many seeds every old class takes.
+
+    Raises:
+        ValueError: if there are fewer images than seeds per class.
+    """
+    if task > 1 and config.kind not in ("none", "new-images") and images < config.seeds_per_class:
+        raise ValueError(
+            f"task {task} has {images} training image(s), fewer than the {config.seeds_per_class} seeds that every old class takes; "
+            "add images, put more classes into a task, or lower anchors.seeds_per_class"
+        )
+
+
 def _keys(score: Tensor, indices: Tensor) -> Tensor:
     """Scores float32 and image indices as int64 that sort by score, and by the smaller index where scores are equal."""
     bits = score.float().view(torch.int32).to(torch.int64)

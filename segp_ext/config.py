@@ -177,7 +177,7 @@ and resized on the device, which saves memory and decoding time and differs from
     workers: int | None = None
     """Processes that decode images; none takes up to 8 per device on a GPU, and decodes in the main process on the CPU."""
     memory_gb: float | None = None
-    """Gigabytes (10^9 bytes) of decoded images that each process keeps; none takes half of what is free. Others are decoded on every pass."""
+    """Gigabytes (10^9 bytes) of decoded images that each process keeps; none takes half of what is free. Others are decoded every time."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "memory_gb"):

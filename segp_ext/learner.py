@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from segp_ext import ops
-from segp_ext.anchors import Anchors, make_anchors
+from segp_ext.anchors import Anchors, check_seeds, make_anchors
 from segp_ext.backbone import Backbone
 from segp_ext.config import PATHS, MethodConfig, ScorePath, with_method
 from segp_ext.data.folder import open_image
@@ -117,7 +117,7 @@ class SeGPCL:
         self._check_prompts(tokens, self.class_names + names)
         old = len(self.class_names)
         new = range(old, old + len(names))
-        self._check_seeds(len(images))
+        check_seeds(len(images), len(self.task_sizes) + 1, self.config.anchors)
         report = TaskReport(names, len(images))
         timer = Timer(self.backbone.stopwatch, self.backbone.device)
 
@@ -194,14 +194,6 @@ class SeGPCL:
                 raise ValueError(
                     f"class {name!r} has {count} training image(s); at least {least} are needed (setting min_images_per_class)"
                 )
-
-    def _check_seeds(self, images: int) -> None:
-        anchors = self.config.anchors
-        if self.class_names and anchors.kind not in ("none", "new-images") and images < anchors.seeds_per_class:
-            raise ValueError(
-                f"a task with {images} training image(s) has fewer than the {anchors.seeds_per_class} seeds that every old class takes; "
-                "add images or lower anchors.seeds_per_class"
-            )
 
     def _check_finite(self, *prototypes: Tensor) -> None:
         for what, tensors in (("adapter", self.backbone.trained_parameters()), ("prototypes", prototypes)):

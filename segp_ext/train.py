@@ -19,6 +19,7 @@ import yaml
 
 import segp_ext
 from segp_ext import report
+from segp_ext.anchors import check_seeds
 from segp_ext.backbone import Backbone, load_clip
 from segp_ext.checkpoint import write_atomically
 from segp_ext.config import METHODS, Config, with_method
@@ -189,6 +190,8 @@ class Run:
         reader = Reader(self.backbone.transform, config.loading, self.backbone.device, self.processes.local_count)
         self.train_images = [Images(task.train, reader) for task in self.scenario.tasks]
         self.tests = [EvaluationSet(task.class_names, Images(task.test, reader)) for task in self.scenario.tasks]
+        for number, images in enumerate(self.train_images):
+            check_seeds(len(images), number + 1, with_method(config).anchors)
         self.held_out = {}
         for name, held in held_out(config.held_out).items():
             self.held_out[name] = EvaluationSet(held.class_names, Images(held.test, reader))

@@ -112,9 +112,15 @@ def test_a_folder_of_images(tmp_path):
                 pixels[..., index % 3] += 60 * index
                 Image.fromarray(pixels).save(tmp_path / "photos" / part / name / f"{image}.jpg")
     assert train.main([*FAST, "--data.root", str(tmp_path / "photos"), "--data.classes_per_task=2",
-                       f"--run.directory={tmp_path}", "--run.name=run"]) == 0  # fmt: skip
+                       "--anchors.seeds_per_class=4", f"--run.directory={tmp_path}", "--run.name=run"]) == 0  # fmt: skip
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["protocol"]["data"] == "photos" and result["status"] == "finished"
+
+
+def test_a_task_too_small_for_the_seeds_is_refused_at_the_start(tmp_path, capsys):
+    assert run(tmp_path, "--data.max_images_per_class=3") == 2
+    assert "task 2 has 15 training image(s), fewer than the 20 seeds" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_interrupt_leaves_a_directory_that_says_what_was_done(tmp_path, monkeypatch, capsys):

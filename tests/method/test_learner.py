@@ -269,3 +269,27 @@ def test_eager_and_fused_ops_learn_the_same():
         results["eager"], _ = learnt(ops="eager")
     assert eager_calls
     torch.testing.assert_close(results["fused"].prototypes, results["eager"].prototypes, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("setting", [{"accumulate": 3}, {"accumulate": 50}, {"prompts_per_pass": 2}])
+def test_a_step_in_parts_is_the_same_step(setting):
+    changes = {"training__optimizer": "sgd", "training__learning_rate": 0.1}
+    whole, parts = (
+        state(learnt(**changes)[0]),
+        state(learnt(**changes, **{f"training__{k}": v for k, v in setting.items()})[0]),
+    )
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=0, atol=1e-5)
+    assert not same(
+        whole, state(learnt(**{**changes, "training__learning_rate": 0.2})[0])
+    )  # the weights moved by more than that
+
+
+def test_a_task_smaller_than_the_seeds_is_refused():
+    learner = SeGPCL(tiny_backbone(), small_config(anchors__seeds_per_class=11))
+    learner.learn_task(made_images(3, 2), FIRST)  # the first task needs no seeds
+    with pytest.raises(
+        ValueError, match=r"task 2 has 10 training image\(s\), fewer than the 11 seeds.*lower anchors.seeds_per_class"
+    ):
+        learner.learn_task(made_images(2, 5, seed=3), SECOND)
+    assert learner.class_names == FIRST
