@@ -274,12 +274,12 @@ def test_eager_and_fused_ops_learn_the_same():
 @pytest.mark.parametrize("setting", [{"accumulate": 3}, {"accumulate": 50}, {"prompts_per_pass": 2}])
 def test_a_step_in_parts_is_the_same_step(setting):
     # Seeds as anchors: a sign step would turn a difference in rounding into one in pixels.
-    changes = {"training__optimizer": "sgd", "training__learning_rate": 0.1, "anchors__kind": "seeds"}
+    changes = {"training__optimizer": "sgd", "training__learning_rate": 0.01, "anchors__kind": "seeds"}
     whole = state(learnt(**changes)[0])
     parts = state(learnt(**changes, **{f"training__{name}": value for name, value in setting.items()})[0])
     for name, tensor in whole.items():
-        torch.testing.assert_close(parts[name], tensor, rtol=0, atol=1e-4)
-    longer = state(learnt(**{**changes, "training__learning_rate": 0.11})[0])
+        torch.testing.assert_close(parts[name], tensor, rtol=0, atol=2e-5)
+    longer = state(learnt(**{**changes, "training__learning_rate": 0.011})[0])
     assert max((whole[n] - longer[n]).abs().max().item() for n in whole) > 1e-3  # steps a tenth longer would show
 
 
