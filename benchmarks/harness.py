@@ -34,11 +34,25 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call."""
+    """Seconds per call, or a ratio of them: the median of the rounds, and what a fifth of them lies below and above."""
 
-    median: float
-    p20: float
-    p80: float
+    rounds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return float(np.percentile(self.rounds, 50))
+
+    @property
+    def p20(self) -> float:
+        return float(np.percentile(self.rounds, 20))
+
+    @property
+    def p80(self) -> float:
+        return float(np.percentile(self.rounds, 80))
+
+    def over(self, other: Timing) -> Timing:
+        """Round by round, so that what slows a whole round down cancels."""
+        return Timing(tuple(a / b for a, b in zip(self.rounds, other.rounds, strict=True)))
 
 
 def processor_name() -> str:
@@ -122,7 +136,7 @@ def measure(candidates: Sequence[Candidate], device: str, budget: float = 4.0) -
     for _ in range(rounds):
         for candidate in candidates:
             samples[candidate.name].append(_once(candidate, repeats[candidate.name], device))
-    return {name: Timing(*(float(np.percentile(values, q)) for q in (50, 20, 80))) for name, values in samples.items()}
+    return {name: Timing(tuple(values)) for name, values in samples.items()}
 
 
 def peak_bytes(function: Callable[[], object], device: str) -> int | None:

@@ -153,7 +153,7 @@ def perturb(
     """Turns seeds into anchors of their target classes (DPGD and the kinds it is compared with).
 
     Args:
-        backbone: the teacher; call inside `Backbone.teacher()`.
+        backbone: the teacher; call inside `Backbone.merged()`.
         seed: pixels `[B, 3, S, S]` in [0, 1].
         target: old class of each seed, int64 `[B]`.
         text: teacher's text embeddings of the old classes `[C, De]`.
@@ -227,7 +227,7 @@ def make_anchors(
     Every process encodes and perturbs its share of the batches; all get all anchors, bit for bit those of one process.
 
     Args:
-        backbone: the teacher; call inside `Backbone.teacher()`.
+        backbone: the teacher; call inside `Backbone.merged()`.
         images: the new task's training images.
         text: teacher's text embeddings of the old classes `[C, De]`.
         prototypes: of the old classes `[C, Dr]`.

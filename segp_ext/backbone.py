@@ -97,6 +97,10 @@ class Backbone(nn.Module):
             self.register_buffer(statistic, value, persistent=False)
         self.stopwatch = Stopwatch()
         self._peft: Any = None
+        self._merged: list[
+            tuple[Any, Any, Tensor]
+        ] = []  # adapted layers while merged: (LoRA, its base layer, base weight)
+        self._hash: str | None = None
 
     # -- what it is ------------------------------------------------------------------------------------------------------------
 
@@ -121,13 +125,16 @@ class Backbone(nn.Module):
 
     def weights_hash(self) -> str:
         """SHA-256 of the pre-trained weights (names, shapes and values), the adapter left out; part of a result's protocol."""
-        digest = hashlib.sha256(self.projection.detach().cpu().float().numpy().tobytes())
-        for name, parameter in self.clip.named_parameters():
-            if ".lora_" not in name:
-                digest.update(name.replace(".base_layer", "").encode())
-                digest.update(str(tuple(parameter.shape)).encode())
-                digest.update(parameter.detach().cpu().float().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        if self._hash is None:  # they never change
+            self.unmerge()
+            digest = hashlib.sha256(self.projection.detach().cpu().float().numpy().tobytes())
+            for name, parameter in self.clip.named_parameters():
+                if ".lora_" not in name:
+                    digest.update(name.replace(".base_layer", "").encode())
+                    digest.update(str(tuple(parameter.shape)).encode())
+                    digest.update(parameter.detach().cpu().float().contiguous().numpy().tobytes())
+            self._hash = digest.hexdigest()
+        return self._hash
 
     def transform(self, image: Image.Image) -> Tensor:
         """CLIP's own preprocessing up to 8-bit pixels: short side to the input size (bicubic), centre crop; uint8 `[3, S, S]`."""
@@ -276,6 +283,7 @@ class Backbone(nn.Module):
         """
         from peft import set_peft_model_state_dict
 
+        self.unmerge()
         own = self.adapter_state()
         if own.keys() != state.keys():
             odd = sorted(own.keys() ^ state.keys())[0]
@@ -285,33 +293,50 @@ class Backbone(nn.Module):
                 raise ValueError(f"adapter tensor {name} must be {list(own[name].shape)}; got {list(tensor.shape)}")
         set_peft_model_state_dict(self._peft, state)
 
-    @contextmanager
-    def teacher(self) -> Iterator[None]:
-        """The current model, frozen, its adapter merged into the weights: no adapter cost, and no gradient but to the inputs."""
+    def merge(self) -> None:
+        """Merges the adapter into the weights: the same function, with no adapter cost and no gradient but to the inputs.
+
+        Stays so until `unmerge`; nothing is done if it is merged already. The base weights are kept aside meanwhile, as merging rounds.
+        """
         from peft.tuners.lora import Linear as LoraLinear
 
-        trained = self.trained_parameters()
-        adapted = [module for module in self.clip.modules() if isinstance(module, LoraLinear)]
-        layers: list[Any] = [module.get_base_layer() for module in adapted]
-        originals = [layer.weight.data for layer in layers]
-        for parameter in trained:
+        if self._merged:
+            return
+        for parameter in self.trained_parameters():
             parameter.requires_grad_(False)
-        # Merging adds and unmerging subtracts in place, which rounds: merge into copies, so that the base weights never change.
-        for module, layer, original in zip(adapted, layers, originals, strict=True):
-            layer.weight.data = original.clone()
-            module.merge()
+        for module in self.clip.modules():
+            if isinstance(module, LoraLinear):
+                layer: Any = module.get_base_layer()
+                self._merged.append((module, layer, layer.weight.data))
+                layer.weight.data = layer.weight.data.clone()
+                module.merge()
+
+    def unmerge(self) -> None:
+        """Takes the adapter out of the weights again, which are then what they were, to the bit."""
+        if not self._merged:
+            return
+        for module, layer, original in self._merged:
+            module.unmerge()
+            layer.weight.data = original
+        self._merged.clear()
+        for parameter in self.trained_parameters():
+            parameter.requires_grad_(True)
+
+    @contextmanager
+    def merged(self) -> Iterator[None]:
+        """The current model with its adapter merged, as the teacher is used and for inference; afterwards as it was before."""
+        before = bool(self._merged)
+        self.merge()
         try:
             yield
         finally:
-            for module, layer, original in zip(adapted, layers, originals, strict=True):
-                module.unmerge()
-                layer.weight.data = original
-            for parameter in trained:
-                parameter.requires_grad_(True)
+            if not before:
+                self.unmerge()
 
     @contextmanager
     def reference(self) -> Iterator[None]:
         """The pre-trained model, adapter off: G⁰ of the text geometry."""
+        self.unmerge()
         if self._peft is None:
             yield
         else:

@@ -101,7 +101,7 @@ class Evaluator:
         starts = [sum(sizes[:j]) for j in range(done)]
         with self.timer.phase("text"):
             learner.text_embeddings()
-        with self.timer.phase("evaluation"):
+        with self.timer.phase("evaluation"), learner.backbone.merged():
             hits = torch.zeros(len(PATHS), done, dtype=torch.float64, device=device)
             means = ClassMeans(starts[-1], learner.backbone.raw_dim, device)
             for j in range(done):

@@ -121,6 +121,7 @@ class SeGPCL:
         report = TaskReport(names, len(images))
         timer = Timer(self.backbone.stopwatch, self.backbone.device)
 
+        self.backbone.unmerge()  # as `predict` may have left it
         with self._restored_on_failure(), ops.eager() if self.config.ops == "eager" else nullcontext():
             with timer.phase("text"):
                 teacher_text = self.text_embeddings()
@@ -148,10 +149,11 @@ class SeGPCL:
                     )
                 batch_size, epochs = self.config.training.batch_size, self.config.training.epochs
                 report.steps = -(-len(images) // batch_size) * epochs
-            with timer.phase("transfer"):
-                moved = self._transferred_prototypes(anchors, images)
-            with timer.phase("prototypes"):
-                means = self._class_means(images, len(names))
+            with self.backbone.merged():
+                with timer.phase("transfer"):
+                    moved = self._transferred_prototypes(anchors, images)
+                with timer.phase("prototypes"):
+                    means = self._class_means(images, len(names))
             self._check_finite(means, moved)
         report.phases = timer.phases
         self.untransferred = None if moved is self.prototypes else self.prototypes
@@ -224,7 +226,7 @@ class SeGPCL:
     def _make_anchors(self, images: Images, text: Tensor, timer: Timer) -> Anchors | None:
         # `text` was encoded before the adapter is merged: merging rounds, and what was predicted before must not change what is learnt.
         config = self.config
-        with self.backbone.teacher():
+        with self.backbone.merged():
             return make_anchors(
                 self.backbone,
                 images,
@@ -320,6 +322,16 @@ class SeGPCL:
         visual = scale * F.normalize(feature, dim=-1) @ F.normalize(self.prototypes, dim=-1).T
         return visual if path == "visual" else text + self.config.inference.beta * visual
 
+    @torch.no_grad()
+    def logits(self, pixels: Tensor, path: ScorePath | None = None) -> Tensor:
+        """Scores of preprocessed images `[B, 3, S, S]`, float in [0, 1], on the backbone's device: `scores` of what they encode to.
+
+        The adapter is merged into the weights for this, and stays so until the next task is learnt.
+        """
+        self.text_embeddings()  # before merging, which rounds: what is kept serves the next task too
+        self.backbone.merge()
+        return self.scores(*self.backbone.encode_image(pixels), path)
+
     def predict(self, images: Any, topk: int = 5, path: ScorePath | None = None) -> list[list[Prediction]]:
         """Names the classes of images.
 
@@ -349,8 +361,7 @@ class SeGPCL:
             pixels = torch.stack(
                 [self.backbone.transform(to_pil(image, f"image {start + i}")) for i, image in enumerate(batch)]
             )
-            with torch.no_grad():
-                logits = self.scores(*self.backbone.encode_image(self.backbone.to_unit(pixels)), path)
+            logits = self.logits(self.backbone.to_unit(pixels), path)
             top = logits.softmax(dim=1).topk(min(topk, len(self.class_names)), dim=1)
             for values, classes in zip(top.values.tolist(), top.indices.tolist(), strict=True):
                 results.append([Prediction(self.class_names[c], v) for v, c in zip(values, classes, strict=True)])

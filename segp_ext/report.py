@@ -80,20 +80,20 @@ def summary(result: dict[str, Any]) -> str:
             f"{sum(phase['wall'] for phase in learnt['phases'].values()):.1f} s"
         )
         lines.append(f"{index + 1}. {', '.join(names)} ({spent})")
-    lines += ["", *phases(result), ""]
+    lines += ["", phases(result), ""]
     lines += (
         ["Plots: " + ", ".join(f"[{p}](plots/{p})" for p in result.get("plots", [])), ""] if result.get("plots") else []
     )
     return "\n".join(lines)
 
 
-def phases(result: dict[str, Any]) -> list[str]:
-    """Time by phase as a Markdown table: in all, in the backbone's own passes, and their ratio, which cannot go below 1."""
-    lines = ["| phase | seconds | of these in the backbone's passes | ratio |", "|---|---:|---:|---:|"]
+def phases(result: dict[str, Any]) -> str:
+    """Time by phase, and how many times what the backbone's own passes took in it: the floor, which is 1."""
+    parts = []
     for name, phase in result["phases"].items():
-        ratio = f"{phase['wall'] / phase['backbone']:.2f}" if phase["backbone"] else "–"
-        lines.append(f"| {name} | {phase['wall']:.2f} | {phase['backbone']:.2f} | {ratio} |")
-    return lines
+        ratio = f" ({phase['wall'] / phase['backbone']:.2f}×)" if phase["backbone"] else ""
+        parts.append(f"{name} {phase['wall']:.1f} s{ratio}")
+    return f"Time by phase (× what the backbone's own passes took): {', '.join(parts)}"
 
 
 def write(directory: Path, result: dict[str, Any]) -> None:

@@ -343,8 +343,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     finally:
         leave()
-    parts = [report.table(result), *report.retention(result), report.LEGEND]
-    run.say("\n" + "\n\n".join(parts) + f"\nResults, plots and checkpoints: {run.directory}")
+    parts = [report.table(result), *report.retention(result), report.LEGEND, report.phases(result)]
+    run.say("\n" + "\n\n".join(parts) + f"\n\nResults, plots and checkpoints: {run.directory}")
     return 0
 
 

@@ -69,6 +69,8 @@ def test_the_summary_and_the_table_show_the_same_numbers(finished):
         for value in (*scores["A"], scores["avg"], scores["forgetting"]):
             assert percent(value) in summary and percent(value) in shown
     assert "Status: finished" in summary and "plots/accuracy.png" in summary
+    training = result["phases"]["training"]
+    assert f"training {training['wall']:.1f} s ({training['wall'] / training['backbone']:.2f}×)" in summary
 
 
 def test_the_saved_configuration_gives_the_same_run(finished, tmp_path):

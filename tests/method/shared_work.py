@@ -23,7 +23,7 @@ def results(processes: Processes) -> dict[str, torch.Tensor]:
     backbone = tiny_backbone()
     backbone.adapt(LoraConfig(rank=4), seed=0)
     images = images_of(made_images(3, 7), backbone)  # 21 images in batches of 4: shares of unequal length
-    with torch.no_grad(), backbone.teacher():
+    with torch.no_grad(), backbone.merged():
         text = backbone.encode_text(backbone.tokenize(["red", "green", "blue"]))
         prototypes = backbone.encode_image(torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)))[1]
         for kind in KINDS:

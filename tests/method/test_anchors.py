@@ -36,7 +36,7 @@ def scene(backbone):
 def anchors_of(scene, **settings):
     backbone, images, text, prototypes = scene
     config = AnchorsConfig(**{"step_size": 0.02, "epsilon": 0.07, "seeds_per_class": 4, "steps": 4, **settings})
-    with backbone.teacher():
+    with backbone.merged():
         generator, timer = torch.Generator().manual_seed(0), Timer(backbone.stopwatch, backbone.device)
         return make_anchors(backbone, images, text, prototypes, config, 8, generator, Processes(), timer)
 
@@ -46,7 +46,7 @@ def test_anchors_stay_within_their_bounds(scene, kind):
     backbone, images, text, _ = scene
     anchors = anchors_of(scene, kind=kind)
     assert len(anchors) == 2 * 4 and anchors.pixels.dtype == torch.float32
-    with torch.no_grad(), backbone.teacher():
+    with torch.no_grad(), backbone.merged():
         scored = ((i, backbone.encode_image(backbone.to_unit(p))[0]) for i, p in images.read(images.batches(8)))
         seeds = backbone.to_unit(pixels_of(images, select_seeds(scored, text, 4).flatten()))
         assert torch.equal(backbone.encode_image(anchors.pixels)[1], anchors.feature)

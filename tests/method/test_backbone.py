@@ -104,7 +104,7 @@ def test_teacher_is_the_same_function_and_leaves_no_trace(backbone):
     x = pixels()
     expected = backbone.encode_image(x)[0].detach()
     for _ in range(3):
-        with backbone.teacher():
+        with backbone.merged():
             x.requires_grad_(True)
             embedding, _ = backbone.encode_image(x)
             torch.testing.assert_close(embedding, expected, rtol=1e-5, atol=1e-5)
@@ -120,7 +120,7 @@ def test_teacher_restores_after_an_error(backbone):
     backbone.adapt(LoraConfig(rank=4), seed=0)
     shake(backbone)
     expected = backbone.encode_image(pixels())[0].detach()
-    with pytest.raises(KeyboardInterrupt), backbone.teacher():
+    with pytest.raises(KeyboardInterrupt), backbone.merged():
         raise KeyboardInterrupt
     assert torch.equal(backbone.encode_image(pixels())[0], expected)
 

@@ -132,6 +132,20 @@ def test_new_classes_only_leaves_old_classes_out_of_the_cross_entropy():
     assert old[0] < old[1]  # old images are pushed out of old classes only where those stand in the denominator
 
 
+def test_predicting_between_tasks_changes_nothing():
+    """Prediction merges the adapter into the weights; what is learnt, saved and hashed afterwards must not show it, by no bit."""
+    plain, _ = learnt()
+    learner = SeGPCL(tiny_backbone(), small_config())
+    learner.learn_task(made_images(3, 10), FIRST)
+    image = made_images(1, 1)[0][0]
+    first = learner.predict(image)
+    assert learner.backbone.weights_hash() == tiny_backbone().weights_hash()
+    learner.predict(image)
+    learner.learn_task(made_images(2, 10, seed=3), SECOND)
+    assert same(state(learner), state(plain))
+    assert learner.predict(image) == plain.predict(image) != first
+
+
 def test_predict_takes_images_in_every_form(tmp_path):
     learner, _ = learnt(method="lora", training__epochs=30)
     data = made_images(2, 3, seed=3)

@@ -1,0 +1,211 @@
+"""A real architecture's phases against their floors: what the backbone's own passes cost for the same images and prompts.
+
+Weights and images are random, which changes no time. Each phase is measured in turns with its floor:
+
+- anchors: the DPGD loop, against as many forward and backward-to-the-pixels passes of open_clip's own model, frozen and without adapter
+- training: optimiser steps of the full method, against forward and backward passes of the adapted backbone over the same images, anchors
+  and prompts, and once more against one without adapter in which nothing is trained (what LoRA itself costs)
+- prediction: dual-path scores of a batch, against open_clip's own `encode_image`
+
+Also says how far cutting prompts to the longest moves text embeddings, and how far resizing on the device lies from PIL.
+
+    python -m benchmarks.end_to_end [--model ViT-B-32] [--device cuda --precision bf16 --batch 128] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import segp_ext
+from segp_ext import glyph
+from segp_ext.anchors import Anchors, perturb
+from segp_ext.config import AnchorsConfig, MethodConfig
+from segp_ext.data.images import Images, to_pil
+from segp_ext.data.scenario import LabelledImages
+from segp_ext.learner import SeGPCL
+from segp_ext.processes import Processes
+from segp_ext.training import fit
+
+from .harness import Candidate, Table, measure, print_setting
+
+CLASSES, NEW = 100, 10
+STEPS = 3  # of DPGD and of training; ten cost as much each
+
+
+class Scene:
+    """A learner of `CLASSES` classes on random weights, made pixels, and open_clip's own model with the same weights."""
+
+    def __init__(self, model: str, device: str, batch: int, precision: str) -> None:
+        import open_clip
+
+        self.batch = batch
+        if model == "glyph":
+            plain = glyph.build()[0]
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)  # as load_clip's random weights
+                plain = open_clip.create_model(model, pretrained=None)
+        self.plain = plain.to(device).requires_grad_(False).eval()
+        dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        self.autocast = lambda: torch.autocast(device, dtype, enabled=dtype is not None)
+        self.backbone = segp_ext.load_clip(model, None, device, precision=precision)
+        self.config = MethodConfig()
+        self.config.training.batch_size, self.config.training.epochs = batch, 1
+        self.config.distillation.batch_size = batch // 2
+        self.learner = SeGPCL(self.backbone, self.config)
+        draw = torch.Generator().manual_seed(0)
+        for parameter in self.backbone.trained_parameters():
+            parameter.data.copy_(1e-3 * torch.randn(parameter.shape, generator=draw))
+        size = self.backbone.image_size
+        self.pixels = torch.rand(batch, 3, size, size, generator=draw).to(device)
+        names = [f"{kind} number {i}" for i in range(CLASSES // 4) for kind in ("ship", "lamp", "tree", "fox")]
+        self.tokens = self.backbone.tokenize([self.config.template.replace("{}", name) for name in names])
+        self.prototypes = torch.randn(CLASSES, self.backbone.raw_dim, generator=draw).to(device)
+        # The learner as after ten tasks; its own adapter is the one above.
+        adapter = self.backbone.adapter_state()
+        self.learner.restore(names, [NEW] * (CLASSES // NEW), {**adapter, "prototypes": self.prototypes})
+        self.target = torch.arange(batch, device=device) % (CLASSES - NEW)
+        raw = (np.random.RandomState(0).rand(STEPS * batch, 3, size, size) * 255).astype(np.uint8)
+        data = LabelledImages(list(raw), [i % NEW for i in range(len(raw))], lambda image: image)
+        self.images = Images(data, self.learner.reader)
+
+
+def anchors(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
+    """The DPGD loop and its floor."""
+    config = AnchorsConfig(steps=STEPS)
+    old = CLASSES - NEW
+    with torch.no_grad():
+        text = scene.backbone.encode_text(scene.tokens[:old])
+
+    def ours() -> object:
+        with scene.backbone.merged():
+            return perturb(scene.backbone, scene.pixels, scene.target, text, scene.prototypes[:old], config, None)
+
+    def floor() -> object:
+        for _ in range(STEPS):
+            x = scene.pixels.detach().requires_grad_()
+            with scene.autocast():
+                embedding = scene.plain.encode_image(x)
+            grad = torch.autograd.grad(embedding.float().sum(), x)
+        return grad
+
+    return ours, {"open_clip's passes": floor}
+
+
+def training(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
+    """Steps of `fit` and their floors."""
+    backbone, old = scene.backbone, CLASSES - NEW
+    made = Anchors(4 * scene.batch, scene.pixels.shape[1:], (backbone.embed_dim, backbone.raw_dim), backbone.device, None, Processes())
+    with torch.no_grad():
+        text = backbone.encode_text(scene.tokens)
+        for start in range(0, len(made), scene.batch):
+            made.write(start, scene.pixels, *backbone.encode_image(scene.pixels))
+        with backbone.reference():
+            reference = backbone.encode_text(scene.tokens)
+    list(scene.images.read(scene.images.batches(scene.batch)))  # decoded once, as after a first epoch
+
+    def ours() -> object:
+        return fit(
+            backbone, scene.images, scene.tokens, range(old, CLASSES), made, text[:old], reference, scene.config,
+            torch.Generator().manual_seed(0), Processes(), 10,
+        )  # fmt: skip
+
+    both = torch.cat([scene.pixels, scene.pixels[: scene.batch // 2]])
+
+    def adapted() -> object:
+        for _ in range(STEPS):
+            backbone.encode_image(both)[0].sum().backward()
+            backbone.encode_text(scene.tokens).sum().backward()
+        for parameter in backbone.trained_parameters():
+            parameter.grad = None
+        return None
+
+    def plain() -> object:
+        # Gradients pass through the whole towers although nothing takes them up: to the pixels, and to the first tokens' embedding.
+        for _ in range(STEPS):
+            x = both.detach().requires_grad_()
+            with scene.autocast(), scene.backbone.reference():
+                embedding = scene.plain.encode_image(x)
+            torch.autograd.grad(embedding.float().sum(), x)
+            weight = scene.plain.token_embedding.weight.requires_grad_(True)
+            with scene.autocast():
+                text_embedding = scene.plain.encode_text(F.pad(scene.tokens, (0, scene.plain.context_length - scene.tokens.shape[1])))
+            torch.autograd.grad(text_embedding.float().sum(), weight)
+            weight.requires_grad_(False)
+        return None
+
+    return ours, {"adapted passes": adapted, "passes without LoRA, whole prompts": plain}
+
+
+def prediction(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
+    """Dual-path scores of a batch and `encode_image`."""
+
+    @torch.no_grad()
+    def floor() -> object:
+        with scene.autocast():
+            return scene.plain.encode_image(scene.pixels)
+
+    return lambda: scene.learner.logits(scene.pixels, "dual"), {"open_clip's encode_image": floor}
+
+
+@torch.no_grad()
+def check(scene: Scene) -> None:
+    """The two models are one: where the adapter is off, features agree; and what cutting and resizing change."""
+    backbone, plain = scene.backbone, scene.plain
+    normalised = (scene.pixels - backbone.mean) / backbone.std
+    whole = F.pad(scene.tokens, (0, plain.context_length - scene.tokens.shape[1]))
+    with backbone.reference(), scene.autocast():
+        torch.testing.assert_close(backbone.encode_image(scene.pixels)[0], plain.encode_image(normalised).float(), rtol=1e-3, atol=1e-3)
+        cut, full = (backbone.encode_text(tokens) for tokens in (scene.tokens, whole))
+    print(f"prompts cut from {whole.shape[1]} to {scene.tokens.shape[1]} tokens: embeddings move by {(cut - full).abs().max():.1e}")
+    small = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    smooth = F.avg_pool2d(small.float(), 5, 1, 2).round().to(torch.uint8)  # noise has no neighbours to interpolate
+    for name, images in (("noise", small), ("smoothed noise", smooth)):
+        exact = torch.stack([backbone.transform(to_pil(image)) for image in images]).to(backbone.device)
+        apart = (backbone.to_unit(images) - backbone.to_unit(exact)).mul(255).abs()
+        v, exact_v = (F.normalize(backbone.encode_image(backbone.to_unit(p))[0], dim=1) for p in (images, exact))
+        print(
+            f"resizing 32×32 {name} on the device against PIL: {(apart > 0.5).float().mean():.2%} of pixels differ, by at most "
+            f"{apart.max():.0f} of 255; cosine of embeddings ≥ {(v * exact_v).sum(1).min():.6f}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="ViT-B-32", help="open_clip model name")
+    parser.add_argument("--device", default="cpu", help="torch device")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"], help="arithmetic of the encoders")
+    parser.add_argument("--batch", type=int, default=32, help="images per batch")
+    parser.add_argument("--seconds", type=float, default=90, help="time for each phase's measurement")
+    parser.add_argument("--quick", action="store_true", help="the small model for a second each, and no CSV")
+    given = parser.parse_args()
+    if given.quick:
+        given.model, given.batch, given.seconds = "glyph", 4, 1
+    if segp_ext.build_info()["ops_path"] != "native":
+        sys.exit(f"there are no fused ops to measure: {segp_ext.build_info()['reason']}")
+
+    print_setting(f"{given.model}, batch {given.batch}, {given.precision}: phases against their floors", given.device)
+    scene = Scene(given.model, given.device, given.batch, given.precision)
+    check(scene)
+    columns = [("model", 10), ("batch", 5), ("precision", 9), ("phase", 10), ("floor", 35), ("phase s", 8), ("floor s", 8),
+               ("ratio", 6), ("p20", 6), ("p80", 6)]  # fmt: skip
+    table = Table("end_to_end", given.device, columns)
+    for phase in (anchors, training, prediction):
+        ours, floors = phase(scene)
+        timings = measure([Candidate("phase", ours), *(Candidate(n, f) for n, f in floors.items())], given.device, given.seconds)
+        for floor in floors:
+            ratio = timings["phase"].over(timings[floor])
+            table.add(given.model, given.batch, given.precision, phase.__name__, floor, timings["phase"].median,
+                      timings[floor].median, ratio.median, ratio.p20, ratio.p80)  # fmt: skip
+    if not given.quick:
+        print(f"appended to {table.append_csv().name}")
+
+
+if __name__ == "__main__":
+    main()

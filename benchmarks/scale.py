@@ -1,0 +1,164 @@
+"""A task of 100 classes learnt on top of 1,000 to 20,000 old ones, anchors in a file: time per phase and peak memory.
+
+The whole learner runs, on a made CLIP that costs next to nothing but has real widths (raw features 768, embeddings 512), with random
+weights and images of 16 pixels a side: what is left is what grows with classes and anchors. Five seeds per old class make 5,000 to
+100,000 anchors. Every size runs in a process of its own. Memory is what the process cannot give back (anonymous pages); the anchors'
+file is mapped beside it.
+
+    python -m benchmarks.scale [--classes 1000 2000 5000 10000 20000] [--steps 2] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segp_ext.backbone import Backbone
+from segp_ext.config import MethodConfig
+from segp_ext.data.images import Images
+from segp_ext.data.scenario import LabelledImages
+from segp_ext.evaluate import EvaluationSet, Evaluator
+from segp_ext.learner import SeGPCL
+
+from .harness import RESULTS, Table, device_name, print_setting
+
+NEW, PER_CLASS, SIDE, CONTEXT = 100, 10, 16, 12
+PHASES = ("text", "seeds", "anchors", "training", "transfer", "prototypes", "evaluation")
+
+
+class NumberTokenizer:
+    """One token per digit of a class's number: 0 is padding, 1 to 10 the digits, 11 starts and 12 ends the text."""
+
+    def __call__(self, texts: list[str], context_length: int = CONTEXT) -> Tensor:
+        tokens = torch.zeros(len(texts), context_length, dtype=torch.int64)
+        for row, text in zip(tokens, texts, strict=True):
+            ids = [11, *(1 + int(c) for c in text if c.isdigit()), 12]
+            row[: len(ids)] = torch.tensor(ids)
+        return tokens
+
+
+def made_backbone() -> Backbone:
+    """A CLIP of one thin block per tower with ViT-B/16's widths at its ends."""
+    import open_clip
+
+    torch.manual_seed(0)
+    clip = open_clip.CLIP(
+        embed_dim=512,
+        vision_cfg={"image_size": SIDE, "patch_size": SIDE, "width": 768, "layers": 1, "mlp_ratio": 1.0},
+        text_cfg={"context_length": CONTEXT, "vocab_size": 13, "width": 128, "heads": 2, "layers": 1},
+    )
+    clip.logit_scale.data.fill_(np.log(100.0))
+    return Backbone(clip, NumberTokenizer(), "made", None)
+
+
+def made_images(seed: int, count: int) -> LabelledImages:
+    """`count` images of noise, the task's classes in turn."""
+    pixels = np.random.RandomState(seed).randint(0, 256, (count, 3, SIDE, SIDE), np.uint8)
+    return LabelledImages(list(pixels), [i % NEW for i in range(count)], lambda image: image)
+
+
+class MemoryWatch(threading.Thread):
+    """Looks every 20 ms at how much anonymous and how much file-backed memory the process holds; keeps the peaks, in bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.start_anonymous = self._read()["RssAnon"]
+        self.anonymous = self.mapped = 0
+        self.done = threading.Event()
+
+    def _read(self) -> dict[str, int]:
+        lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Rss"))
+        return {name.rstrip(":"): 1024 * int(size) for name, size, _ in lines}
+
+    def run(self) -> None:
+        while not self.done.wait(0.02):
+            now = self._read()
+            self.anonymous = max(self.anonymous, now["RssAnon"] - self.start_anonymous)
+            self.mapped = max(self.mapped, now["RssFile"] + now["RssShmem"])
+
+
+def learn(classes: int, steps: int, threads: int) -> dict:
+    """Learns one task on top of `classes` old ones; returns seconds per phase, numbers and peaks."""
+    torch.set_num_threads(threads)
+    config = MethodConfig(template="{}")
+    config.anchors.steps, config.anchors.memory_gb = steps, 0.0
+    config.training.epochs = 1
+    learner = SeGPCL(made_backbone(), config)
+    names = [str(number) for number in range(classes + NEW)]
+    prototypes = torch.randn(classes, learner.backbone.raw_dim, generator=torch.Generator().manual_seed(0))
+    learner.restore(names[:classes], [classes], {**learner.backbone.adapter_state(), "prototypes": prototypes})
+    old = EvaluationSet(names[:classes], Images(LabelledImages([np.zeros((3, SIDE, SIDE), np.uint8)], [0], lambda i: i), learner.reader))
+    evaluator = Evaluator(learner, [old, EvaluationSet(names[classes:], Images(made_images(1, NEW * PER_CLASS), learner.reader))])
+    watch = MemoryWatch()
+    watch.start()
+    begin = time.perf_counter()
+    report = learner.learn_task(made_images(0, NEW * PER_CLASS), names[classes:])
+    evaluator.after_task()
+    seconds = time.perf_counter() - begin
+    watch.done.set()
+    watch.join()
+    phases = {name: phase.wall for name, phase in report.phases.items()}
+    for name, phase in evaluator.timer.phases.items():
+        phases[name] = phases.get(name, 0.0) + phase.wall
+    return {"anchors": report.anchors, "phases": phases, "seconds": seconds, "anonymous": watch.anonymous, "mapped": watch.mapped}
+
+
+def plot(rows: list[tuple[int, dict]]) -> Path:
+    """Seconds per phase and peak memory over the number of old classes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    classes = [c for c, _ in rows]
+    for phase in PHASES:
+        left.plot(classes, [r["phases"].get(phase, 0.0) for _, r in rows], marker="o", label=phase)
+    left.set_ylabel("seconds")
+    left.set_title("Time by phase")
+    right.plot(classes, [r["anonymous"] / 1e6 for _, r in rows], marker="o", label="the process's own")
+    right.plot(classes, [r["mapped"] / 1e6 for _, r in rows], marker="o", label="mapped files, which the system may drop")
+    right.set_ylabel("MB at the peak")
+    right.set_title("Memory beyond the model's")
+    for axes in (left, right):
+        axes.set_xlabel("old classes (five anchors each)")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    figure.suptitle(f"One task of {NEW} classes on a made CLIP: {device_name('cpu')}", fontsize="medium")
+    path = RESULTS / "scale.png"
+    FigureCanvasAgg(figure).print_figure(path, dpi=110)
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--classes", nargs="+", type=int, default=[1000, 2000, 5000, 10000, 20000], help="old classes")
+    parser.add_argument("--steps", type=int, default=2, help="DPGD steps; the method's ten take five times as long")
+    parser.add_argument("--quick", action="store_true", help="200 and 400 classes, no CSV and no plot")
+    given = parser.parse_args()
+    sizes = [200, 400] if given.quick else given.classes
+    print_setting("one task on top of many classes, anchors in a file", "cpu")
+    columns = [("old classes", 11), ("anchors", 8), ("DPGD steps", 10), *((phase, 10) for phase in PHASES), ("all s", 8),
+               ("own MB", 8), ("mapped MB", 9)]  # fmt: skip
+    table = Table("scale", "cpu", columns)
+    rows = []
+    for classes in sizes:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            result = pool.apply(learn, (classes, given.steps, torch.get_num_threads()))
+        rows.append((classes, result))
+        table.add(classes, result["anchors"], given.steps, *(result["phases"].get(phase, 0.0) for phase in PHASES),
+                  result["seconds"], result["anonymous"] / 1e6, result["mapped"] / 1e6)  # fmt: skip
+    if not given.quick:
+        print(f"appended to {table.append_csv().name}, drawn in {plot(rows).name}")
+
+
+if __name__ == "__main__":
+    main()
