@@ -22,7 +22,7 @@ def make(root: Path, tree: dict[str, int]) -> Path:
 
 
 def scenario(root, **settings):
-    return load_scenario(DataConfig(root=str(root), **{"classes_per_task": 2, "order_seed": None, **settings}))
+    return load_scenario(DataConfig(root=str(root), **{"classes_per_task": 2, "order": None, **settings}))
 
 
 @pytest.mark.parametrize("held", ["test", "val"])
@@ -61,11 +61,11 @@ def test_validation_comes_out_of_the_training_images(tmp_path):
 def test_order_tasks_and_limits(tmp_path):
     names = ["a", "b", "c", "d", "e"]
     make(tmp_path, {f"{part}/{n}": 3 for part in ("train", "test") for n in names})
-    found = scenario(tmp_path, order_seed=7, max_images_per_class=2)
+    found = scenario(tmp_path, order=7, max_images_per_class=2)
     order = np.random.RandomState(7).permutation(5)
     assert found.class_names == [names[c] for c in order]
     assert [len(task.train) for task in found.tasks] == [4, 4, 2]
-    assert found.split_hash != scenario(tmp_path, order_seed=8, max_images_per_class=2).split_hash
+    assert found.split_hash != scenario(tmp_path, order=8, max_images_per_class=2).split_hash
 
 
 @pytest.mark.parametrize(
