@@ -159,8 +159,9 @@ def parse(argv: list[str], command: str = "train", description: str = DESCRIPTIO
     return config
 
 
-def _versions() -> dict[str, str]:
-    packages = ("torch", "torchvision", "numpy", "open_clip_torch", "peft", "safetensors", "scikit-learn")
+def versions() -> dict[str, str]:
+    """Versions of Python, this package and those that it stands on."""
+    packages = ("torch", "torchvision", "numpy", "open_clip_torch", "timm", "peft", "safetensors", "scikit-learn")
     found = {"segp_ext": segp_ext.__version__, "python": platform.python_version()}
     for package in packages:
         try:
@@ -229,7 +230,7 @@ class Run:
             if device.type == "cuda"
             else platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(),
-            "versions": _versions(),
+            "versions": versions(),
             "build": segp_ext.build_info(),
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         }

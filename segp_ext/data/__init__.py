@@ -50,7 +50,7 @@ def load_scenario(config: DataConfig) -> Scenario:
         _leave_out_unreadable(collection)
     elif collection.missing:
         raise FileNotFoundError(
-            f"{len(collection.missing)} image(s) of {collection.name} are listed but not there: {several(collection.missing)}; "
+            f"{len(collection.missing)} image(s) are listed or linked but not in {config.root}: {several(collection.missing)}; "
             "--data.unreadable skip leaves them out"
         )
     return make_scenario(collection, config)

@@ -226,12 +226,13 @@ def _official_cub(base: Path, config: DataConfig) -> Tree:
         if folder in part and path.is_file():
             part[folder].append(path)
         elif folder in part:
-            tree.missing.append(f"{path} (in images.txt)")
+            tree.missing.append(f"images/{file} (in images.txt)")
     listed = {base / "images" / file for file in images.values()}
     for name in classes:
         if (base / "images" / name).is_dir():
             there = sorted((base / "images" / name).iterdir())
-            tree.stray += [str(path) for path in there if path not in listed and not path.name.startswith(".")]
+            unlisted = [path.name for path in there if path not in listed and not path.name.startswith(".")]
+            tree.stray += [f"images/{name}/{file}" for file in unlisted]
     return tree
 
 

@@ -117,11 +117,11 @@ def _scan(tree: Tree, part: Path, classes: Sequence[str]) -> dict[str, list[Path
         found[name] = []
         for file in files:
             if file.suffix.lower() not in SUFFIXES:
-                tree.stray.append(str(file))
+                tree.stray.append(file.relative_to(tree.base).as_posix())
             elif file.exists():
                 found[name].append(file)
             else:
-                tree.missing.append(f"{file} (a broken link)")
+                tree.missing.append(f"{file.relative_to(tree.base).as_posix()} (a broken link)")
     return found
 
 
@@ -258,9 +258,15 @@ def _listed_paths(path: Path, stray: list[str]) -> list[str]:
             raise ValueError(f"{path} must hold a list of paths under data:")
     else:
         entries = read_lines(path)
-    matches = [(entry, _LISTED.match(entry)) for entry in entries]
-    stray.extend(f"{entry} (in {path.name})" for entry, match in matches if match is None)
-    return [match[1].replace("\\", "/") for _, match in matches if match is not None]
+    paths = []
+    for entry in entries:
+        image = _LISTED.match(entry)
+        listed = (image[1] if image else entry.split()[0]).replace("\\", "/")
+        if image or not Path(listed).suffix:
+            paths.append(listed)
+        else:  # published lists hold a stray script
+            stray.append(f"{listed} (in {path.name})")
+    return paths
 
 
 def _read_lists(
@@ -385,7 +391,7 @@ def _read_annotated(base: Path, config: DataConfig) -> Tree:
         if file.is_file():
             held[columns[1]].append(file)
         else:
-            tree.missing.append(f"{file} (in {annotations.name})")
+            tree.missing.append(f"val/images/{columns[0]} (in {annotations.name})")
     folders = class_folders(base / "train")
     _same_classes(base, folders, sorted(held), "val")
     classes = chosen_classes(config, base, folders)

@@ -62,8 +62,8 @@ class Collection:
         opener: turns a source into a PIL image or uint8 `[3, H, W]` pixels; raises ValueError naming the source if it cannot be read.
         fingerprint: a stable text per source (relative path and file size, or a hash of pixels), from which the split's hash is made.
         layout: one line on what was found on disk.
-        missing: images that lists or annotations name and that are not there; they are not among the sources.
-        stray: files in class folders, or entries of lists, that are no images; they are left alone.
+        missing: images that lists or annotations name and that are not there, by path in the data set; they are not among the sources.
+        stray: files in class folders, or entries of lists, that are no images, likewise; they are left alone.
     """
 
     name: str
