@@ -120,7 +120,7 @@ def examine(config: Config, quick: bool = False) -> Report:
         missing=collection.missing,
         stray=collection.stray,
     )
-    report.problems += _absent(config, "listed or linked but not there", collection.missing)
+    report.problems += _absent(config, "listed or linked but not there", "Put them there", collection.missing)
     try:
         scenario = make_scenario(collection, config.data)
     except (OSError, ValueError) as error:
@@ -130,7 +130,7 @@ def examine(config: Config, quick: bool = False) -> Report:
         report.problems += _too_few(config, report.data)
     if not quick:
         report.data.contents = contents = open_all(collection, config.data.root)
-        report.problems += _absent(config, "unreadable", contents.unreadable)
+        report.problems += _absent(config, "unreadable", "Replace them", contents.unreadable)
         if contents.across:
             pairs = several(f"{a} = {b}" for a, b in contents.across)
             report.problems.append(
@@ -171,12 +171,12 @@ def _spread(collection: Collection, images: list[list[Any]]) -> PartReport:
     )
 
 
-def _absent(config: Config, how: str, images: list[str]) -> list[str]:
+def _absent(config: Config, how: str, remedy: str, images: list[str]) -> list[str]:
     """A problem, unless the settings leave such images out."""
     if not images or config.data.unreadable == "skip":
         return []
     return [
-        f"{len(images)} image(s) are {how}: {several(images)}. Mend them, or leave them out with --data.unreadable skip."
+        f"{len(images)} image(s) are {how}: {several(images)}. {remedy}, or leave them out with --data.unreadable skip."
     ]
 
 

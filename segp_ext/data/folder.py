@@ -256,6 +256,7 @@ def _listed_paths(path: Path, stray: list[str]) -> list[str]:
         entries = content.get("data") if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
             raise ValueError(f"{path} must hold a list of paths under data:")
+        entries = [entry.strip() for entry in entries if entry.strip()]
     else:
         entries = read_lines(path)
     paths = []
