@@ -45,7 +45,7 @@ def run_one(row: str, order: int, settings: list[str], threads: int) -> tuple[di
 
     method, *changes = row.split()
     with tempfile.TemporaryDirectory() as folder:
-        arguments = [*settings, "--method", method, f"--data.order_seed={order}"]
+        arguments = [*settings, "--method", method, f"--data.order={order}"]
         arguments += [f"--{change}" for change in changes]
         arguments += [f"--run.threads={threads}", f"--run.directory={folder}", "--run.name=run"]
         said = io.StringIO()
@@ -66,7 +66,7 @@ def lines_of(result: dict, row: str, order: int) -> list[dict]:
             {
                 "row": label,
                 "path": path,
-                "order_seed": order,
+                "order": order,
                 **{metric: scores[metric] for metric in METRICS},
                 "seconds": sum(p["wall"] for phase, p in result["phases"].items() if phase != "baselines") if own else None,
                 "protocol": result["protocol"]["id"],
@@ -90,7 +90,7 @@ def markdown(lines: list[dict], command: str) -> str:
     groups: dict[tuple[str, str], list[dict]] = {}
     for line in lines:
         groups.setdefault((line["row"], line["path"]), []).append(line)
-    orders = sorted({line["order_seed"] for line in lines})
+    orders = sorted({line["order"] for line in lines})
     text = [
         f"`{command}`",
         "",
@@ -143,7 +143,7 @@ def main() -> None:
                 if key not in seen:
                     seen.add(key)
                     lines.append(line)
-            last = {line["path"]: line["last"] for line in lines if line["row"] == row and line["order_seed"] == order}
+            last = {line["path"]: line["last"] for line in lines if line["row"] == row and line["order"] == order}
             print(f"{row}, order {order}: Last " + ", ".join(f"{p} {100 * v:.1f}" for p, v in last.items()), flush=True)
 
     table = markdown(

@@ -12,8 +12,12 @@ from dataclasses import dataclass, field
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from segp_ext.protocols import PROTOCOLS
+
 AnchorKind = Literal["dpgd", "text", "visual", "seeds", "noise", "new-images", "none"]
 ScorePath = Literal["text", "visual", "dual"]
+DataName = Literal["auto", "digits", "folder", "cifar100", "imagenet-r", "imagenet100", "cub200", "ucf101"]
+ClassOrder = Literal["cifar100-icarl", "imagenet100-numpy1993", "imagenet-r-mgclip", "imagenet-r-rapf", "cub200-rapf"]
 PATHS: tuple[ScorePath, ...] = ("text", "visual", "dual")
 
 
@@ -228,20 +232,43 @@ class ModelConfig:
     """open_clip weights tag or a local checkpoint file; none starts from random weights. Ignored by glyph, which has its own."""
     device: str = "auto"
     """torch device (cpu, cuda, cuda:1 ...); auto takes CUDA where it is usable."""
+    resize_mode: Literal["shortest", "squash"] | None = None
+    """How an image becomes square: shortest (short side to the input size, centre crop), squash (both sides, ignoring aspect); none: the \
+model's own."""
 
 
 @dataclass
 class DataConfig:
     """Images, their split into tasks, and what is evaluated."""
 
-    name: Literal["auto", "digits", "folder"] = "auto"
-    """digits: scikit-learn's handwritten digits; folder: your images, see root; auto: folder if root is given, else digits."""
+    name: DataName = "auto"
+    """digits: scikit-learn's handwritten digits; folder: your images, see root; cifar100, imagenet-r, imagenet100, cub200, ucf101: the \
+benchmarks, in the layouts that their users have on disk; auto: folder if root is given, else digits."""
     root: str | None = None
-    """Folder of images: {train,test}/<class>/* (val counts as test), or <class>/* which is split by test_fraction."""
+    """Folder of the data set. For folder: {train,test}/<class>/* (val counts as test), <class>/* with lists or split by test_fraction, or \
+Tiny-ImageNet's train/<wnid>/ with val/val_annotations.txt. configs/<data.name>.yaml says what each benchmark takes."""
+    download: bool = False
+    """Download CIFAR100 to root through torchvision if it is not there."""
+    train_list: str | None = None
+    """Split of a flat tree <root>/<class>/*: file of training images, one path a line (what follows it is ignored), or YAML with a \
+list data. A name that is no file here is looked for in root. Needs test_list."""
+    test_list: str | None = None
+    """The like for test images."""
+    class_list: str | None = None
+    """File of class folders to take, one a line, in the data set's order from then on; none takes all (imagenet100: the first 100 classes \
+of ILSVRC)."""
+    names: Literal["spaces", "folders"] = "spaces"
+    """spaces: underscores in class names become spaces, and UCF101's camel case separate words; folders: names stay as the data set \
+has them."""
+    names_file: str | None = None
+    """JSON file of class names by class folder, each a text or a list of texts whose first is taken; none goes by data.name and names."""
+    unreadable: Literal["stop", "skip"] = "stop"
+    """stop: an unreadable or missing image is an error; skip: every image is opened once at the start, and those are left out and named."""
     classes_per_task: int = 10
     """New classes per task; the last task may have fewer."""
-    order_seed: int | None = 1993
-    """Class order: numpy.random.RandomState(order_seed).permutation; none keeps the data set's own order."""
+    order: int | ClassOrder | None = 1993
+    """Class order: a number n for numpy.random.RandomState(n).permutation, the name of an order in use by others, or none (null in \
+files and on the command line) for the data set's own."""
     max_images_per_class: int | None = None
     """Use at most so many images of a class in each part, for small trials; none uses all."""
     test_fraction: float = 0.3
@@ -256,14 +283,25 @@ class DataConfig:
         for name in ("test_fraction", "validation_fraction"):
             value = getattr(self, name)
             _require(0 < value < 1, f"data.{name}", "between 0 and 1", value)
-        if self.order_seed is not None:
-            _require(0 <= self.order_seed < 2**32, "data.order_seed", "from 0 to 2**32 - 1", self.order_seed)
+        if isinstance(self.order, int):
+            _require(0 <= self.order < 2**32, "data.order", "from 0 to 2**32 - 1", self.order)
+        else:
+            _require(
+                _fits(self.order, ClassOrder | None), "data.order", _type_text(int | ClassOrder | None), self.order
+            )
         if self.max_images_per_class is not None:
             _positive("data", self, "max_images_per_class")
         if self.name == "digits" and self.root is not None:
             raise ValueError(
                 f"data.root must not be given with data.name digits, which comes with scikit-learn; got {self.root!r}"
             )
+        if self.download and self.name != "cifar100":
+            raise ValueError(f"data.download is for data.name cifar100 alone; got data.name {self.name}")
+        if (self.train_list is None) != (self.test_list is None):
+            raise ValueError("data.train_list and data.test_list must be given together; got one of them")
+        for name in ("train_list", "class_list", "names_file"):
+            if getattr(self, name) is not None and self.name in ("digits", "cifar100"):
+                raise ValueError(f"data.{name} is for data sets in class folders; {self.name} has none")
 
 
 @dataclass
@@ -286,12 +324,20 @@ class RunConfig:
 class Config(MethodConfig):
     """A whole run: method, model, data and output."""
 
+    protocol: str | None = None
+    """Named protocol: sets data.name, data.order, data.classes_per_task, data.names, template, model.name, model.pretrained and \
+model.resize_mode. One of them given otherwise goes before it, and the result's id then says so."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     held_out: list[str] = field(default_factory=list)
     """Data sets that are never trained on and scored zero-shot after every task: folders of images, digits, or NAME:FOLDER with a name \
 that data.name takes."""
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.protocol is not None:
+            _require(self.protocol in PROTOCOLS, "protocol", f"one of {', '.join(PROTOCOLS)}", self.protocol)
 
 
 _FROZEN: dict[str, Any] = {
@@ -362,5 +408,7 @@ def _type_text(expected: Any) -> str:
     if get_origin(expected) is Literal:
         return f"one of {', '.join(map(str, get_args(expected)))}"
     options = get_args(expected) if get_origin(expected) in (Union, UnionType) else (expected,)
+    if any(get_origin(option) is Literal for option in options):
+        return " or ".join(_type_text(option) for option in options)
     names = ["none" if o is NoneType else "list of texts" if get_origin(o) is list else o.__name__ for o in options]
     return "of type " + " or ".join(names)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import itertools
-import json
 import os
 import platform
 import sys
@@ -20,14 +18,15 @@ import yaml
 import segp_ext
 from segp_ext import report
 from segp_ext.anchors import check_seeds
-from segp_ext.backbone import Backbone, load_clip
+from segp_ext.backbone import load_clip
 from segp_ext.checkpoint import write_atomically
 from segp_ext.config import METHODS, Config, with_method
-from segp_ext.data import Scenario, held_out, load_scenario
+from segp_ext.data import held_out, load_scenario
 from segp_ext.data.images import Images, Reader
 from segp_ext.evaluate import EvaluationSet, Evaluator, PathResult
 from segp_ext.learner import SeGPCL
 from segp_ext.processes import join, leave
+from segp_ext.protocols import PROTOCOLS, identify
 from segp_ext.timing import Phase, Timer
 
 if TYPE_CHECKING:
@@ -37,15 +36,22 @@ CONFIGS = Path(__file__).parent / "configs"
 DESCRIPTION = """\
 Teach a CLIP model new classes task after task without old images (SeGP-CL, arXiv 2603.12055), and compare it with simpler methods.
 Without arguments: the built-in small CLIP on scikit-learn's handwritten digits, five tasks of two classes, in a minute or two.
-Defaults below are the paper's; a file given by --config (digits, if none is given) goes before them, and the command line before both.
+Defaults below are the paper's; the settings of --protocol go before them, a file given by --config before those, and the command line
+before all. Without protocol and file: digits.
 
 examples:
   python -m segp_ext.train
   python -m segp_ext.train --method lwf --seed 1
   python -m segp_ext.train --anchors.steps 20 --run.name more-steps
   python -m segp_ext.train --config clip --data.root photos     (CLIP ViT-B/16 with the paper's settings on your images)
+  python -m segp_ext.train --protocol segp-cifar100 --data.root DIR  (a benchmark as the paper ran it; --config cifar100 is the same)
   python -m segp_ext.train --config runs/NAME/config.yaml       (the same run again)
 """
+
+
+def packaged_configs() -> list[str]:
+    """Names of the configurations that come with the package."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
 def find_config(name: str) -> Path:
@@ -60,12 +66,13 @@ def find_config(name: str) -> Path:
         return file
     if packaged.is_file() and file.parent.as_posix() in (".", "configs"):
         return packaged
-    known = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-    raise FileNotFoundError(f"--config: no file {name!r}; configurations in the package: {known}")
+    raise FileNotFoundError(
+        f"--config: no file {name!r}; configurations in the package: {', '.join(packaged_configs())}"
+    )
 
 
-def build_parser() -> ArgumentParser:
-    """The command line: every field of `Config`, with its documentation as help."""
+def build_parser(command: str = "train", description: str = DESCRIPTION) -> ArgumentParser:
+    """The command line of `python -m segp_ext.<command>`: every field of `Config`, with its documentation as help."""
     from argparse import RawDescriptionHelpFormatter
 
     from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
@@ -74,37 +81,77 @@ def build_parser() -> ArgumentParser:
         pass
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    prog = f"python -m segp_ext.{command}"
     parser = ArgumentParser(
-        prog="python -m segp_ext.train",
-        usage="python -m segp_ext.train [--config FILE] [--method NAME] [--seed N] [--SECTION.SETTING VALUE ...] [--print_config]",
-        description=DESCRIPTION,
+        prog=prog,
+        usage=f"{prog} [--config FILE] [--protocol NAME] [--method NAME] [--seed N] [--SECTION.SETTING VALUE ...] [--print_config]",
+        description=description,
         formatter_class=Formatter,
         default_env=False,
     )
     parser.add_argument(
         "--config",
         action="config",
-        help="YAML file of settings, or the name of one in the package (digits, folder, clip); if none is given, folder with "
-        "--data.root and digits without.",
+        help=f"YAML file of settings, or the name of one in the package ({', '.join(packaged_configs())}). If neither a file nor a "
+        "protocol is given: the one named like --data.name, else folder with --data.root, else digits.",
     )
     parser.add_class_arguments(Config)
     return parser
 
 
-def parse(argv: list[str]) -> Config:
-    """Reads the configuration from a command line; exits with a message on a setting that does not exist or does not fit."""
-    parser = build_parser()
-    arguments = list(argv)
+def _take(argv: list[str], option: str) -> tuple[list[str], list[str]]:
+    """The values that a command line gives to one option, in order, and the command line without them."""
+    values, rest, follows = [], [], False
+    for argument in argv:
+        if follows or argument.startswith(f"{option}="):
+            values.append(argument if follows else argument.removeprefix(f"{option}="))
+            follows = False
+        elif argument == option:
+            follows = True
+        else:
+            rest.append(argument)
+    return values, [*rest, option] if follows else rest
+
+
+def _protocol_named(argv: list[str], files: list[Path]) -> str | None:
+    """The protocol that the command line names, or the last file that names one.
+
+    Raises:
+        ValueError: if there is none of that name.
+    """
+    names: list[Any] = []
+    for file in files:
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, yaml.YAMLError):
+            continue  # the parser says what is wrong with it
+        names += [content["protocol"]] if isinstance(content, dict) and "protocol" in content else []
+    name = [*names, *_take(argv, "--protocol")[0]][-1:]
+    if not name or name[0] in (None, "null"):
+        return None
+    if name[0] not in PROTOCOLS:
+        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {name[0]!r}")
+    return name[0]
+
+
+def parse(argv: list[str], command: str = "train", description: str = DESCRIPTION) -> Config:
+    """Reads the configuration from a command line; exits with a message on a setting that does not exist or does not fit.
+
+    The order of precedence: the command line, the files of --config (the last one first), the protocol, the paper's defaults.
+    """
+    parser = build_parser(command, description)
     try:
-        for index, argument in enumerate(arguments):
-            if argument == "--config" and index + 1 < len(arguments):
-                arguments[index + 1] = str(find_config(arguments[index + 1]))
-            elif argument.startswith("--config="):
-                arguments[index] = f"--config={find_config(argument.removeprefix('--config='))}"
-        if not any(argument.startswith("--config") for argument in arguments):
-            own_images = any(argument.split("=")[0] == "--data.root" for argument in arguments)
-            arguments = ["--config", str(CONFIGS / ("folder.yaml" if own_images else "digits.yaml")), *arguments]
-        parsed = parser.parse_args(arguments)
+        names, settings = _take(argv, "--config")
+        files = [find_config(name) for name in names]
+        if not files and not _take(argv, "--protocol")[0]:
+            named = [name for name in _take(argv, "--data.name")[0] if name in packaged_configs()]
+            own_images = _take(argv, "--data.root")[0]
+            files = [find_config(named[-1] if named else "folder" if own_images else "digits")]
+        protocol = _protocol_named(argv, files)
+        if protocol is not None:
+            parser.set_defaults({"protocol": protocol, **PROTOCOLS[protocol]})
+        configs = [argument for file in files for argument in ("--config", str(file))]
+        parsed = parser.parse_args([*configs, *settings])
         del parsed["config"]
         config = Config(**dict(parser.instantiate(parsed).items()))
     except (FileNotFoundError, TypeError, ValueError) as error:
@@ -116,26 +163,9 @@ def parse(argv: list[str]) -> Config:
     return config
 
 
-def protocol(config: Config, scenario: Scenario, backbone: Backbone) -> dict[str, Any]:
-    """What was measured, under one id: two results compare only if their protocols' hashes are equal."""
-    facts: dict[str, Any] = {
-        "data": scenario.name,
-        "split_hash": scenario.split_hash,
-        "evaluated_on": config.data.evaluate_on,
-        "order_seed": config.data.order_seed,
-        "tasks": [task.class_names for task in scenario.tasks],
-        "template": config.template,
-        "backbone": backbone.name,
-        "weights": backbone.weights_hash(),
-        "image_size": backbone.image_size,
-    }
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    identity = f"{scenario.name}-{len(scenario.tasks)}x{config.data.classes_per_task}-{backbone.name}-{digest[:8]}"
-    return {"id": identity, "hash": digest, **facts}
-
-
-def _versions() -> dict[str, str]:
-    packages = ("torch", "torchvision", "numpy", "open_clip_torch", "peft", "safetensors", "scikit-learn")
+def versions() -> dict[str, str]:
+    """Versions of Python, this package and those that it stands on."""
+    packages = ("torch", "torchvision", "numpy", "open_clip_torch", "timm", "peft", "safetensors", "scikit-learn")
     found = {"segp_ext": segp_ext.__version__, "python": platform.python_version()}
     for package in packages:
         try:
@@ -185,7 +215,7 @@ class Run:
         with self.processes.main_first():  # downloads happen once
             self.scenario = load_scenario(config.data)
             self.backbone = load_clip(config.model.name, config.model.pretrained, device_name)
-        facts = protocol(config, self.scenario, self.backbone)
+        facts = identify(config, self.scenario, self.backbone)
         self._agree(facts["hash"])
         reader = Reader(self.backbone.transform, config.loading, self.backbone.device, self.processes.local_count)
         self.train_images = [Images(task.train, reader) for task in self.scenario.tasks]
@@ -216,7 +246,7 @@ class Run:
             else platform.processor() or platform.machine(),
             "processes": self.processes.count,
             "threads": torch.get_num_threads(),
-            "versions": _versions(),
+            "versions": versions(),
             "build": segp_ext.build_info(),
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         }

@@ -22,7 +22,7 @@ def test_defaults_are_the_papers():
 
 
 def test_round_trip_through_plain_values():
-    config = Config(method="lwf", data=DataConfig(root="photos", order_seed=None))
+    config = Config(method="lwf", data=DataConfig(root="photos", order=None))
     assert from_dict(Config, dataclasses.asdict(config)) == config
 
 
@@ -35,7 +35,7 @@ def test_round_trip_through_plain_values():
         ({"anchors": {"step_size": float("nan")}}, "anchors.step_size must be 0 or more; got nan"),
         ({"distillation": {"temperature": 0}}, "distillation.temperature must be greater than 0; got 0"),
         ({"data": {"validation_fraction": 1.0}}, "data.validation_fraction must be between 0 and 1"),
-        ({"data": {"order_seed": -1}}, "data.order_seed must be from 0"),
+        ({"data": {"order": -1}}, "data.order must be from 0"),
         ({"data": {"name": "digits", "root": "x"}}, "data.root must not be given with data.name digits"),
         ({"template": "a photo"}, "template must be a text with exactly one {}"),
         ({"method": "sgep"}, "method must be one of segp, zero-shot"),

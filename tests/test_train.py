@@ -182,7 +182,10 @@ def test_runs_started_in_the_same_second_get_folders_of_their_own(tmp_path, monk
         (["--anchors.epsilon", "-1"], "anchors.epsilon must be 0 or more; got -1"),
         (["--method", "sgep"], "method must be one of segp, zero-shot"),
         (["--method", "lwf", "--anchors.kind", "dpgd"], "anchors.kind is fixed at 'new-images' by method lwf"),
-        (["--config", "nowhere.yaml"], "no file 'nowhere.yaml'; configurations in the package: clip, digits, folder"),
+        (
+            ["--config", "nowhere.yaml"],
+            "no file 'nowhere.yaml'; configurations in the package: cifar100, clip, cub200, digits, folder",
+        ),
     ],
 )
 def test_wrong_settings_are_named(arguments, message, capsys):

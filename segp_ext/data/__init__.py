@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
-from typing import get_args, get_type_hints
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, get_args, get_type_hints
 
 from segp_ext.config import DataConfig, from_dict
-from segp_ext.data.scenario import Scenario, Task, make_scenario
+from segp_ext.data.scenario import Collection, Scenario, Task, make_scenario
 
-__all__ = ["Scenario", "Task", "held_out", "load_scenario"]
+__all__ = ["Collection", "Scenario", "Task", "held_out", "load_collection", "load_scenario"]
+
+
+def load_collection(config: DataConfig) -> Collection:
+    """Finds the data set that `config` names, without opening its images.
+
+    Raises:
+        OSError: if the data is not where `config` says.
+        ValueError: if it cannot be used; the message names the class or file.
+    """
+    from segp_ext.data import benchmarks, digits, folder
+
+    if config.name == "digits" or (config.name == "auto" and config.root is None):
+        return digits.digits()
+    readers = {
+        "auto": folder.folder,
+        "folder": folder.folder,
+        "cifar100": benchmarks.cifar100,
+        "imagenet-r": benchmarks.imagenet_r,
+        "imagenet100": benchmarks.imagenet100,
+        "cub200": benchmarks.cub200,
+        "ucf101": benchmarks.ucf101,
+    }
+    return readers[config.name](config)
 
 
 def load_scenario(config: DataConfig) -> Scenario:
     """Loads the data set that `config` names and cuts it into tasks.
 
     Raises:
-        FileNotFoundError: if the data is not where `config` says.
+        OSError: if the data, or an image that a list names, is not where it should be.
         ValueError: if it cannot be used; the message names the class or file.
     """
-    if config.name == "digits" or (config.name == "auto" and config.root is None):
-        from segp_ext.data.digits import digits
+    from segp_ext.data.folder import several
 
-        collection = digits()
-    else:
-        from segp_ext.data.folder import folder
-
-        collection = folder(config.root, config.test_fraction)
+    collection = load_collection(config)
+    if config.unreadable == "skip":
+        _leave_out_unreadable(collection)
+    elif collection.missing:
+        raise FileNotFoundError(
+            f"{len(collection.missing)} image(s) are listed or linked but not in {config.root}: {several(collection.missing)}; "
+            "--data.unreadable skip leaves them out"
+        )
     return make_scenario(collection, config)
 
 
@@ -47,3 +75,34 @@ def held_out(sources: list[str]) -> dict[str, Task]:
             )
         found[scenario.name] = scenario.tasks[0]
     return found
+
+
+def _leave_out_unreadable(collection: Collection) -> None:
+    """Opens every image once; takes those that cannot be read out of `collection` and says which."""
+    from segp_ext.data.folder import several
+    from segp_ext.progress import progress
+
+    def trouble(source: Any) -> str | None:
+        try:
+            collection.opener(source)
+        except (OSError, ValueError):
+            return str(source)
+        return None
+
+    bad = list(collection.missing)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for part, by_class in (("train", collection.train), ("test", collection.test)):
+            sources = [source for of_class in by_class for source in of_class]
+            found = dict(
+                zip(sources, progress(pool.map(trouble, sources), f"opening {part}", len(sources)), strict=True)
+            )
+            for of_class in by_class:
+                of_class[:] = [source for source in of_class if found[source] is None]
+            bad += [text for text in found.values() if text is not None]
+    if bad:
+        warnings.warn(
+            f"{len(bad)} image(s) of {collection.name} are unreadable or missing and were left out (--data.unreadable skip): "
+            f"{several(bad)}",
+            RuntimeWarning,
+            stacklevel=3,
+        )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 
-from segp_ext.data.scenario import Collection
+from segp_ext.data.scenario import Collection, PixelArray
 
 
 def digits() -> Collection:
@@ -18,14 +16,16 @@ def digits() -> Collection:
     from sklearn.model_selection import train_test_split
 
     scans = load_digits()
-    pixels = np.round(scans.images * (255 / 16)).astype(np.uint8)
-    parts = train_test_split(np.arange(len(pixels)), test_size=0.3, stratify=scans.target, random_state=0)
+    grey = np.round(scans.images * (255 / 16)).astype(np.uint8)
+    images = PixelArray(np.repeat(grey[:, None], 3, axis=1))
+    parts = train_test_split(np.arange(len(grey)), test_size=0.3, stratify=scans.target, random_state=0)
     train, test = ([sorted(int(i) for i in part if scans.target[i] == c) for c in range(10)] for part in parts)
     return Collection(
         name="digits",
         class_names=[str(c) for c in range(10)],
         train=train,
         test=test,
-        opener=lambda index: np.repeat(pixels[index][None], 3, axis=0),
-        fingerprint=lambda index: hashlib.sha256(pixels[index].tobytes()).hexdigest(),
+        opener=images.open,
+        fingerprint=images.fingerprint,
+        layout="digits: scikit-learn's 8×8 scans, a stratified 70/30 split",
     )

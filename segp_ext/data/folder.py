@@ -1,16 +1,28 @@
-"""A user's folder of images, one folder per class."""
+"""Trees of image files, one folder per class: what is on disk, and any user's own as a data set."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
 from PIL import Image
 
+from segp_ext.config import DataConfig
 from segp_ext.data.scenario import Collection, hold_out
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"})
 """File endings taken as images; other files are left alone."""
-LAYOUTS = "<root>/train/<class>/* with <root>/test/<class>/* (or val), or <root>/<class>/*"
+LAYOUTS = (
+    "<root>/train/<class>/* with <root>/test/<class>/* (or val), <root>/<class>/* (with --data.train_list and --data.test_list, or split "
+    "by --data.test_fraction), or <root>/train/<wnid>/ with <root>/val/val_annotations.txt"
+)
+# A listed path ends with the first image ending that a space, a comma or the line's end follows: paths may hold spaces themselves.
+_LISTED = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, sorted(SUFFIXES)))}))(?:[\s,]|$)", re.IGNORECASE)
 
 
 def class_name(folder: str) -> str:
@@ -31,65 +43,377 @@ def open_image(path: Path) -> Image.Image:
         raise ValueError(f"cannot read {path} as an image: {error}") from error
 
 
-def _images_by_class(part: Path) -> dict[str, list[Path]]:
-    classes = sorted(entry for entry in part.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    return {
-        c.name: sorted(file for file in c.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        for c in classes
-    }
+def open_member(path: Path) -> Image.Image:
+    """Reads an image of a data set as RGB.
+
+    Raises:
+        ValueError: naming the file, and what helps, if it cannot be read as an image.
+    """
+    try:
+        return open_image(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; python -m segp_ext.doctor lists all such files; --data.unreadable skip leaves them out"
+        ) from error
 
 
-def folder(root: str | None, test_fraction: float) -> Collection:
-    """Reads `<root>/{train,test}/<class>/*` (`val` counts as test), or `<root>/<class>/*` with a seeded split of every class.
+def several(items: Iterable[object], limit: int = 3) -> str:
+    """The first few of `items`, and how many more there are."""
+    texts = [str(item) for item in items]
+    return ", ".join(texts[:limit]) + (f" and {len(texts) - limit} more" if len(texts) > limit else "")
+
+
+def contents(folder: Path) -> str:
+    """The first few entries of a folder, for messages."""
+    entries = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
+    return several(entries, 6) or "nothing"
+
+
+def data_root(config: DataConfig, accepted: str, *inner: str) -> Path:
+    """The data set's folder: `data.root`, or the first of its folders `inner` that is there.
+
+    Raises:
+        FileNotFoundError: if it is not set or not there.
+        NotADirectoryError: if it is a file.
+    """
+    if config.root is None:
+        raise FileNotFoundError(
+            f"data.root is not set: give the folder of your images with --data.root; accepted: {accepted}"
+        )
+    base = Path(config.root).expanduser()
+    if base.exists() and not base.is_dir():
+        raise NotADirectoryError(
+            f"data.root: {config.root!r} is a file; unpack it if it is an archive; accepted: {accepted}"
+        )
+    if not base.is_dir():
+        raise FileNotFoundError(f"data.root: no folder {config.root!r}; accepted: {accepted}")
+    return next((base / name for name in inner if (base / name).is_dir()), base)
+
+
+@dataclass
+class Tree:
+    """Images by class folder as they are on disk; the attributes are those of `Collection`."""
+
+    base: Path
+    train: dict[str, list[Path]]
+    test: dict[str, list[Path]]
+    layout: str
+    missing: list[str] = field(default_factory=list)
+    stray: list[str] = field(default_factory=list)
+
+
+def class_folders(part: Path) -> list[str]:
+    """Names of the folders in `part`, sorted; hidden ones are left out."""
+    return sorted(entry.name for entry in part.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _scan(tree: Tree, part: Path, classes: Sequence[str]) -> dict[str, list[Path]]:
+    """Images of each class folder in `part`, at any depth; notes in `tree` what else is there."""
+    found: dict[str, list[Path]] = {}
+    for name in classes:
+        files = sorted(
+            Path(place, file) for place, _, names in os.walk(part / name) for file in names if not file.startswith(".")
+        )
+        found[name] = []
+        for file in files:
+            if file.suffix.lower() not in SUFFIXES:
+                tree.stray.append(file.relative_to(tree.base).as_posix())
+            elif file.exists():
+                found[name].append(file)
+            else:
+                tree.missing.append(f"{file.relative_to(tree.base).as_posix()} (a broken link)")
+    return found
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a text file, stripped, without empty ones.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text file: {error}") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _named_file(setting: str, name: str, base: Path) -> Path:
+    for path in (Path(name).expanduser(), base / name):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"{setting}: no file {name!r}, here or in {base}")
+
+
+def chosen_classes(config: DataConfig, base: Path, folders: Sequence[str]) -> list[str]:
+    """The class folders to take: those of `data.class_list`, in its order, or all."""
+    if config.class_list is None:
+        return list(folders)
+    path = _named_file("data.class_list", config.class_list, base)
+    chosen = list(dict.fromkeys(read_lines(path)))
+    absent = [name for name in chosen if name not in set(folders)]
+    if absent or not chosen:
+        raise ValueError(
+            f"data.class_list: {path} names {several(absent) or 'no class'}, but the class folders of {base} are {several(folders)}"
+        )
+    return chosen
+
+
+def read_tree(
+    base: Path,
+    config: DataConfig,
+    accepted: str,
+    held: Sequence[str] = ("test", "val"),
+    choose: Callable[[DataConfig, Path, Sequence[str]], list[str]] = chosen_classes,
+) -> Tree:
+    """Reads `<base>/{train,test}/<class>/*`, or `<base>/<class>/*` with split lists or a seeded split of every class.
 
     Args:
-        root: the folder.
-        test_fraction: share of each class held out where there is no split on disk.
+        base: the folder.
+        config: lists, classes and the share held out.
+        accepted: the layouts that messages name.
+        held: names of the folder of test images, the preferred one first.
+        choose: which of the class folders are taken, and in which order.
+
+    Raises:
+        FileNotFoundError: if there are no class folders, or a list is not there.
+        ValueError: for a class without images or missing from a part, and lists that contradict each other.
+    """
+    tree = Tree(base, {}, {}, "")
+    if config.train_list is not None and config.test_list is not None:
+        _read_lists(tree, config.train_list, config.test_list, config, accepted, choose)
+    elif (base / "train").is_dir():
+        usable = [name for name in held if (base / name).is_dir() and class_folders(base / name)]
+        if not usable:
+            raise FileNotFoundError(
+                f"data.root: {str(base)!r} has train/ but neither test/ nor val/ with class folders; there: {contents(base)}; "
+                f"accepted: {accepted}"
+            )
+        parts = {name: class_folders(base / name) for name in ("train", usable[0])}
+        _same_classes(base, parts["train"], parts[usable[0]], usable[0])
+        classes = choose(config, base, parts["train"])
+        tree.train, tree.test = (_scan(tree, base / part, classes) for part in parts)
+        unused = f" ({usable[1]}/ is not used)" if len(usable) > 1 else ""
+        tree.layout = f"train/ and {usable[0]}/ of <class>/ folders{unused}"
+    else:
+        classes = choose(config, base, _flat_folders(base, accepted))
+        images = _scan(tree, base, classes)
+        few = {name: len(files) for name, files in images.items() if len(files) < 2}
+        for name, count in few.items():
+            more = f" (and {len(few) - 1} other folders too few)" if len(few) > 1 else ""
+            raise ValueError(
+                f"data.root: class folder {name!r} of {str(base)!r} holds {count} image(s){more}; at least 2 are needed to split it; "
+                f"accepted endings: {', '.join(sorted(SUFFIXES))}"
+            )
+        for name, files in images.items():
+            tree.train[name], tree.test[name] = hold_out(files, config.test_fraction, seed=0)
+        share = f"{100 * config.test_fraction:g} %"
+        tree.layout = f"flat <class>/ folders without a split; {share} of each class held out, seed 0"
+    for part, by_class in (("train", tree.train), ("test", tree.test)):
+        empty = [name for name, files in by_class.items() if not files]
+        if empty and not tree.missing:
+            more = f" (nor have {several(empty[1:])})" if len(empty) > 1 else ""
+            raise ValueError(
+                f"data.root: class folder {empty[0]!r} has no {part} image{more} in {str(base)!r}; "
+                f"accepted endings: {', '.join(sorted(SUFFIXES))}"
+            )
+    return tree
+
+
+def _flat_folders(base: Path, accepted: str) -> list[str]:
+    folders = class_folders(base)
+    if not folders:
+        raise FileNotFoundError(
+            f"data.root: no class folders in {str(base)!r}; there: {contents(base)}; accepted: {accepted}"
+        )
+    for name in folders:
+        if name.lower() in ("train", "test", "val", "valid", "validation", "training"):
+            lists = "but data.train_list and data.test_list are for <root>/<class>/* alone"
+            wrong = lists if name == "train" else "but no train/"
+            raise ValueError(f"data.root: {str(base)!r} has a folder {name!r} {wrong}; accepted: {accepted}")
+    return folders
+
+
+def _same_classes(base: Path, train: Sequence[str], test: Sequence[str], held: str) -> None:
+    for there, absent, names in (("train", held, set(train) - set(test)), (held, "train", set(test) - set(train))):
+        if names:
+            first, *others = sorted(names)
+            more = f" (nor are {several(others)})" if others else ""
+            raise ValueError(
+                f"data.root: class folder {first!r} is in {there}/ but not in {absent}/ of {str(base)!r}{more}; "
+                "train and test need the same classes"
+            )
+
+
+def _listed_paths(path: Path, stray: list[str]) -> list[str]:
+    """Image paths that a list file names; entries that are no images go to `stray`."""
+    if path.suffix.lower() in (".yaml", ".yml"):
+        try:
+            content = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is no YAML file: {error}") from error
+        entries = content.get("data") if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+            raise ValueError(f"{path} must hold a list of paths under data:")
+        entries = [entry.strip() for entry in entries if entry.strip()]
+    else:
+        entries = read_lines(path)
+    paths = []
+    for entry in entries:
+        image = _LISTED.match(entry)
+        listed = (image[1] if image else entry.split()[0]).replace("\\", "/")
+        if image or not Path(listed).suffix:
+            paths.append(listed)
+        else:  # published lists hold a stray script
+            stray.append(f"{listed} (in {path.name})")
+    return paths
+
+
+def _read_lists(
+    tree: Tree,
+    train_list: str,
+    test_list: str,
+    config: DataConfig,
+    accepted: str,
+    choose: Callable[[DataConfig, Path, Sequence[str]], list[str]],
+) -> None:
+    """Fills `tree` with the images of a flat tree that two lists name."""
+    paths = {
+        "train": _named_file("data.train_list", train_list, tree.base),
+        "test": _named_file("data.test_list", test_list, tree.base),
+    }
+    folders = _flat_folders(tree.base, accepted)
+    images = {
+        file.relative_to(tree.base).as_posix(): (name, file)
+        for name, files in _scan(tree, tree.base, folders).items()
+        for file in files
+    }
+    tree.stray = []  # what no list names is not part of the data set
+    listed: dict[str, dict[Path, str]] = {}
+    for part, path in paths.items():
+        listed[part] = {}
+        for entry in _listed_paths(path, tree.stray):
+            # Lists are written from different places: leading folders are dropped until the rest names an image here.
+            steps = [step for step in entry.split("/") if step not in ("", ".")]
+            tails = ("/".join(steps[start:]) for start in range(max(1, len(steps) - 1)))
+            match = next((images[tail] for tail in tails if tail in images), None)
+            if match is None:
+                tree.missing.append(f"{entry} (in {path.name})")
+            else:
+                listed[part][match[1]] = match[0]
+    both = sorted(listed["train"].keys() & listed["test"].keys())
+    if both:
+        raise ValueError(
+            f"data.train_list and data.test_list share {len(both)} image(s): {several(both)}; a split may not overlap"
+        )
+    if not listed["train"] or not listed["test"]:
+        empty = "train" if not listed["train"] else "test"
+        raise ValueError(
+            f"data.{empty}_list: none of the images that {paths[empty]} names is in {tree.base}; named: {several(tree.missing)}; "
+            f"there: {contents(tree.base)}"
+        )
+    named = {part: sorted(set(files.values())) for part, files in listed.items()}
+    if not tree.missing:
+        _same_classes(tree.base, named["train"], named["test"], "test")
+    classes = choose(config, tree.base, sorted({*named["train"], *named["test"]}))
+    for part, target in (("train", tree.train), ("test", tree.test)):
+        target.update({name: [] for name in classes})
+        for file, name in sorted(listed[part].items()):
+            if name in target:
+                target[name].append(file)
+    tree.layout = f"flat <class>/ folders, split by {paths['train'].name} and {paths['test'].name}"
+
+
+def names_from_file(config: DataConfig, base: Path, folders: Sequence[str]) -> dict[str, str]:
+    """Class names by folder from the JSON file `data.names_file`.
+
+    Raises:
+        ValueError: if it is no such file, or has no name for a folder.
+    """
+    assert config.names_file is not None
+    path = _named_file("data.names_file", config.names_file, base)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"data.names_file: {path} is no JSON file: {error}") from error
+    given = content if isinstance(content, dict) else {}
+    first = {folder: name[0] if isinstance(name, list) and name else name for folder, name in given.items()}
+    unnamed = [folder for folder in folders if not isinstance(first.get(folder), str) or not first[folder].strip()]
+    if unnamed:
+        raise ValueError(
+            f"data.names_file: {path} has no name (a text, or a list of texts) for class folder {several(unnamed)}"
+        )
+    return {folder: first[folder] for folder in folders}
+
+
+def tree_collection(tree: Tree, name: str, label: str, config: DataConfig, namer: Callable[[str], str]) -> Collection:
+    """A tree as a data set.
+
+    Args:
+        tree: what is on disk.
+        name: the data set's name in results.
+        label: its name in `layout`.
+        config: where class names may come from a file.
+        namer: class folder → class name, where they do not.
+    """
+    folders = list(tree.train)
+    named = None if config.names_file is None else names_from_file(config, tree.base, folders)
+
+    def fingerprint(path: Path) -> str:
+        return f"{path.relative_to(tree.base).as_posix()}:{path.stat().st_size}"
+
+    return Collection(
+        name=name,
+        class_names=[namer(f) if named is None else named[f] for f in folders],
+        train=[list(tree.train[f]) for f in folders],
+        test=[list(tree.test[f]) for f in folders],
+        opener=open_member,
+        fingerprint=fingerprint,
+        layout=f"{label}: {tree.layout}",
+        missing=tree.missing,
+        stray=tree.stray,
+    )
+
+
+def _read_annotated(base: Path, config: DataConfig) -> Tree:
+    """Tiny-ImageNet: `train/<wnid>/images/*`, and `val/images/*` with their classes in `val/val_annotations.txt`."""
+    tree = Tree(base, {}, {}, "train/<wnid>/ folders and val/ with val_annotations.txt (Tiny-ImageNet)")
+    if not (base / "train").is_dir():
+        raise FileNotFoundError(f"data.root: {str(base)!r} has val/val_annotations.txt but no train/")
+    annotations = base / "val" / "val_annotations.txt"
+    held: dict[str, list[Path]] = {}
+    for number, line in enumerate(read_lines(annotations), start=1):
+        columns = line.split()
+        if len(columns) < 2:
+            raise ValueError(f"{annotations}, line {number}: a file and a class are needed; got {line!r}")
+        file = base / "val" / "images" / columns[0]
+        held.setdefault(columns[1], [])
+        if file.is_file():
+            held[columns[1]].append(file)
+        else:
+            tree.missing.append(f"val/images/{columns[0]} (in {annotations.name})")
+    folders = class_folders(base / "train")
+    _same_classes(base, folders, sorted(held), "val")
+    classes = chosen_classes(config, base, folders)
+    tree.train = _scan(tree, base / "train", classes)
+    tree.stray = [file for file in tree.stray if not file.endswith("_boxes.txt")]  # part of the archive
+    tree.test = {name: sorted(held[name]) for name in classes}
+    for name, files in tree.train.items():
+        if not files:
+            raise ValueError(f"data.root: class folder {name!r} has no train image in {str(base)!r}")
+    return tree
+
+
+def folder(config: DataConfig) -> Collection:
+    """A user's own images: see `LAYOUTS`; Tiny-ImageNet's annotations are known.
 
     Raises:
         FileNotFoundError: if the folder does not exist or holds no class folders.
         ValueError: for a class with no image, fewer than two in the unsplit layout, or one missing from a part.
     """
-    if root is None:
-        raise FileNotFoundError(
-            f"data.root is not set: give the folder of your images with --data.root; accepted: {LAYOUTS}"
-        )
-    base = Path(root).expanduser()
-    if not base.is_dir():
-        raise FileNotFoundError(f"data.root: no folder {root!r}; accepted: {LAYOUTS}")
-    held_parts = [base / name for name in ("test", "val") if (base / name).is_dir()]
-    if (base / "train").is_dir():
-        if not held_parts:
-            raise FileNotFoundError(f"data.root: {root!r} has train/ but neither test/ nor val/; accepted: {LAYOUTS}")
-        train, test = _images_by_class(base / "train"), _images_by_class(held_parts[0])
-        for name in sorted(train.keys() ^ test.keys()):
-            there, missing = ("train", held_parts[0].name) if name in train else (held_parts[0].name, "train")
-            raise ValueError(f"data.root: class folder {name!r} is in {there}/ but not in {missing}/ of {root!r}")
-    else:
-        train, test = _images_by_class(base), {}
-        for name in train:
-            if name.lower() in ("test", "val", "valid", "validation", "training"):
-                raise ValueError(f"data.root: {root!r} has a folder {name!r} but no train/; accepted: {LAYOUTS}")
-        for name, files in train.items():
-            if len(files) < 2:
-                raise ValueError(
-                    f"data.root: class folder {name!r} of {root!r} holds {len(files)} image(s); at least 2 are needed to split it"
-                )
-            train[name], test[name] = hold_out(files, test_fraction, seed=0)
-    if not train:
-        raise FileNotFoundError(f"data.root: no class folders in {root!r}; accepted: {LAYOUTS}")
-    for part, images in (("train", train), ("test", test)):
-        for name, files in images.items():
-            if not files:
-                raise ValueError(
-                    f"data.root: class folder {name!r} has no {part} image in {root!r}; accepted endings: {', '.join(sorted(SUFFIXES))}"
-                )
-    folders = list(train)
-    return Collection(
-        name=base.resolve().name,
-        class_names=[class_name(name) for name in folders],
-        train=[list(train[name]) for name in folders],
-        test=[list(test[name]) for name in folders],
-        opener=open_image,
-        fingerprint=lambda path: path.relative_to(base).as_posix(),
-    )
+    base = data_root(config, LAYOUTS)
+    annotated = config.train_list is None and (base / "val" / "val_annotations.txt").is_file()
+    tree = _read_annotated(base, config) if annotated else read_tree(base, config, LAYOUTS)
+    namer = class_name if config.names == "spaces" else str
+    return tree_collection(tree, base.resolve().name, "folder", config, namer)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.resources
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,11 +36,34 @@ class LabelledImages:
         return self.opener(self.sources[index]), self.labels[index]
 
 
+class PixelArray:
+    """Images of one array, uint8 `[N, 3, H, W]`; a source is a row's number."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels = pixels
+
+    def open(self, row: int) -> np.ndarray:
+        """The pixels `[3, H, W]` of one image."""
+        return self.pixels[row]
+
+    def fingerprint(self, row: int) -> str:
+        """SHA-256 of one image's pixels."""
+        return hashlib.sha256(np.ascontiguousarray(self.pixels[row]).tobytes()).hexdigest()
+
+
 @dataclass
 class Collection:
     """A data set before it is cut into tasks: for every class its name and the sources of its images.
 
-    `fingerprints` gives a stable text per source (a relative path, say), from which the split's hash is made.
+    Attributes:
+        name: the data set's name in results.
+        class_names: one per class, in the data set's own order.
+        train, test: the sources of each class's images.
+        opener: turns a source into a PIL image or uint8 `[3, H, W]` pixels; raises ValueError naming the source if it cannot be read.
+        fingerprint: a stable text per source (relative path and file size, or a hash of pixels), from which the split's hash is made.
+        layout: one line on what was found on disk.
+        missing: images that lists or annotations name and that are not there, by path in the data set; they are not among the sources.
+        stray: files in class folders, or entries of lists, that are no images, likewise; they are left alone.
     """
 
     name: str
@@ -47,6 +72,9 @@ class Collection:
     test: list[list[Any]]
     opener: Callable[[Any], Any]
     fingerprint: Callable[[Any], str]
+    layout: str
+    missing: list[str] = field(default_factory=list)
+    stray: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -60,11 +88,15 @@ class Task:
 
 @dataclass
 class Scenario:
-    """Tasks in learning order. `split_hash` changes when any image changes its part, its class or its place."""
+    """Tasks in learning order.
+
+    `split_hash` changes when any image changes its part, its class, its place or (files) its size; `layout` says what was found on disk.
+    """
 
     name: str
     tasks: list[Task]
     split_hash: str
+    layout: str = ""
 
     @property
     def class_names(self) -> list[str]:
@@ -81,11 +113,36 @@ def hold_out(sources: list[Any], fraction: float, seed: int) -> tuple[list[Any],
     return kept, [s for i, s in enumerate(sources) if i in chosen]
 
 
+def named_orders() -> dict[str, list[int]]:
+    """The class orders in use by others, by name; `segp_ext.protocols` says whose each one is."""
+    text = importlib.resources.files("segp_ext.data").joinpath("class_orders.json").read_text(encoding="utf-8")
+    return json.loads(text)
+
+
+def class_order(order: int | str | None, count: int) -> list[int]:
+    """The order in which `count` classes are learnt: a seeded permutation, a named one, or as they are (None).
+
+    Raises:
+        ValueError: for a named order of another number of classes.
+    """
+    if order is None:
+        return list(range(count))
+    if isinstance(order, int):
+        return np.random.RandomState(order).permutation(count).tolist()
+    permutation = named_orders()[order]
+    if len(permutation) != count:
+        raise ValueError(
+            f"data.order {order!r} is an order of {len(permutation)} classes, but the data set has {count}; "
+            "give all its classes, or a number as data.order"
+        )
+    return permutation
+
+
 def make_scenario(collection: Collection, config: DataConfig) -> Scenario:
     """Orders the classes, holds out validation images where asked, and cuts the classes into tasks.
 
     Raises:
-        ValueError: for class names that repeat, or a class without training or test images.
+        ValueError: for class names that repeat, a class without training or test images, or a named order of another number of classes.
     """
     count = len(collection.class_names)
     first: dict[str, int] = {}
@@ -95,14 +152,11 @@ def make_scenario(collection: Collection, config: DataConfig) -> Scenario:
                 f"class name {name!r} stands for two classes of {collection.name} (number {first[name]} and {index}); names must differ"
             )
         first[name] = index
-    order = (
-        np.arange(count) if config.order_seed is None else np.random.RandomState(config.order_seed).permutation(count)
-    )
-
+    order = class_order(config.order, count)
     digest = hashlib.sha256()
     tasks: list[Task] = []
     for start in range(0, count, config.classes_per_task):
-        classes = [int(c) for c in order[start : start + config.classes_per_task]]
+        classes = order[start : start + config.classes_per_task]
         parts: dict[str, tuple[list[Any], list[int]]] = {"train": ([], []), "test": ([], [])}
         for label, c in enumerate(classes):
             train, test = collection.train[c], collection.test[c]
@@ -128,4 +182,4 @@ def make_scenario(collection: Collection, config: DataConfig) -> Scenario:
                 LabelledImages(*parts["test"], collection.opener),
             )
         )
-    return Scenario(collection.name, tasks, digest.hexdigest())
+    return Scenario(collection.name, tasks, digest.hexdigest(), collection.layout)

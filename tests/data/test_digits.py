@@ -15,7 +15,7 @@ def indices(scenario, part):
 def test_split_and_pixels():
     scans = load_digits()
     train, test = train_test_split(np.arange(1797), test_size=0.3, stratify=scans.target, random_state=0)
-    found = load_scenario(DataConfig(classes_per_task=2, order_seed=3))
+    found = load_scenario(DataConfig(classes_per_task=2, order=3))
     assert indices(found, "train") == sorted(train.tolist()) and indices(found, "test") == sorted(test.tolist())
     order = np.random.RandomState(3).permutation(10)
     assert found.class_names == [str(c) for c in order] and len(found.tasks) == 5

@@ -1,28 +1,14 @@
 """Folders of images: the layouts that are taken, and the errors for those that are not."""
 
-from pathlib import Path
+import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from trees import make, scenario
 
 from segp_ext.config import DataConfig
 from segp_ext.data import load_scenario
 from segp_ext.data.folder import class_name
-
-
-def make(root: Path, tree: dict[str, int]) -> Path:
-    """Writes `count` small images to each folder of `tree`."""
-    for folder, count in tree.items():
-        (root / folder).mkdir(parents=True)
-        for index in range(count):
-            pixels = np.random.RandomState(index).randint(0, 255, (6, 5, 3), np.uint8)
-            Image.fromarray(pixels).save(root / folder / f"{index:02d}.{('jpg', 'PNG')[index % 2]}")
-    return root
-
-
-def scenario(root, **settings):
-    return load_scenario(DataConfig(root=str(root), **{"classes_per_task": 2, "order_seed": None, **settings}))
 
 
 @pytest.mark.parametrize("held", ["test", "val"])
@@ -61,11 +47,11 @@ def test_validation_comes_out_of_the_training_images(tmp_path):
 def test_order_tasks_and_limits(tmp_path):
     names = ["a", "b", "c", "d", "e"]
     make(tmp_path, {f"{part}/{n}": 3 for part in ("train", "test") for n in names})
-    found = scenario(tmp_path, order_seed=7, max_images_per_class=2)
+    found = scenario(tmp_path, order=7, max_images_per_class=2)
     order = np.random.RandomState(7).permutation(5)
     assert found.class_names == [names[c] for c in order]
     assert [len(task.train) for task in found.tasks] == [4, 4, 2]
-    assert found.split_hash != scenario(tmp_path, order_seed=8, max_images_per_class=2).split_hash
+    assert found.split_hash != scenario(tmp_path, order=8, max_images_per_class=2).split_hash
 
 
 @pytest.mark.parametrize(
@@ -118,3 +104,115 @@ def test_an_unreadable_image_is_named_when_it_is_opened(tmp_path):
 
 def test_class_names_from_folders():
     assert class_name("red_fox") == "red fox" and class_name("__x__y ") == "x y"
+
+
+def test_lists_over_a_flat_tree(tmp_path):
+    make(tmp_path, {"sea_lion/deep": 4, "cat": 4, "other": 2})
+    (tmp_path / "cat/my photo.jpg").write_bytes((tmp_path / "cat/00.jpg").read_bytes())
+    (tmp_path / "train.txt").write_text("sea_lion/deep/00.jpg\ncat/01.PNG,1\n\ncat/my photo.jpg 0\n")
+    (tmp_path / "test.txt").write_text("sea_lion/deep/02.jpg\n/data/set/cat/03.PNG\n")
+    found = scenario(tmp_path, train_list="train.txt", test_list="test.txt")
+    assert found.class_names == ["cat", "sea lion"] and found.name == tmp_path.name
+    assert [s.name for s in found.tasks[0].train.sources] == ["01.PNG", "my photo.jpg", "00.jpg"]
+    assert [s.name for s in found.tasks[0].test.sources] == ["03.PNG", "02.jpg"]
+    assert found.tasks[0].train.labels == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "error", "message"),
+    [
+        ("cat/00.jpg\ncat/09.jpg\ncat/tmp", "cat/02.jpg", FileNotFoundError, "2 image.*: cat/09.jpg .in train.txt., cat/tmp .in train"),
+        ("cat/00.jpg", "cat/00.jpg", ValueError, "share 1 image.*00.jpg; a split may not overlap"),
+        ("cat/00.jpg", "dog/09.jpg", ValueError, "data.test_list: none of the images that .*test.txt names is in"),
+        ("cat/00.jpg", "dog/00.jpg", ValueError, "class folder 'cat' is in train/ but not in test/"),
+    ],
+)  # fmt: skip
+def test_lists_that_do_not_fit_the_images(tmp_path, train, test, error, message):
+    make(tmp_path, {"cat": 4, "dog": 1})
+    (tmp_path / "train.txt").write_text(train)
+    (tmp_path / "test.txt").write_text(test)
+    with pytest.raises(error, match=message):
+        scenario(tmp_path, train_list="train.txt", test_list="test.txt")
+
+
+def test_lists_are_for_flat_trees_and_must_be_there(tmp_path):
+    make(tmp_path, {"train/cat": 2, "test/cat": 2})
+    with pytest.raises(FileNotFoundError, match="data.train_list: no file 'train.txt', here or in"):
+        scenario(tmp_path, train_list="train.txt", test_list="test.txt")
+    for name in ("train.txt", "test.txt"):
+        (tmp_path / name).write_text("cat/00.jpg")
+    with pytest.raises(ValueError, match="has a folder 't\\w+' but .*"):
+        scenario(tmp_path, train_list="train.txt", test_list="test.txt")
+    (tmp_path / "train.yaml").write_text("images: [cat/00.jpg]")
+    with pytest.raises(ValueError, match="train.yaml must hold a list of paths under data:"):
+        scenario(
+            make(tmp_path / "flat", {"cat": 2}),
+            train_list=str(tmp_path / "train.yaml"),
+            test_list=str(tmp_path / "test.txt"),
+        )
+
+
+def test_tiny_imagenet(tmp_path):
+    """Validation images lie in one folder, their classes in a file; test images have no class and are not used."""
+    make(tmp_path, {"train/n02/images": 3, "train/n01/images": 2, "val/images": 4, "test/images": 2})
+    (tmp_path / "train/n01/n01_boxes.txt").write_text("0 0 1 1")
+    rows = [("00.jpg", "n01"), ("01.PNG", "n02"), ("02.jpg", "n02"), ("03.PNG", "n01")]
+    annotations = tmp_path / "val/val_annotations.txt"
+    annotations.write_text("".join(f"{file}\t{wnid}\t0\t0\t5\t5\n" for file, wnid in rows))
+    (tmp_path / "names.json").write_text(
+        json.dumps({"n01": ["goldfish", "Carassius auratus"], "n02": "European fox", "n03": 1})
+    )
+    found = scenario(tmp_path, names_file="names.json")
+    assert found.layout == "folder: train/<wnid>/ folders and val/ with val_annotations.txt (Tiny-ImageNet)"
+    assert found.class_names == ["goldfish", "European fox"]
+    assert found.tasks[0].train.labels == [0, 0, 1, 1, 1] and found.tasks[0].test.labels == [0, 0, 1, 1]
+    assert [s.name for s in found.tasks[0].test.sources] == ["00.jpg", "03.PNG", "01.PNG", "02.jpg"]
+    (tmp_path / "val/images/02.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match="val/images/02.jpg .in val_annotations.txt."):
+        scenario(tmp_path)
+    annotations.write_text("00.jpg\n")
+    with pytest.raises(ValueError, match="val_annotations.txt, line 1: a file and a class are needed"):
+        scenario(tmp_path)
+
+
+def test_a_list_of_classes_and_names_from_a_file(tmp_path):
+    make(tmp_path, {"a_b": 2, "c": 2, "d": 2})
+    (tmp_path / "classes.txt").write_text("d\na_b\n")
+    assert scenario(tmp_path, class_list="classes.txt").class_names == ["d", "a b"]
+    assert scenario(tmp_path, class_list="classes.txt", names="folders").class_names == ["d", "a_b"]
+    (tmp_path / "names.json").write_text('{"a_b": "ox", "c": []}')
+    with pytest.raises(ValueError, match="data.names_file: .*names.json has no name .* for class folder c, d"):
+        scenario(tmp_path, names_file="names.json")
+    (tmp_path / "names.json").write_text("{")
+    with pytest.raises(ValueError, match="names.json is no JSON file"):
+        scenario(tmp_path, names_file="names.json")
+
+
+def test_the_split_hash_notices_a_changed_file(tmp_path):
+    make(tmp_path / "a", {"train/cat": 2, "test/cat": 2})
+    make(tmp_path / "b", {"train/cat": 2, "test/cat": 2})
+    first = scenario(tmp_path / "a")
+    assert first.split_hash == scenario(tmp_path / "b").split_hash
+    with (tmp_path / "b/test/cat/00.jpg").open("ab") as file:
+        file.write(b"\0")
+    assert first.split_hash != scenario(tmp_path / "b").split_hash
+
+
+def test_unreadable_and_broken_images_are_left_out_when_asked(tmp_path):
+    make(tmp_path, {"train/cat": 4, "test/cat": 2})
+    (tmp_path / "train/cat/00.jpg").write_bytes(b"not a jpeg")
+    whole = (tmp_path / "train/cat/01.PNG").read_bytes()
+    (tmp_path / "train/cat/01.PNG").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "test/cat/gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "test/cat/._00.jpg").write_bytes(b"hidden")
+    with pytest.raises(FileNotFoundError, match="test/cat/gone.jpg .a broken link."):
+        scenario(tmp_path)
+    with pytest.warns(RuntimeWarning, match=r"3 image\(s\) of .* left out .*gone.jpg .*, .*00.jpg, .*01.PNG"):
+        found = scenario(tmp_path, unreadable="skip")
+    assert [s.name for s in found.tasks[0].train.sources] == ["02.jpg", "03.PNG"] and len(found.tasks[0].test) == 2
+    (tmp_path / "test/cat/gone.jpg").unlink()
+    assert found.split_hash != scenario(tmp_path).split_hash
+    with pytest.raises(
+        ValueError, match="cannot read .*doctor lists all such files; --data.unreadable skip leaves them out"
+    ):
+        scenario(tmp_path).tasks[0].train[0]

@@ -1,0 +1,140 @@
+"""Reads pickles of arrays, numbers, texts, lists and dicts, and runs nothing that a file asks for.
+
+The unpickler knows a handful of names that NumPy writes and maps each to a stand-in of this module, so that not even NumPy's own
+reconstruction code sees a file's arguments before they are checked. Pickles of Python 2 (texts as bytes, `numpy.core`) and of
+NumPy 2 (`numpy._core`) both load.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class _DType:
+    """What a pickle says of a dtype: a code such as u1, and the byte order that follows."""
+
+    def __init__(self, code: str | bytes) -> None:
+        self.code = _text(code)
+        self.order = "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        order, nested = _text(state[1]), state[2:5]
+        if order not in ("<", ">", "|", "=") or any(part is not None for part in nested):
+            raise pickle.UnpicklingError(f"dtype state {state!r} is not one of plain numbers")
+        self.order = order
+
+    def numpy(self) -> np.dtype:
+        dtype = np.dtype(self.code).newbyteorder(self.order)  # type: ignore[arg-type]
+        if dtype.kind not in "biuf":
+            raise pickle.UnpicklingError(f"arrays of {dtype} are not read, only numbers")
+        return dtype
+
+
+class _Array:
+    """What a pickle says of an array: shape, dtype, memory order and bytes."""
+
+    def __init__(self) -> None:
+        self.value: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, data = state
+        self.value = _filled(data, dtype, shape, "F" if fortran else "C").value
+
+    def numpy(self) -> np.ndarray:
+        if self.value is None:
+            raise pickle.UnpicklingError("an array without contents")
+        return self.value
+
+
+class _Known:
+    """A name that a pickle may use. Without attributes, and deaf to state that a pickle would set on it."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._call(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("state for a name")
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin1") if isinstance(value, bytes) else value
+
+
+def _refused(*arguments: Any) -> None:
+    raise pickle.UnpicklingError("an array may not be made this way")
+
+
+def _filled(data: Any, dtype: _DType, shape: tuple[int, ...], order: Any = "C") -> _Array:
+    """NumPy's own format of protocol 5, and the last step of the older ones."""
+    array = _Array()
+    # A copy, because what a file's bytes back cannot be written to.
+    array.value = np.frombuffer(data, dtype.numpy()).reshape(shape, order=_text(order)).copy()  # type: ignore[call-overload]
+    return array
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """How Python 3 writes bytes in protocol 2."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes in encoding {encoding!r}")
+    return text.encode("latin1")
+
+
+_NAMES: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "ndarray"): _refused,  # named as an argument of _reconstruct, never called
+    ("numpy", "dtype"): lambda code, *flags: _DType(code),
+    ("multiarray", "_reconstruct"): lambda kind, shape, code: _Array(),
+    ("multiarray", "scalar"): lambda dtype, data: _filled(data, dtype, ()).numpy().item(),
+    ("numeric", "_frombuffer"): _filled,
+    ("_codecs", "encode"): _latin1,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        for package in ("numpy.core.", "numpy._core."):
+            module = module.removeprefix(package)
+        if (module, name) not in _NAMES:
+            raise pickle.UnpicklingError(
+                f"it asks for {module}.{name}, which is neither an array nor a list nor a dict"
+            )
+        return _Known(_NAMES[module, name])
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """Reads a pickled dict with text keys; its values are arrays, numbers, texts and lists of them.
+
+    Raises:
+        ValueError: naming the file, if it is damaged, or asks for anything that is no such value.
+    """
+    try:
+        with path.open("rb") as file:
+            content = _Unpickler(file, encoding="bytes").load()
+        if not isinstance(content, dict):
+            raise pickle.UnpicklingError(f"it holds a {type(content).__name__}, not a dict")
+        return {_text(key): _plain(value) for key, value in content.items()}
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle fails in more ways than can be listed
+        raise ValueError(f"{path} is refused as a pickle of arrays: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Array):
+        return value.numpy()
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if isinstance(value, (str, int, float)):
+        return value
+    raise pickle.UnpicklingError(f"it holds a {type(value).__name__}")

@@ -1,0 +1,134 @@
+"""Named protocols: what the paper and its peers measured, as settings, and the identity of what a run measures.
+
+A protocol fixes the data set, its class order and tasks, class names, prompt, weights and transform; everything else is the method's.
+What a comment calls ours is not stated by those whose name the protocol carries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from segp_ext.backbone import Backbone
+    from segp_ext.config import Config
+    from segp_ext.data.scenario import Scenario
+
+_OPENAI = {
+    "template": "a good photo of a {}.",
+    "model.name": "ViT-B-16-quickgelu",
+    "model.pretrained": "openai",
+    "model.resize_mode": "shortest",
+}
+"""CLIP's own weights and preprocessing, and the prompt of MG-CLIP and RAPF. That the paper uses this prompt and preprocessing is ours."""
+_LAION = {
+    "template": "a good photo of a {}.",  # ours, so that the protocols differ only where the peers are known to
+    "model.name": "ViT-B-16",
+    "model.pretrained": "laion400m_e32",  # LAION-400M is stated; the last of its two epochs in open_clip is ours
+    "model.resize_mode": "squash",
+}
+"""C3Box and LAMDA-PILOT: both sides to the input size, ignoring aspect."""
+
+
+def _protocol(base: dict[str, Any], data: str, order: int | str, classes_per_task: int, names: str) -> dict[str, Any]:
+    return {
+        "data.name": data,
+        "data.order": order,
+        "data.classes_per_task": classes_per_task,
+        "data.names": names,
+        **base,
+    }
+
+
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    # The paper: five benchmarks, ten tasks each, OpenAI's weights. It names no class orders; ours are those of MG-CLIP and, where that
+    # has none, of RAPF and C3Box, beside whose numbers the paper's stand. Names as words are ours as well.
+    "segp-cifar100": _protocol(_OPENAI, "cifar100", "cifar100-icarl", 10, "spaces"),
+    "segp-imagenet-r": _protocol(_OPENAI, "imagenet-r", "imagenet-r-mgclip", 20, "spaces"),
+    "segp-imagenet100": _protocol(_OPENAI, "imagenet100", 1993, 10, "spaces"),
+    "segp-cub200": _protocol(_OPENAI, "cub200", "cub200-rapf", 20, "spaces"),
+    "segp-ucf101": _protocol(_OPENAI, "ucf101", 1993, 10, "spaces"),
+    # MG-CLIP and RAPF keep underscores in names (ImageNet's from open_clip have none).
+    "mgclip-cifar100": _protocol(_OPENAI, "cifar100", "cifar100-icarl", 10, "folders"),
+    "mgclip-imagenet-r": _protocol(_OPENAI, "imagenet-r", "imagenet-r-mgclip", 20, "folders"),
+    "mgclip-imagenet100": _protocol(_OPENAI, "imagenet100", 1993, 10, "folders"),
+    "rapf-cifar100": _protocol(_OPENAI, "cifar100", "cifar100-icarl", 10, "folders"),
+    "rapf-imagenet-r": _protocol(_OPENAI, "imagenet-r", "imagenet-r-rapf", 20, "folders"),
+    "rapf-imagenet100": _protocol(_OPENAI, "imagenet100", 1993, 10, "folders"),
+    "rapf-cub200": _protocol(_OPENAI, "cub200", "cub200-rapf", 20, "folders"),
+    # C3Box and LAMDA-PILOT: the seeded order everywhere. Its ImageNet100 order is stated for PILOT, UCF101's for C3Box; names as words
+    # are ours.
+    "lamda-cifar100": _protocol(_LAION, "cifar100", 1993, 10, "spaces"),
+    "lamda-imagenet-r": _protocol(_LAION, "imagenet-r", 1993, 20, "spaces"),
+    "lamda-imagenet100": _protocol(_LAION, "imagenet100", 1993, 10, "spaces"),
+    "lamda-cub200": _protocol(_LAION, "cub200", 1993, 20, "spaces"),
+    "lamda-ucf101": _protocol(_LAION, "ucf101", 1993, 10, "spaces"),
+}
+"""Settings that each protocol sets, by dotted name."""
+
+
+def changed_settings(config: Config) -> list[str]:
+    """Dotted names of the settings that differ from those of the configuration's protocol; none without a protocol."""
+    fixed = {} if config.protocol is None else PROTOCOLS[config.protocol]
+    changed = []
+    for dotted, value in fixed.items():
+        section, _, name = dotted.rpartition(".")
+        if getattr(getattr(config, section) if section else config, name) != value:
+            changed.append(dotted)
+    return changed
+
+
+def identify(config: Config, scenario: Scenario, backbone: Backbone) -> dict[str, Any]:
+    """What is measured, under one id: two results compare only if their hashes are equal.
+
+    The hash covers the data set and its split, what is evaluated, every task's class names in order, naming, template, transform and
+    weights. The id starts with the protocol's name while all its settings hold, and with that and "+changed" when some do not.
+    """
+    covered: dict[str, Any] = {
+        "data": scenario.name,
+        "split_hash": scenario.split_hash,
+        "evaluated_on": config.data.evaluate_on,
+        "tasks": [task.class_names for task in scenario.tasks],
+        "names": config.data.names,
+        "template": config.template,
+        "transform": {
+            "resize_mode": config.model.resize_mode,
+            "resized_by": config.loading.resize,
+            "image_size": backbone.image_size,
+            "mean": _rounded(backbone.mean),
+            "std": _rounded(backbone.std),
+        },
+        "weights": {
+            "name": backbone.name,
+            "tag": _tag(backbone.pretrained),
+            "hash": backbone.weights_hash(),
+        },
+    }
+    digest = hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
+    changed = changed_settings(config)
+    if config.protocol is None:
+        what = f"{scenario.name}-{len(scenario.tasks)}x{config.data.classes_per_task}-{backbone.name}"
+    else:
+        what = config.protocol + ("+changed" if changed else "")
+    return {
+        "id": f"{what}-{digest[:8]}",
+        "hash": digest,
+        "protocol": config.protocol,
+        "changed": changed,
+        **covered,
+        "order": config.data.order,
+        "layout": scenario.layout,
+    }
+
+
+def _rounded(statistic: Tensor) -> list[float]:
+    return [round(value, 6) for value in statistic.flatten().tolist()]
+
+
+def _tag(pretrained: str | None) -> str | None:
+    """The weights' tag, or a local file's name: where it lies is not part of what was measured."""
+    return Path(pretrained).name if pretrained is not None and Path(pretrained).is_file() else pretrained

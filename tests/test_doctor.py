@@ -1,0 +1,141 @@
+"""The doctor: a sound machine and data set, and every trouble named with what to do."""
+
+import numpy as np
+import pytest
+from trees import cifar100, make
+
+from segp_ext import doctor, train
+from segp_ext.data.array_pickle import read_arrays
+
+
+def examined(root, *arguments, quick=False):
+    return doctor.examine(train.parse(["--config=clip", f"--data.root={root}", *arguments]), quick)
+
+
+def test_the_built_in_data_set_is_sound(capsys):
+    assert doctor.main([]) == 0
+    said = capsys.readouterr().out
+    for expected in ("native ops", "torch  ", "open_clip_torch", "2 threads for torch", "scikit-learn's 8×8 scans", "1,257 images",
+                     "5; classes (training + test images) of each: 2 (250 + 107)", "unreadable           none; 1,797 images opened",
+                     "duplicates across    none", "No problems found."):  # fmt: skip
+        assert expected in said, expected
+
+
+def test_a_sound_folder(tmp_path):
+    """Every file of a tree of `make` with the same number is the same image, so these are written one by one."""
+    for index, name in enumerate(f"{part}/{c}/{i}.png" for part in ("train", "test") for c in "ab" for i in range(8)):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        from PIL import Image
+
+        Image.fromarray(np.full((4, 4, 3), index, np.uint8)).save(path)
+    (tmp_path / "train/a/notes.txt").write_text("x")
+    report = examined(tmp_path, "--data.classes_per_task=1")
+    assert report.problems == []
+    assert report.data.stray == ["train/a/notes.txt"] and report.data.tasks == [(1, 8, 8), (1, 8, 8)]
+    assert report.data.parts["train"] == doctor.PartReport(16, [("a", 8), ("b", 8)], (8, 8, 8))
+    assert report.data.contents.opened == 32 and report.data.contents.contradicting == 0
+    assert "stray files          1: train/a/notes.txt (no images; left alone)" in doctor.text(report)
+
+
+def test_every_trouble_is_a_problem_with_a_remedy(tmp_path, capsys):
+    make(tmp_path, {"train/a": 4, "train/b": 2, "train/c": 5, "test/a": 2, "test/b": 2, "test/c": 2})
+    (tmp_path / "train/a/00.jpg").write_bytes(b"no image")
+    (tmp_path / "test/c/gone.jpg").symlink_to(tmp_path / "nowhere")
+    arguments = ["--data.classes_per_task=1", "--data.order=null", "--min_images_per_class=3"]
+    report = examined(tmp_path, *arguments)
+    contents = report.data.contents
+    assert report.data.missing == ["test/c/gone.jpg (a broken link)"]
+    assert len(contents.unreadable) == 1 and contents.unreadable[0].startswith("train/a/00.jpg (")
+    # 00.jpg and 01.PNG are the same in every folder, 02.jpg and 03.PNG in a and c
+    assert contents.across == [
+        *(("train/a/01.PNG", f"test/{c}/01.PNG") for c in "abc"),
+        *(("train/b/00.jpg", f"test/{c}/00.jpg") for c in "abc"),
+    ]
+    assert sorted(len(group) for group in contents.within["train"]) == [2, 2, 2, 3]
+    assert [len(group) for group in contents.within["test"]] == [3, 3] and contents.contradicting == 4
+    expected = [
+        (
+            "listed or linked but not there: test/c/gone.jpg",
+            "Put them there, or leave them out with --data.unreadable skip",
+        ),
+        ("Task 2 has 2 training image(s), fewer than anchors.seeds_per_class 5", "--data.classes_per_task"),
+        ("Classes with fewer training images than min_images_per_class 3: b (2)", "lower it"),
+        ("1 image(s) are unreadable: train/a/00.jpg (", "Replace them, or leave them out"),
+        ("6 test image(s) are training images as well: train/a/01.PNG = test/a/01.PNG", "take them out of one part"),
+    ]
+    assert len(report.problems) == len(expected)
+    for problem, (what, remedy) in zip(report.problems, expected, strict=True):
+        assert what in problem and remedy in problem
+    assert doctor.main(["--config=clip", f"--data.root={tmp_path}", *arguments]) == 1
+    said = capsys.readouterr().out
+    assert "5 problem(s)\n  1. 1 image(s) are listed" in said and "same image, two classes  4" in said
+    assert "train, fewest            b (2), a (4), c (5)" in said
+
+
+def test_left_out_on_request_is_no_problem(tmp_path):
+    make(tmp_path, {"train/a": 6, "train/b": 6, "test/a": 1, "test/b": 1})
+    for path in (*(tmp_path / "test").rglob("*.jpg"), tmp_path / "train/b/00.jpg"):
+        path.write_bytes(path.parent.name.encode())
+    (tmp_path / "train/a/05.PNG").unlink()
+    problems = examined(tmp_path, "--data.unreadable=skip").problems
+    assert problems == []
+
+
+def test_quick_opens_nothing(tmp_path):
+    make(tmp_path, {"train/a": 6, "test/a": 1})
+    (tmp_path / "train/a/00.jpg").write_bytes(b"no image")
+    report = examined(tmp_path, quick=True)
+    assert report.problems == [] and report.data.contents is None
+    assert "not opened (--quick)" in doctor.text(report)
+    assert doctor.main(["--config=clip", f"--data.root={tmp_path}", "--quick"]) == 0
+
+
+def test_a_data_set_that_cannot_be_read_is_the_problem(tmp_path, capsys):
+    make(tmp_path, {"train/a": 2, "test/b": 2})
+    assert doctor.main([f"--data.root={tmp_path}"]) == 1
+    assert "1. data.root: class folder 'a' is in train/ but not in test/" in capsys.readouterr().out
+    assert doctor.main(["--protocol=segp-cub200"]) == 1
+    said = capsys.readouterr().out
+    assert "1. data.root is not set" in said and "protocol  segp-cub200" in said
+
+
+def test_a_protocol_and_what_was_changed_is_said(tmp_path):
+    report = examined(cifar100(tmp_path), "--protocol=rapf-cifar100", "--data.order=null", quick=True)
+    assert report.settings["protocol"] == "rapf-cifar100, changed: data.order"
+    assert report.data.layout.startswith("CIFAR100") and len(report.data.tasks) == 10
+
+
+def test_duplicates_of_arrays_are_found_by_pixels(tmp_path):
+    """The archive's images of one class and part are alike."""
+    report = examined(cifar100(tmp_path), "--protocol=rapf-cifar100")
+    assert len(read_arrays(tmp_path / "cifar-100-python/train")["data"]) == 200
+    assert len(report.data.contents.within["train"]) == 100 and report.data.contents.within["test"] == []
+    assert report.data.contents.across == [] and report.problems == []
+
+
+def test_an_order_of_other_classes_is_a_problem_and_counts_are_still_told(tmp_path):
+    make(tmp_path, {f"{part}/001.Some_bird": 2 for part in ("train", "test")})
+    report = examined(tmp_path, "--protocol=segp-cub200", quick=True)
+    assert len(report.problems) == 1 and "is an order of 200 classes, but the data set has 1" in report.problems[0]
+    assert report.data.parts["train"].images == 2 and report.data.tasks == []
+
+
+def test_the_eager_path_is_a_problem(monkeypatch):
+    built = {**doctor.segp_ext.build_info(), "ops_path": "eager", "reason": "no library; run `pip install .`"}
+    monkeypatch.setattr(doctor.segp_ext, "build_info", lambda: built)
+    report = doctor.examine(train.parse([]), quick=True)
+    assert report.problems == ["The native kernels are not in use: no library; run `pip install .`."]
+
+
+def test_wrong_settings_exit_with_2(capsys):
+    with pytest.raises(SystemExit) as stop:
+        doctor.main(["--data.rot", "x"])
+    assert stop.value.code == 2 and "python -m segp_ext.doctor" in capsys.readouterr().err
+
+
+def test_help_is_the_doctors_own(capsys):
+    with pytest.raises(SystemExit) as stop:
+        doctor.main(["--help"])
+    said = capsys.readouterr().out
+    assert stop.value.code in (0, None) and "--quick" in said and "usage: python -m segp_ext.doctor" in said

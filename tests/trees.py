@@ -1,0 +1,90 @@
+"""Made data sets on disk: the tests need no real ones."""
+
+import functools
+import io
+import pickle
+import pickletools
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segp_ext.config import DataConfig
+from segp_ext.data import Scenario, load_scenario
+
+
+@functools.cache
+def encoded(index: int, ending: str) -> bytes:
+    """A small image file; another one for every index."""
+    pixels = np.random.RandomState(index).randint(0, 255, (6, 5, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG" if ending.lower() in ("jpg", "jpeg") else ending.upper())
+    return buffer.getvalue()
+
+
+def make(root: Path, tree: dict[str, int]) -> Path:
+    """Writes `count` small images to each folder of `tree`."""
+    for folder, count in tree.items():
+        (root / folder).mkdir(parents=True)
+        for index in range(count):
+            ending = ("jpg", "PNG")[index % 2]
+            (root / folder / f"{index:02d}.{ending}").write_bytes(encoded(index, ending))
+    return root
+
+
+def scenario(root: Path, **settings) -> Scenario:
+    """The scenario of a made data set, two classes a task in the data set's own order unless `settings` say otherwise."""
+    return load_scenario(DataConfig(root=str(root), **{"classes_per_task": 2, "order": None, **settings}))
+
+
+def as_python2_wrote(content: dict) -> bytes:
+    """A pickle with Python 2's opcodes for texts and NumPy 1's module names, as the published CIFAR100 archive has them."""
+    out = [b"\x80\x02}("]
+
+    def put(value):
+        if isinstance(value, bytes):
+            out.append(b"T" + len(value).to_bytes(4, "little") + value)
+        elif isinstance(value, int):
+            out.append(b"J" + value.to_bytes(4, "little", signed=True))
+        elif isinstance(value, list):
+            out.append(b"](")
+            for item in value:
+                put(item)
+            out.append(b"e")
+        else:  # array
+            out.append(b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R")
+            out.append(b"(K\x01")
+            for size in value.shape:
+                put(int(size))
+            out.append(
+                b"\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
+            )
+            put(value.tobytes())
+            out.append(b"tb")
+
+    for key, value in content.items():
+        put(key)
+        put(value)
+    out.append(b"u.")
+    data = b"".join(out)
+    pickletools.dis(data, out=io.StringIO())  # raises where the opcodes are no pickle
+    return data
+
+
+def cifar100(root: Path, style: str = "python2", per_class: tuple[int, int] = (2, 1)) -> Path:
+    """A CIFAR100 archive of few images: every class's images are of one colour that tells the class."""
+    folder = root / "cifar-100-python"
+    folder.mkdir(parents=True)
+    names = [f"thing_{c:02d}" for c in range(100)]
+    write = {
+        "python2": as_python2_wrote,
+        "protocol2": lambda content: pickle.dumps(content, 2),
+        "protocol5": lambda content: pickle.dumps(content, 5),
+    }[style]
+    text = (lambda t: t.encode()) if style == "python2" else str
+    (folder / "meta").write_bytes(write({text("fine_label_names"): [text(name) for name in names]}))
+    for part, count in zip(("train", "test"), per_class, strict=True):
+        labels = [c for _ in range(count) for c in range(100)]
+        rows = np.array([[c] * 1024 + [2 * c] * 1024 + [part == "test"] * 1024 for c in labels], np.uint8)
+        (folder / part).write_bytes(write({text("data"): rows, text("fine_labels"): labels}))
+    return root
