@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from trees import cifar100
 
 from segp_ext import train
+from segp_ext.learner import SeGPCL
 from segp_ext.report import percent, table
 
 FAST = ["--data.max_images_per_class=6", "--training.epochs=1", "--data.classes_per_task=5", "--anchors.steps=2"]
@@ -81,7 +83,6 @@ def test_the_saved_configuration_gives_the_same_run(finished, tmp_path):
 
 def test_a_checkpoint_of_the_run_predicts(finished):
     from segp_ext.data.digits import digits
-    from segp_ext.learner import SeGPCL
 
     learner = SeGPCL.load(finished / "checkpoints/task-002")
     collection = digits()
@@ -119,6 +120,28 @@ def test_a_folder_of_images(tmp_path):
     assert result["protocol"]["data"] == "photos" and result["status"] == "finished"
 
 
+def test_vit_b_16_learns_two_tasks_of_a_cifar100_archive(tmp_path):
+    """The real architecture at its real size, weights random, through the paper's protocol but for what is made small here."""
+    archive = cifar100(tmp_path, per_class=(2, 1), classes=4)
+    arguments = ["--config=cifar100", f"--data.root={archive}", "--data.order=null", "--data.classes_per_task=2",
+                 "--model.pretrained=null", "--training.epochs=1", "--training.batch_size=4", "--anchors.steps=1",
+                 "--anchors.seeds_per_class=2", "--distillation.batch_size=2"]  # fmt: skip
+    assert train.main([*arguments, f"--run.directory={tmp_path}", "--run.name=run"]) == 0
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    facts = result["protocol"]
+    assert result["status"] == "finished" and facts["id"].startswith("segp-cifar100+changed-")
+    assert facts["changed"] == ["data.order", "data.classes_per_task", "model.pretrained"]
+    assert facts["layout"].startswith("CIFAR100") and facts["transform"]["image_size"] == 224
+    assert facts["weights"]["name"] == "ViT-B-16-quickgelu" and len(facts["weights"]["hash"]) == 64
+    assert facts["tasks"] == [["thing 00", "thing 01"], ["thing 02", "thing 03"]]
+    assert result["tasks"][1]["anchors"] == 4 and result["tasks"][1]["steps"] == 1
+    assert set(result["tasks"][1]["losses"]) == {"classification", "acgd", "tsgr"}
+    learner = SeGPCL.load(tmp_path / "run/checkpoints/task-002")
+    assert (
+        sum(p.numel() for p in learner.backbone.trained_parameters()) == 4_423_680
+    )  # rank 32, B alone, as the paper counts
+
+
 def test_a_task_too_small_for_the_seeds_is_refused_at_the_start(tmp_path, capsys):
     assert run(tmp_path, "--data.max_images_per_class=3") == 2
     assert "task 2 has 15 training image(s), fewer than the 20 seeds" in capsys.readouterr().err
@@ -126,8 +149,6 @@ def test_a_task_too_small_for_the_seeds_is_refused_at_the_start(tmp_path, capsys
 
 
 def test_an_interrupt_leaves_a_directory_that_says_what_was_done(tmp_path, monkeypatch, capsys):
-    from segp_ext.learner import SeGPCL
-
     original = SeGPCL.learn_task
 
     def second_is_interrupted(self, dataset, names):

@@ -71,11 +71,11 @@ def as_python2_wrote(content: dict) -> bytes:
     return data
 
 
-def cifar100(root: Path, style: str = "python2", per_class: tuple[int, int] = (2, 1)) -> Path:
+def cifar100(root: Path, style: str = "python2", per_class: tuple[int, int] = (2, 1), classes: int = 100) -> Path:
     """A CIFAR100 archive of few images: every class's images are of one colour that tells the class."""
     folder = root / "cifar-100-python"
     folder.mkdir(parents=True)
-    names = [f"thing_{c:02d}" for c in range(100)]
+    names = [f"thing_{c:02d}" for c in range(classes)]
     write = {
         "python2": as_python2_wrote,
         "protocol2": lambda content: pickle.dumps(content, 2),
@@ -84,7 +84,7 @@ def cifar100(root: Path, style: str = "python2", per_class: tuple[int, int] = (2
     text = (lambda t: t.encode()) if style == "python2" else str
     (folder / "meta").write_bytes(write({text("fine_label_names"): [text(name) for name in names]}))
     for part, count in zip(("train", "test"), per_class, strict=True):
-        labels = [c for _ in range(count) for c in range(100)]
+        labels = [c for _ in range(count) for c in range(classes)]
         rows = np.array([[c] * 1024 + [2 * c] * 1024 + [part == "test"] * 1024 for c in labels], np.uint8)
         (folder / part).write_bytes(write({text("data"): rows, text("fine_labels"): labels}))
     return root
