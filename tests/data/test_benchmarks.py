@@ -257,6 +257,15 @@ def test_cub_official(tmp_path, inner):
     assert kept.class_names[0] == "Black_footed_Albatross"
 
 
+def test_cub_with_a_split_of_ones_own(tmp_path):
+    official_cub(tmp_path)
+    for part, file in (("train", "00.jpg"), ("test", "02.jpg")):
+        (tmp_path / f"{part}.txt").write_text("".join(f"images/{bird}/{file}\n" for bird in BIRDS))
+    lists = {f"{part}_list": str(tmp_path / f"{part}.txt") for part in ("train", "test")}
+    found = scenario(tmp_path, name="cub200", **lists)
+    assert found.class_names == BIRD_NAMES and counts(found, "train") == [2, 2]
+
+
 @pytest.mark.parametrize("held", ["test", "val"])
 def test_cub_split(tmp_path, held):
     make(tmp_path, {f"train/{b}": 2 for b in BIRDS} | {f"{held}/{b}": 1 for b in BIRDS})
