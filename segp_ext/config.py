@@ -255,8 +255,8 @@ list data. A name that is no file here is looked for in root. Needs test_list.""
     test_list: str | None = None
     """The like for test images."""
     class_list: str | None = None
-    """File of class folders to take, one a line, in the data set's order from then on; none takes all (imagenet100: the first 100 classes \
-of ILSVRC)."""
+    """File of class folders to take, one a line (what follows it is ignored), in their order from then on; none takes all (imagenet100: \
+the first 100 classes of ILSVRC)."""
     names: Literal["spaces", "folders"] = "spaces"
     """spaces: underscores in class names become spaces, and UCF101's camel case separate words; folders: names stay as the data set \
 has them."""

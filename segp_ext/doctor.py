@@ -127,7 +127,7 @@ def examine(config: Config, quick: bool = False) -> Report:
         report.problems.append(str(error))
     else:
         report.data.tasks = [(len(t.class_names), len(t.train), len(t.test)) for t in scenario.tasks]
-        report.problems += _too_few(config, report.data)
+        report.problems += _too_few(config, collection, report.data.tasks)
     if not quick:
         report.data.contents = contents = open_all(collection, config.data.root)
         report.problems += _absent(config, "unreadable", "Replace them", contents.unreadable)
@@ -180,18 +180,19 @@ def _absent(config: Config, how: str, remedy: str, images: list[str]) -> list[st
     ]
 
 
-def _too_few(config: Config, data: DataReport) -> list[str]:
+def _too_few(config: Config, collection: Collection, tasks: list[tuple[int, int, int]]) -> list[str]:
     """Tasks whose images do not suffice for seeds, and classes that the learner refuses."""
     problems = []
     anchors = with_method(config).anchors
     seeds = 0 if anchors.kind == "none" else anchors.seeds_per_class
-    for number, (_, images, _) in enumerate(data.tasks[1:], start=2):
+    for number, (_, images, _) in enumerate(tasks[1:], start=2):
         if images < seeds:
             problems.append(
                 f"Task {number} has {images} training image(s), fewer than anchors.seeds_per_class {seeds}: lower that, or put more "
                 "classes into a task with --data.classes_per_task."
             )
-    few = [f"{name} ({count})" for name, count in data.parts["train"].fewest if count < config.min_images_per_class]
+    counts = [(name, len(images)) for name, images in zip(collection.class_names, collection.train, strict=True)]
+    few = [f"{name} ({count})" for name, count in counts if count < config.min_images_per_class]
     if few:
         problems.append(
             f"Classes with fewer training images than min_images_per_class {config.min_images_per_class}: {several(few)}. Add images, or "

@@ -42,7 +42,7 @@ def test_every_trouble_is_a_problem_with_a_remedy(tmp_path, capsys):
     make(tmp_path, {"train/a": 4, "train/b": 2, "train/c": 5, "test/a": 2, "test/b": 2, "test/c": 2})
     (tmp_path / "train/a/00.jpg").write_bytes(b"no image")
     (tmp_path / "test/c/gone.jpg").symlink_to(tmp_path / "nowhere")
-    arguments = ["--data.classes_per_task=1", "--data.order=null", "--min_images_per_class=3"]
+    arguments = ["--data.classes_per_task=1", "--data.order=null", "--min_images_per_class=5"]
     report = examined(tmp_path, *arguments)
     contents = report.data.contents
     assert report.data.missing == ["test/c/gone.jpg (a broken link)"]
@@ -60,7 +60,7 @@ def test_every_trouble_is_a_problem_with_a_remedy(tmp_path, capsys):
             "Put them there, or leave them out with --data.unreadable skip",
         ),
         ("Task 2 has 2 training image(s), fewer than anchors.seeds_per_class 5", "--data.classes_per_task"),
-        ("Classes with fewer training images than min_images_per_class 3: b (2)", "lower it"),
+        ("Classes with fewer training images than min_images_per_class 5: a (4), b (2)", "lower it"),
         ("1 image(s) are unreadable: train/a/00.jpg (", "Replace them, or leave them out"),
         ("6 test image(s) are training images as well: train/a/01.PNG = test/a/01.PNG", "take them out of one part"),
     ]

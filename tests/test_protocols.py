@@ -175,6 +175,12 @@ def test_the_hash_covers_what_is_measured_and_not_where_it_lies(tmp_path, glyph)
     assert digest(first) != base
 
 
+def test_the_hash_tells_validation_from_test_where_the_images_are_the_same(glyph):
+    scenario = load_scenario(DataConfig())
+    parts = [identify(Config(data=DataConfig(evaluate_on=part)), scenario, glyph) for part in ("test", "validation")]
+    assert parts[0]["hash"] != parts[1]["hash"]
+
+
 def test_weights_count_by_content_and_by_name(tmp_path, glyph, monkeypatch):
     config = Config()
     base = facts(config, glyph)

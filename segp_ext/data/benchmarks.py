@@ -171,7 +171,9 @@ def cub200(config: DataConfig) -> Collection:
     base = data_root(config, CUB200, "CUB_200_2011")
     if config.train_list is None and (base / "images.txt").is_file():
         tree = _official_cub(base, config)
-    elif config.train_list is not None or (base / "train").is_dir():
+    elif config.train_list is not None:
+        tree = read_tree(base / "images" if (base / "images").is_dir() else base, config, CUB200)
+    elif (base / "train").is_dir():
         tree = read_tree(base, config, CUB200)
     else:
         raise FileNotFoundError(

@@ -151,8 +151,10 @@ def chosen_classes(config: DataConfig, base: Path, folders: Sequence[str]) -> li
     if config.class_list is None:
         return list(folders)
     path = _named_file("data.class_list", config.class_list, base)
-    chosen = list(dict.fromkeys(read_lines(path)))
-    absent = [name for name in chosen if name not in set(folders)]
+    known = set(folders)
+    # Lists of ImageNet classes often have the class's name after its folder.
+    chosen = list(dict.fromkeys(line if line in known else line.split()[0] for line in read_lines(path)))
+    absent = [name for name in chosen if name not in known]
     if absent or not chosen:
         raise ValueError(
             f"data.class_list: {path} names {several(absent) or 'no class'}, but the class folders of {base} are {several(folders)}"

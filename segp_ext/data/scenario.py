@@ -149,7 +149,8 @@ def make_scenario(collection: Collection, config: DataConfig) -> Scenario:
     for index, name in enumerate(collection.class_names):
         if name in first:
             raise ValueError(
-                f"class name {name!r} stands for two classes of {collection.name} (number {first[name]} and {index}); names must differ"
+                f"class name {name!r} stands for two classes of {collection.name} (number {first[name]} and {index}); names must "
+                "differ, and --data.names_file gives others"
             )
         first[name] = index
     order = class_order(config.order, count)

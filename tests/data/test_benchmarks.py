@@ -154,6 +154,19 @@ def test_imagenet_r_flat_without_lists(tmp_path):
     assert counts(found, "train") == [8, 8, 8] and counts(found, "test") == [2, 2, 2]
 
 
+def test_where_test_and_val_are_there_one_is_taken_and_the_other_named(tmp_path):
+    make(tmp_path, {f"{part}/{w}": n for w in SIX for part, n in (("train", 2), ("test", 1), ("val", 3))})
+    for name, held, unused, count in (("imagenet-r", "test", "val", 2), ("ucf101", "test", "val", 2)):
+        found = scenario(tmp_path, name=name)
+        assert f"{held}/ of " in found.layout and f"({unused}/ is not used)" in found.layout
+        assert counts(found, "test") == [count] * 3
+    for wnid in WNIDS[10:104]:
+        for part in ("train", "test", "val"):
+            shutil.copytree(tmp_path / part / SIX[0], tmp_path / part / wnid)
+    found = scenario(tmp_path, name="imagenet100", classes_per_task=100)
+    assert "val/ of <wnid>/ folders (test/ is not used)" in found.layout and counts(found, "test") == [300]
+
+
 def test_a_folder_that_is_no_imagenet_class_needs_a_name(tmp_path):
     make(tmp_path, {"goldfish": 3, SIX[0]: 3})
     with pytest.raises(ValueError, match="class folder 'goldfish' is no class of ILSVRC.*--data.names_file"):
@@ -187,7 +200,7 @@ def test_imagenet100_is_the_first_hundred_of_ilsvrc(ilsvrc):
 
 
 def test_imagenet100_of_a_list_keeps_its_order(ilsvrc, tmp_path):
-    (tmp_path / "classes.txt").write_text("\n".join([WNIDS[500], WNIDS[3], WNIDS[999], ""]))
+    (tmp_path / "classes.txt").write_text(f"{WNIDS[500]} a name\n{WNIDS[3]}\n\n{WNIDS[999]}\n")
     found = scenario(ilsvrc, name="imagenet100", class_list=str(tmp_path / "classes.txt"))
     assert found.class_names == [NAMES[i] for i in (500, 3, 999)]
     assert found.layout == "ImageNet100: train/ and val/ of <wnid>/ folders, the classes of data.class_list"
@@ -242,6 +255,15 @@ def test_cub_official(tmp_path, inner):
     assert [source.name for source in found.tasks[1].test.sources] == ["01.PNG", "01.PNG"]
     kept = scenario(tmp_path, name="cub200", names="folders")
     assert kept.class_names[0] == "Black_footed_Albatross"
+
+
+def test_cub_with_a_split_of_ones_own(tmp_path):
+    official_cub(tmp_path)
+    for part, file in (("train", "00.jpg"), ("test", "02.jpg")):
+        (tmp_path / f"{part}.txt").write_text("".join(f"images/{bird}/{file}\n" for bird in BIRDS))
+    lists = {f"{part}_list": str(tmp_path / f"{part}.txt") for part in ("train", "test")}
+    found = scenario(tmp_path, name="cub200", **lists)
+    assert found.class_names == BIRD_NAMES and counts(found, "train") == [2, 2]
 
 
 @pytest.mark.parametrize("held", ["test", "val"])
