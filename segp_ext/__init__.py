@@ -13,9 +13,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import ops, reference
     from ._native import build_info
-    from .backbone import load_clip
     from .config import Config, MethodConfig
     from .learner import SeGPCL
+    from .pretrained import load_clip
 
 # Public name -> the module that defines it; None for a module of that name.
 _LAZY: dict[str, str | None] = {
@@ -25,7 +25,7 @@ _LAZY: dict[str, str | None] = {
     "Config": "config",
     "MethodConfig": "config",
     "SeGPCL": "learner",
-    "load_clip": "backbone",
+    "load_clip": "pretrained",
 }
 
 __all__ = ["Config", "MethodConfig", "SeGPCL", "__version__", "build_info", "load_clip", "ops", "reference"]

@@ -1,8 +1,6 @@
-"""The CLIP backbone: raw and projected image features, text embeddings, LoRA, and the teacher and reference views of it.
+"""The CLIP backbone: raw and projected image features, text embeddings, LoRA, and the merged and reference views of it.
 
-Any open_clip model with open_clip's own vision transformer works, and "glyph", the small model inside this package. open_clip does
-the modelling and PEFT the adapters; this module joins them: attention is re-expressed with plain linear layers that LoRA can wrap,
-and the vision tower stops before its projection, because prototypes live there.
+open_clip does the modelling (see `segp_ext.towers` for what it must look like) and PEFT the adapters; this module joins them.
 """
 
 from __future__ import annotations
@@ -14,86 +12,84 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from segp_ext.config import LoraConfig
+from segp_ext.config import LoraConfig, Precision
 from segp_ext.timing import Stopwatch
+from segp_ext.towers import Text, Vision, block_linears, make_adaptable
 
-ADAPTED = ("attn.in_proj", "attn.out_proj", "mlp.c_fc", "mlp.c_proj")
-"""Linear layers of every transformer block that LoRA wraps: packed q, k, v and output projections, and both FFN linears."""
-
-
-class LinearAttention(nn.Module):
-    """Self-attention with the weights of an `nn.MultiheadAttention`, as two linear layers around fused attention.
-
-    `nn.MultiheadAttention` keeps its input projection as a bare parameter, which an adapter cannot wrap.
-    """
-
-    def __init__(self, source: nn.MultiheadAttention) -> None:
-        super().__init__()
-        width = source.embed_dim
-        self.heads = source.num_heads
-        self.in_proj = nn.Linear(width, 3 * width, bias=source.in_proj_bias is not None, device="meta")
-        self.in_proj.weight = source.in_proj_weight
-        self.in_proj.bias = source.in_proj_bias
-        self.out_proj = source.out_proj
-
-    def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
-    ) -> tuple[Tensor, None]:
-        """`query` is `[B, L, E]`; `key` and `value` are the same tensor, as in every CLIP encoder block."""
-        batch, length, width = query.shape
-        packed = self.in_proj(query).view(batch, length, 3, self.heads, width // self.heads)
-        q, k, v = packed.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
-        return self.out_proj(mixed.transpose(1, 2).reshape(batch, length, width)), None
+_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Backbone(nn.Module):
     """A CLIP model that gives raw and projected features and carries one LoRA adapter.
 
     Args:
-        clip: an open_clip model with open_clip's vision transformer; it is changed in place.
-        tokenizer: texts → int64 `[N, L]`, zero-padded, end-of-text token with the highest id.
+        clip: an open_clip model; it is changed in place.
+        tokenizer: texts → int64 `[N, L]`, as open_clip's are.
         name: the model's name, recorded in checkpoints.
         pretrained: weights tag or file it was loaded from, recorded likewise.
+        resize_mode: "shortest" (short side to the input size, centre crop) or "squash" (both sides, ignoring aspect); the model's own
+            way by default.
+        precision: arithmetic of the encoders: fp32, or bf16 and fp16 by autocast. Weights, results and gradients are float32 always.
+        compile: compile the encoders with `torch.compile`.
+
+    Attributes:
+        image_size: side of the square input, in pixels.
+        resize_mode, interpolation: how images get there.
+        projects: False for models without a projection (SigLIP), whose raw features are their embeddings.
+        stopwatch: adds up the time of all passes.
 
     Raises:
-        ValueError: for a vision tower without a linear projection, which has no raw feature.
+        ValueError: for a model without a raw feature, naming the reason.
     """
 
-    mean: Tensor  # [1, 3, 1, 1], CLIP's pixel statistics
+    mean: Tensor  # [1, 3, 1, 1], the model's pixel statistics
     std: Tensor
 
-    def __init__(self, clip: nn.Module, tokenizer: Any, name: str, pretrained: str | None) -> None:
+    def __init__(
+        self,
+        clip: nn.Module,
+        tokenizer: Any,
+        name: str,
+        pretrained: str | None,
+        *,
+        resize_mode: Literal["shortest", "squash"] | None = None,
+        precision: Precision = "fp32",
+        compile: bool = False,
+    ) -> None:
         super().__init__()
         import open_clip
-        from open_clip.transformer import VisionTransformer
+        from open_clip.transform import PreprocessCfg, image_transform_v2
 
-        visual = getattr(clip, "visual", None)
-        if not isinstance(clip, open_clip.CLIP) or not isinstance(visual, VisionTransformer) or visual.proj is None:
-            raise ValueError(
-                f"model {name!r} cannot be used: open_clip's own vision transformer with a linear projection is needed, whose input "
-                f"is the raw feature; got {type(clip).__name__} with {type(visual).__name__}"
-            )
-        for module in clip.modules():
-            if isinstance(getattr(module, "attn", None), nn.MultiheadAttention):
-                module.attn = LinearAttention(module.attn)
-        self.projection = nn.Parameter(visual.proj.detach(), requires_grad=False)  # [Dr, De]
-        visual.proj = None
+        self._vision = Vision(clip, name)
+        make_adaptable(clip)
+        self.projection = self._vision.projection
         self.clip: Any = clip.requires_grad_(False).eval()
-        self.name, self.pretrained = name, pretrained
-        self.tokenizer = tokenizer
-        self.image_size = int(visual.image_size[0])
-        preprocessing = open_clip.get_model_preprocess_cfg(clip)
-        for statistic, default in (("mean", open_clip.OPENAI_DATASET_MEAN), ("std", open_clip.OPENAI_DATASET_STD)):
-            value = torch.tensor(preprocessing.get(statistic, default)).view(1, 3, 1, 1)
+        self._text = Text(clip, tokenizer, name)
+        self._encoders: tuple[Any, Any] = (self._vision, self._text)
+        if compile:
+            self._encoders = (torch.compile(self._vision), torch.compile(self._text))
+        self.name, self.pretrained, self.tokenizer = name, pretrained, tokenizer
+        self.precision = precision
+        self.image_size, self.projects = self._vision.image_size, self._vision.projects
+        known = open_clip.get_model_preprocess_cfg(clip)
+        preprocessing = PreprocessCfg(**{**known, "size": self.image_size})
+        if resize_mode is not None:
+            preprocessing.resize_mode = resize_mode
+        self.resize_mode, self.interpolation = preprocessing.resize_mode, preprocessing.interpolation
+        # Resizing and cropping; what follows in open_clip (conversion, tensor, normalisation) is done elsewhere here.
+        steps = image_transform_v2(preprocessing, is_train=False).transforms
+        self._resize = [
+            step for step in steps if type(step).__name__ not in ("MaybeConvertMode", "MaybeToTensor", "Normalize")
+        ]
+        for statistic in ("mean", "std"):
+            value = torch.tensor(getattr(preprocessing, statistic)).view(1, 3, 1, 1)
             self.register_buffer(statistic, value, persistent=False)
         self.stopwatch = Stopwatch()
         self._peft: Any = None
@@ -106,28 +102,34 @@ class Backbone(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.projection.device
+        return self.mean.device
 
     @property
     def raw_dim(self) -> int:
         """Dr, the width of a raw feature."""
-        return self.projection.shape[0]
+        return self._vision.raw_dim
 
     @property
     def embed_dim(self) -> int:
         """De, the width of the joint embedding."""
-        return self.projection.shape[1]
+        return self._vision.embed_dim
 
     @property
     def logit_scale(self) -> float:
-        """s, the exponential of CLIP's learned value."""
+        """s, the exponential of CLIP's learned value.
+
+        The bias that models trained with a sigmoid loss (SigLIP) add is the same for all classes, so that every softmax and every
+        ranking here is the same without it; it is left out.
+        """
         return math.exp(float(self.clip.logit_scale))
 
     def weights_hash(self) -> str:
         """SHA-256 of the pre-trained weights (names, shapes and values), the adapter left out; part of a result's protocol."""
         if self._hash is None:  # they never change
             self.unmerge()
-            digest = hashlib.sha256(self.projection.detach().cpu().float().numpy().tobytes())
+            digest = hashlib.sha256()
+            if self.projection is not None:
+                digest.update(self.projection.detach().cpu().float().numpy().tobytes())
             for name, parameter in self.clip.named_parameters():
                 if ".lora_" not in name:
                     digest.update(name.replace(".base_layer", "").encode())
@@ -137,12 +139,10 @@ class Backbone(nn.Module):
         return self._hash
 
     def transform(self, image: Image.Image) -> Tensor:
-        """CLIP's own preprocessing up to 8-bit pixels: short side to the input size (bicubic), centre crop; uint8 `[3, S, S]`."""
-        from torchvision.transforms import InterpolationMode
-        from torchvision.transforms import functional as vision
-
-        resized = vision.resize(image, self.image_size, InterpolationMode.BICUBIC)
-        return vision.pil_to_tensor(vision.center_crop(resized, self.image_size))
+        """The model's own preprocessing up to 8-bit pixels: resized and cropped as `resize_mode` says; uint8 `[3, S, S]`."""
+        for step in self._resize:
+            image = step(image)
+        return torch.from_numpy(np.array(image.convert("RGB")).transpose(2, 0, 1).copy())
 
     # -- features --------------------------------------------------------------------------------------------------------------
 
@@ -151,21 +151,27 @@ class Backbone(nn.Module):
         unit = pixels.to(self.device, non_blocking=True).to(torch.float32)
         size = self.image_size
         if unit.shape[-2:] != (size, size):
-            unit = _resized(unit, size).round_().clamp_(0, 255)  # PIL's results are 8-bit too
+            unit = (
+                _resized(unit, size, self.resize_mode, self.interpolation).round_().clamp_(0, 255)
+            )  # PIL's results are 8-bit too
         return unit.div_(255)
 
     def encode_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Encodes images.
 
         Args:
-            pixels: `[B, 3, S, S]` in [0, 1], float; normalised by CLIP's mean and standard deviation in here.
+            pixels: `[B, 3, S, S]` in [0, 1], float; normalised by the model's mean and standard deviation in here.
 
         Returns:
-            The projected embedding v `[B, De]` and the raw feature z `[B, Dr]` it was projected from, neither normalised.
+            The projected embedding v `[B, De]` and the raw feature z `[B, Dr]` it was projected from, float32, neither normalised.
         """
-        with self.stopwatch.running(self.device):
-            feature = self.clip.visual((pixels - self.mean) / self.std)
-            return feature @ self.projection, feature
+        with self.stopwatch.running(self.device), self._autocast():
+            embedding, feature = self._encoders[0]((pixels - self.mean) / self.std)
+            return embedding.float(), feature.float()
+
+    def _autocast(self) -> torch.autocast:
+        dtype = _AUTOCAST[self.precision]
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
     def gradient(self, pixels: Tensor, outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
         """Gradient to `pixels` of what `encode_image` made of them, given the gradients of the outputs."""
@@ -178,42 +184,17 @@ class Backbone(nn.Module):
             output.backward(gradient)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Texts → token ids int64 `[N, L]` on the model's device, L the longest text's length.
-
-        Cutting the padding leaves embeddings as they are: the text tower is causal and pools at the end-of-text token.
+        """Texts → token ids int64 `[N, L]` on the model's device, L the longest text's length where padding changes nothing.
 
         Raises:
             ValueError: naming the first text that does not fit the context.
         """
-        context = self.clip.context_length
-        # Tokenizers truncate silently; one place more than the model has shows which texts would lose words.
-        tokens = self.tokenizer(list(texts), context_length=context + 1)
-        lengths = (tokens != 0).sum(dim=1)
-        for index in (lengths > context).nonzero().flatten().tolist():
-            raise ValueError(
-                f"prompt does not fit the {context} tokens of {self.name}'s text context: {texts[index]!r}"
-            )
-        length = int(lengths.max()) if len(texts) else 1
-        return tokens[:, :length].to(self.device)
+        return self._text.tokenize(list(texts)).to(self.device)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Encodes token ids `[C, L]` from `tokenize`; returns embeddings `[C, De]`, not normalised."""
-        with self.stopwatch.running(self.device):
-            return self._encode_text(tokens)
-
-    def _encode_text(self, tokens: Tensor) -> Tensor:
-        from open_clip.transformer import text_global_pool
-
-        clip, length = self.clip, tokens.shape[1]
-        x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
-        x = clip.transformer(x, attn_mask=None if clip.attn_mask is None else clip.attn_mask[:length, :length])
-        pooled = text_global_pool(
-            clip.ln_final(x), tokens, clip.text_pool_type, eos_token_id=getattr(clip, "text_eos_id", None)
-        )
-        projection = clip.text_projection
-        if projection is None:
-            return pooled
-        return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+        """Encodes token ids `[C, L]` from `tokenize`; returns embeddings `[C, De]`, float32, not normalised."""
+        with self.stopwatch.running(self.device), self._autocast():
+            return self._encoders[1](tokens).float()
 
     # -- adaptation ------------------------------------------------------------------------------------------------------------
 
@@ -228,15 +209,10 @@ class Backbone(nn.Module):
 
         if self._peft is not None:
             raise ValueError("this backbone carries an adapter already; a learner needs a backbone of its own")
-        towers = {"vision": "visual.transformer.", "text": "transformer."}
-        prefixes = tuple(towers.values()) if config.encoders == "both" else (towers[config.encoders],)
-        targets = [
-            name
-            for name, module in self.clip.named_modules()
-            if isinstance(module, nn.Linear) and name.startswith(prefixes) and name.endswith(ADAPTED)
-        ]
+        targets = self._targets(config)
         for name in targets:
-            width = self.clip.get_submodule(name).in_features
+            layer = self.clip.get_submodule(name)
+            width = min(layer.in_features, layer.out_features)
             if config.rank > width:
                 raise ValueError(
                     f"lora.rank must be at most {width}, the width of {name} in {self.name}; got {config.rank}"
@@ -255,6 +231,30 @@ class Backbone(nn.Module):
                     parameter.data.copy_(nn.init.orthogonal_(start))
                     parameter.requires_grad_(False)
         self.clip.eval()
+
+    def _targets(self, config: LoraConfig) -> list[str]:
+        """Names of the layers to adapt."""
+        by_encoder = block_linears(self.clip)
+        for encoder, names in by_encoder.items():
+            if config.encoders in ("both", encoder) and not names:
+                other = "text" if encoder == "vision" else "vision"
+                raise ValueError(
+                    f"the {encoder} tower of {self.name} has no linear layers in its blocks to adapt; use --lora.encoders {other}"
+                )
+        chosen = [
+            name for encoder, names in by_encoder.items() if config.encoders in ("both", encoder) for name in names
+        ]
+        if config.targets is None:
+            return chosen
+        for target in config.targets:
+            if not any(_ends(name, target) for name in chosen):
+                ends = sorted({re.split(r"\.\d+\.(?!.*\.\d+\.)", name)[-1] for name in chosen})
+                close = difflib.get_close_matches(target, ends, n=1)
+                hint = f"; close: {close[0]}" if close else ""
+                raise ValueError(
+                    f"lora.targets: no layer of {self.name} ends in {target!r}{hint}; there are {', '.join(ends)}"
+                )
+        return [name for name in chosen if any(_ends(name, target) for target in config.targets)]
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """The matrices B of the adapter."""
@@ -344,70 +344,17 @@ class Backbone(nn.Module):
                 yield
 
 
-def _resized(pixels: Tensor, size: int) -> Tensor:
-    """Short side to `size` (bicubic, as PIL filters), centre crop; float `[B, 3, H, W]` → `[B, 3, size, size]`."""
+def _ends(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")
+
+
+def _resized(pixels: Tensor, size: int, resize_mode: str, interpolation: str) -> Tensor:
+    """Resizes float `[B, 3, H, W]` to `[B, 3, size, size]`, filtered as PIL does."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as vision
 
-    resized = vision.resize(pixels, [size], InterpolationMode.BICUBIC, antialias=True)
+    if resize_mode == "longest":
+        raise ValueError("loading.resize device cannot pad images; use --loading.resize exact, or model.resize_mode")
+    to = [size, size] if resize_mode == "squash" else [size]
+    resized = vision.resize(pixels, to, InterpolationMode(interpolation), antialias=True)
     return vision.center_crop(resized, [size, size])
-
-
-def load_clip(name: str = "ViT-B-16-quickgelu", pretrained: str | None = "openai", device: str = "auto") -> Backbone:
-    """Loads a CLIP model.
-
-    Args:
-        name: an open_clip model name (`open_clip.list_models()`), or "glyph", the small model in this package.
-        pretrained: open_clip weights tag, or a local checkpoint file (loaded with `weights_only=True`); None for random weights.
-            Ignored by "glyph", whose weights come with the package.
-        device: a torch device; "auto" takes CUDA where it is usable.
-
-    Raises:
-        ValueError: for an unknown model, weights tag or device, weights that cannot be had, or a model without a raw feature.
-        FileNotFoundError: if `pretrained` looks like a file and is none.
-    """
-    try:
-        chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    except RuntimeError:
-        chosen = None
-    if chosen is None or chosen.type not in ("cpu", "cuda"):
-        raise ValueError(f"model.device must be auto, cpu, cuda or cuda:<n>; got {device!r}")
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"model.device is {device!r}, but this torch ({torch.__version__}) sees no usable CUDA device")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"model.device is {device!r}, but only {torch.cuda.device_count()} CUDA device(s) are there")
-    if name == "glyph":
-        from segp_ext import glyph
-
-        clip, tokenizer = glyph.build()
-        return Backbone(clip, tokenizer, name, None).to(chosen)
-
-    import open_clip
-
-    if name not in open_clip.list_models():
-        close = difflib.get_close_matches(name, [*open_clip.list_models(), "glyph"], n=3, cutoff=0.4)
-        raise ValueError(
-            f"no model named {name!r}; close names: {', '.join(close) or 'none'}; all: open_clip.list_models(), and glyph"
-        )
-    if pretrained is not None:
-        tags = open_clip.list_pretrained_tags_by_model(name)
-        if not Path(pretrained).is_file() and pretrained.lower() not in tags:
-            if "/" in pretrained or Path(pretrained).suffix:
-                raise FileNotFoundError(f"model.pretrained: no weights file {pretrained!r}")
-            raise ValueError(
-                f"model.pretrained: {name} has no weights {pretrained!r}; tags: {', '.join(tags)}; or a local file"
-            )
-    # Weights trained with QuickGELU need it; their tag says so, the model's name does not always.
-    tag = open_clip.get_pretrained_cfg(name, pretrained) if pretrained is not None else {}
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # random weights are always the same ones, so that a checkpoint can be loaded again
-            clip = open_clip.create_model(
-                name, pretrained=pretrained, precision="fp32", force_quick_gelu=bool(tag.get("quick_gelu", False))
-            )
-    except (OSError, RuntimeError) as error:
-        raise ValueError(
-            f"could not load weights {pretrained!r} of {name}: {error}\n"
-            "Without a network, give a local checkpoint file as model.pretrained, or use --model.name glyph."
-        ) from error
-    return Backbone(clip, open_clip.get_tokenizer(name), name, pretrained).to(chosen)

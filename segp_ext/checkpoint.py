@@ -19,7 +19,7 @@ from segp_ext.config import MethodConfig, from_dict
 if TYPE_CHECKING:
     from segp_ext.learner import SeGPCL
 
-FORMAT = 1
+FORMAT = 2
 _TENSORS, _STATE, _ADAPTER, _ADAPTER_CONFIG = (
     "learner.safetensors",
     "learner.json",
@@ -72,6 +72,8 @@ def save_learner(learner: SeGPCL, path: Path) -> None:
             "backbone": {
                 "name": learner.backbone.name,
                 "pretrained": learner.backbone.pretrained,
+                "resize_mode": learner.backbone.resize_mode,
+                "precision": learner.backbone.precision,
                 "weights": learner.backbone.weights_hash(),
             },
             "config": dataclasses.asdict(MethodConfig(**config)),
@@ -93,7 +95,7 @@ def load_learner(cls: type[SeGPCL], path: Path, device: str) -> SeGPCL:
     """Reads the learner in the folder `path`; see `SeGPCL.load`."""
     from safetensors.torch import load_file
 
-    from segp_ext.backbone import load_clip
+    from segp_ext.pretrained import load_clip
 
     if not (path / _STATE).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}: {_STATE} is not there")
@@ -112,8 +114,15 @@ def load_learner(cls: type[SeGPCL], path: Path, device: str) -> SeGPCL:
         if _ADAPTER in state["sha256"]:
             tensors.update(load_file(path / _ADAPTER))
         config = from_dict(MethodConfig, state["config"])
-        backbone = load_clip(state["backbone"]["name"], state["backbone"]["pretrained"], device)
-        if backbone.weights_hash() != state["backbone"]["weights"]:
+        recorded = state["backbone"]
+        backbone = load_clip(
+            recorded["name"],
+            recorded["pretrained"],
+            device,
+            resize_mode=recorded["resize_mode"],
+            precision=recorded["precision"],
+        )
+        if backbone.weights_hash() != recorded["weights"]:
             raise ValueError(f"the weights of {backbone.name} ({backbone.pretrained}) are not those it was trained on")
         learner = cls(backbone, config)
         learner.restore(state["class_names"], state["task_sizes"], tensors)

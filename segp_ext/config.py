@@ -16,6 +16,7 @@ from segp_ext.protocols import PROTOCOLS
 
 AnchorKind = Literal["dpgd", "text", "visual", "seeds", "noise", "new-images", "none"]
 ScorePath = Literal["text", "visual", "dual"]
+Precision = Literal["fp32", "bf16", "fp16"]
 DataName = Literal["auto", "digits", "folder", "cifar100", "imagenet-r", "imagenet100", "cub200", "ucf101"]
 ClassOrder = Literal["cifar100-icarl", "imagenet100-numpy1993", "imagenet-r-mgclip", "imagenet-r-rapf", "cub200-rapf"]
 PATHS: tuple[ScorePath, ...] = ("text", "visual", "dual")
@@ -48,6 +49,9 @@ class LoraConfig:
     """Numerator of the adapter's scale alpha/rank; none means alpha = rank, a scale of 1."""
     encoders: Literal["both", "vision", "text"] = "both"
     """Which CLIP encoders are adapted."""
+    targets: list[str] | None = None
+    """Linear layers to adapt, by the end of their names (attn.in_proj, mlp.c_fc ...); none adapts those of every block: attention \
+and both FFN layers."""
 
     def __post_init__(self) -> None:
         _positive("lora", self, "rank")
@@ -227,14 +231,19 @@ class ModelConfig:
     """The CLIP backbone."""
 
     name: str = "ViT-B-16-quickgelu"
-    """open_clip model name, or glyph, the small model that comes with this package."""
+    """open_clip model name (any ViT or timm tower), hf-hub:ORG/NAME, local-dir:FOLDER, or glyph, the small model of this package."""
     pretrained: str | None = "openai"
-    """open_clip weights tag or a local checkpoint file; none starts from random weights. Ignored by glyph, which has its own."""
+    """open_clip weights tag or a local checkpoint file (OpenAI's archives too); none starts from random weights. hf-hub:, local-dir: and \
+glyph bring their own."""
     device: str = "auto"
     """torch device (cpu, cuda, cuda:1 ...); auto takes CUDA where it is usable."""
     resize_mode: Literal["shortest", "squash"] | None = None
     """How an image becomes square: shortest (short side to the input size, centre crop), squash (both sides, ignoring aspect); none: the \
 model's own."""
+    precision: Precision = "fp32"
+    """Arithmetic of the encoders: fp32, or bf16 or fp16 by autocast. Weights, losses and the adapter stay fp32."""
+    compile: bool = False
+    """torch.compile the encoders; worth it in long runs on a GPU."""
 
 
 @dataclass

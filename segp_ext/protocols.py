@@ -85,8 +85,9 @@ def changed_settings(config: Config) -> list[str]:
 def identify(config: Config, scenario: Scenario, backbone: Backbone) -> dict[str, Any]:
     """What is measured, under one id: two results compare only if their hashes are equal.
 
-    The hash covers the data set and its split, what is evaluated, every task's class names in order, naming, template, transform and
-    weights. The id starts with the protocol's name while all its settings hold, and with that and "+changed" when some do not.
+    The hash covers the data set and its split, what is evaluated, every task's class names in order, naming, template, transform, the
+    encoders' arithmetic and the weights. The id starts with the protocol's name while all its settings hold, and with that and "+changed"
+    when some do not.
     """
     covered: dict[str, Any] = {
         "data": scenario.name,
@@ -96,14 +97,16 @@ def identify(config: Config, scenario: Scenario, backbone: Backbone) -> dict[str
         "names": config.data.names,
         "template": config.template,
         "transform": {
-            "resize_mode": config.model.resize_mode,
+            "resize_mode": backbone.resize_mode,
+            "interpolation": backbone.interpolation,
             "resized_by": config.loading.resize,
             "image_size": backbone.image_size,
             "mean": _rounded(backbone.mean),
             "std": _rounded(backbone.std),
         },
+        "precision": backbone.precision,
         "weights": {
-            "name": backbone.name,
+            "name": _bare(backbone.name),
             "tag": _tag(backbone.pretrained),
             "hash": backbone.weights_hash(),
         },
@@ -111,7 +114,7 @@ def identify(config: Config, scenario: Scenario, backbone: Backbone) -> dict[str
     digest = hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
     changed = changed_settings(config)
     if config.protocol is None:
-        what = f"{scenario.name}-{len(scenario.tasks)}x{config.data.classes_per_task}-{backbone.name}"
+        what = f"{scenario.name}-{len(scenario.tasks)}x{config.data.classes_per_task}-{_bare(backbone.name)}"
     else:
         what = config.protocol + ("+changed" if changed else "")
     return {
@@ -127,6 +130,11 @@ def identify(config: Config, scenario: Scenario, backbone: Backbone) -> dict[str
 
 def _rounded(statistic: Tensor) -> list[float]:
     return [round(value, 6) for value in statistic.flatten().tolist()]
+
+
+def _bare(name: str) -> str:
+    """A model's name without the place of a local folder."""
+    return Path(name.removeprefix("local-dir:")).name if name.startswith("local-dir:") else name
 
 
 def _tag(pretrained: str | None) -> str | None:

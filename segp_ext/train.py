@@ -18,13 +18,13 @@ import yaml
 import segp_ext
 from segp_ext import report
 from segp_ext.anchors import check_seeds
-from segp_ext.backbone import load_clip
 from segp_ext.checkpoint import write_atomically
 from segp_ext.config import METHODS, Config, with_method
 from segp_ext.data import held_out, load_scenario
 from segp_ext.data.images import Images, Reader
 from segp_ext.evaluate import EvaluationSet, Evaluator, PathResult
 from segp_ext.learner import SeGPCL
+from segp_ext.pretrained import load_clip
 from segp_ext.processes import join, leave
 from segp_ext.protocols import PROTOCOLS, identify
 from segp_ext.timing import Phase, Timer
@@ -214,7 +214,14 @@ class Run:
         self.processes, device_name = join(config.model.device)
         with self.processes.main_first():  # downloads happen once
             self.scenario = load_scenario(config.data)
-            self.backbone = load_clip(config.model.name, config.model.pretrained, device_name)
+            self.backbone = load_clip(
+                config.model.name,
+                config.model.pretrained,
+                device_name,
+                resize_mode=config.model.resize_mode,
+                precision=config.model.precision,
+                compile=config.model.compile,
+            )
         facts = identify(config, self.scenario, self.backbone)
         self._agree(facts["hash"])
         reader = Reader(self.backbone.transform, config.loading, self.backbone.device, self.processes.local_count)

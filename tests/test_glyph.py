@@ -8,8 +8,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from segp_ext import glyph
-from segp_ext.backbone import load_clip
 from segp_ext.data.digits import digits
+from segp_ext.pretrained import load_clip
 
 
 @pytest.fixture(scope="module")

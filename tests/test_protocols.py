@@ -10,10 +10,10 @@ import yaml
 from trees import cifar100, make
 
 from segp_ext import train
-from segp_ext.backbone import load_clip
 from segp_ext.config import METHODS, ClassOrder, Config, DataConfig
 from segp_ext.data import load_scenario
 from segp_ext.data.scenario import class_order, named_orders
+from segp_ext.pretrained import load_clip
 from segp_ext.protocols import PROTOCOLS, changed_settings, identify
 
 CLASSES = {"cifar100": 100, "imagenet-r": 200, "imagenet100": 100, "cub200": 200, "ucf101": 100}
@@ -150,10 +150,8 @@ def test_the_id_tells_whether_the_protocol_held(tmp_path, glyph):
 def test_the_hash_covers_what_is_measured_and_not_where_it_lies(tmp_path, glyph):
     def digest(root, **settings):
         data = {"root": str(root), "name": "imagenet-r", "classes_per_task": 2, **settings.pop("data", {})}
-        model = settings.pop("model", {})
-        config = Config(data=DataConfig(**data), **settings)
-        config.model = dataclasses.replace(config.model, **model)
-        return facts(config, glyph)["hash"]
+        backbone = load_clip("glyph", **settings.pop("model")) if "model" in settings else glyph
+        return facts(Config(data=DataConfig(**data), **settings), backbone)["hash"]
 
     wnids = ("n01443537", "n01484850", "n01494475", "n01498041")
     tree = {f"{part}/{w}": 3 for part in ("train", "test") for w in wnids}
@@ -168,6 +166,7 @@ def test_the_hash_covers_what_is_measured_and_not_where_it_lies(tmp_path, glyph)
         digest(first, data={"evaluate_on": "validation"}),
         digest(first, data={"max_images_per_class": 2}),
         digest(first, model={"resize_mode": "squash"}),
+        digest(first, model={"precision": "bf16"}),
     ]
     assert len({base, *different}) == 1 + len(different)
     assert digest(first, seed=5, method="lwf") == base

@@ -5,8 +5,9 @@ import pytest
 import torch
 from method.made import CONTEXT, WordTokenizer, tiny_backbone
 
-from segp_ext.backbone import Backbone, load_clip
+from segp_ext.backbone import Backbone
 from segp_ext.config import LoraConfig
+from segp_ext.pretrained import load_clip
 
 TEXTS = ["a", "a photo of a red fox", "one two three four five six seven eight"]
 

@@ -1,0 +1,203 @@
+"""What open_clip's models are made of, seen alike: a vision tower that gives raw feature and embedding, a text tower, and their blocks.
+
+Vision: open_clip's own transformer, or a timm tower. The raw feature is the input of the projection into the joint space. It is
+there where the tower pools first and projects last; towers that do both at once have none, and are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WORKS = "what works are vision towers that pool first and project last, open_clip's ViT or timm's: ViT-*, *SigLIP*, EVA*, convnext_* ..."
+
+
+class LinearAttention(nn.Module):
+    """Self-attention with the weights of an `nn.MultiheadAttention`, as two linear layers around fused attention.
+
+    `nn.MultiheadAttention` keeps its input projection as a bare parameter, which an adapter cannot wrap.
+    """
+
+    def __init__(self, source: nn.MultiheadAttention) -> None:
+        super().__init__()
+        width = source.embed_dim
+        self.heads = source.num_heads
+        self.in_proj = nn.Linear(width, 3 * width, bias=source.in_proj_bias is not None, device="meta")
+        self.in_proj.weight = source.in_proj_weight
+        self.in_proj.bias = source.in_proj_bias
+        self.out_proj = source.out_proj
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
+    ) -> tuple[Tensor, None]:
+        """`query` is `[B, L, E]`; `key` and `value` are the same tensor, as in every CLIP encoder block."""
+        batch, length, width = query.shape
+        packed = self.in_proj(query).view(batch, length, 3, self.heads, width // self.heads)
+        q, k, v = packed.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
+        return self.out_proj(mixed.transpose(1, 2).reshape(batch, length, width)), None
+
+
+def make_adaptable(clip: nn.Module) -> None:
+    """Rewrites, in place, the layers whose weights are used without calling them: an adapter on them would be passed by."""
+    from open_clip.transformer import ResidualAttentionBlock
+
+    for module in clip.modules():
+        if isinstance(module, ResidualAttentionBlock):
+            if isinstance(module.attn, nn.MultiheadAttention):
+                module.attn = LinearAttention(module.attn)  # type: ignore[assignment]
+        elif hasattr(
+            module, "qkv_bias_separate"
+        ):  # timm's EVA attention: adds its bias after calling the layer, if told so
+            module.qkv_bias_separate = True  # type: ignore[assignment]
+
+
+class Vision:
+    """A vision tower: pixels → embedding v and raw feature z.
+
+    Args:
+        clip: an open_clip model; its tower's projection is taken out where it stands in the way.
+        name: the model's, for messages.
+
+    Attributes:
+        projection: W `[Dr, De]` where it had to be taken out, else None.
+        raw_dim, embed_dim: Dr and De.
+        projects: False for towers without a projection (SigLIP): there the raw feature is the embedding.
+        image_size: side of the square input.
+
+    Raises:
+        ValueError: for a tower without a raw feature, or with an input that is not square.
+    """
+
+    def __init__(self, clip: Any, name: str) -> None:
+        from open_clip.coca_model import CoCa
+        from open_clip.timm_model import TimmModel
+        from open_clip.transformer import VisionTransformer
+
+        def refused(reason: str) -> ValueError:
+            return ValueError(f"model {name!r} cannot be used: {reason}; {WORKS}")
+
+        self.tower = tower = getattr(clip, "visual", None)
+        self.projection: nn.Parameter | None = None
+        self.projects = True
+        self._project: Callable[[Tensor], Tensor] | None = None
+        self._raw: Callable[[Tensor], Tensor] = tower  # type: ignore[assignment]
+        if isinstance(clip, CoCa):
+            raise refused("a captioning model, whose text tower has a second task")
+        if isinstance(tower, VisionTransformer):
+            if tower.proj is None:
+                raise refused("its vision transformer has no projection")
+            self.projection = nn.Parameter(tower.proj.detach(), requires_grad=False)
+            tower.proj = None
+            self.raw_dim, self.embed_dim = self.projection.shape
+        elif isinstance(tower, TimmModel):
+            trunk: Any = tower.trunk
+            self.raw_dim = self.embed_dim = getattr(trunk, "head_hidden_size", None) or trunk.num_features
+            if "pool" in dict(tower.head.named_children()):
+                raise refused("its tower pools and projects in one attention layer, so there is no raw feature")
+            classifier = trunk.get_classifier()
+            if len(tower.head):
+                self._raw, self._project = trunk, tower.head
+            elif isinstance(classifier, nn.Linear):
+                self._raw = lambda x: trunk.forward_head(trunk.forward_features(x), pre_logits=True)
+                self._project = classifier
+            else:
+                self.projects = False
+            if self._project is not None:
+                last = [m for m in tower.head.modules() if isinstance(m, nn.Linear)] or [classifier]
+                self.embed_dim = last[-1].out_features
+        else:
+            raise refused(f"a tower of type {type(tower).__name__} has no raw feature before its projection")
+        height, width = tower.image_size if isinstance(tower.image_size, (tuple, list)) else (tower.image_size,) * 2
+        if height != width:
+            raise refused(f"its input of {height}×{width} pixels is not square")
+        self.image_size = int(height)
+
+    def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised pixels `[B, 3, S, S]` → v `[B, De]`, z `[B, Dr]`."""
+        feature = self._raw(pixels)
+        if self.projection is not None:
+            return feature @ self.projection, feature
+        return (feature if self._project is None else self._project(feature)), feature
+
+
+class Text:
+    """A text tower: token ids → embeddings u.
+
+    Where the tower is causal and pools at the end-of-text token, what follows that token changes nothing, so texts are cut to the longest
+    one; other towers (SigLIP, CLIPA) read the padding too and get their whole context.
+
+    Args:
+        clip: an open_clip model.
+        tokenizer: its tokenizer.
+        name: the model's, for messages.
+    """
+
+    def __init__(self, clip: Any, tokenizer: Any, name: str) -> None:
+        self.clip, self.tokenizer, self.name = clip, tokenizer, name
+        tower = getattr(clip, "text", clip)
+        self.context: int = clip.context_length
+        self._tower = tower
+        pool = getattr(tower, "text_pool_type", None) or getattr(tower, "pool_type", None)
+        self.cuts = (
+            getattr(tower, "attn_mask", None) is not None
+            and pool in ("argmax", "eos")
+            and getattr(tower, "cls_emb", None) is None
+        )
+        self._pool = pool
+        words = getattr(tokenizer, "tokenizer", None)  # of a Hugging Face tokenizer
+        self._padding: int = 0 if words is None or words.pad_token_id is None else words.pad_token_id
+        self._hides_end = words is not None and words.pad_token_id == words.eos_token_id
+        self._measures = not getattr(tokenizer, "tokenizer_mode", None)  # other modes put a token after the padding
+
+    def tokenize(self, texts: list[str]) -> Tensor:
+        """Token ids int64 `[N, L]`, L the longest text's length, or the context where padding counts.
+
+        Raises:
+            ValueError: naming the first text that does not fit the context.
+        """
+        if not texts:
+            return torch.zeros(0, self.context, dtype=torch.int64)
+        # Tokenizers truncate silently; places more than the model has show which texts would lose words.
+        tokens = self.tokenizer(texts, context_length=self.context + 2)
+        lengths = (tokens != self._padding).sum(dim=1) + self._hides_end
+        if not self._measures:
+            return self.tokenizer(texts, context_length=self.context)
+        for index in (lengths > self.context).nonzero().flatten().tolist():
+            raise ValueError(
+                f"prompt does not fit the {self.context} tokens of {self.name}'s text context: {texts[index]!r}; shorten the class name or "
+                "the template"
+            )
+        if self.cuts:
+            return tokens[:, : int(lengths.max())]
+        return self.tokenizer(texts, context_length=self.context)
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Token ids `[N, L]` from `tokenize` → embeddings u `[N, De]`."""
+        from open_clip.transformer import text_global_pool
+
+        if not self.cuts:
+            return self.clip.encode_text(tokens)
+        tower, length = self._tower, tokens.shape[1]
+        x = tower.token_embedding(tokens) + tower.positional_embedding[:length]
+        x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
+        end = getattr(tower, "text_eos_id", None) or getattr(tower, "eos_id", None)
+        pooled = text_global_pool(tower.ln_final(x), tokens, self._pool, eos_token_id=end)
+        projection = tower.text_projection
+        if projection is None:
+            return pooled
+        return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+
+
+def block_linears(clip: nn.Module) -> dict[str, list[str]]:
+    """Names of the linear layers inside repeated blocks, by encoder ("vision", "text"): in a transformer attention and both FFN layers."""
+    found: dict[str, list[str]] = {"vision": [], "text": []}
+    for name, module in clip.named_modules():
+        steps = name.split(".")
+        if isinstance(module, nn.Linear) and any(step.isdigit() for step in steps[:-1]) and "attn_pool" not in steps:
+            found["vision" if steps[0] == "visual" else "text"].append(name)
+    return found

@@ -1,0 +1,256 @@
+"""Loading weights: every format that people have, written here as it is there, and what does not fit or is damaged."""
+
+import json
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from segp_ext.learner import SeGPCL
+from segp_ext.pretrained import load_clip
+
+CONFIG = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 48, "head_width": 12, "layers": 2},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "made-tiny.json").write_text(json.dumps(CONFIG))
+    wider = {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "width": 60}}
+    (folder / "made-wider.json").write_text(json.dumps(wider))
+    open_clip.add_model_config(folder)
+
+
+def weights(seed=3, name="made-tiny", **settings):
+    """A model with weights of its own, and its state dict."""
+    torch.manual_seed(seed)
+    model = open_clip.create_model(name, pretrained=None, **settings).eval()
+    return model, model.state_dict()
+
+
+def same_features(backbone, model):
+    x = torch.rand(2, 3, backbone.image_size, backbone.image_size)
+    tokens = backbone.tokenize(["a red fox", "a cat"])
+    normalised = (x - backbone.mean) / backbone.std
+    padded = nn.functional.pad(tokens, (0, backbone.clip.context_length - tokens.shape[1]))
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.encode_image(x)[0], model.encode_image(normalised), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(backbone.encode_text(tokens), model.encode_text(padded), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["pt", "training", "safetensors"])
+def test_a_local_checkpoint(tmp_path, form):
+    model, state = weights()
+    path = tmp_path / ("weights.safetensors" if form == "safetensors" else "weights.pt")
+    if form == "safetensors":
+        save_file(state, path)
+    else:  # open_clip's training script wraps the state and, on several GPUs, prefixes its names
+        torch.save(
+            state if form == "pt" else {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}, path
+        )
+    backbone = load_clip("made-tiny", str(path))
+    same_features(backbone, model)
+    assert backbone.pretrained == str(path)
+
+
+class Archive(nn.Module):
+    """A CLIP with the extra entries that OpenAI's archives have beside their weights."""
+
+    def __init__(self, model: nn.Module, resolution: int) -> None:
+        super().__init__()
+        self.visual, self.transformer, self.token_embedding = model.visual, model.transformer, model.token_embedding
+        self.positional_embedding, self.ln_final = model.positional_embedding, model.ln_final
+        self.text_projection, self.logit_scale = model.text_projection, model.logit_scale
+        for name, value in {
+            "input_resolution": resolution,
+            "context_length": model.context_length,
+            "vocab_size": model.vocab_size,
+        }.items():
+            self.register_buffer(name, torch.tensor(value))
+
+    def forward(self, image):
+        return self.visual(image)
+
+
+def openai_archive(path, model, resolution):
+    """Writes a TorchScript archive of half-precision weights under OpenAI's names."""
+    archive = Archive(model, resolution)
+    with torch.no_grad():
+        traced = torch.jit.trace(archive, torch.zeros(1, 3, resolution, resolution), check_trace=False)
+    for parameter in traced.parameters():
+        parameter.data = parameter.data.half()
+    traced.save(str(path))
+
+
+def test_an_archive_in_openais_format(tmp_path):
+    model, _ = weights(force_quick_gelu=True)
+    openai_archive(tmp_path / "tiny.pt", model, 32)
+    with pytest.raises(RuntimeError):  # a state dict it is not
+        torch.load(tmp_path / "tiny.pt", weights_only=True)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.half().float()
+    # OpenAI's weights were trained with QuickGELU, whatever the name says
+    backbone = load_clip("made-tiny", str(tmp_path / "tiny.pt"))
+    same_features(backbone, model)
+    assert isinstance(backbone.clip.visual.transformer.resblocks[0].mlp.gelu, open_clip.transformer.QuickGELU)
+
+
+def test_an_archive_of_vit_b_32s_size(tmp_path):
+    model, _ = weights(name="ViT-B-32-quickgelu")
+    openai_archive(tmp_path / "ViT-B-32.pt", model, 224)
+    backbone = load_clip("ViT-B-32-quickgelu", str(tmp_path / "ViT-B-32.pt"))
+    assert (backbone.raw_dim, backbone.embed_dim) == (768, 512)
+    state = model.state_dict()
+    torch.testing.assert_close(
+        backbone.clip.token_embedding.weight, state["token_embedding.weight"].half().float(), rtol=0, atol=0
+    )
+    torch.testing.assert_close(backbone.projection.data, state["visual.proj"].half().float(), rtol=0, atol=0)
+
+
+def local_model(folder, **changes):
+    """A folder as `local-dir:` and the hub have it; returns the model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model, state = weights()
+    preprocess = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bilinear", "resize_mode": "squash"}
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": CONFIG, "preprocess_cfg": preprocess, **changes})
+    )
+    save_file(state, folder / "open_clip_model.safetensors")
+    return model
+
+
+def test_a_local_folder_brings_weights_and_preprocessing(tmp_path):
+    from PIL import Image
+
+    model = local_model(tmp_path / "mine")
+    backbone = load_clip(f"local-dir:{tmp_path / 'mine'}")
+    same_features(backbone, model)
+    assert (backbone.resize_mode, backbone.interpolation, backbone.mean.flatten().tolist()) == (
+        "squash",
+        "bilinear",
+        [0.5] * 3,
+    )
+    image = Image.effect_noise((50, 40), 80).convert("RGB")
+    expected = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(
+            size=32, mean=(0, 0, 0), std=(1, 1, 1), interpolation="bilinear", resize_mode="squash"
+        ),
+        False,
+    )(image)
+    torch.testing.assert_close(backbone.transform(image).float() / 255, expected, rtol=0, atol=1e-6)
+    shortest = load_clip(f"local-dir:{tmp_path / 'mine'}", resize_mode="shortest")
+    assert not torch.equal(shortest.transform(image), backbone.transform(image))
+
+
+def test_a_model_of_the_hub_from_the_local_cache(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    cache = tmp_path / "cache" / "models--team--tiny-clip"
+    model = local_model(cache / "snapshots" / "0123456789")
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("0123456789")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    same_features(load_clip("hf-hub:team/tiny-clip"), model)
+    with pytest.raises(ValueError, match="could not load hf-hub:team/gone"):
+        load_clip("hf-hub:team/gone")
+
+
+def test_a_tokenizer_of_hugging_face(tmp_path):
+    """A SigLIP-like model: its padding is its end-of-text token, and counts."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<unk>", "</s>", *["a", "photo", "of", "red", "fox", "w", "."]]
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    core.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    text = {
+        **CONFIG["text_cfg"],
+        "vocab_size": 32,
+        "no_causal_mask": True,
+        "pool_type": "last",
+        "hf_tokenizer_name": "team/words",
+    }
+    text["tokenizer_kwargs"] = {"clean": "canonicalize"}
+    folder = tmp_path / "sigmoid"
+    torch.manual_seed(0)
+    tower = {key: value for key, value in text.items() if key != "tokenizer_kwargs"}
+    model = open_clip.CustomTextCLIP(24, CONFIG["vision_cfg"], tower, init_logit_bias=-10)
+    folder.mkdir()
+    settings = {**CONFIG, "text_cfg": text, "custom_text": True, "init_logit_bias": -10}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": settings}))
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    with pytest.raises(ValueError, match="could not load the tokenizer of local-dir:.*sigmoid"):
+        load_clip(f"local-dir:{folder}")
+    PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="</s>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    backbone = load_clip(f"local-dir:{folder}")
+    tokens = backbone.tokenize(["a red fox"])
+    assert tokens.tolist() == [[2, 5, 6, *[1] * 13]]  # the whole context, padded with the end of the text
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.encode_text(tokens), model.eval().encode_text(tokens), rtol=1e-4, atol=1e-5)
+    assert backbone.tokenize(["w " * 15]).shape == (1, 16)  # 15 words and the end fit exactly
+    with pytest.raises(ValueError, match=r"does not fit the 16 tokens.*'w w w"):
+        backbone.tokenize(["a fox", "w " * 16])
+
+
+def test_a_learner_keeps_how_its_images_are_resized(tmp_path):
+    local_model(tmp_path / "mine")
+    name = f"local-dir:{tmp_path / 'mine'}"
+    SeGPCL(load_clip(name, resize_mode="shortest", precision="bf16")).save(tmp_path / "kept")
+    learner = SeGPCL.load(tmp_path / "kept")
+    assert (learner.backbone.resize_mode, learner.backbone.precision) == ("shortest", "bf16")
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path):
+    _, state = weights()
+    torch.save(state, tmp_path / "tiny.pt")
+    with pytest.raises(
+        ValueError, match=r"tiny.pt' do not fit made-wider: .*visual.*\[48\].*\[60\].*Are they another model's\?"
+    ):
+        load_clip("made-wider", str(tmp_path / "tiny.pt"))
+    openai_archive(tmp_path / "archive.pt", weights()[0], 32)
+    with pytest.raises(ValueError, match="archive.pt' do not fit made-wider: .*another model's"):
+        load_clip("made-wider", str(tmp_path / "archive.pt"))
+    torch.save({"something": torch.zeros(2)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="other.pt' do not fit made-tiny: .*Missing key"):
+        load_clip("made-tiny", str(tmp_path / "other.pt"))
+
+
+def test_damaged_weights_are_named(tmp_path):
+    _, state = weights()
+    for name in ("cut.pt", "cut.safetensors"):
+        path = tmp_path / name
+        torch.save(state, path) if name.endswith("pt") else save_file(state, path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(ValueError, match=f"could not read .*{name}' as weights of made-tiny: .*Is the file whole"):
+            load_clip("made-tiny", str(path))
+
+
+def test_nothing_in_a_weights_file_is_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return open, (str(tmp_path / "ran"), "w")
+
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(ValueError, match="could not read .*evil.pt"):
+        load_clip("made-tiny", str(tmp_path / "evil.pt"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_without_a_configuration(tmp_path):
+    with pytest.raises(ValueError, match="no open_clip_config.json in"):
+        load_clip(f"local-dir:{tmp_path}")
+    local_model(tmp_path / "empty")
+    (tmp_path / "empty/open_clip_model.safetensors").unlink()
+    with pytest.raises(ValueError, match="could not load local-dir:"):
+        load_clip(f"local-dir:{tmp_path / 'empty'}")
+    assert load_clip(f"local-dir:{tmp_path / 'empty'}", None).raw_dim == 48  # random weights, asked for

@@ -1,0 +1,284 @@
+"""Every kind of open_clip model against open_clip's own encoders, and the adapter on each: small configurations, random weights."""
+
+import json
+import os
+
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+
+from segp_ext.config import LoraConfig
+from segp_ext.pretrained import load_clip
+from segp_ext.towers import block_linears
+
+TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+VIT = {"image_size": 32, "patch_size": 8, "width": 48, "head_width": 12, "layers": 2}
+SIGLIP_TEXT = {**TEXT, "no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
+
+
+def timm(name, pool, proj, size=32, **more):
+    return {
+        "timm_model_name": name,
+        "timm_model_pretrained": False,
+        "timm_pool": pool,
+        "timm_proj": proj,
+        "image_size": size,
+        **more,
+    }
+
+
+# What each kind in open_clip's list is made of, at a smaller size.
+MODELS = {
+    "vit": {"vision_cfg": VIT, "text_cfg": TEXT},
+    "vit-quickgelu": {"vision_cfg": VIT, "text_cfg": TEXT, "quick_gelu": True},
+    "vit-attentional-pool": {"vision_cfg": {**VIT, "attentional_pool": True, "attn_pooler_heads": 4}, "text_cfg": TEXT},
+    "custom-text": {"vision_cfg": VIT, "text_cfg": TEXT, "custom_text": True},
+    "clipa": {
+        "vision_cfg": {**VIT, "no_ln_pre": True, "pool_type": "avg", "final_ln_after_pool": True},
+        "text_cfg": {**TEXT, "no_causal_mask": True, "pool_type": "last"},
+    },
+    "eos-pool": {"vision_cfg": VIT, "text_cfg": {**TEXT, "pool_type": "eos", "eos_id": 49407}},
+    "sigmoid": {
+        "vision_cfg": timm("vit_tiny_patch16_224", "map", "none", 224),
+        "text_cfg": SIGLIP_TEXT,
+        "custom_text": True,
+        "embed_dim": 192,
+        "init_logit_bias": -10,
+    },
+    "pe-core": {"vision_cfg": timm("vit_tiny_patch16_224", "map", None, 224), "text_cfg": TEXT, "custom_text": True},
+    "mobileclip-b": {
+        "vision_cfg": timm("vit_tiny_patch16_224", "token", None, 224),
+        "text_cfg": TEXT,
+        "custom_text": True,
+    },
+    "timm-linear": {"vision_cfg": timm("vit_tiny_patch16_224", "", "linear", 224), "text_cfg": TEXT},
+    "timm-mlp": {"vision_cfg": timm("vit_tiny_patch16_224", "", "mlp", 224), "text_cfg": TEXT},
+    "convnext": {"vision_cfg": timm("convnext_tiny", "", "linear", 64), "text_cfg": TEXT},
+    "eva02": {"vision_cfg": timm("eva02_tiny_patch14_224", "token", None, 224), "text_cfg": TEXT, "custom_text": True},
+    "eva01": {"vision_cfg": timm("eva02_tiny_patch14_224", "avg", None, 224), "text_cfg": TEXT, "custom_text": True},
+    "fastvit": {
+        "vision_cfg": timm("fastvit_sa12", "avg", None, 64),
+        "text_cfg": {**TEXT, "no_causal_mask": True},
+        "custom_text": True,
+    },
+}
+CUT = {
+    "vit",
+    "vit-quickgelu",
+    "vit-attentional-pool",
+    "custom-text",
+    "eos-pool",
+    "pe-core",
+    "mobileclip-b",
+    "timm-linear",
+    "timm-mlp",
+}
+CUT |= {"convnext", "eva02", "eva01"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    for name, config in MODELS.items():
+        (folder / f"made-{name}.json").write_text(json.dumps({"embed_dim": 24, **config}))
+    for name, tower in {
+        "abs-attn": timm("resnet18", "abs_attn", "", 64),
+        "resnet": timm("resnet18", "avg", "linear", 64),
+    }.items():
+        (folder / f"made-{name}.json").write_text(json.dumps({"embed_dim": 24, "vision_cfg": tower, "text_cfg": TEXT}))
+    thin = {"vision_cfg": {**VIT, "layers": 1}, "text_cfg": {**TEXT, "layers": 1}}
+    (folder / "made-thin.json").write_text(json.dumps({"embed_dim": 24, **thin}))
+    open_clip.add_model_config(folder)
+
+
+def own(name):
+    """open_clip's own model with the same random weights, and inputs for both."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        plain = open_clip.create_model(f"made-{name}", pretrained=None).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(1)
+    for (
+        parameter
+    ) in plain.parameters():  # initial zeros, and layer scales near zero, would hide a layer that is left out
+        if parameter.abs().max() < 1e-3:
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    backbone = load_clip(f"made-{name}", None)
+    with torch.no_grad():
+        theirs = dict(plain.named_parameters())
+        for key, parameter in backbone.clip.named_parameters():
+            source = key.replace(".attn.in_proj.weight", ".attn.in_proj_weight").replace(
+                ".attn.in_proj.bias", ".attn.in_proj_bias"
+            )
+            parameter.copy_(theirs[source])
+    pixels = torch.rand(3, 3, backbone.image_size, backbone.image_size, generator=generator)
+    return plain, backbone, pixels
+
+
+TEXTS = ["a", "a photo of a red fox", "one two three four five six seven"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_features_are_open_clips_own(name):
+    plain, backbone, pixels = own(name)
+    with torch.no_grad():
+        embedding, feature = backbone.encode_image(pixels)
+        expected = plain.encode_image((pixels - backbone.mean) / backbone.std)
+        torch.testing.assert_close(embedding, expected, rtol=1e-4, atol=1e-5)
+        assert feature.shape == (3, backbone.raw_dim) and embedding.shape == (3, backbone.embed_dim)
+        # the raw feature is what open_clip's own projection makes the embedding of
+        visual = plain.visual
+        if getattr(visual, "proj", None) is not None:
+            projected = feature @ visual.proj
+        elif len(visual.head):
+            projected = visual.head(feature)
+        else:
+            projected = visual.trunk.get_classifier()(feature)
+        torch.testing.assert_close(projected, expected, rtol=1e-4, atol=1e-5)
+        assert backbone.projects == (name != "sigmoid")
+        tokens = open_clip.get_tokenizer(f"made-{name}")(TEXTS, context_length=16)
+        own_tokens = backbone.tokenize(TEXTS)
+        assert own_tokens.shape[1] == (9 if name in CUT else 16)
+        torch.testing.assert_close(backbone.encode_text(own_tokens), plain.encode_text(tokens), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_adapter_learns_and_merges(name):
+    _, backbone, pixels = own(name)
+    backbone.adapt(LoraConfig(rank=2), seed=0)
+    generator = torch.Generator().manual_seed(2)
+    for parameter in backbone.trained_parameters():
+        parameter.data.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
+    tokens = backbone.tokenize(TEXTS)
+    embedding, feature = backbone.encode_image(pixels)
+    text = backbone.encode_text(tokens)
+    mixed = torch.randn(3, embedding.shape[1], generator=generator)  # a plain sum is constant behind a normalisation
+    (embedding * mixed + text * mixed).sum().backward()
+    for key, parameter in backbone.clip.named_parameters():
+        if ".lora_B." in key:
+            assert parameter.grad is not None and parameter.grad.abs().max() > 0, key
+    with torch.no_grad(), backbone.reference():
+        assert (backbone.encode_image(pixels)[0] - embedding).abs().max() > 1e-5
+        assert (backbone.encode_text(tokens) - text).abs().max() > 1e-4
+    with torch.no_grad(), backbone.merged():
+        torch.testing.assert_close(backbone.encode_image(pixels)[1], feature, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(backbone.encode_text(tokens), text, rtol=1e-3, atol=1e-4)
+
+
+def test_a_logit_bias_changes_no_softmax_and_no_ranking():
+    plain, backbone, pixels = own("sigmoid")
+    assert plain.logit_bias is not None and plain.logit_bias.item() == -10
+    with torch.no_grad():
+        theirs, _ = plain.get_logits((pixels - backbone.mean) / backbone.std, backbone.tokenize(TEXTS))
+        v, u = backbone.encode_image(pixels)[0], backbone.encode_text(backbone.tokenize(TEXTS))
+        ours = backbone.logit_scale * F.normalize(v, dim=1) @ F.normalize(u, dim=1).T
+    torch.testing.assert_close(theirs + 10, ours, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(theirs.softmax(1), ours.softmax(1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("RN50", "a tower of type ModifiedResNet has no raw feature"),
+        ("made-abs-attn", "pools and projects in one attention layer"),
+        ("coca_ViT-B-32", "a captioning model"),
+    ],
+)
+def test_models_without_a_raw_feature_are_refused(name, reason):
+    with pytest.raises(ValueError, match=f"model '{name}' cannot be used: .*{reason}.*what works"):
+        load_clip(name, None)
+
+
+def test_layers_are_chosen_by_name():
+    backbone = load_clip("made-vit", None)
+    backbone.adapt(LoraConfig(rank=2, targets=["attn.in_proj", "c_fc"], encoders="vision"), seed=0)
+    adapted = {key.split(".lora_B")[0].removeprefix("visual.transformer.resblocks.") for key, _ in backbone.clip.named_parameters()
+               if ".lora_B." in key}  # fmt: skip
+    assert adapted == {f"{block}.{layer}" for block in (0, 1) for layer in ("attn.in_proj", "mlp.c_fc")}
+    with pytest.raises(
+        ValueError,
+        match=r"lora.targets: no layer of made-vit ends in 'attn.q_proj'; .*there are attn.in_proj, attn.out_proj",
+    ):
+        load_clip("made-vit", None).adapt(LoraConfig(targets=["attn.q_proj"]), seed=0)
+
+
+def test_a_tower_with_nothing_to_adapt_is_named():
+    with pytest.raises(
+        ValueError, match="the vision tower of made-resnet has no linear layers in its blocks.*lora.encoders text"
+    ):
+        load_clip("made-resnet", None).adapt(LoraConfig(rank=2), seed=0)
+    backbone = load_clip("made-resnet", None)
+    backbone.adapt(LoraConfig(rank=2, encoders="text"), seed=0)
+    assert backbone.trained_parameters()
+
+
+def test_the_blocks_of_eva02_as_clip_uses_it():
+    with torch.device("meta"):
+        clip = open_clip.create_model("EVA02-B-16", pretrained=None, device="meta")
+    vision = block_linears(clip)["vision"]
+    ends = {name.split("blocks.0.")[1] for name in vision if ".blocks.0." in name}
+    assert ends == {"attn.q_proj", "attn.k_proj", "attn.v_proj", "attn.proj", "mlp.fc1_g", "mlp.fc1_x", "mlp.fc2"}
+    assert len(vision) == 12 * 7
+
+
+def test_the_context_is_refused_where_the_padding_counts_too():
+    backbone = load_clip("made-sigmoid", None)
+    backbone.tokenize(["w " * 14])  # fits exactly
+    with pytest.raises(ValueError, match=r"16 tokens of made-sigmoid's text context: 'w w "):
+        backbone.tokenize(["w " * 15])
+
+
+def test_cutting_prompts_at_the_real_size():
+    """ViT-B/32's text tower: 12 layers of width 512, a context of 77."""
+    backbone = load_clip("ViT-B-32-quickgelu", None)
+    tokens = backbone.tokenize(["a good photo of a red fox.", "a good photo of a cat."])
+    whole = F.pad(tokens, (0, 77 - tokens.shape[1]))
+    assert tokens.shape[1] == 10
+    with torch.no_grad():
+        assert (backbone.encode_text(tokens) - backbone.encode_text(whole)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["vit", "sigmoid"])
+def test_bf16_is_close_and_gives_float32(name):
+    _, exact, pixels = own(name)
+    rough = load_clip(f"made-{name}", None, precision="bf16")
+    with torch.no_grad():
+        for ours, theirs in zip(rough.clip.parameters(), exact.clip.parameters(), strict=True):
+            ours.copy_(theirs)
+        if exact.projection is not None:
+            rough.projection.copy_(exact.projection)
+    tokens = exact.tokenize(TEXTS)
+    pixels.requires_grad_(True)
+    embedding, feature = rough.encode_image(pixels)
+    text = rough.encode_text(tokens)
+    assert {embedding.dtype, feature.dtype, text.dtype} == {torch.float32}
+    (gradient,) = torch.autograd.grad(embedding.sum(), pixels)
+    assert gradient.dtype == torch.float32 and gradient.isfinite().all() and gradient.any()
+    for ours, theirs in ((embedding, exact.encode_image(pixels)[0]), (text, exact.encode_text(tokens))):
+        assert F.cosine_similarity(ours, theirs, dim=1).min() > 0.998
+        assert not torch.equal(ours, theirs)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="torch.compile needs a compiler of another kind there")
+def test_compiled_encoders_agree_in_every_view():
+    plain, compiled = load_clip("made-thin", None), load_clip("made-thin", None, compile=True)
+    pixels = torch.rand(2, 3, 32, 32)
+    for backbone in (plain, compiled):
+        backbone.adapt(LoraConfig(rank=2), seed=0)
+        generator = torch.Generator().manual_seed(2)
+        for parameter in backbone.trained_parameters():
+            parameter.data.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
+    tokens = plain.tokenize(TEXTS)
+
+    def views(backbone):
+        found = [*backbone.encode_image(pixels), backbone.encode_text(tokens)]
+        with torch.no_grad(), backbone.reference():
+            found += [*backbone.encode_image(pixels), backbone.encode_text(tokens)]
+        with torch.no_grad(), backbone.merged():
+            found += [*backbone.encode_image(pixels), backbone.encode_text(tokens)]
+        return [*found, *backbone.encode_image(pixels)]
+
+    expected = views(plain)
+    assert (expected[0] - expected[3]).abs().max() > 1e-4
+    for ours, theirs in zip(views(compiled), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
