@@ -183,8 +183,9 @@ def perturb(
                 loss = ops.dual_target_loss(
                     embedding, feature, text, prototypes, target, logit_scale=scale, visual_weight=weight
                 )
-            # Summed, not averaged: a sample's path must not depend on its batch.
-            loss.sum().backward()
+            # Summed, not averaged: a sample's path must not depend on its batch. A factor keeps half-precision gradients from vanishing;
+            # their signs are all that counts.
+            (loss.sum() * (1024 if backbone.precision == "fp16" else 1)).backward()
             reached = [
                 (o, leaf.grad) for o, leaf in zip(outputs, (embedding, feature), strict=True) if leaf.grad is not None
             ]

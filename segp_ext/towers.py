@@ -194,10 +194,17 @@ class Text:
 
 
 def block_linears(clip: nn.Module) -> dict[str, list[str]]:
-    """Names of the linear layers inside repeated blocks, by encoder ("vision", "text"): in a transformer attention and both FFN layers."""
+    """Names of the linear layers inside repeated blocks, by encoder ("vision", "text"): attention and both FFN layers.
+
+    Layers between stages (`downsample`) and of attentional pooling are none of these.
+    """
     found: dict[str, list[str]] = {"vision": [], "text": []}
     for name, module in clip.named_modules():
         steps = name.split(".")
-        if isinstance(module, nn.Linear) and any(step.isdigit() for step in steps[:-1]) and "attn_pool" not in steps:
+        if (
+            isinstance(module, nn.Linear)
+            and any(step.isdigit() for step in steps[:-1])
+            and not {"attn_pool", "downsample"} & {*steps}
+        ):
             found["vision" if steps[0] == "visual" else "text"].append(name)
     return found

@@ -166,6 +166,7 @@ def fit(
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=scheduler_steps)
     gradients = _flat_gradients(parameters)
     prompts = Prompts(backbone, tokens, settings.prompts_per_pass, processes)
+    scaler = torch.amp.GradScaler(backbone.device.type, init_scale=1024, enabled=backbone.precision == "fp16")
 
     def parts(whole: Tensor) -> tuple[Tensor, ...]:
         """This process's parts of a step's samples."""
@@ -215,7 +216,7 @@ def fit(
                         temperature=config.distillation.temperature,
                     )
                     losses["acgd"] = acgd_weight * mean * share
-                torch.stack(list(losses.values())).sum().backward()
+                scaler.scale(torch.stack(list(losses.values())).sum()).backward()
                 for name, value in losses.items():
                     terms[TERMS.index(name)] += value.detach()
                 if output.requires_grad and embedding.grad is not None:
@@ -224,11 +225,12 @@ def fit(
                 loss = tsgr_weight * text_geometry_loss(
                     text, reference, new, neighbours, config.text_geometry.temperature
                 )
-                loss.backward()
+                scaler.scale(loss).backward()
                 terms[TERMS.index("tsgr")] = loss.detach()
             prompts.backward(torch.zeros_like(text) if text.grad is None else text.grad)
             processes.sum(gradients)
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
             scheduler.step()
             record.add(step + 1, terms, batch)
             bar.update()

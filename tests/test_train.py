@@ -106,7 +106,7 @@ def test_the_predict_command_names_image_files(finished, tmp_path, capsys):
     assert "gone.png" in capsys.readouterr().err
 
 
-def test_a_folder_of_images(tmp_path):
+def test_a_folder_of_images(tmp_path, capsys):
     for part, count in (("train", 4), ("test", 2)):
         for index, name in enumerate(("red", "green", "blue", "grey")):
             (tmp_path / "photos" / part / name).mkdir(parents=True)
@@ -114,10 +114,15 @@ def test_a_folder_of_images(tmp_path):
                 pixels = np.random.RandomState(image).randint(0, 60, (20, 24, 3)).astype(np.uint8)
                 pixels[..., index % 3] += 60 * index
                 Image.fromarray(pixels).save(tmp_path / "photos" / part / name / f"{image}.jpg")
-    assert train.main([*FAST, "--data.root", str(tmp_path / "photos"), "--data.classes_per_task=2",
-                       "--anchors.seeds_per_class=4", f"--run.directory={tmp_path}", "--run.name=run"]) == 0  # fmt: skip
+    arguments = ["--data.root", str(tmp_path / "photos"), "--data.classes_per_task=2", "--anchors.seeds_per_class=4"]
+    assert run(tmp_path, *arguments, "--held_out=[digits]") == 0
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["protocol"]["data"] == "photos" and result["status"] == "finished"
+    assert list(result["retention"]) == ["digits"] and len(result["retention"]["digits"]) == 3
+    assert "retention.png" in result["plots"] and (tmp_path / "run/plots/retention.png").is_file()
+    said = "Zero-shot on digits (never trained on), before and after each task"
+    assert said in capsys.readouterr().out and said in (tmp_path / "run/summary.md").read_text()
+    assert result["retention"]["digits"][0] > 0.3  # the built-in model knows digits, here in another prompt
 
 
 def test_vit_b_16_learns_two_tasks_of_a_cifar100_archive(tmp_path):

@@ -297,6 +297,27 @@ def test_a_step_in_parts_is_the_same_step(setting):
     assert max((whole[n] - longer[n]).abs().max().item() for n in whole) > 1e-3  # steps a tenth longer would show
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_learns_much_the_same(precision):
+    changes = {"training__optimizer": "sgd", "training__learning_rate": 0.01, "anchors__kind": "seeds"}
+
+    def with_precision(precision):
+        backbone = tiny_backbone()
+        backbone.precision = precision
+        learner = SeGPCL(backbone, small_config(**changes))
+        learner.learn_task(made_images(3, 10), FIRST)
+        learner.learn_task(made_images(2, 10, seed=3), SECOND)
+        return learner
+
+    exact, half = with_precision("fp32"), with_precision(precision)
+    for name, tensor in state(exact).items():
+        if ".lora_B." in name:
+            assert half.backbone.adapter_state()[name].dtype == torch.float32
+            apart, moved = (state(half)[name] - tensor).norm(), tensor.norm()
+            assert apart < 0.2 * moved, (name, float(apart / moved))
+    assert torch.nn.functional.cosine_similarity(half.prototypes, exact.prototypes).min() > 0.99
+
+
 def test_a_task_smaller_than_the_seeds_is_refused():
     learner = SeGPCL(tiny_backbone(), small_config(anchors__seeds_per_class=11))
     learner.learn_task(made_images(3, 2), FIRST)  # the first task needs no seeds
