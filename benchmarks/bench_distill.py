@@ -61,7 +61,7 @@ def make_candidates(
         agree(candidates, wanted, 1e-4 if dtype == F32 and rows * classes > 100 else 2e-2)
     a, u, b, v = (t.detach() for t in given)
     weights = torch.empty(rows, classes, device=device, dtype=dtype) if keeps_matrix(rows, classes) else None
-    if weights is None:  # the same products in blocks
+    if weights is None:  # as many multiplications, in products that need no such matrix
         return candidates, Products((a, u.T), (b, v.T), (a, u.T), (b, v.T))
     weights.normal_()
     return candidates, Products((a, u.T), (b, v.T), (weights, u), (weights.T, a))

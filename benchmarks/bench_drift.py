@@ -70,7 +70,7 @@ def make_candidates(
     if (rows, classes) == SDC_CASE:
         candidates.append(Candidate("SDC, literal", lambda: literal_sdc(*given)))
     p, z, moved = given[0], given[1], given[2] - given[1]
-    if not keeps_matrix(rows, classes):  # the same products in blocks
+    if not keeps_matrix(rows, classes):  # as many multiplications, in products that need no such matrix
         return candidates, Products((p, z.T), (p, z.T))
     return candidates, Products((p, z.T), (torch.rand(rows, classes, device=device).to(dtype), moved))
 

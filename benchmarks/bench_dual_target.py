@@ -59,7 +59,7 @@ def make_candidates(
 
         agree(candidates, wanted, 1e-4 if dtype == F32 and rows * classes > 100 else 2e-2)
     v, u = given[0].detach(), given[2]
-    if not keeps_matrix(rows, classes):  # the same products in blocks
+    if not keeps_matrix(rows, classes):  # as many multiplications, in products that need no such matrix
         return candidates, Products((v, u.T), (v, u.T))
     return candidates, Products((v, u.T), (torch.randn(rows, classes, device=device).to(dtype), u))
 

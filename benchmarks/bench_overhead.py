@@ -15,7 +15,7 @@ from .matrix_ops import options
 
 
 def make_candidates(device: str) -> list[Candidate]:
-    """Forward alone, and forward with backward where the op has a gradient; an addition to compare with."""
+    """Forward alone, and recorded by autograd where the op has a gradient (which it computes then); an addition to compare with."""
     rows, classes = (torch.rand(2, 8, device=device) for _ in range(2))
     image = torch.rand(1, 1, 4, 4, device=device)
     target = torch.zeros(2, dtype=torch.int64, device=device)

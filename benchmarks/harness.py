@@ -21,7 +21,8 @@ import torch
 
 import segp_ext
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("SEGP_EXT_RESULTS", Path(__file__).parent / "results"))
+"""Where tables and plots go: beside the committed ones, unless the environment says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class Table:
     def append_csv(self) -> Path:
         """Appends the rows with date, commit, device and versions."""
         path = RESULTS / f"{self.name}.csv"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         stamp = [
             datetime.date.today().isoformat(), commit(), device_name(self.device), f"torch {torch.__version__}",
         ]  # fmt: skip

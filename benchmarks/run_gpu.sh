@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one go: builds in place, runs the ops' tests on the device, again under
-# compute-sanitizer's memcheck and racecheck (a smaller selection), then all micro-benchmarks.
+# compute-sanitizer's memcheck and racecheck (a smaller selection), then all micro-benchmarks and the phases of
+# ViT-B/16 against their floors.
 #
 #   benchmarks/run_gpu.sh OUT        (PYTHON=python3.12 for another interpreter)
 #
@@ -35,7 +36,8 @@ step build env SEGP_EXT_CUDA=1 "$python" setup.py build_ext --inplace
 step tests "$python" -m pytest -q tests/ops
 step memcheck compute-sanitizer --tool memcheck --error-exitcode 9 "$python" -m pytest -q tests/ops -k "$few"
 step racecheck compute-sanitizer --tool racecheck --error-exitcode 9 "$python" -m pytest -q tests/ops -k "$few"
+export SEGP_EXT_RESULTS=$out  # not among the tables of other machines
 step benchmarks "$python" -m benchmarks --device cuda
-cp benchmarks/results/{dpgd,dual_target,distill,drift,overhead}.csv benchmarks/results/*.png "$out" 2>/dev/null
+step end_to_end "$python" -m benchmarks.end_to_end --model ViT-B-16 --device cuda --precision bf16 --batch 128 --seconds 20
 echo "results in $out; exit status $failed"
 exit "$failed"

@@ -70,12 +70,14 @@ void dpgd_step_(Tensor x, const Tensor& grad, const Tensor& seed, std::vector<do
   run("dpgd_step_", segp::dpgd_params("dpgd_step_", x, x, grad, seed, step_size, epsilon, lower, upper), x);
 }
 
-// One dtype for all matrices: theirs if they agree, else the one in which the op computes.
-ScalarType common_type(std::initializer_list<Tensor> matrices) {
+// One dtype for all matrices: theirs if they agree, else the one in which the op computes. Refuses what is no floating
+// tensor before anything is converted.
+ScalarType common_type(const char* op, std::initializer_list<Tensor> matrices) {
   const ScalarType first = matrices.begin()->scalar_type();
   bool same = true;
   bool any_double = false;
   for (const Tensor& matrix : matrices) {
+    segp::dtype_of(op, "every matrix", matrix);
     same = same && matrix.scalar_type() == first;
     any_double = any_double || matrix.scalar_type() == ScalarType::Double;
   }
@@ -98,7 +100,7 @@ std::tuple<Tensor, Tensor, Tensor> dual_target_loss(const Tensor& embedding, con
                                                     const Tensor& text, const Tensor& prototypes,
                                                     const Tensor& target, double logit_scale, double visual_weight,
                                                     bool embedding_gradient, bool feature_gradient) {
-  const ScalarType dtype = common_type({embedding, feature, text, prototypes});
+  const ScalarType dtype = common_type("dual_target_loss", {embedding, feature, text, prototypes});
   const Tensor v = prepared(embedding, dtype);
   const Tensor z = prepared(feature, dtype);
   const Tensor u = prepared(text, dtype);
@@ -122,7 +124,7 @@ std::tuple<Tensor, Tensor, Tensor> geometry_distill(const Tensor& student, const
                                                     const Tensor& teacher, const Tensor& teacher_text,
                                                     double logit_scale, double temperature, bool student_gradient,
                                                     bool text_gradient) {
-  const ScalarType dtype = common_type({student, student_text, teacher, teacher_text});
+  const ScalarType dtype = common_type("geometry_distill", {student, student_text, teacher, teacher_text});
   const Tensor s = prepared(student, dtype);
   const Tensor u = prepared(student_text, dtype);
   const Tensor t = prepared(teacher, dtype);
@@ -144,7 +146,7 @@ std::tuple<Tensor, Tensor, Tensor> geometry_distill(const Tensor& student, const
 
 std::tuple<Tensor, Tensor> prototype_drift(const Tensor& prototypes, const Tensor& before, const Tensor& after,
                                            double temperature) {
-  const ScalarType dtype = common_type({prototypes, before, after});
+  const ScalarType dtype = common_type("prototype_drift", {prototypes, before, after});
   const Tensor p = prepared(prototypes, dtype);
   const Tensor z = prepared(before, dtype);
   const Tensor y = prepared(after, dtype);

@@ -86,7 +86,7 @@ struct Block {
     }
   }
 
-  // panel[k][j] = b[k][j] for k in [0, depth), j in [0, cols); any finite numbers for further j.
+  // panel[k][j] = b[k][j] for k in [0, depth), j in [0, cols); further j hold anything, and reach no result.
   SEGP_ALWAYS_INLINE static void pack(const T* b, int64_t row_stride, int64_t col_stride, int64_t depth,
                                       int64_t cols, T* panel) {
     if (col_stride == 1) {

@@ -32,13 +32,6 @@ SEGP_ALWAYS_INLINE float vector_exp(float x) {
 
 SEGP_ALWAYS_INLINE double vector_exp(double x) { return std::exp(x); }
 
-// The nearest finite number of type T: an infinite factor would turn a cosine of zero into NaN.
-template <class T>
-T finite(double value) {
-  constexpr double kMost = static_cast<double>(std::numeric_limits<T>::max());
-  return static_cast<T>(value > kMost ? kMost : value < -kMost ? -kMost : value);
-}
-
 template <class Acc>
 SEGP_ALWAYS_INLINE Acc combine_sum(Acc (&lane)[kLanes]) {
   for (int width = kLanes / 2; width > 0; width /= 2) {

@@ -70,7 +70,7 @@ class Workspace {
   int64_t used_ = 0;
 };
 
-// The distance between two rows of a tile: whole packs of four, so that every row is aligned.
+// The distance between two rows of a tile: a multiple of eight elements, so that every row is aligned for wide accesses.
 inline int64_t padded(int64_t columns) { return (columns + 7) / 8 * 8; }
 
 template <class T>

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -61,8 +62,10 @@ def check_scalar(op: str, name: str, value: float | Tensor, *, minimum: float, e
     if isinstance(value, Tensor):
         if value.numel() != 1:
             raise ValueError(f"{op}: {name} must be a number; got a tensor {shape_text(value)}")
+        if value.requires_grad and torch.is_grad_enabled():
+            raise ValueError(f"{op}: {name} requires grad, but the op has no gradient with respect to it; give a float")
         value = value.item()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{op}: {name} must be a number; got {type(value).__name__}")
     if not (-inf < value < inf) or value < minimum or (exclusive and value == minimum):
         bound = "" if minimum == -inf else f" and {'>' if exclusive else '>='} {minimum:g}"
@@ -83,12 +86,12 @@ def check_per_channel(op: str, name: str, value: PerChannel, channels: int, *, m
         values = value.detach().reshape(-1).tolist()
         if value.dim() == 1 and len(values) != channels:
             raise ValueError(f"{op}: {name} must have one value per channel, {channels}; got {len(values)}")
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+    elif isinstance(value, Real) and not isinstance(value, bool):
         values = [float(value)]
     elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         if len(value) != channels:
             raise ValueError(f"{op}: {name} must have one value per channel, {channels}; got {len(value)}")
-        if any(isinstance(item, bool) or not isinstance(item, (int, float)) for item in value):
+        if any(isinstance(item, bool) or not isinstance(item, Real) for item in value):
             raise TypeError(f"{op}: {name} must hold numbers; got {value!r}")
         values = [float(item) for item in value]
     else:

@@ -11,7 +11,7 @@ from .. import reference
 from ..reference._numerics import compute_dtype
 from ._checks import check_matrix, check_same_shape, check_scalar, check_width
 from ._dispatch import NATIVE_DEVICES, runs_native
-from ._loss import native_loss
+from ._loss import native_loss, refuse_gradients
 
 _OP = "geometry_distill"
 
@@ -42,7 +42,8 @@ def geometry_distill(
         temperature: τ > 0.
 
     float32, float64, float16 and bfloat16, any strides; dtypes may differ. Half types compute in float32. A zero
-    row normalises to zero and gets a zero gradient.
+    row normalises to zero and gets a zero gradient. On CUDA, norms and their products must be within float32's range (float64's for
+    float64); rows beyond it count as zero rows there.
 
     Returns:
         A scalar `[]`; float64 if an input is float64, else float32; 0 when there are no rows or no classes.
@@ -50,13 +51,15 @@ def geometry_distill(
 
     Raises:
         TypeError: an argument is no floating tensor.
-        ValueError: shapes or devices do not fit, or a number is out of its range.
+        ValueError: shapes or devices do not fit, an argument without gradient requires one, or a number is out of its range.
+        NotImplementedError: under forward-mode differentiation.
         RuntimeError: in the backward pass, if it is to be differentiated (`create_graph=True`).
     """
     scale = check_scalar(_OP, "logit_scale", logit_scale, minimum=0.0)
     tau = check_scalar(_OP, "temperature", temperature, minimum=0.0, exclusive=True)
     matrices = student, student_text, teacher, teacher_text
     try:
+        refuse_gradients(_OP, teacher=teacher, teacher_text=teacher_text)
         if runs_native(student):
             return native_loss(torch.ops.segp_ext.geometry_distill.default, *matrices, scale, tau)
     except (AttributeError, RuntimeError, TypeError):

@@ -10,6 +10,7 @@ from torch import Tensor
 from .. import reference
 from ._checks import PerChannel, check_float_tensor, check_per_channel, check_same_shape, shape_text
 from ._dispatch import NATIVE_DEVICES, runs_native
+from ._loss import refuse_gradients
 
 
 def dpgd_step(
@@ -51,8 +52,8 @@ def dpgd_step(
 
     Raises:
         TypeError: an argument is no floating tensor, or `seed` differs from `x` in dtype.
-        ValueError: shapes or devices differ; a bound is negative (γ, ε), not finite, or `lower > upper`.
-        RuntimeError: an input requires grad while grad mode is on: the step has no gradient.
+        ValueError: shapes or devices differ; a bound is negative (γ, ε), not finite, or `lower > upper`; an input requires grad while
+            autograd records: the step has no gradient.
     """
     bounds = _validate("dpgd_step", x, grad, seed, step_size, epsilon, lower, upper)
     if runs_native(x):
@@ -113,16 +114,13 @@ def _validate(
     check_same_shape(op, "seed", seed, "x", x, "[B, C, H, W]")
     if seed.dtype != x.dtype:
         raise TypeError(f"{op}: seed must have the dtype of x, {x.dtype}; got {seed.dtype}")
-    if torch.is_grad_enabled() and (x.requires_grad or grad.requires_grad or seed.requires_grad):
-        raise RuntimeError(
-            f"{op}: has no gradient, but an input requires grad; call it under torch.no_grad() or detach() it"
-        )
+    refuse_gradients(op, x=x, grad=grad, seed=seed)
     channels = x.shape[1]
     gammas = check_per_channel(op, "step_size", step_size, channels, minimum=0.0)
     radii = check_per_channel(op, "epsilon", epsilon, channels, minimum=0.0)
     lowest = check_per_channel(op, "lower", lower, channels, minimum=-inf)
     highest = check_per_channel(op, "upper", upper, channels, minimum=-inf)
-    for c in range(max(len(lowest), len(highest))):
+    for c in range(max(len(lowest), len(highest)) if channels else 0):
         low = lowest[c if len(lowest) > 1 else 0]
         high = highest[c if len(highest) > 1 else 0]
         if low > high:

@@ -9,6 +9,7 @@ from .. import reference
 from ..reference._numerics import compute_dtype
 from ._checks import check_matrix, check_same_shape, check_scalar, check_width
 from ._dispatch import NATIVE_DEVICES, runs_native
+from ._loss import refuse_gradients
 
 _OP = "prototype_drift"
 
@@ -31,7 +32,8 @@ def prototype_drift(prototypes: Tensor, before: Tensor, after: Tensor, *, temper
         temperature: τ > 0.
 
     float32, float64, float16 and bfloat16, any strides; dtypes may differ. Half types compute in float32. A zero
-    row normalises to zero. No gradients: the inputs count as constants.
+    row normalises to zero. No gradients. On CUDA, norms and their products must be within float32's range (float64's for float64); rows
+    beyond it count as zero rows there, and half types round after − before to their own precision before the product.
 
     Returns:
         drift `[C, Dr]` and proximity `[C]`; float64 if an input is float64, else float32; zeros when there are no
@@ -39,11 +41,13 @@ def prototype_drift(prototypes: Tensor, before: Tensor, after: Tensor, *, temper
 
     Raises:
         TypeError: an argument is no floating tensor.
-        ValueError: shapes or devices do not fit, or the temperature is not finite and > 0.
+        ValueError: shapes or devices do not fit, an argument requires grad while autograd records, or the temperature is
+            not finite and > 0.
     """
     tau = check_scalar(_OP, "temperature", temperature, minimum=0.0, exclusive=True)
     matrices = prototypes, before, after
     try:
+        refuse_gradients(_OP, prototypes=prototypes, before=before, after=after)
         if runs_native(prototypes):
             with torch.no_grad():
                 drift, proximity = torch.ops.segp_ext.prototype_drift.default(*matrices, tau)

@@ -12,7 +12,7 @@ from .. import reference
 from ..reference._numerics import compute_dtype
 from ._checks import check_device, check_matrix, check_scalar, check_width, shape_text
 from ._dispatch import NATIVE_DEVICES, runs_native
-from ._loss import native_loss
+from ._loss import native_loss, refuse_gradients
 
 _OP = "dual_target_loss"
 
@@ -43,21 +43,24 @@ def dual_target_loss(
         visual_weight: λ.
 
     float32, float64, float16 and bfloat16, any strides; dtypes may differ. Half types compute in float32. A zero
-    row normalises to zero and gets a zero gradient.
+    row normalises to zero and gets a zero gradient. On CUDA, norms and their products must be within float32's range (float64's for
+    float64); rows beyond it count as zero rows there.
 
     Returns:
         `[B]`; float64 if an input is float64, else float32. Gradients flow to `embedding` and `feature` only.
 
     Raises:
         TypeError: an argument is no floating tensor, or `target` is not int64.
-        ValueError: shapes or devices do not fit, a number is not finite, or a target is out of range (on the
-            CPU; on CUDA its row becomes NaN, as looking would wait for the device).
+        ValueError: shapes or devices do not fit, an argument without gradient requires one, a number is not finite, or a
+            target is out of range (on the CPU; on CUDA its row becomes NaN, as looking would wait for the device).
+        NotImplementedError: under forward-mode differentiation.
         RuntimeError: in the backward pass, if it is to be differentiated (`create_graph=True`).
     """
     scale = check_scalar(_OP, "logit_scale", logit_scale, minimum=0.0)
     weight = check_scalar(_OP, "visual_weight", visual_weight, minimum=-inf)
     arguments = embedding, feature, text, prototypes, target
     try:
+        refuse_gradients(_OP, text=text, prototypes=prototypes)
         if runs_native(embedding):
             return native_loss(torch.ops.segp_ext.dual_target_loss.default, *arguments, scale, weight)
     except (AttributeError, RuntimeError, TypeError):

@@ -62,16 +62,6 @@ def test_gradients(name):
     assert torch.autograd.gradcheck(loss, (rows, features), fast_mode=name == "realistic")
 
 
-def test_classes_get_no_gradient():
-    s = sample("prime")
-    given = [t.clone().requires_grad_() if t.is_floating_point() else t for t in arguments(s)]
-    (ops.dual_target_loss(*given, **SETTINGS) * torch.arange(1.0, 8.0)).sum().backward()
-    assert given[0].grad.abs().sum() > 0
-    assert given[1].grad.abs().sum() > 0
-    assert given[2].grad is None
-    assert given[3].grad is None
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_zero_rows_have_finite_values_and_zero_gradients(dtype):
     s = sample("zero_vectors", dtype)

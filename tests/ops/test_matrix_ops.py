@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,7 @@ from segp_ext import ops, reference
 needs_native = pytest.mark.skipif(
     segp_ext.build_info()["ops_path"] != "native", reason="the native library is not loaded; the eager path runs"
 )
+OWN_PRODUCTS = platform.machine() in ("x86_64", "AMD64") and os.environ.get("SEGP_EXT_CPU_ISA") != "baseline"
 SAMPLES = [sample.name for sample in matrix_samples()]
 
 
@@ -146,9 +150,36 @@ def test_result_does_not_depend_on_threads(op):
             results.append(op.everything(ops, arguments))
     finally:
         torch.set_num_threads(threads)
-    for other in results[1:]:  # the products are torch's, and may differ in the last place
+    # Where the products are torch's they may differ in the last place.
+    tolerance = 0 if OWN_PRODUCTS else 1e-5
+    for other in results[1:]:
         for mine, theirs in zip(other, results[0], strict=True):
-            torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=tolerance)
+
+
+@each_op
+def test_more_rows_than_a_block_holds(op):
+    """Rows of very different norms and no zero row, which float32 inputs are multiplied as they are for."""
+    random = generator(7)
+    counts = (6000, 6000, 3000, 3000) if op.name != "prototype_drift" else (7000, 7000, 5, 5)
+    width = 16 if op.name != "prototype_drift" else 512
+    made = [torch.randn(n, width, generator=random) * (1 + torch.arange(n) % 7)[:, None] for n in counts]
+    arguments = op.arguments(MatrixSample("", *made, torch.randint(counts[2], (counts[0],), generator=random)))
+    got = op.everything(ops, arguments)
+    for mine, theirs in zip(got, op.everything(reference, exact(arguments)), strict=True):
+        assert distance(mine, theirs) <= 2e-5
+
+
+@needs_native
+def test_products_by_torch_and_other_instruction_sets():
+    """On the baseline instruction set all but tiny products are torch's, as the largest are everywhere."""
+    chosen = "float64 and not bfloat16 or more_rows or threads"
+    for isa in ("baseline", "avx2"):
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", chosen],
+            env={**os.environ, "SEGP_EXT_CPU_ISA": isa}, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-3000:]
 
 
 @needs_native
@@ -183,6 +214,68 @@ def test_compiles_with_gradients_and_a_changing_batch(op, device):
             results.append([value.detach(), *(arguments[place].grad for place in op.places)])
         for mine, theirs in zip(*results, strict=True):
             torch.testing.assert_close(mine, theirs)
+
+
+@needs_native
+@pytest.mark.parametrize("op", OPS[:2], ids=[op.name for op in OPS[:2]])
+def test_forward_mode_is_refused(op):
+    arguments = op.arguments(sample("prime", torch.float64))
+
+    def of_first(first):
+        return op.outputs(ops, (first, *arguments[1:]))[0]
+
+    with pytest.raises(NotImplementedError, match=f"{op.name}.*forward-mode"):
+        torch.func.jvp(of_first, (arguments[0],), (torch.ones_like(arguments[0]),))
+    of_first(arguments[0])  # and nothing of it stays
+
+
+@pytest.mark.parametrize("op", OPS[:2], ids=[op.name for op in OPS[:2]])
+def test_a_graph_that_is_kept_gives_its_gradients_again(op):
+    """The first backward pass hands its gradients over; whoever changes them must not change the next one's."""
+    arguments = op.arguments(sample("prime", torch.float64))
+    given = [t.clone().requires_grad_() if i in op.places else t for i, t in enumerate(arguments)]
+    (loss,) = op.outputs(ops, tuple(given))
+    inputs = [given[i] for i in op.places]
+    first = torch.autograd.grad(loss.sum(), inputs, retain_graph=True)
+    kept = [gradient.clone() for gradient in first]
+    for gradient in first:
+        gradient.zero_()
+    for factor in (1.0, -3.0):
+        again = torch.autograd.grad(factor * loss.sum(), inputs, retain_graph=True)
+        for mine, theirs in zip(again, kept, strict=True):
+            torch.testing.assert_close(mine, factor * theirs, rtol=1e-12, atol=0)
+
+
+@each_op
+def test_arguments_without_gradient_may_not_require_one(op):
+    arguments = op.arguments(sample("prime", torch.float32))
+    names = {"dual_target_loss": ("text", "prototypes"), "geometry_distill": ("teacher", "teacher_text"),
+             "prototype_drift": ("prototypes", "before", "after")}[op.name]  # fmt: skip
+    for place, name in enumerate(names, start=op.differentiable):
+        given = [t.clone().requires_grad_() if i == place else t for i, t in enumerate(arguments)]
+        with pytest.raises(ValueError, match=f"{op.name}: {name} requires grad, but the op has no gradient"):
+            op.outputs(ops, tuple(given))
+        with torch.no_grad():
+            op.outputs(ops, tuple(given))
+    for setting in op.settings:
+        if setting != "visual_weight":
+            with pytest.raises(ValueError, match=f"{op.name}: {setting} requires grad"):
+                op.outputs(ops, arguments, **{setting: torch.tensor(2.0, requires_grad=True)})
+
+
+def test_eager_ends_with_its_block(monkeypatch):
+    from segp_ext.ops import _dispatch
+
+    arguments = OPS[2].arguments(sample("prime", torch.float32))
+    for leave in (None, ValueError):
+        try:
+            with ops.eager():
+                assert not _dispatch.runs_native(arguments[0])
+                if leave:
+                    raise leave
+        except ValueError:
+            pass
+        assert _dispatch.runs_native(arguments[0]) == (segp_ext.build_info()["ops_path"] == "native")
 
 
 @needs_native
@@ -291,17 +384,22 @@ def peak_growth(function: Callable[[], Any]) -> int:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("name", "count"), [("geometry_distill", 20_000), ("prototype_drift", 50_000)])
 def test_working_memory_is_bounded(name, count, dtype):
-    """A similarity matrix of these sizes would take 1.6 and 10 GB. The width is small, to be quick: it does not matter
-    to a matrix that is as high as it is wide."""
+    """A similarity matrix of these sizes would take 1.6 and 10 GB. Beyond 64 MiB there is room for what the caller gets and made: the
+    outputs, the gradients, and the copies of the arguments that take them."""
     op = next(op for op in OPS if op.name == name)
-    width = 8
+    width = 128 if name == "geometry_distill" else 8  # wide enough for a second copy of the gradients to show
     random = generator(1)
     made = [torch.randn(count, width, generator=random).to(dtype) for _ in range(4)]
     arguments = op.arguments(MatrixSample("", *made, torch.zeros(count, dtype=torch.int64)))
     few = tuple(t[:64] for t in arguments)
     op.everything(ops, few)  # what torch sets up at the first call is not the op's
-    copies = 2 * sum(t.numel() * 4 for t in arguments)  # the caller's: cloned arguments, outputs and gradients
-    assert peak_growth(lambda: op.everything(ops, arguments)) <= (64 << 20) + copies
+    got = op.everything(ops, few)
+    results = sum(t.numel() * t.element_size() for t in got) * count // 64
+    clones = sum(arguments[i].numel() * arguments[i].element_size() for i in op.places)
+    allowed = (64 << 20) + results + clones
+    if dtype == torch.bfloat16 and op.places:
+        allowed += 2 * clones  # gradients in float32, which are rounded at the end
+    assert peak_growth(lambda: op.everything(ops, arguments)) <= allowed
 
 
 # --------------------------------------------------------------------------------------------------- random cases
