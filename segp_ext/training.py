@@ -6,6 +6,7 @@ A step's images, anchors and prompts are shared out over processes and parts; gr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -104,6 +105,82 @@ class LossRecord:
         self._waiting.clear()
 
 
+class TaskLosses:
+    """The terms of one task's loss, each weighted as it enters.
+
+    Args:
+        config: the method's settings.
+        logit_scale: s.
+        labels: of the task's images, counted from 0, int64 `[N]` on the device.
+        new: which classes the task brings.
+        anchors: what is distilled on; none for plain fine-tuning.
+        teacher_text: the teacher's text embeddings of the old classes `[C_old, De]`.
+        reference: the pre-trained model's text embeddings of all classes `[C, De]`.
+    """
+
+    def __init__(
+        self,
+        config: MethodConfig,
+        logit_scale: float,
+        labels: Tensor,
+        new: range,
+        anchors: Anchors | None,
+        teacher_text: Tensor,
+        reference: Tensor,
+    ) -> None:
+        self.config, self.scale, self.labels, self.new = config, logit_scale, labels, new
+        self.anchors = anchors if config.distillation.weight > 0 else None
+        self.teacher_text, self.reference = teacher_text, reference
+        self.first_class = 0 if config.training.classes == "seen" else new.start
+        self.neighbours = text_neighbours(reference, new, config.text_geometry.neighbours)
+        self.tsgr_weight = config.text_geometry.weight if self.neighbours.shape[1] > 1 else 0.0
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """Names of the terms that are not left out."""
+        return (
+            TERMS[0],
+            *([TERMS[1]] if self.anchors is not None else []),
+            *([TERMS[2]] if self.tsgr_weight > 0 else []),
+        )
+
+    def of_samples(
+        self, embedding: Tensor, text: Tensor, images: Tensor, samples: Tensor, shares: Sequence[float]
+    ) -> Tensor:
+        """Classification and ACGD of a part of a step's samples, `[3]` in the order of `TERMS`.
+
+        Args:
+            embedding: of the images, then of the anchors, `[B, De]`.
+            text: of all classes `[C, De]`.
+            images: indices of the images.
+            samples: indices of the anchors; they follow the images, or are the images themselves (LwF).
+            shares: how much of the step's images and of its anchors this part is.
+        """
+        old = self.new.start
+        terms = [embedding.new_zeros(())] * 3
+        if len(images):
+            target = self.labels[images.to(self.labels.device)] + (old - self.first_class)
+            fresh = embedding[: len(images)]
+            terms[0] = shares[0] * classification_loss(fresh, text[self.first_class :], target, self.scale)
+        if self.anchors is not None and len(samples):
+            distilled = ops.geometry_distill(
+                embedding[len(embedding) - len(samples) :],
+                text[:old],
+                self.anchors.take(self.anchors.embedding, samples),
+                self.teacher_text,
+                logit_scale=self.scale,
+                temperature=self.config.distillation.temperature,
+            )
+            terms[1] = self.config.distillation.weight * 100 / self.scale * shares[1] * distilled
+        return torch.stack(terms)
+
+    def of_text(self, text: Tensor) -> Tensor:
+        """TSGR, `[3]` in the order of `TERMS`."""
+        temperature = self.config.text_geometry.temperature
+        loss = text_geometry_loss(text, self.reference, self.new, self.neighbours, temperature)
+        return torch.stack([loss.new_zeros(()), loss.new_zeros(()), self.tsgr_weight * loss])
+
+
 def _optimizer(parameters: list[torch.nn.Parameter], settings: TrainingConfig) -> torch.optim.Optimizer:
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer == "sgd":
@@ -153,17 +230,15 @@ def fit(
     Raises:
         FloatingPointError: if the loss stops being finite.
     """
-    settings, scale, old = config.training, backbone.logit_scale, new.start
+    settings = config.training
     labels = images.labels.to(backbone.device)
-    first_class = 0 if settings.classes == "seen" else old
-    acgd_weight = config.distillation.weight * 100 / scale if anchors is not None else 0.0
-    neighbours = text_neighbours(reference, new, config.text_geometry.neighbours)
-    tsgr_weight = config.text_geometry.weight if neighbours.shape[1] > 1 else 0.0
+    losses = TaskLosses(config, backbone.logit_scale, labels, new, anchors, teacher_text, reference)
+    pixels = None if losses.anchors is None else losses.anchors.pixels
 
     parameters = backbone.trained_parameters()
     optimizer = _optimizer(parameters, settings)
-    scheduler_steps = -(-len(images) // settings.batch_size) * settings.epochs
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=scheduler_steps)
+    steps = -(-len(images) // settings.batch_size) * settings.epochs
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     gradients = _flat_gradients(parameters)
     prompts = Prompts(backbone, tokens, settings.prompts_per_pass, processes)
     scaler = torch.amp.GradScaler(backbone.device.type, init_scale=1024, enabled=backbone.precision == "fp16")
@@ -173,60 +248,38 @@ def fit(
         first = processes.rank * settings.accumulate
         return whole.tensor_split(processes.count * settings.accumulate)[first : first + settings.accumulate]
 
-    bar = progress(range(scheduler_steps), "training")
+    bar = progress(range(steps), "training")
     record = LossRecord(processes, "")
     for epoch in range(settings.epochs):
         record = LossRecord(processes, f"task {task}, epoch {epoch + 1}")
         batches = torch.randperm(len(images), generator=generator).split(settings.batch_size)
         read = images.read([part for batch in batches for part in parts(batch) if len(part)])
         for step, batch in enumerate(batches):
-            drawn = torch.empty(0, dtype=torch.int64)
-            if anchors is not None and anchors.pixels is not None:
-                count = min(config.distillation.batch_size, len(anchors))
-                drawn = torch.randperm(len(anchors), generator=generator)[:count]
+            drawn = batch if losses.anchors is not None else batch[:0]
+            if pixels is not None:
+                drawn = torch.randperm(len(pixels), generator=generator)[: config.distillation.batch_size]
             gradients.zero_()
             terms = torch.zeros(len(TERMS), device=backbone.device)
             text = prompts.encode()
             for part, samples in zip(parts(batch), parts(drawn), strict=True):
-                inputs = []
-                if len(part):
-                    inputs.append(backbone.to_unit(next(read)[1]))
-                if anchors is not None and anchors.pixels is not None and len(samples):
-                    inputs.append(anchors.take(anchors.pixels, samples))
+                inputs = [backbone.to_unit(next(read)[1])] if len(part) else []
+                if pixels is not None and len(samples):
+                    assert anchors is not None
+                    inputs.append(anchors.take(pixels, samples))
                 if not inputs:
                     continue
                 output, _ = backbone.encode_image(torch.cat(inputs))
                 embedding = output.detach().requires_grad_()
-                losses: dict[str, Tensor] = {}
-                if len(part):
-                    target = labels[part.to(labels.device)] + (old - first_class)
-                    mean = classification_loss(embedding[: len(part)], text[first_class:], target, scale)
-                    losses["classification"] = mean * (len(part) / len(batch))
-                if anchors is not None and anchors.pixels is None:
-                    samples, share = part, len(part) / len(batch)
-                else:
-                    share = len(samples) / max(len(drawn), 1)
-                if anchors is not None and acgd_weight > 0 and len(samples):
-                    mean = ops.geometry_distill(
-                        embedding[-len(samples) :],
-                        text[:old],
-                        anchors.take(anchors.embedding, samples),
-                        teacher_text,
-                        logit_scale=scale,
-                        temperature=config.distillation.temperature,
-                    )
-                    losses["acgd"] = acgd_weight * mean * share
-                scaler.scale(torch.stack(list(losses.values())).sum()).backward()
-                for name, value in losses.items():
-                    terms[TERMS.index(name)] += value.detach()
+                shares = len(part) / len(batch), len(samples) / max(len(drawn), 1)
+                values = losses.of_samples(embedding, text, part, samples, shares)
+                scaler.scale(values.sum()).backward()
+                terms += values.detach()
                 if output.requires_grad and embedding.grad is not None:
                     backbone.backward(output, embedding.grad)
-            if tsgr_weight > 0 and processes.is_main:
-                loss = tsgr_weight * text_geometry_loss(
-                    text, reference, new, neighbours, config.text_geometry.temperature
-                )
-                scaler.scale(loss).backward()
-                terms[TERMS.index("tsgr")] = loss.detach()
+            if losses.tsgr_weight > 0 and processes.is_main:
+                values = losses.of_text(text)
+                scaler.scale(values.sum()).backward()
+                terms += values.detach()
             prompts.backward(torch.zeros_like(text) if text.grad is None else text.grad)
             processes.sum(gradients)
             scaler.step(optimizer)
@@ -237,6 +290,5 @@ def fit(
         record.look()
     bar.close()
     optimizer.zero_grad(set_to_none=True)
-    means = (record.total / max(record.steps, 1)).tolist()
-    used = {"classification": True, "acgd": acgd_weight > 0, "tsgr": tsgr_weight > 0}
-    return {name: mean for name, mean in zip(TERMS, means, strict=True) if used[name]}
+    means = dict(zip(TERMS, (record.total / max(record.steps, 1)).tolist(), strict=True))
+    return {name: means[name] for name in losses.used}

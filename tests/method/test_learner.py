@@ -318,6 +318,13 @@ def test_half_precision_learns_much_the_same(precision):
     assert torch.nn.functional.cosine_similarity(half.prototypes, exact.prototypes).min() > 0.99
 
 
+def test_a_weight_of_zero_leaves_the_anchors_out_of_training():
+    """They still move the prototypes. More parts than images leaves some without any."""
+    learner, (_, second) = learnt(distillation__weight=0.0, training__accumulate=50)
+    assert second.anchors > 0 and set(second.losses) == {"classification", "tsgr"}
+    assert not torch.equal(learner.untransferred, learner.prototypes[:3])
+
+
 def test_a_task_smaller_than_the_seeds_is_refused():
     learner = SeGPCL(tiny_backbone(), small_config(anchors__seeds_per_class=11))
     learner.learn_task(made_images(3, 2), FIRST)  # the first task needs no seeds
