@@ -217,6 +217,7 @@ class Backbone(nn.Module):
                 raise ValueError(
                     f"lora.rank must be at most {width}, the width of {name} in {self.name}; got {config.rank}"
                 )
+        self._check_called(targets)
         scale_numerator = config.rank if config.alpha is None else config.alpha
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PEFT warns of target modules that its own registry does not know
@@ -255,6 +256,33 @@ class Backbone(nn.Module):
                     f"lora.targets: no layer of {self.name} ends in {target!r}{hint}; there are {', '.join(ends)}"
                 )
         return [name for name in chosen if any(_ends(name, target) for target in config.targets)]
+
+    def _check_called(self, targets: list[str]) -> None:
+        """Refuses layers on which an adapter would do nothing, because the model reads their weights past them, or shares them."""
+        layers = {name: self.clip.get_submodule(name) for name in targets}
+        called: set[nn.Module] = set()
+        hooks = [layer.register_forward_pre_hook(lambda module, _: called.add(module)) for layer in layers.values()]
+        try:
+            with torch.no_grad():
+                self._vision(torch.zeros(1, 3, self.image_size, self.image_size, device=self.device))
+                self._text(self.tokenize(["a"]))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        owners: dict[int, str] = {}
+        for name, layer in layers.items():
+            other = owners.setdefault(id(layer.weight), name)
+            reason = (
+                "is never called"
+                if layer not in called
+                else f"shares its weight with {other}"
+                if other != name
+                else None
+            )
+            if reason:
+                raise ValueError(
+                    f"lora.targets: {name} of {self.name} {reason}, so it cannot be adapted; name other layers"
+                )
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """The matrices B of the adapter."""

@@ -22,9 +22,9 @@ class LinearAttention(nn.Module):
     `nn.MultiheadAttention` keeps its input projection as a bare parameter, which an adapter cannot wrap.
     """
 
-    def __init__(self, source: nn.MultiheadAttention) -> None:
+    def __init__(self, source: Any) -> None:
         super().__init__()
-        width = source.embed_dim
+        width = source.out_proj.in_features
         self.heads = source.num_heads
         self.in_proj = nn.Linear(width, 3 * width, bias=source.in_proj_bias is not None, device="meta")
         self.in_proj.weight = source.in_proj_weight
@@ -35,21 +35,45 @@ class LinearAttention(nn.Module):
         self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
     ) -> tuple[Tensor, None]:
         """`query` is `[B, L, E]`; `key` and `value` are the same tensor, as in every CLIP encoder block."""
-        batch, length, width = query.shape
-        packed = self.in_proj(query).view(batch, length, 3, self.heads, width // self.heads)
-        q, k, v = packed.permute(2, 0, 3, 1, 4)
+        q, k, v = self.split(query)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
-        return self.out_proj(mixed.transpose(1, 2).reshape(batch, length, width)), None
+        return self.out_proj(mixed.transpose(1, 2).reshape(query.shape)), None
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x `[B, L, E]` → queries, keys and values, each `[B, heads, L, E / heads]`."""
+        batch, length, width = x.shape
+        packed = self.in_proj(x).view(batch, length, 3, self.heads, width // self.heads)
+        q, k, v = packed.permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+
+class NormedLinearAttention(LinearAttention):
+    """The same for the attention of open_clip's custom blocks: norms on q, k and the mixed values, and a scale per head."""
+
+    def __init__(self, source: Any) -> None:
+        super().__init__(source)
+        self.ln_q, self.ln_k, self.ln_inner = source.ln_q, source.ln_k, source.ln_inner
+        self.head_scale = source.head_scale
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """`x` is `[B, L, E]`."""
+        q, k, v = self.split(x)
+        mixed = F.scaled_dot_product_attention(self.ln_q(q), self.ln_k(k), v, attn_mask=attn_mask)
+        if self.head_scale is not None:
+            mixed = mixed * self.head_scale
+        return self.out_proj(self.ln_inner(mixed.transpose(1, 2).reshape(x.shape)))
 
 
 def make_adaptable(clip: nn.Module) -> None:
     """Rewrites, in place, the layers whose weights are used without calling them: an adapter on them would be passed by."""
-    from open_clip.transformer import ResidualAttentionBlock
+    from open_clip.transformer import Attention, CustomResidualAttentionBlock, ResidualAttentionBlock
 
     for module in clip.modules():
-        if isinstance(module, ResidualAttentionBlock):
-            if isinstance(module.attn, nn.MultiheadAttention):
-                module.attn = LinearAttention(module.attn)  # type: ignore[assignment]
+        block: Any = module
+        if isinstance(module, ResidualAttentionBlock) and isinstance(block.attn, nn.MultiheadAttention):
+            block.attn = LinearAttention(block.attn)
+        elif isinstance(module, CustomResidualAttentionBlock) and isinstance(block.attn, Attention):
+            block.attn = NormedLinearAttention(block.attn)
         elif hasattr(
             module, "qkv_bias_separate"
         ):  # timm's EVA attention: adds its bias after calling the layer, if told so
@@ -76,7 +100,7 @@ class Vision:
     def __init__(self, clip: Any, name: str) -> None:
         from open_clip.coca_model import CoCa
         from open_clip.timm_model import TimmModel
-        from open_clip.transformer import VisionTransformer
+        from open_clip.transformer import Attention, VisionTransformer
 
         def refused(reason: str) -> ValueError:
             return ValueError(f"model {name!r} cannot be used: {reason}; {WORKS}")
@@ -88,9 +112,14 @@ class Vision:
         self._raw: Callable[[Tensor], Tensor] = tower  # type: ignore[assignment]
         if isinstance(clip, CoCa):
             raise refused("a captioning model, whose text tower has a second task")
+        if any(isinstance(m, Attention) and m.logit_scale is not None for m in clip.modules()):
+            raise refused("its scaled cosine attention does not run in open_clip itself")
         if isinstance(tower, VisionTransformer):
             if tower.proj is None:
                 raise refused("its vision transformer has no projection")
+            if tower.pool_type == "none":
+                raise refused("its vision transformer gives a feature per token, not one per image")
+            tower.output_tokens = False
             self.projection = nn.Parameter(tower.proj.detach(), requires_grad=False)
             tower.proj = None
             self.raw_dim, self.embed_dim = self.projection.shape
@@ -140,6 +169,8 @@ class Text:
     def __init__(self, clip: Any, tokenizer: Any, name: str) -> None:
         self.clip, self.tokenizer, self.name = clip, tokenizer, name
         tower = getattr(clip, "text", clip)
+        if tower is not clip:
+            tower.output_tokens = False
         self.context: int = clip.context_length
         self._tower = tower
         pool = getattr(tower, "text_pool_type", None) or getattr(tower, "pool_type", None)

@@ -52,6 +52,18 @@ MODELS = {
         "text_cfg": TEXT,
         "custom_text": True,
     },
+    "custom-blocks": {
+        "vision_cfg": {
+            **VIT,
+            "qk_norm": True,
+            "scale_heads": True,
+            "scale_attn_inner": True,
+            "scale_attn": True,
+            "scale_fc": True,
+        },
+        "text_cfg": {**TEXT, "qk_norm": True, "scale_attn": True},
+        "custom_text": True,
+    },
     "timm-linear": {"vision_cfg": timm("vit_tiny_patch16_224", "", "linear", 224), "text_cfg": TEXT},
     "timm-mlp": {"vision_cfg": timm("vit_tiny_patch16_224", "", "mlp", 224), "text_cfg": TEXT},
     "convnext": {"vision_cfg": timm("convnext_tiny", "", "linear", 64), "text_cfg": TEXT},
@@ -74,7 +86,7 @@ CUT = {
     "timm-linear",
     "timm-mlp",
 }
-CUT |= {"convnext", "eva02", "eva01"}
+CUT |= {"convnext", "eva02", "eva01", "custom-blocks"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,10 +94,12 @@ def registered(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     for name, config in MODELS.items():
         (folder / f"made-{name}.json").write_text(json.dumps({"embed_dim": 24, **config}))
-    for name, tower in {
+    towers = {
         "abs-attn": timm("resnet18", "abs_attn", "", 64),
         "resnet": timm("resnet18", "avg", "linear", 64),
-    }.items():
+        "cosine": {**VIT, "scaled_cosine_attn": True},
+    }
+    for name, tower in towers.items():
         (folder / f"made-{name}.json").write_text(json.dumps({"embed_dim": 24, "vision_cfg": tower, "text_cfg": TEXT}))
     thin = {"vision_cfg": {**VIT, "layers": 1}, "text_cfg": {**TEXT, "layers": 1}}
     (folder / "made-thin.json").write_text(json.dumps({"embed_dim": 24, **thin}))
@@ -182,6 +196,7 @@ def test_a_logit_bias_changes_no_softmax_and_no_ranking():
         ("RN50", "a tower of type ModifiedResNet has no raw feature"),
         ("made-abs-attn", "pools and projects in one attention layer"),
         ("coca_ViT-B-32", "a captioning model"),
+        ("made-cosine", "scaled cosine attention"),
     ],
 )
 def test_models_without_a_raw_feature_are_refused(name, reason):
@@ -200,6 +215,22 @@ def test_layers_are_chosen_by_name():
         match=r"lora.targets: no layer of made-vit ends in 'attn.q_proj'; .*there are attn.in_proj, attn.out_proj",
     ):
         load_clip("made-vit", None).adapt(LoraConfig(targets=["attn.q_proj"]), seed=0)
+
+
+def test_a_layer_that_is_passed_by_or_shared_is_named():
+    backbone = load_clip("made-vit", None)
+    blocks = backbone.clip.visual.transformer.resblocks
+    blocks[1].mlp.c_fc.weight = blocks[0].mlp.c_fc.weight
+    with pytest.raises(
+        ValueError, match=r"resblocks.1.mlp.c_fc of made-vit shares its weight with .*resblocks.0.mlp.c_fc"
+    ):
+        backbone.adapt(LoraConfig(rank=2), seed=0)
+    backbone = load_clip("made-eva02", None)
+    for module in backbone.clip.modules():
+        if hasattr(module, "qkv_bias_separate"):
+            module.qkv_bias_separate = False  # as timm has it: the layer's weight is read past it
+    with pytest.raises(ValueError, match=r"attn.qkv of made-eva02 is never called, so it cannot be adapted"):
+        backbone.adapt(LoraConfig(rank=2), seed=0)
 
 
 def test_a_tower_with_nothing_to_adapt_is_named():
