@@ -80,6 +80,7 @@ def load_clip(
                 pretrained_text=False,
                 precision="fp32",
                 force_quick_gelu=openai_archive or bool(tag.get("quick_gelu", False)),
+                force_preprocess_cfg={} if tag or name.startswith(OWN_WEIGHTS) else published_preprocessing(name),
             )
         if openai_archive:
             assert pretrained is not None
@@ -141,6 +142,22 @@ def _check_names(name: str, pretrained: str | None) -> None:
         raise ValueError(
             f"model.pretrained: {name} has no weights {pretrained!r}; tags: {', '.join(tags)}; or a local file"
         )
+
+
+def published_preprocessing(name: str) -> dict[str, Any]:
+    """Preprocessing that all published weights of a model share; what its other weights are taken to want as well.
+
+    A local file does not tell how its images were prepared, and open_clip would take CLIP's own way for it (wrong for SigLIP, say).
+    """
+    import open_clip
+
+    found = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    return {
+        key: found[0][key]
+        for key in keys
+        if found and all(key in config and config[key] == found[0].get(key) for config in found)
+    }
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from segp_ext.learner import SeGPCL
-from segp_ext.pretrained import load_clip
+from segp_ext.pretrained import load_clip, published_preprocessing
 
 CONFIG = {
     "embed_dim": 24,
@@ -208,6 +208,23 @@ def test_a_learner_keeps_how_its_images_are_resized(tmp_path):
     SeGPCL(load_clip(name, resize_mode="shortest", precision="bf16")).save(tmp_path / "kept")
     learner = SeGPCL.load(tmp_path / "kept")
     assert (learner.backbone.resize_mode, learner.backbone.precision) == ("shortest", "bf16")
+
+
+def test_a_local_file_is_prepared_for_as_the_published_weights_are(tmp_path, monkeypatch):
+    assert published_preprocessing("ViT-B-16-SigLIP")["mean"] == (0.5, 0.5, 0.5)
+    assert published_preprocessing("ViT-B-16-SigLIP")["resize_mode"] == "squash"
+    assert published_preprocessing("made-tiny") == {}
+    _, state = weights()
+    torch.save(state, tmp_path / "weights.pt")
+    assert load_clip("made-tiny", str(tmp_path / "weights.pt")).resize_mode == "shortest"
+    monkeypatch.setattr("segp_ext.pretrained.published_preprocessing", lambda name: {"resize_mode": "squash"})
+    assert load_clip("made-tiny", str(tmp_path / "weights.pt")).resize_mode == "squash"
+
+
+@pytest.mark.parametrize(("setting", "value"), [("resize_mode", "wide"), ("precision", "int8")])
+def test_settings_that_do_not_exist_are_named(setting, value):
+    with pytest.raises(ValueError, match=f"model.{setting} must be one of .*got '{value}'"):
+        load_clip("made-tiny", None, **{setting: value})
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path):
