@@ -64,13 +64,12 @@ class Backbone(nn.Module):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        allowed = {
-            "resize_mode": (resize_mode, (None, "shortest", "squash", "longest")),
-            "precision": (precision, tuple(_AUTOCAST)),
-        }
-        for setting, (value, known) in allowed.items():
-            if value not in known:
-                raise ValueError(f"model.{setting} must be one of {', '.join(map(str, known))}; got {value!r}")
+        for setting, given, known in (
+            ("resize_mode", resize_mode, (None, "shortest", "squash", "longest")),
+            ("precision", precision, tuple(_AUTOCAST)),
+        ):
+            if given not in known:
+                raise ValueError(f"model.{setting} must be one of {', '.join(map(str, known))}; got {given!r}")
         import open_clip
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
