@@ -87,12 +87,15 @@ def anchors(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[], 
         with scene.backbone.merged():
             return perturb(scene.backbone, scene.pixels, scene.target, text, scene.prototypes[:old], config, None)
 
+    with torch.no_grad(), scene.autocast():
+        gradient = torch.randn_like(scene.plain.encode_image(scene.pixels))  # a loss's gradient is dense too, unlike a sum's
+
     def floor() -> object:
         for _ in range(STEPS):
             x = scene.pixels.detach().requires_grad_()
             with scene.autocast():
                 embedding = scene.plain.encode_image(x)
-            grad = torch.autograd.grad(embedding.float().sum(), x)
+            grad = torch.autograd.grad(embedding, x, gradient)
         return grad
 
     return ours, {"open_clip's passes": floor}
@@ -117,11 +120,13 @@ def training(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[],
         )  # fmt: skip
 
     both = torch.cat([scene.pixels, scene.pixels[: scene.batch // 2]])
+    image_gradient = torch.randn(len(both), backbone.embed_dim, device=backbone.device)
+    text_gradient = torch.randn_like(reference)
 
     def adapted() -> object:
         for _ in range(STEPS):
-            backbone.encode_image(both)[0].sum().backward()
-            backbone.encode_text(scene.tokens).sum().backward()
+            backbone.encode_image(both)[0].backward(image_gradient)
+            backbone.encode_text(scene.tokens).backward(text_gradient)
         for parameter in backbone.trained_parameters():
             parameter.grad = None
         return None

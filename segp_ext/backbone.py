@@ -64,12 +64,12 @@ class Backbone(nn.Module):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        for setting, given, known in (
+        for setting, given, choices in (
             ("resize_mode", resize_mode, (None, "shortest", "squash", "longest")),
             ("precision", precision, tuple(_AUTOCAST)),
         ):
-            if given not in known:
-                raise ValueError(f"model.{setting} must be one of {', '.join(map(str, known))}; got {given!r}")
+            if given not in choices:
+                raise ValueError(f"model.{setting} must be one of {', '.join(map(str, choices))}; got {given!r}")
         import open_clip
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
@@ -84,8 +84,7 @@ class Backbone(nn.Module):
         self.name, self.pretrained, self.tokenizer = name, pretrained, tokenizer
         self.precision = precision
         self.image_size, self.projects = self._vision.image_size, self._vision.projects
-        known = open_clip.get_model_preprocess_cfg(clip)
-        preprocessing = PreprocessCfg(**{**known, "size": self.image_size})
+        preprocessing = PreprocessCfg(**{**open_clip.get_model_preprocess_cfg(clip), "size": self.image_size})
         if resize_mode is not None:
             preprocessing.resize_mode = resize_mode
         self.resize_mode, self.interpolation = preprocessing.resize_mode, preprocessing.interpolation
@@ -99,9 +98,8 @@ class Backbone(nn.Module):
             self.register_buffer(statistic, value, persistent=False)
         self.stopwatch = Stopwatch()
         self._peft: Any = None
-        self._merged: list[
-            tuple[Any, Any, Tensor]
-        ] = []  # adapted layers while merged: (LoRA, its base layer, base weight)
+        # Adapted layers while merged: (LoRA, its base layer, base weight).
+        self._merged: list[tuple[Any, Any, Tensor]] = []
         self._hash: str | None = None
 
     # -- what it is ------------------------------------------------------------------------------------------------------------
@@ -157,9 +155,8 @@ class Backbone(nn.Module):
         unit = pixels.to(self.device, non_blocking=True).to(torch.float32)
         size = self.image_size
         if unit.shape[-2:] != (size, size):
-            unit = (
-                _resized(unit, size, self.resize_mode, self.interpolation).round_().clamp_(0, 255)
-            )  # PIL's results are 8-bit too
+            unit = _resized(unit, size, self.resize_mode, self.interpolation)
+            unit = unit.round_().clamp_(0, 255)  # PIL's results are 8-bit too
         return unit.div_(255)
 
     def encode_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:

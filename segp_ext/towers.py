@@ -76,8 +76,8 @@ def make_adaptable(clip: nn.Module) -> None:
             block.attn = NormedLinearAttention(block.attn)
         elif hasattr(
             module, "qkv_bias_separate"
-        ):  # timm's EVA attention: adds its bias after calling the layer, if told so
-            module.qkv_bias_separate = True  # type: ignore[assignment]
+        ):  # timm's EVA attention: told so, it calls the layer, then adds its bias
+            block.qkv_bias_separate = True
 
 
 class Vision:
@@ -105,7 +105,7 @@ class Vision:
         def refused(reason: str) -> ValueError:
             return ValueError(f"model {name!r} cannot be used: {reason}; {WORKS}")
 
-        self.tower = tower = getattr(clip, "visual", None)
+        tower = getattr(clip, "visual", None)
         self.projection: nn.Parameter | None = None
         self.projects = True
         self._project: Callable[[Tensor], Tensor] | None = None
@@ -157,8 +157,8 @@ class Vision:
 class Text:
     """A text tower: token ids → embeddings u.
 
-    Where the tower is causal and pools at the end-of-text token, what follows that token changes nothing, so texts are cut to the longest
-    one; other towers (SigLIP, CLIPA) read the padding too and get their whole context.
+    Where what follows a text's end changes nothing (causal towers that pool at the end-of-text token, towers from transformers, which mask
+    the padding), texts are cut to the longest one; other towers (SigLIP, CLIPA) read the padding too and get their whole context.
 
     Args:
         clip: an open_clip model.
@@ -167,23 +167,27 @@ class Text:
     """
 
     def __init__(self, clip: Any, tokenizer: Any, name: str) -> None:
+        from open_clip.hf_model import HFTextEncoder
+
         self.clip, self.tokenizer, self.name = clip, tokenizer, name
-        tower = getattr(clip, "text", clip)
+        self._tower = tower = getattr(clip, "text", clip)
         if tower is not clip:
             tower.output_tokens = False
-        self.context: int = clip.context_length
-        self._tower = tower
-        pool = getattr(tower, "text_pool_type", None) or getattr(tower, "pool_type", None)
-        self.cuts = (
-            getattr(tower, "attn_mask", None) is not None
-            and pool in ("argmax", "eos")
-            and getattr(tower, "cls_emb", None) is None
-        )
-        self._pool = pool
         words = getattr(tokenizer, "tokenizer", None)  # of a Hugging Face tokenizer
         self._padding: int = 0 if words is None or words.pad_token_id is None else words.pad_token_id
-        self._hides_end = words is not None and words.pad_token_id == words.eos_token_id
-        self._measures = not getattr(tokenizer, "tokenizer_mode", None)  # other modes put a token after the padding
+        self._hides_end = words is not None and (
+            words.pad_token_id == words.eos_token_id
+            or (self._padding == 0 and getattr(tokenizer, "strip_sep_token", False))
+        )
+        self.context: int = clip.context_length
+        self._pool = getattr(tower, "text_pool_type", None) or getattr(tower, "pool_type", None)
+        causal = getattr(tower, "attn_mask", None) is not None
+        self._pools_at_end = causal and self._pool in ("argmax", "eos") and getattr(tower, "cls_emb", None) is None
+        self.cuts = self._pools_at_end
+        if isinstance(tower, HFTextEncoder):
+            # Its own limit, if it has one, is that of the language model; CLIP was trained with the tokenizer's.
+            self.context = min(tokenizer.context_length, tower.context_length or tokenizer.context_length)
+            self.cuts = tower.config.pad_token_id == self._padding
 
     def tokenize(self, texts: list[str]) -> Tensor:
         """Token ids int64 `[N, L]`, L the longest text's length, or the context where padding counts.
@@ -196,8 +200,6 @@ class Text:
         # Tokenizers truncate silently; places more than the model has show which texts would lose words.
         tokens = self.tokenizer(texts, context_length=self.context + 2)
         lengths = (tokens != self._padding).sum(dim=1) + self._hides_end
-        if not self._measures:
-            return self.tokenizer(texts, context_length=self.context)
         for index in (lengths > self.context).nonzero().flatten().tolist():
             raise ValueError(
                 f"prompt does not fit the {self.context} tokens of {self.name}'s text context: {texts[index]!r}; shorten the class name or "
@@ -211,7 +213,7 @@ class Text:
         """Token ids `[N, L]` from `tokenize` → embeddings u `[N, De]`."""
         from open_clip.transformer import text_global_pool
 
-        if not self.cuts:
+        if not self._pools_at_end:
             return self.clip.encode_text(tokens)
         tower, length = self._tower, tokens.shape[1]
         x = tower.token_embedding(tokens) + tower.positional_embedding[:length]

@@ -81,3 +81,15 @@ def encoded(learner, images: Images) -> tuple[torch.Tensor, torch.Tensor]:
 
 def pixels_of(images: Images, indices) -> torch.Tensor:
     return next(images.read([torch.as_tensor(indices)]))[1]
+
+
+def save_tokenizer(folder, words, template, **special):
+    """Writes a Hugging Face tokenizer of one token per word; `special` are its special tokens, `template` says where they go."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    named = [(word, words.index(word)) for word in template.split() if word != "$A"]
+    core.post_processor = processors.TemplateProcessing(single=template, special_tokens=named)
+    PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", **special).save_pretrained(folder)

@@ -43,6 +43,20 @@ def test_accuracies_are_over_all_classes_seen(evaluator, monkeypatch):
     assert visual.pooled == pytest.approx([2 / 4, 3 / 7, 4 / 15])
 
 
+@pytest.mark.parametrize("beta", [0.3, 3.0])
+def test_every_path_is_evaluated_as_it_predicts(beta):
+    learner = SeGPCL(tiny_backbone(), small_config(training__epochs=2, inference__beta=beta))
+    test = images_of(made_images(2, 30, seed=9), learner.backbone)
+    evaluator = Evaluator(learner, [EvaluationSet(["red", "green"], test)])
+    learner.learn_task(made_images(2, 6), ["red", "green"])
+    evaluator.after_task()
+    pixels = learner.backbone.to_unit(torch.cat([batch for _, batch in test.read(test.batches(8))]))
+    for path, result in evaluator.paths.items():
+        hits = learner.logits(pixels, path).argmax(1).cpu() == test.labels
+        assert result.pooled == [pytest.approx(hits.float().mean().item())]
+    assert len({result.pooled[0] for result in evaluator.paths.values()}) > 1
+
+
 def test_the_next_task_is_scored_over_its_own_classes(evaluator):
     learn(evaluator, 2)
     text = evaluator.paths["text"]

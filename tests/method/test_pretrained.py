@@ -5,6 +5,7 @@ import json
 import open_clip
 import pytest
 import torch
+from method.made import save_tokenizer
 from safetensors.torch import save_file
 from torch import nn
 
@@ -164,13 +165,6 @@ def test_a_model_of_the_hub_from_the_local_cache(tmp_path, monkeypatch):
 
 def test_a_tokenizer_of_hugging_face(tmp_path):
     """A SigLIP-like model: its padding is its end-of-text token, and counts."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = ["<unk>", "</s>", *["a", "photo", "of", "red", "fox", "w", "."]]
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    core.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     text = {
         **CONFIG["text_cfg"],
         "vocab_size": 32,
@@ -189,9 +183,8 @@ def test_a_tokenizer_of_hugging_face(tmp_path):
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     with pytest.raises(ValueError, match="could not load the tokenizer of local-dir:.*sigmoid"):
         load_clip(f"local-dir:{folder}")
-    PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="</s>", eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(folder)
+    words = ["<unk>", "</s>", "a", "photo", "of", "red", "fox", "w", "."]
+    save_tokenizer(folder, words, "$A </s>", pad_token="</s>", eos_token="</s>")
     backbone = load_clip(f"local-dir:{folder}")
     tokens = backbone.tokenize(["a red fox"])
     assert tokens.tolist() == [[2, 5, 6, *[1] * 13]]  # the whole context, padded with the end of the text

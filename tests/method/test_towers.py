@@ -7,6 +7,7 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from method.made import save_tokenizer
 
 from segp_ext.config import LoraConfig
 from segp_ext.pretrained import load_clip
@@ -69,6 +70,7 @@ MODELS = {
     "convnext": {"vision_cfg": timm("convnext_tiny", "", "linear", 64), "text_cfg": TEXT},
     "eva02": {"vision_cfg": timm("eva02_tiny_patch14_224", "token", None, 224), "text_cfg": TEXT, "custom_text": True},
     "eva01": {"vision_cfg": timm("eva02_tiny_patch14_224", "avg", None, 224), "text_cfg": TEXT, "custom_text": True},
+    "causal-last": {"vision_cfg": VIT, "text_cfg": {**TEXT, "pool_type": "last"}},
     "fastvit": {
         "vision_cfg": timm("fastvit_sa12", "avg", None, 64),
         "text_cfg": {**TEXT, "no_causal_mask": True},
@@ -110,7 +112,7 @@ def own(name):
     """open_clip's own model with the same random weights, and inputs for both."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        plain = open_clip.create_model(f"made-{name}", pretrained=None).eval().requires_grad_(False)
+        plain = open_clip.create_model(f"made-{name}", pretrained_text=False).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(1)
     for (
         parameter
@@ -243,6 +245,14 @@ def test_a_tower_with_nothing_to_adapt_is_named():
     assert backbone.trained_parameters()
 
 
+@pytest.mark.parametrize("name", ["vit", "custom-text", "custom-blocks"])
+def test_the_blocks_of_open_clips_own_towers(name):
+    for layers in block_linears(load_clip(f"made-{name}", None).clip).values():
+        ends = {layer.split("resblocks.0.")[1] for layer in layers if ".resblocks.0." in layer}
+        assert {end for end in ends if end.startswith("attn.")} == {"attn.in_proj", "attn.out_proj"}
+        assert len({end for end in ends if end.startswith("mlp.")}) == 2 and len(layers) == 8
+
+
 def test_the_blocks_of_eva02_as_clip_uses_it():
     with torch.device("meta"):
         clip = open_clip.create_model("EVA02-B-16", pretrained=None, device="meta")
@@ -313,3 +323,79 @@ def test_compiled_encoders_agree_in_every_view():
     assert (expected[0] - expected[3]).abs().max() > 1e-4
     for ours, theirs in zip(views(compiled), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+WORDS = ["<s>", "<pad>", "</s>", "<unk>", "a", "photo", "of", "red", "fox", "one", "two", "three", "four", "five", "w"]
+
+
+def language_model(kind):
+    """A small configuration of the language models that open_clip's text towers come from; padding is token 1."""
+    import transformers
+
+    sizes = {"vocab_size": 40, "pad_token_id": 1}
+    width = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    if kind == "xlm-roberta":
+        return transformers.XLMRobertaConfig(**sizes, **width, max_position_embeddings=60)
+    if kind == "bert":
+        return transformers.BertConfig(**sizes, **width, max_position_embeddings=12)
+    if kind == "mt5":
+        return transformers.MT5Config(**sizes, d_model=32, d_kv=16, d_ff=48, num_layers=2, num_heads=2)
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
+    return transformers.M2M100Config(**sizes, **heads, d_model=32, encoder_layers=2, max_position_embeddings=60)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pooler", "projection", "context"),
+    [
+        ("xlm-roberta", "mean_pooler", "mlp", 20),
+        ("bert", "cls_pooler", "linear", 12),  # fewer places than the tokenizer would fill
+        ("mt5", "mean_pooler", "mlp", 20),  # no limit of its own
+        ("m2m_100", "cls_pooler", "linear", 20),
+    ],
+)
+def test_text_towers_from_transformers(tmp_path, kind, pooler, projection, context):
+    language_model(kind).save_pretrained(tmp_path / kind)
+    save_tokenizer(tmp_path / "words", WORDS, "<s> $A </s>", bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    text = {"hf_model_name": str(tmp_path / kind), "hf_tokenizer_name": str(tmp_path / "words"), "context_length": 20}
+    text |= {"hf_pooler_type": pooler, "hf_proj_type": projection, "hf_model_pretrained": False}
+    settings = {"embed_dim": 24, "vision_cfg": VIT, "text_cfg": text}
+    (tmp_path / f"made-{kind}.json").write_text(json.dumps(settings))
+    open_clip.add_model_config(tmp_path / f"made-{kind}.json")
+
+    plain, backbone, _ = own(kind)
+    texts = ["a", "a photo of a red fox", "one two three four"]
+    tokens = backbone.tokenize(texts)
+    assert tokens.shape == (3, 8)  # the longest and its two special tokens: these towers mask their padding
+    whole = backbone.tokenizer(texts, context_length=context)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.encode_text(tokens), plain.encode_text(whole), rtol=1e-4, atol=1e-5)
+    backbone.tokenize(["w " * (context - 2)])  # fits exactly
+    with pytest.raises(ValueError, match=f"does not fit the {context} tokens of made-{kind}'s text context"):
+        backbone.tokenize(["w " * (context - 1)])
+
+    backbone.adapt(LoraConfig(rank=2, encoders="text"), seed=0)
+    for parameter in backbone.trained_parameters():
+        parameter.data.normal_(std=0.1)
+    adapted = backbone.encode_text(tokens)
+    adapted.square().sum().backward()
+    assert len(backbone.trained_parameters()) >= 2 * 6  # two blocks: attention's four layers, two of the FFN
+    assert all(parameter.grad.abs().max() > 0 for parameter in backbone.trained_parameters())
+    with torch.no_grad(), backbone.merged():
+        torch.testing.assert_close(backbone.encode_text(tokens), adapted, rtol=1e-3, atol=1e-4)
+
+
+def test_a_tokenizer_that_ends_with_a_class_token(tmp_path):
+    """CLIPS: the text's own beginning and end, the padding, then the token that the tower pools at."""
+    words = ["<pad>", "<s>", "</s>", "<cls>", "<unk>", "w"]
+    special = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<cls>", "pad_token": "<pad>"}
+    save_tokenizer(tmp_path / "words", words, "$A", **special)
+    text = {**TEXT, "no_causal_mask": True, "pool_type": "last", "hf_tokenizer_name": str(tmp_path / "words")}
+    text["tokenizer_mode"] = "clips"
+    settings = {"embed_dim": 24, "vision_cfg": VIT, "text_cfg": text}
+    (tmp_path / "made-clips.json").write_text(json.dumps(settings))
+    open_clip.add_model_config(tmp_path / "made-clips.json")
+    backbone = load_clip("made-clips", None)
+    assert backbone.tokenize(["w w"]).tolist() == [[1, 5, 5, 2, *[0] * 11, 3]]
+    assert backbone.tokenize(["w " * 13]).tolist() == [[1, *[5] * 13, 2, 3]]  # fits exactly
+    with pytest.raises(ValueError, match="does not fit the 16 tokens of made-clips's text context"):
+        backbone.tokenize(["w " * 14])
