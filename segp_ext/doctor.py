@@ -21,7 +21,7 @@ from segp_ext.config import Config, with_method
 from segp_ext.data import Collection, load_collection
 from segp_ext.data.folder import several
 from segp_ext.data.scenario import make_scenario
-from segp_ext.progress import progress
+from segp_ext.progress import plain_warnings, progress
 from segp_ext.protocols import changed_settings
 
 DESCRIPTION = """\
@@ -298,6 +298,7 @@ def _counted(items: list[str]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
+    plain_warnings()
     arguments = sys.argv[1:] if argv is None else argv
     config = train.parse([a for a in arguments if a != "--quick"], "doctor", DESCRIPTION)
     if config.run.threads is not None:

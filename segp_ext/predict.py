@@ -8,6 +8,7 @@ from pathlib import Path
 
 from segp_ext.config import PATHS
 from segp_ext.learner import SeGPCL
+from segp_ext.progress import plain_warnings
 
 
 def find_checkpoint(place: Path) -> Path:
@@ -28,6 +29,7 @@ def find_checkpoint(place: Path) -> Path:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
+    plain_warnings()
     parser = argparse.ArgumentParser(prog="python -m segp_ext.predict", description="Name the classes of images.")
     parser.add_argument(
         "checkpoint", type=Path, help="folder of a saved learner, or of a run (its last checkpoint is taken)"

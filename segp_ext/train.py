@@ -26,6 +26,7 @@ from segp_ext.evaluate import EvaluationSet, Evaluator, PathResult
 from segp_ext.learner import SeGPCL
 from segp_ext.pretrained import load_clip
 from segp_ext.processes import join, leave
+from segp_ext.progress import plain_warnings
 from segp_ext.protocols import PROTOCOLS, identify
 from segp_ext.timing import Phase, Timer
 
@@ -365,6 +366,7 @@ class Run:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
+    plain_warnings()
     config = parse(sys.argv[1:] if argv is None else argv)
     run: Run | None = None
     try:

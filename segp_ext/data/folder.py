@@ -211,7 +211,9 @@ def read_tree(
         for name, files in images.items():
             tree.train[name], tree.test[name] = hold_out(files, config.test_fraction, seed=0)
         share = f"{100 * config.test_fraction:g} %"
-        tree.layout = f"flat <class>/ folders without a split; {share} of each class held out, seed 0"
+        tree.layout = (
+            f"flat <class>/ folders without a split; {share} of each class held out, seed 0{_unused_lists(base)}"
+        )
     for part, by_class in (("train", tree.train), ("test", tree.test)):
         empty = [name for name, files in by_class.items() if not files]
         if empty and not tree.missing:
@@ -221,6 +223,15 @@ def read_tree(
                 f"accepted endings: {', '.join(sorted(SUFFIXES))}"
             )
     return tree
+
+
+def _unused_lists(base: Path) -> str:
+    """Says which files beside the class folders look like the two lists of a split."""
+    texts = sorted(file.name for file in base.iterdir() if file.suffix.lower() in (".txt", ".yaml", ".yml"))
+    train, test = ([name for name in texts if part in name.lower()] for part in ("train", "test"))
+    if not train or not test:
+        return ""
+    return f" (a split is there: --data.train_list {train[0]} --data.test_list {test[0]})"
 
 
 def _flat_folders(base: Path, accepted: str) -> list[str]:

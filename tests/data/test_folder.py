@@ -116,6 +116,11 @@ def test_lists_over_a_flat_tree(tmp_path):
     assert [s.name for s in found.tasks[0].train.sources] == ["01.PNG", "my photo.jpg", "00.jpg"]
     assert [s.name for s in found.tasks[0].test.sources] == ["03.PNG", "02.jpg"]
     assert found.tasks[0].train.labels == [0, 0, 1]
+    (tmp_path / "cat_names.txt").write_text("of cats")
+    unasked = scenario(tmp_path)
+    assert unasked.layout.endswith("seed 0 (a split is there: --data.train_list train.txt --data.test_list test.txt)")
+    (tmp_path / "test.txt").unlink()
+    assert scenario(tmp_path).layout.endswith("seed 0")
 
 
 @pytest.mark.parametrize(
