@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from segp_ext import glyph
 from segp_ext.backbone import Backbone
-from segp_ext.checkpoint import write_atomically
 from segp_ext.data.digits import digits
+from segp_ext.sealed import write_atomically
 
 CANVAS = 48
 TRAINING_FONTS = (

@@ -40,6 +40,7 @@ class Anchors:
 
     Attributes:
         pixels: float32 `[A, 3, S, S]` in [0, 1], or None.
+        mapped: whether they are in a file.
         embedding: teacher's v, `[A, De]`.
         feature: teacher's z, `[A, Dr]`.
     """
@@ -53,7 +54,7 @@ class Anchors:
         file: Path | None,
         processes: Processes,
     ) -> None:
-        self.device = device
+        self.device, self.mapped = device, file is not None
         self.writes = file is None or processes.local_rank == 0
         rows = [0 if shape is None else shape.numel(), *widths]
         if file is None:
@@ -71,6 +72,20 @@ class Anchors:
             parts = [part.view(count, -1) for part in flat.split(sizes)]
         self.pixels = None if shape is None else parts[0].view(count, *shape)
         self.embedding, self.feature = parts[1:]
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor], device: torch.device) -> Anchors:
+        """Anchors in memory from what `tensors` gave."""
+        embedding, feature, pixels = tensors["embedding"], tensors["feature"], tensors.get("pixels")
+        shape = None if pixels is None else pixels.shape[1:]
+        made = cls(len(embedding), shape, (embedding.shape[1], feature.shape[1]), device, None, Processes())
+        made.write(0, pixels, embedding, feature)
+        return made
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name, on the CPU."""
+        named = {"embedding": self.embedding, "feature": self.feature}
+        return {name: t.cpu() for name, t in {**named, "pixels": self.pixels}.items() if t is not None}
 
     def __len__(self) -> int:
         return len(self.embedding)

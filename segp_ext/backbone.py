@@ -12,14 +12,14 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from segp_ext.config import LoraConfig, Precision
+from segp_ext.config import LoraConfig, Precision, ResizeMode
 from segp_ext.timing import Stopwatch
 from segp_ext.towers import Text, Vision, block_linears, make_adaptable
 
@@ -59,7 +59,7 @@ class Backbone(nn.Module):
         name: str,
         pretrained: str | None,
         *,
-        resize_mode: Literal["shortest", "squash"] | None = None,
+        resize_mode: ResizeMode | None = None,
         precision: Precision = "fp32",
         compile: bool = False,
     ) -> None:

@@ -1,25 +1,29 @@
-"""Checkpoints of a learner: a folder of safetensors and JSON that appears whole or not at all. Nothing is ever unpickled.
+"""Checkpoints of a learner: a sealed folder (`segp_ext.sealed`) of safetensors and JSON. Nothing is ever unpickled.
 
-Files: `learner.safetensors` (prototypes), `learner.json` (configuration, backbone, classes, checksums), and the adapter as PEFT writes
-it (`adapter_model.safetensors`, `adapter_config.json`), which PEFT users can open elsewhere.
+Files: `learner.safetensors` (prototypes), `learner.json` (configuration, backbone, classes), and the adapter as PEFT writes it
+(`adapter_model.safetensors`, `adapter_config.json`), which PEFT users can open elsewhere.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import os
-import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from segp_ext.config import MethodConfig, from_dict
+import torch
+from torch import Tensor
+
+from segp_ext import sealed
+from segp_ext.config import MethodConfig, Precision, ResizeMode, from_dict
 
 if TYPE_CHECKING:
+    from segp_ext.backbone import Backbone
     from segp_ext.learner import SeGPCL
 
-FORMAT = 2
+FORMAT = 3
 _TENSORS, _STATE, _ADAPTER, _ADAPTER_CONFIG = (
     "learner.safetensors",
     "learner.json",
@@ -28,25 +32,8 @@ _TENSORS, _STATE, _ADAPTER, _ADAPTER_CONFIG = (
 )
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that readers see the old content or the new, never a part: aside, flushed to disk, then renamed."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(aside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def save_learner(learner: SeGPCL, path: Path) -> None:
-    """Writes `learner` to the folder `path`, replacing a checkpoint that is there.
+def save_learner(learner: SeGPCL, path: Path, extra: Mapping[str, bytes] | None = None) -> None:
+    """Writes `learner` to the folder `path`, replacing a checkpoint that is there; `extra` are files to be sealed along.
 
     Raises:
         FileExistsError: if `path` exists and is not a checkpoint.
@@ -55,77 +42,129 @@ def save_learner(learner: SeGPCL, path: Path) -> None:
 
     if path.exists() and not (path / _STATE).is_file():
         raise FileExistsError(f"{path} exists and is not a checkpoint; choose another place")
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    config = {f.name: getattr(learner.config, f.name) for f in dataclasses.fields(MethodConfig)}
+    state = {
+        "format": FORMAT,
+        "backbone": {
+            "name": learner.backbone.name,
+            "pretrained": learner.backbone.pretrained,
+            "resize_mode": learner.backbone.resize_mode,
+            "precision": learner.backbone.precision,
+            "weights": learner.backbone.weights_hash(),
+        },
+        "config": dataclasses.asdict(MethodConfig(**config)),
+        "class_names": learner.class_names,
+        "task_sizes": learner.task_sizes,
+    }
+    files = {
+        **(extra or {}),
+        _TENSORS: save({"prototypes": learner.prototypes.contiguous().cpu()}),
+        _STATE: json.dumps(state, indent=1).encode(),
+    }
+    adapter = learner.backbone.adapter_state()
+    if adapter:
+        files[_ADAPTER] = save({name: tensor.contiguous().cpu() for name, tensor in adapter.items()})
+        files[_ADAPTER_CONFIG] = json.dumps(learner.backbone.adapter_config(), indent=1, sort_keys=True).encode()
+    sealed.seal(path, files)
+
+
+@dataclass
+class BackboneFacts:
+    """Which backbone a learner stands on; the arguments of `load_clip`, and the hash of its weights."""
+
+    name: str = ""
+    pretrained: str | None = None
+    resize_mode: ResizeMode = "shortest"
+    precision: Precision = "fp32"
+    weights: str = ""
+
+
+@dataclass
+class SavedLearner:
+    """What a checkpoint says, read and checked.
+
+    Attributes:
+        path: the folder it was read from.
+        files: checksums of the files in it, by name.
+        backbone: what the learner stood on.
+        config: its settings.
+        class_names, task_sizes, tensors: arguments of `SeGPCL.restore`.
+    """
+
+    path: Path
+    files: dict[str, str]
+    backbone: BackboneFacts
+    config: MethodConfig
+    class_names: list[str]
+    task_sizes: list[int]
+    tensors: dict[str, Tensor]
+
+    def check_weights(self, backbone: Backbone) -> None:
+        """Raises ValueError if `backbone` has other weights than the learner's had."""
+        if backbone.weights_hash() != self.backbone.weights:
+            raise ValueError(
+                f"cannot load the checkpoint {self.path}: the weights of {backbone.name} ({backbone.pretrained}) are not those it was "
+                "trained on"
+            )
+
+
+def read_learner(path: Path) -> SavedLearner:
+    """Reads and checks the checkpoint in the folder `path`; no model is built.
+
+    Raises:
+        FileNotFoundError: if there is no checkpoint at `path`.
+        ValueError: naming the file, if one is damaged or does not fit.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = sealed.recovered(path)
+    if not (path / _STATE).is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}: {_STATE} is not there")
     try:
-        files = {_TENSORS: save({"prototypes": learner.prototypes.contiguous().cpu()})}
-        adapter = learner.backbone.adapter_state()
-        if adapter:
-            files[_ADAPTER] = save({name: tensor.contiguous().cpu() for name, tensor in adapter.items()})
-            files[_ADAPTER_CONFIG] = json.dumps(learner.backbone.adapter_config(), indent=1, sort_keys=True).encode()
-        for name, content in files.items():
-            write_atomically(aside / name, content)
-        config = {f.name: getattr(learner.config, f.name) for f in dataclasses.fields(MethodConfig)}
-        state = {
-            "format": FORMAT,
-            "backbone": {
-                "name": learner.backbone.name,
-                "pretrained": learner.backbone.pretrained,
-                "resize_mode": learner.backbone.resize_mode,
-                "precision": learner.backbone.precision,
-                "weights": learner.backbone.weights_hash(),
-            },
-            "config": dataclasses.asdict(MethodConfig(**config)),
-            "class_names": learner.class_names,
-            "task_sizes": learner.task_sizes,
-            "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        state = sealed.read_json(path / _STATE)
+        if state.get("format") != FORMAT:
+            raise ValueError(f"its format is {state.get('format')!r}; this version reads {FORMAT}")
+        files = sealed.check_seal(path)
+        tensors = {
+            name: tensor
+            for file in (_TENSORS, _ADAPTER)
+            if file in files
+            for name, tensor in load_file(path / file).items()
         }
-        write_atomically(aside / _STATE, json.dumps(state, indent=1).encode())
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
-        if path.exists():
-            path.rename(old)
-        aside.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        for name, tensor in tensors.items():
+            if tensor.dtype != torch.float32:
+                raise ValueError(f"tensor {name} must be float32; got {tensor.dtype}")
+            if not tensor.isfinite().all():
+                raise ValueError(f"tensor {name} has values that are not finite")
+        names, sizes = state["class_names"], state["task_sizes"]
+        if (
+            not isinstance(names, list)
+            or not all(isinstance(name, str) for name in names)
+            or len({*names}) < len(names)
+        ):
+            raise ValueError("class_names must be a list of different texts")
+        if not isinstance(sizes, list) or not all(type(size) is int and size > 0 for size in sizes):
+            raise ValueError("task_sizes must be a list of positive integers")
+        backbone = from_dict(BackboneFacts, state["backbone"], "backbone.")
+        return SavedLearner(path, files, backbone, from_dict(MethodConfig, state["config"]), names, sizes, tensors)
+    except KeyError as error:
+        raise ValueError(f"cannot load the checkpoint {path}: {_STATE} has no entry {error}") from error
+    except (TypeError, ValueError, SafetensorError) as error:
+        raise ValueError(f"cannot load the checkpoint {path}: {error}") from error
 
 
 def load_learner(cls: type[SeGPCL], path: Path, device: str) -> SeGPCL:
     """Reads the learner in the folder `path`; see `SeGPCL.load`."""
-    from safetensors.torch import load_file
-
     from segp_ext.pretrained import load_clip
 
-    if not (path / _STATE).is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: {_STATE} is not there")
+    saved = read_learner(path)
+    facts = saved.backbone
+    backbone = load_clip(facts.name, facts.pretrained, device, resize_mode=facts.resize_mode, precision=facts.precision)
+    saved.check_weights(backbone)
     try:
-        state: dict[str, Any] = json.loads((path / _STATE).read_text())
-        if state["format"] != FORMAT:
-            raise ValueError(f"its format is {state['format']}; this version reads {FORMAT}")
-        for name, expected in state["sha256"].items():
-            if name not in (_TENSORS, _ADAPTER, _ADAPTER_CONFIG):
-                raise ValueError(f"it names an unknown file {name!r}")
-            if not (path / name).is_file():
-                raise ValueError(f"{name} is missing")
-            if _sha256(path / name) != expected:
-                raise ValueError(f"{name} is damaged: its SHA-256 is not the recorded one")
-        tensors = load_file(path / _TENSORS)
-        if _ADAPTER in state["sha256"]:
-            tensors.update(load_file(path / _ADAPTER))
-        config = from_dict(MethodConfig, state["config"])
-        recorded = state["backbone"]
-        backbone = load_clip(
-            recorded["name"],
-            recorded["pretrained"],
-            device,
-            resize_mode=recorded["resize_mode"],
-            precision=recorded["precision"],
-        )
-        if backbone.weights_hash() != recorded["weights"]:
-            raise ValueError(f"the weights of {backbone.name} ({backbone.pretrained}) are not those it was trained on")
-        learner = cls(backbone, config)
-        learner.restore(state["class_names"], state["task_sizes"], tensors)
+        learner = cls(backbone, saved.config)
+        learner.restore(saved.class_names, saved.task_sizes, saved.tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"cannot load the checkpoint {path}: {error}") from error
     return learner

@@ -17,6 +17,8 @@ from segp_ext.protocols import PROTOCOLS
 AnchorKind = Literal["dpgd", "text", "visual", "seeds", "noise", "new-images", "none"]
 ScorePath = Literal["text", "visual", "dual"]
 Precision = Literal["fp32", "bf16", "fp16"]
+ResizeMode = Literal["shortest", "squash", "longest"]
+"""How images become square: short side to size and centre crop, both sides ignoring aspect, long side and padding."""
 DataName = Literal["auto", "digits", "folder", "cifar100", "imagenet-r", "imagenet100", "cub200", "ucf101"]
 ClassOrder = Literal["cifar100-icarl", "imagenet100-numpy1993", "imagenet-r-mgclip", "imagenet-r-rapf", "cub200-rapf"]
 PATHS: tuple[ScorePath, ...] = ("text", "visual", "dual")
@@ -323,10 +325,16 @@ class RunConfig:
     """Folder that holds the runs."""
     threads: int | None = None
     """CPU threads for torch; none leaves torch's own choice."""
+    checkpoint_steps: int | None = 200
+    """Optimiser steps after which a task in the middle is kept on disk, so that a run that is killed loses no more; none keeps finished \
+tasks alone."""
+    keep_checkpoints: int | None = 3
+    """Checkpoints of finished tasks to keep, the newest; none keeps all."""
 
     def __post_init__(self) -> None:
-        if self.threads is not None:
-            _positive("run", self, "threads")
+        for name in ("threads", "checkpoint_steps", "keep_checkpoints"):
+            if getattr(self, name) is not None:
+                _positive("run", self, name)
 
 
 @dataclass

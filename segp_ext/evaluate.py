@@ -56,6 +56,15 @@ class EvaluationSet:
     images: Images
 
 
+@dataclass
+class Evaluated:
+    """What an `Evaluator` has found so far; see its attributes."""
+
+    paths: dict[ScorePath, PathResult]
+    prototype_distance: list[list[float]]
+    retention: dict[str, list[float]]
+
+
 class Evaluator:
     """Scores a learner on the test images of a scenario's tasks, and on sets that it never learns.
 
@@ -63,6 +72,7 @@ class Evaluator:
         learner: whom to score.
         tasks: test images of every task, in order.
         held_out: data sets that are never trained on, by name, for zero-shot retention.
+        earlier: what was found before, of a learner that goes on; nothing by default.
 
     Attributes:
         paths: results by path, one entry per evaluated task.
@@ -74,15 +84,24 @@ class Evaluator:
     """
 
     def __init__(
-        self, learner: SeGPCL, tasks: Sequence[EvaluationSet], held_out: dict[str, EvaluationSet] | None = None
+        self,
+        learner: SeGPCL,
+        tasks: Sequence[EvaluationSet],
+        held_out: dict[str, EvaluationSet] | None = None,
+        earlier: Evaluated | None = None,
     ) -> None:
         self.learner, self.tasks = learner, tasks
         self.held_out = held_out or {}
-        self.paths: dict[ScorePath, PathResult] = {path: PathResult() for path in PATHS}
-        self.prototype_distance: list[list[float]] = []
         self.timer = Timer(learner.backbone.stopwatch, learner.backbone.device)
         self._frozen: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
-        self.retention = {name: [self._zero_shot_accuracy(held)] for name, held in self.held_out.items()}
+        if earlier is None:
+            retention = {name: [self._zero_shot_accuracy(held)] for name, held in self.held_out.items()}
+            earlier = Evaluated({path: PathResult() for path in PATHS}, [], retention)
+        self.paths, self.prototype_distance, self.retention = (
+            earlier.paths,
+            earlier.prototype_distance,
+            earlier.retention,
+        )
 
     def _features(self, task: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         if self.learner.config.training.epochs > 0:

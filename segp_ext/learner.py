@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ from segp_ext.progress import progress
 from segp_ext.prototypes import ClassMeans, transfer
 from segp_ext.timing import Phase, Timer
 from segp_ext.training import fit
+
+if TYPE_CHECKING:
+    from segp_ext.task_progress import TaskProgress
 
 _ANCHOR_DRAWS, _TRAINING_DRAWS = range(2)
 
@@ -96,13 +99,16 @@ class SeGPCL:
 
     # -- learning --------------------------------------------------------------------------------------------------------------
 
-    def learn_task(self, dataset: SizedDataset | Images, class_names: Sequence[str]) -> TaskReport:
+    def learn_task(
+        self, dataset: SizedDataset | Images, class_names: Sequence[str], kept: TaskProgress | None = None
+    ) -> TaskReport:
         """Learns new classes from their images.
 
         Args:
             dataset: map-style dataset of (PIL image or uint8 `[3, H, W]` pixels, label); labels index `class_names`. One with an
                 attribute `labels` or `targets` is not read twice. Or `Images` with such a dataset, to be used again by the caller.
             class_names: names of the new classes, none of them seen before.
+            kept: where the task's progress is kept, and where learning goes on if there is some.
 
         Raises:
             ValueError: for a repeated or known name, a label out of range, a class with fewer images than
@@ -127,7 +133,11 @@ class SeGPCL:
                 teacher_text = self.text_embeddings()
             anchors = None
             if old and self.config.anchors.kind != "none":
-                anchors = self._make_anchors(images, teacher_text, timer)
+                anchors = None if kept is None else kept.load_anchors()
+                if anchors is None:
+                    anchors = self._make_anchors(images, teacher_text, timer)
+                    if kept is not None and anchors is not None:
+                        kept.keep_anchors(anchors)
                 report.anchors = 0 if anchors is None else len(anchors)
             if self.config.training.epochs > 0:
                 with timer.phase("text"), self.backbone.reference():
@@ -146,6 +156,7 @@ class SeGPCL:
                         self._generator(_TRAINING_DRAWS),
                         self.processes,
                         len(self.task_sizes) + 1,
+                        kept,
                     )
                 batch_size, epochs = self.config.training.batch_size, self.config.training.epochs
                 report.steps = -(-len(images) // batch_size) * epochs

@@ -9,22 +9,20 @@ from pathlib import Path
 from segp_ext.config import PATHS
 from segp_ext.learner import SeGPCL
 from segp_ext.progress import plain_warnings
+from segp_ext.run_directory import saved_tasks
+from segp_ext.sealed import recovered
 
 
 def find_checkpoint(place: Path) -> Path:
-    """A checkpoint folder: `place` itself, or the last one of the run in it.
+    """A checkpoint folder: `place` itself, or the newest one of the run in it.
 
     Raises:
         FileNotFoundError: if there is none.
     """
-    if (place / "learner.json").is_file():
-        return place
-    saved = sorted(path.parent for path in place.glob("checkpoints/*/learner.json"))
-    if not saved:
-        raise FileNotFoundError(
-            f"no checkpoint at {place}: neither learner.json nor checkpoints/*/learner.json is there"
-        )
-    return saved[-1]
+    found = place if (recovered(place) / "learner.json").is_file() else next(iter(saved_tasks(place)), None)
+    if found is None:
+        raise FileNotFoundError(f"no checkpoint at {place}: neither learner.json nor checkpoints/task-* is there")
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,12 +8,12 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from segp_ext.backbone import Backbone
-from segp_ext.config import Precision
+from segp_ext.config import Precision, ResizeMode
 
 OWN_WEIGHTS = ("hf-hub:", "local-dir:")
 """Prefixes of names that bring configuration, weights and tokenizer along."""
@@ -25,7 +25,7 @@ def load_clip(
     pretrained: str | None = "openai",
     device: str = "auto",
     *,
-    resize_mode: Literal["shortest", "squash"] | None = None,
+    resize_mode: ResizeMode | None = None,
     precision: Precision = "fp32",
     compile: bool = False,
 ) -> Backbone:

@@ -14,13 +14,13 @@ T = TypeVar("T")
 _USUAL_FORMAT = warnings.formatwarning
 
 
-def progress(items: Iterable[T], description: str, total: int | None = None) -> tqdm[T]:
-    """Wraps `items` in a bar that vanishes when done.
+def progress(items: Iterable[T], description: str, total: int | None = None, initial: int = 0) -> tqdm[T]:
+    """Wraps `items` in a bar that vanishes when done; `initial` of them are done already.
 
     There is none where standard error is no terminal, nor in processes but the main one.
     """
     shown = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
-    return tqdm(items, description, total=total, leave=False, dynamic_ncols=True, disable=not shown)
+    return tqdm(items, description, total, leave=False, dynamic_ncols=True, disable=not shown, initial=initial)
 
 
 def plain_warnings() -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segp_ext.checkpoint import write_atomically
+from segp_ext.sealed import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import itertools
+import json
 import os
 import platform
+import signal
 import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,16 +23,18 @@ import yaml
 import segp_ext
 from segp_ext import report
 from segp_ext.anchors import check_seeds
-from segp_ext.checkpoint import write_atomically
-from segp_ext.config import METHODS, Config, with_method
+from segp_ext.config import METHODS, PATHS, Config, with_method
 from segp_ext.data import held_out, load_scenario
 from segp_ext.data.images import Images, Reader
-from segp_ext.evaluate import EvaluationSet, Evaluator, PathResult
+from segp_ext.evaluate import Evaluated, EvaluationSet, Evaluator, PathResult
 from segp_ext.learner import SeGPCL
 from segp_ext.pretrained import load_clip
 from segp_ext.processes import join, leave
 from segp_ext.progress import plain_warnings
 from segp_ext.protocols import PROTOCOLS, identify
+from segp_ext.run_directory import RunDirectory, SavedRun, checkpoint_after, find_run, learning, unfinished
+from segp_ext.sealed import write_atomically
+from segp_ext.task_progress import TaskProgress
 from segp_ext.timing import Phase, Timer
 
 if TYPE_CHECKING:
@@ -47,6 +54,7 @@ examples:
   python -m segp_ext.train --config clip --data.root photos     (CLIP ViT-B/16 with the paper's settings on your images)
   python -m segp_ext.train --protocol segp-cifar100 --data.root DIR  (a benchmark as the paper ran it; --config cifar100 is the same)
   python -m segp_ext.train --config runs/NAME/config.yaml       (the same run again)
+  python -m segp_ext.train --resume runs/NAME                   (a run that stopped, from where it was)
 """
 
 
@@ -96,6 +104,13 @@ def build_parser(command: str = "train", description: str = DESCRIPTION) -> Argu
         help=f"YAML file of settings, or the name of one in the package ({', '.join(packaged_configs())}). If neither a file nor a "
         "protocol is given: the one named like --data.name, else folder with --data.root, else digits.",
     )
+    if command == "train":
+        parser.add_argument(
+            "--resume",
+            metavar="RUN",
+            help="Go on with the run in this folder, which stopped or was killed, to the same numbers. Its settings hold; those that "
+            f"may be given besides: {', '.join(RESUMABLE)}.",
+        )
     parser.add_class_arguments(Config)
     return parser
 
@@ -154,6 +169,7 @@ def parse(argv: list[str], command: str = "train", description: str = DESCRIPTIO
         configs = [argument for file in files for argument in ("--config", str(file))]
         parsed = parser.parse_args([*configs, *settings])
         del parsed["config"]
+        parsed.pop("resume", None)
         config = Config(**dict(parser.instantiate(parsed).items()))
     except (FileNotFoundError, TypeError, ValueError) as error:
         parser.error(str(error))
@@ -162,6 +178,30 @@ def parse(argv: list[str], command: str = "train", description: str = DESCRIPTIO
             fixed = METHODS[config.method][setting]
             parser.error(f"{setting} is fixed at {fixed!r} by method {config.method}; use --method segp to choose it")
     return config
+
+
+RESUMABLE = ("model.device", "model.pretrained", "data.root", "loading.workers", "loading.memory_gb", "run.threads", "run.checkpoint_steps",
+             "run.keep_checkpoints")  # fmt: skip
+"""Settings that may be given with --resume: none of them changes what is learnt."""
+
+
+def parse_run(argv: list[str]) -> tuple[Config, Path | None]:
+    """Reads the command line of a run, and which run it goes on with, if any; exits with a message as `parse` does."""
+    named, settings = _take(argv, "--resume")
+    if not named:
+        return parse(argv), None
+    parser = build_parser()
+    try:
+        path = find_run(Path(named[-1]))
+    except FileNotFoundError as error:
+        parser.error(f"--resume: {error}")
+    for argument in settings:
+        option = argument.removeprefix("--").split("=")[0]
+        if argument.startswith("--") and option not in (*RESUMABLE, "help"):
+            parser.error(
+                f"--resume takes the run's own settings; got --{option} besides; what may be given: {', '.join(RESUMABLE)}"
+            )
+    return parse(["--config", str(path / "config.yaml"), *settings]), path
 
 
 def versions() -> dict[str, str]:
@@ -176,43 +216,26 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _make_directory(config: Config, data: str) -> Path:
-    parent = Path(config.run.directory)
-    if config.run.name is not None:
-        directory = parent / config.run.name
-        if directory.exists() and any(directory.iterdir()):
-            raise FileExistsError(f"{directory} holds a run already; choose another --run.name, or remove it")
-        directory.mkdir(parents=True, exist_ok=True)
-    else:
-        parent.mkdir(parents=True, exist_ok=True)
-        stamp = f"{data}-{config.method}-{datetime.now():%Y%m%d-%H%M%S}"
-        for count in itertools.count(1):
-            directory = parent / (stamp if count == 1 else f"{stamp}-{count}")
-            try:
-                directory.mkdir()
-                break
-            except FileExistsError:
-                continue
-    (directory / "checkpoints").mkdir(exist_ok=True)
-    return directory
-
-
 class Run:
     """One run and its directory.
 
     Args:
         config: everything about it.
+        resume: folder of the run to go on with; a new one by default.
 
     Attributes:
         directory: where it writes.
         result: what result.json holds, kept up to date task by task.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, resume: Path | None = None) -> None:
         if config.run.threads is not None:
             torch.set_num_threads(config.run.threads)
         self.config = config
         self.processes, device_name = join(config.model.device)
+        self._held: RunDirectory | None = None  # by the main process alone
+        if resume is not None and self.processes.is_main:
+            self._held = RunDirectory.reopen(resume)
         with self.processes.main_first():  # downloads happen once
             self.scenario = load_scenario(config.data)
             self.backbone = load_clip(
@@ -233,11 +256,10 @@ class Run:
         self.held_out = {}
         for name, held in held_out(config.held_out).items():
             self.held_out[name] = EvaluationSet(held.class_names, Images(held.test, reader))
-        self.directory = _make_directory(config, self.scenario.name) if self.processes.is_main else Path(os.devnull)
         self._name_unknown_words()
         device = self.backbone.device
         self.result: dict[str, Any] = {
-            "name": self.directory.name,
+            "name": "",
             "status": "running",
             "message": "",
             "method": config.method,
@@ -257,10 +279,65 @@ class Run:
             "versions": versions(),
             "build": segp_ext.build_info(),
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "resumed": [],
         }
-        if self.processes.is_main:
+        self._saved: SavedRun | None = None
+        self.directory = Path(os.devnull)
+        if resume is not None:
+            self.directory = resume
+            self._saved = self._last_checkpoint()
+        elif self.processes.is_main:
+            self._offer_unfinished()
+            self._held = RunDirectory.create(config, self.scenario.name)
+            self.directory = self._held.path
             settings = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
             write_atomically(self.directory / "config.yaml", settings.encode())
+        self.result["name"] = self.directory.name
+
+    def _last_checkpoint(self) -> SavedRun | None:
+        """Where the run goes on: its newest whole checkpoint, if it came so far; takes over the result until then."""
+        saved = None if self._held is None else self._held.load()
+        found = -1 if saved is None else len(saved.learner.task_sizes)
+        mine = torch.tensor(found if self.processes.is_main else 0, device=self.backbone.device)
+        done = int(self.processes.sum(mine))
+        if done < 0:
+            return None
+        if saved is None:
+            saved = SavedRun.read(checkpoint_after(self.directory, done))
+        saved.learner.check_weights(self.backbone)
+        before, now = saved.result, json.loads(json.dumps(self.result))
+        for what, free in (
+            ("protocol", ("id", "hash", "data", "layout", "weights")),
+            ("settings", ("model", "data", "loading", "run")),
+        ):
+            changed = [key for key, value in now[what].items() if key not in free and before[what].get(key) != value]
+            if changed:
+                raise ValueError(
+                    f"{self.directory} cannot go on: since its start these changed: {', '.join(changed)} ({what} in its result.json); "
+                    "put them back, or start a new run"
+                )
+        versions_before = {**before["versions"], **{key: before[key] for key in ("device", "threads", "processes")}}
+        versions_now = {**now["versions"], **{key: now[key] for key in ("device", "threads", "processes")}}
+        apart = [
+            f"{key} {versions_before.get(key)} → {value}"
+            for key, value in versions_now.items()
+            if versions_before.get(key) != value
+        ]
+        if apart:
+            text = f"not as at the run's start: {', '.join(apart)}; numbers may differ by rounding"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+        self.result = {
+            **before,
+            "resumed": [*before["resumed"], {"after": done, "at": now["started"], "on": now["device"]}],
+        }
+        return saved
+
+    def _offer_unfinished(self) -> None:
+        """Says that a run of the same settings could be gone on with instead."""
+        for path, message in unfinished(Path(self.config.run.directory), dataclasses.asdict(self.config)):
+            self.say(
+                f"note: {path} has the same settings and did not end ({message.rstrip('.')}); --resume {path} goes on with it"
+            )
 
     def _agree(self, digest: str) -> None:
         """All processes must see the same images, names and weights."""
@@ -274,46 +351,75 @@ class Run:
 
     def execute(self) -> dict[str, Any]:
         """Learns and evaluates every task; returns the result, which is also in the directory, whatever happens."""
-        done = 0
-        self._finish("running", "No task learnt yet.")
+        total = len(self.scenario.tasks)
+        done = 0 if self._saved is None else len(self._saved.learner.task_sizes)
+        self._finish("running", self._progress(done))
         try:
-            self._frozen_baselines()
+            if self._saved is None:
+                self._frozen_baselines()
             learner = SeGPCL(self.backbone, self.config, self.processes)
             trained = sum(p.numel() for p in self.backbone.trained_parameters())
             self.say(f"{self.config.method}: {trained:,} trained parameters")
-            evaluator = Evaluator(learner, self.tests, self.held_out)
-            self.result["retention"] = evaluator.retention
-            for task, images in zip(self.scenario.tasks, self.train_images, strict=True):
-                learnt = learner.learn_task(images, task.class_names)
+            if self._saved is None:
+                evaluator = Evaluator(learner, self.tests, self.held_out)
+                self._take(evaluator)
+                self._save(learner)
+            else:
+                saved = self._saved.learner
+                learner.restore(saved.class_names, saved.task_sizes, saved.tensors)
+                evaluator = Evaluator(learner, self.tests, self.held_out, self._evaluated())
+                self.say(f"going on after task {done}")
+            for task, images in list(zip(self.scenario.tasks, self.train_images, strict=True))[done:]:
+                kept = TaskProgress(
+                    learning(self.directory, done + 1),
+                    self.config.run.checkpoint_steps,
+                    self.processes,
+                    self.backbone.device,
+                )
+                learnt = learner.learn_task(images, task.class_names, kept)
                 evaluator.after_task()
                 for phases in (learnt.phases, evaluator.timer.phases):
                     for name, phase in phases.items():
                         self._spend(name, phase)
                 evaluator.timer.phases.clear()
-                for path, scores in evaluator.paths.items():
-                    self._record(f"{self.config.method} ({path})", scores)
-                self.result["prototype_distance"] = evaluator.prototype_distance
+                self._take(evaluator)
                 self.result["tasks"].append(dataclasses.asdict(learnt))
                 done += 1
-                if self.processes.is_main:
-                    learner.save(self.directory / "checkpoints" / f"task-{done:03d}")
-                self._finish("running", f"{done} of {len(self.scenario.tasks)} tasks learnt.")
+                self._save(learner)
+                kept.discard()
+                self._finish("running", self._progress(done))
                 seen = ", ".join(f"{path} {report.percent(s.pooled[-1])}" for path, s in evaluator.paths.items())
-                self.say(
-                    f"task {done}/{len(self.scenario.tasks)} [{', '.join(task.class_names)}] accuracy % over all seen: {seen}"
-                )
+                self.say(f"task {done}/{total} [{', '.join(task.class_names)}] accuracy % over all seen: {seen}")
             if self.processes.is_main:
                 self.result["plots"] = report.plot(self.directory, self.result)
             self._finish("finished", f"All {done} tasks learnt.")
         except KeyboardInterrupt:
-            self._finish("interrupted", f"Interrupted after {done} of {len(self.scenario.tasks)} tasks.")
+            self._finish("interrupted", f"Interrupted after {done} of {total} tasks.")
             raise
         except BaseException as error:
-            self._finish(
-                "failed", f"Failed after {done} of {len(self.scenario.tasks)} tasks: {type(error).__name__}: {error}"
-            )
+            self._finish("failed", f"Failed after {done} of {total} tasks: {type(error).__name__}: {error}")
             raise
         return self.result
+
+    def _progress(self, done: int) -> str:
+        return f"{done} of {len(self.scenario.tasks)} tasks learnt." if done else "No task learnt yet."
+
+    def _take(self, evaluator: Evaluator) -> None:
+        """Puts the evaluator's numbers into the result."""
+        self.result["retention"] = evaluator.retention
+        self.result["prototype_distance"] = evaluator.prototype_distance
+        for path, scores in evaluator.paths.items():
+            self._record(f"{self.config.method} ({path})", scores)
+
+    def _evaluated(self) -> Evaluated:
+        """What the result holds of an evaluator's numbers."""
+        rows = {path: self.result["scores"][f"{self.config.method} ({path})"] for path in PATHS}
+        paths = {path: PathResult(row["R"], row["A"], row["next_task"]) for path, row in rows.items()}
+        return Evaluated(paths, self.result["prototype_distance"], self.result["retention"])
+
+    def _save(self, learner: SeGPCL) -> None:
+        if self._held is not None:
+            self._held.save(learner, self.result, self.config.run.keep_checkpoints)
 
     def _frozen_baselines(self) -> None:
         """Zero-shot CLIP and frozen prototypes, from the same learner without training."""
@@ -358,33 +464,73 @@ class Run:
         if self.processes.is_main:
             report.write(self.directory, self.result)
 
+    def close(self) -> None:
+        """Lets other processes work in the run's folder."""
+        if self._held is not None:
+            self._held.release()
+
     def say(self, line: str) -> None:
         """Prints a line, in the main process alone."""
         if self.processes.is_main:
             print(line, flush=True)
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM), as by a batch system whose time is up."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets SIGTERM end what is inside as Ctrl-C does."""
+
+    def stop(*_: Any) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     plain_warnings()
-    config = parse(sys.argv[1:] if argv is None else argv)
+    config, resume = parse_run(sys.argv[1:] if argv is None else argv)
+    with _terminable():
+        return _run(config, resume)
+
+
+def _run(config: Config, resume: Path | None) -> int:
     run: Run | None = None
     try:
-        run = Run(config)
+        run = Run(config, resume)
         run.say(f"{run.result['protocol']['id']} → {run.directory}")
         result = run.execute()
-    except KeyboardInterrupt:
-        where = "" if run is None else f"; what was done is in {run.directory}"
-        print(f"\ninterrupted{where}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        print(f"\ninterrupted{_going_on(run)}", file=sys.stderr)
+        return 143 if isinstance(error, Terminated) else 130
     except (OSError, ValueError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}{_going_on(run)}", file=sys.stderr)
         return 2
     finally:
         leave()
+        if run is not None:
+            run.close()
     parts = [report.table(result), *report.retention(result), report.LEGEND, report.phases(result)]
     run.say("\n" + "\n\n".join(parts) + f"\n\nResults, plots and checkpoints: {run.directory}")
     return 0
+
+
+def _going_on(run: Run | None) -> str:
+    return (
+        ""
+        if run is None or not run.processes.is_main
+        else f"\nto go on: python -m segp_ext.train --resume {run.directory}"
+    )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ from segp_ext.data.images import Images
 from segp_ext.losses import classification_loss, text_geometry_loss, text_neighbours
 from segp_ext.processes import Processes
 from segp_ext.progress import progress
+
+if TYPE_CHECKING:
+    from segp_ext.task_progress import TaskProgress
 
 TERMS = ("classification", "acgd", "tsgr")
 CHECK_EVERY = 50
@@ -74,9 +78,13 @@ class LossRecord:
 
     def __init__(self, processes: Processes, where: str) -> None:
         self.processes, self.where = processes, where
+        self._waiting: list[tuple[int, Tensor, Tensor]] = []
+        self.clear()
+
+    def clear(self) -> None:
+        """Begins anew."""
         self.total = torch.zeros(len(TERMS), dtype=torch.float64)
         self.steps = 0
-        self._waiting: list[tuple[int, Tensor, Tensor]] = []
 
     def add(self, step: int, terms: Tensor, indices: Tensor) -> None:
         """Notes this process's share of the losses of step number `step`, made from the images `indices`."""
@@ -181,6 +189,74 @@ class TaskLosses:
         return torch.stack([loss.new_zeros(()), loss.new_zeros(()), self.tsgr_weight * loss])
 
 
+class TrainingState:
+    """All that training needs to go on from a step as if it had never stopped.
+
+    Args:
+        parameters: those in training.
+        optimizer, scheduler, scaler: theirs.
+        generator: of sample orders and anchor draws.
+
+    Attributes:
+        order: of the images in the present epoch.
+    """
+
+    def __init__(
+        self,
+        parameters: list[torch.nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        scheduler: torch.optim.lr_scheduler.LRScheduler,
+        scaler: torch.amp.GradScaler,
+        generator: torch.Generator,
+    ) -> None:
+        self.parameters, self.optimizer, self.scheduler, self.scaler = parameters, optimizer, scheduler, scaler
+        self.generator = generator
+        self.order = torch.zeros(0, dtype=torch.int64)
+
+    def read(self, step: int, record: LossRecord) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The state after so many steps: plain values and tensors."""
+        tensors = {"order": self.order, "generator": self.generator.get_state(), "losses": record.total}
+        for index, parameter in enumerate(self.parameters):
+            tensors[f"parameter.{index}"] = parameter
+            for name, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer.{index}.{name}"] = value
+        facts = {
+            "step": step,
+            "recorded": record.steps,
+            "rates": [group["lr"] for group in self.optimizer.param_groups],
+        }
+        return {**facts, "scheduler": self.scheduler.state_dict(), "scaler": self.scaler.state_dict()}, tensors
+
+    def restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], record: LossRecord) -> int:
+        """Takes over what `read` gave; returns the number of steps done.
+
+        Raises:
+            ValueError: if it belongs to other parameters.
+        """
+        for index, parameter in enumerate(self.parameters):
+            own = tensors.get(f"parameter.{index}")
+            if own is None or own.shape != parameter.shape:
+                found = "none" if own is None else str(list(own.shape))
+                raise ValueError(
+                    f"the position kept of this task does not fit: parameter {index} must be {list(parameter.shape)}; got {found}"
+                )
+            parameter.data.copy_(own)
+            prefix = f"optimizer.{index}."
+            values = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+            self.optimizer.state[parameter] = {
+                name: value.clone() if value.ndim == 0 else value.to(parameter.device) for name, value in values.items()
+            }
+        for group, rate in zip(self.optimizer.param_groups, facts["rates"], strict=True):
+            group["lr"] = rate
+        self.scheduler.load_state_dict(facts["scheduler"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(facts["scaler"])
+        self.generator.set_state(tensors["generator"])
+        self.order = tensors["order"]
+        record.total, record.steps = tensors["losses"], facts["recorded"]
+        return int(facts["step"])
+
+
 def _optimizer(parameters: list[torch.nn.Parameter], settings: TrainingConfig) -> torch.optim.Optimizer:
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer == "sgd":
@@ -208,6 +284,7 @@ def fit(
     generator: torch.Generator,
     processes: Processes,
     task: int,
+    kept: TaskProgress | None = None,
 ) -> dict[str, float]:
     """Trains the adapter on one task.
 
@@ -223,6 +300,7 @@ def fit(
         generator: CPU generator of sample orders and anchor draws; the same on every process.
         processes: those that share each step.
         task: number of the task, for messages.
+        kept: where positions are kept, and where training goes on if there is one.
 
     Returns:
         The mean over the last epoch of every loss term in use, weighted as it enters the loss.
@@ -248,13 +326,22 @@ def fit(
         first = processes.rank * settings.accumulate
         return whole.tensor_split(processes.count * settings.accumulate)[first : first + settings.accumulate]
 
-    bar = progress(range(steps), "training")
+    state = TrainingState(parameters, optimizer, scheduler, scaler, generator)
     record = LossRecord(processes, "")
-    for epoch in range(settings.epochs):
-        record = LossRecord(processes, f"task {task}, epoch {epoch + 1}")
-        batches = torch.randperm(len(images), generator=generator).split(settings.batch_size)
-        read = images.read([part for batch in batches for part in parts(batch) if len(part)])
-        for step, batch in enumerate(batches):
+    done = 0
+    if kept is not None and (position := kept.load()) is not None:
+        done = state.restore(*position, record)
+    bar = progress(range(steps), "training", initial=done)
+    per_epoch = -(-len(images) // settings.batch_size)
+    for epoch in range(done // per_epoch, settings.epochs):
+        first = done - epoch * per_epoch
+        record.where = f"task {task}, epoch {epoch + 1}"
+        if first == 0:
+            record.clear()
+            state.order = torch.randperm(len(images), generator=generator)
+        batches = state.order.split(settings.batch_size)
+        read = images.read([part for batch in batches[first:] for part in parts(batch) if len(part)])
+        for step, batch in enumerate(batches[first:], start=first):
             drawn = batch if losses.anchors is not None else batch[:0]
             if pixels is not None:
                 drawn = torch.randperm(len(pixels), generator=generator)[: config.distillation.batch_size]
@@ -287,6 +374,10 @@ def fit(
             scheduler.step()
             record.add(step + 1, terms, batch)
             bar.update()
+            done += 1
+            if kept is not None and kept.is_due(done, steps):
+                record.look()
+                kept.keep(done, *state.read(done, record))
         record.look()
     bar.close()
     optimizer.zero_grad(set_to_none=True)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import yaml
 from PIL import Image
 from trees import cifar100
 
-from segp_ext import train
+from segp_ext import run_directory, train
 from segp_ext.learner import SeGPCL
 from segp_ext.report import percent, table
 
@@ -30,12 +31,14 @@ def finished(tmp_path_factory):
 
 def test_a_run_directory_is_complete(finished):
     names = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
-    checkpoint = {"learner.json", "learner.safetensors", "adapter_config.json", "adapter_model.safetensors"}
+    learner = {"learner.json", "learner.safetensors", "adapter_config.json", "adapter_model.safetensors"}
+    checkpoint = {*learner, "run.json", "SHA256SUMS"}
     assert names == (
-        {"config.yaml", "result.json", "summary.md"}
+        {"config.yaml", "result.json", "summary.md", "run.lock"}
         | {f"plots/{name}.png" for name in ("accuracy", "r_matrix", "forgetting", "drift")}
-        | {f"checkpoints/task-00{t}/{name}" for t in (1, 2) for name in checkpoint}
+        | {f"checkpoints/task-00{t}/{name}" for t in (0, 1, 2) for name in checkpoint}
     )
+    assert (finished / "checkpoints/latest").resolve() == finished / "checkpoints/task-002"
     for plot in (finished / "plots").iterdir():
         shade = np.asarray(Image.open(plot).convert("L"))
         assert min(shade.shape) > 300 and shade.std() > 5  # something is drawn; what it looks like is for eyes
@@ -156,14 +159,14 @@ def test_a_task_too_small_for_the_seeds_is_refused_at_the_start(tmp_path, capsys
 def test_an_interrupt_leaves_a_directory_that_says_what_was_done(tmp_path, monkeypatch, capsys):
     original = SeGPCL.learn_task
 
-    def second_is_interrupted(self, dataset, names):
+    def second_is_interrupted(self, dataset, names, kept=None):
         if len(self.task_sizes) == 1 and self.config.training.epochs:
             raise KeyboardInterrupt
-        return original(self, dataset, names)
+        return original(self, dataset, names, kept)
 
     monkeypatch.setattr(SeGPCL, "learn_task", second_is_interrupted)
     assert run(tmp_path) == 130
-    assert "what was done is in" in capsys.readouterr().err
+    assert f"--resume {tmp_path / 'run'}" in capsys.readouterr().err
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["status"] == "interrupted" and "after 1 of 2 tasks" in result["message"]
     assert (
@@ -188,14 +191,14 @@ def test_an_interrupt_while_plotting_keeps_every_result(tmp_path, monkeypatch):
 
 
 def test_runs_started_in_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
-    class Noon(train.datetime):
+    class Noon(datetime):
         @classmethod
         def now(cls, tz=None):
             return cls(2026, 11, 22, 12)
 
-    monkeypatch.setattr(train, "datetime", Noon)
+    monkeypatch.setattr(run_directory, "datetime", Noon)
     config = train.parse([f"--run.directory={tmp_path}"])
-    made = [train._make_directory(config, "digits").name for _ in range(3)]
+    made = [run_directory.RunDirectory.create(config, "digits").path.name for _ in range(3)]
     assert made == ["digits-segp-20261122-120000", "digits-segp-20261122-120000-2", "digits-segp-20261122-120000-3"]
 
 
@@ -244,7 +247,8 @@ def test_the_command_line_beats_the_file(tmp_path):
 
 def test_a_taken_run_name_is_refused(finished, capsys):
     assert train.main([*FAST, f"--run.directory={finished.parent}", "--run.name=run"]) == 2
-    assert "holds a run already" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "holds a run already" in message and f"--resume {finished}" in message
 
 
 def test_print_config_is_a_complete_configuration(capsys):

@@ -1,16 +1,28 @@
 """Saving and loading a learner."""
 
+import io
 import json
 import os
+import pickle
+import random
 
+import psutil
 import pytest
 import torch
 from method.made import made_images
+from safetensors.torch import load, save
 
 import segp_ext
-from segp_ext import checkpoint
+from segp_ext import sealed
+from segp_ext.checkpoint import read_learner
 from segp_ext.config import MethodConfig
 from segp_ext.learner import SeGPCL
+
+
+def reseal(folder, changed):
+    """Replaces files of a checkpoint and seals it again, as somebody would who wants it to be read."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    sealed.seal(folder, {name: content for name, content in {**files, **changed}.items() if name != sealed.SUMS})
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +63,7 @@ def test_a_failed_save_leaves_the_old_checkpoint(learner, tmp_path, monkeypatch)
     def full(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr(checkpoint, "write_atomically", full)
+    monkeypatch.setattr(sealed, "_write", full)
     with pytest.raises(OSError, match="no space"):
         learner.save(tmp_path / "saved")
     assert (tmp_path / "saved" / "learner.json").read_bytes() == before and os.listdir(tmp_path) == ["saved"]
@@ -74,11 +86,9 @@ def test_missing_and_foreign_checkpoints(learner, tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint at .*nowhere"):
         SeGPCL.load(tmp_path / "nowhere")
     learner.save(tmp_path / "saved")
-    file = tmp_path / "saved" / "learner.json"
-    state = json.loads(file.read_text())
+    state = json.loads((tmp_path / "saved" / "learner.json").read_text())
     for change, message in [
         ({"format": 99}, "format is 99"),
-        ({"sha256": {"../elsewhere": ""}}, "unknown file '../elsewhere'"),
         ({"config": {**state["config"], "colour": 1}}, "no such setting: colour"),
         (
             {"backbone": {**state["backbone"], "weights": "0" * 64}},
@@ -86,9 +96,102 @@ def test_missing_and_foreign_checkpoints(learner, tmp_path):
         ),
         ({"task_sizes": [2, 3]}, r"prototypes must be \[4, 128\]"),
     ]:
-        file.write_text(json.dumps({**state, **change}))
+        reseal(tmp_path / "saved", {"learner.json": json.dumps({**state, **change}).encode()})
         with pytest.raises(ValueError, match=message):
             SeGPCL.load(tmp_path / "saved")
-    file.write_text("{")
-    with pytest.raises(ValueError, match="cannot load the checkpoint"):
+    reseal(tmp_path / "saved", {"learner.json": b"{"})
+    with pytest.raises(ValueError, match="cannot load the checkpoint .*learner.json is damaged"):
         SeGPCL.load(tmp_path / "saved")
+
+
+def test_no_flipped_byte_and_no_cut_file_is_accepted(learner, tmp_path):
+    learner.save(tmp_path / "saved")
+    files = sorted((tmp_path / "saved").iterdir())
+    draw = random.Random(0)
+    for number in range(1000):
+        path = draw.choice(files)
+        whole = path.read_bytes()
+        place = draw.randrange(len(whole))
+        flipped = whole[:place] + bytes([whole[place] ^ (1 << draw.randrange(8))]) + whole[place + 1 :]
+        path.write_bytes(whole[:place] if number % 4 == 0 else flipped)
+        with pytest.raises((ValueError, FileNotFoundError), match="saved"):
+            read_learner(tmp_path / "saved")
+        path.write_bytes(whole)
+    read_learner(tmp_path / "saved")
+
+
+def test_files_of_another_checkpoint_are_noticed(learner, tmp_path):
+    learner.save(tmp_path / "saved")
+    other = SeGPCL(segp_ext.load_clip("glyph"), learner.config)
+    other.learn_task(made_images(2, 4, seed=8), ["a", "b"])
+    other.save(tmp_path / "other")
+    for name in ("learner.safetensors", "adapter_model.safetensors", "learner.json", "SHA256SUMS"):
+        kept = (tmp_path / "saved" / name).read_bytes()
+        (tmp_path / "saved" / name).write_bytes((tmp_path / "other" / name).read_bytes())
+        with pytest.raises(ValueError, match="is damaged"):
+            SeGPCL.load(tmp_path / "saved")
+        (tmp_path / "saved" / name).write_bytes(kept)
+
+
+class Payload:
+    """Would leave a file if it were unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def malicious(state, tensors, ran):
+    """Checkpoints that are sealed as they should be and hold what should not be; which file of theirs, and what."""
+    header = lambda entry, size=0: len(entry).to_bytes(8, "little") + entry + bytes(size)  # noqa: E731
+    buffer = io.BytesIO()
+    torch.save({"prototypes": Payload(ran)}, buffer)
+    huge = json.dumps({"prototypes": {"dtype": "F32", "shape": [1 << 40, 128], "data_offsets": [0, 1 << 49]}}).encode()
+    beyond = json.dumps({"prototypes": {"dtype": "F32", "shape": [4, 128], "data_offsets": [0, 2048]}}).encode()
+    for name in ("learner.safetensors", "adapter_model.safetensors"):
+        yield name, pickle.dumps(Payload(ran))
+        yield name, buffer.getvalue()
+        yield name, header(huge, 8)
+        yield name, header(beyond, 8)
+        yield name, (1 << 62).to_bytes(8, "little") + b"{}"
+        yield name, b""
+    yield "learner.json", b"[" * 200_000
+    yield "learner.json", pickle.dumps(Payload(ran))
+    for change in (
+        {"class_names": ["a"] * 4},
+        {"class_names": {"__reduce__": "os.system"}},
+        {"task_sizes": [10**30]},
+        {"task_sizes": [4, 0]},
+        {"backbone": {**state["backbone"], "name": "local-dir:../../../etc"}},
+        {"backbone": {**state["backbone"], "pretrained": "/etc/passwd", "name": "ViT-B-32"}},
+        {"backbone": {**state["backbone"], "name": ["os.system"]}},
+        {"config": {**state["config"], "lora": {**state["config"]["lora"], "rank": 10**9}}},
+        {"config": {**state["config"], "template": "{0.__class__}"}},
+    ):
+        yield "learner.json", json.dumps({**state, **change}).encode()
+    for tensor in (
+        tensors["prototypes"].double(),
+        tensors["prototypes"].to(torch.int32),
+        tensors["prototypes"] * float("nan"),
+        tensors["prototypes"][:, :5],
+        tensors["prototypes"][None],
+    ):
+        yield "learner.safetensors", save({"prototypes": tensor.contiguous()})
+    yield "learner.safetensors", save({"classes": tensors["prototypes"]})
+
+
+def test_a_malicious_checkpoint_does_nothing_but_raise(learner, tmp_path):
+    learner.save(tmp_path / "saved")
+    good = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
+    state, tensors = json.loads(good["learner.json"]), load(good["learner.safetensors"])
+    cases = list(malicious(state, tensors, tmp_path / "ran"))
+    assert len(cases) > 20
+    for name, content in cases:
+        reseal(tmp_path / "saved", {**good, name: content})
+        before = psutil.Process().memory_info().rss
+        with pytest.raises((ValueError, FileNotFoundError)):
+            SeGPCL.load(tmp_path / "saved")
+        assert not (tmp_path / "ran").exists()
+        assert psutil.Process().memory_info().rss - before < 500e6

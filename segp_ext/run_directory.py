@@ -1,0 +1,229 @@
+"""A run's folder: who works in it, its checkpoints, and where a run that stopped goes on.
+
+config.yaml, result.json, summary.md, plots/
+run.lock                     the process that works here
+checkpoints/task-003/        a learner after three tasks, with the results until then; a sealed folder (`segp_ext.sealed`)
+checkpoints/latest           link to the newest of these
+checkpoints/learning-004/    the task that is being learnt, a `segp_ext.task_progress.TaskProgress`
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import platform
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from segp_ext import sealed
+from segp_ext.checkpoint import SavedLearner, read_learner
+from segp_ext.config import Config
+
+if TYPE_CHECKING:
+    from segp_ext.learner import SeGPCL
+
+try:
+    import fcntl
+except ImportError:  # a system without these locks
+    fcntl = None  # type: ignore[assignment]
+
+_LATEST, _RESULT = "latest", "run.json"
+_TASK = re.compile(r"task-(\d+)")
+
+
+class RunDirectory:
+    """The folder of one run, held by this process until `release` or its end.
+
+    Args:
+        path: the folder; made if need be.
+
+    Raises:
+        FileExistsError: if another process works in it, naming that process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.checkpoints = path, path / "checkpoints"
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock: IO[str] = open(path / "run.lock", "a+", encoding="utf-8")  # noqa: SIM115 (held while this object lives)
+        if not _held(self._lock):
+            self._lock.seek(0)
+            owner = self._lock.read().strip() or "another process"
+            self._lock.close()
+            raise FileExistsError(f"{path} is in use by {owner}; wait for it, stop it, or choose another --run.name")
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {platform.node()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
+        self._lock.flush()
+        self.checkpoints.mkdir(exist_ok=True)
+
+    @classmethod
+    def create(cls, config: Config, data: str) -> RunDirectory:
+        """A new run's folder: `run.name`, or one named for the data, the method and the time.
+
+        Raises:
+            FileExistsError: if `run.name` is there and holds anything, or another process works in it.
+        """
+        parent = Path(config.run.directory)
+        if config.run.name is not None:
+            path = parent / config.run.name
+            if path.is_dir() and _used(path):
+                going_on = f"continue it with --resume {path}, " if (path / "config.yaml").is_file() else ""
+                raise FileExistsError(f"{path} holds a run already; {going_on}choose another --run.name, or remove it")
+            return cls(path)
+        parent.mkdir(parents=True, exist_ok=True)
+        stamp = f"{data}-{config.method}-{datetime.now():%Y%m%d-%H%M%S}"
+        for count in itertools.count(1):
+            path = parent / (stamp if count == 1 else f"{stamp}-{count}")
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                continue
+        return cls(path)
+
+    @classmethod
+    def reopen(cls, path: Path) -> RunDirectory:
+        """The folder of a run to go on with; what a process that died left half-written is removed.
+
+        Raises:
+            FileNotFoundError: if there is no run in it.
+            FileExistsError: if another process works in it.
+        """
+        run = cls(find_run(path))
+        for folder in (run.path, run.checkpoints, *run.checkpoints.glob("learning-*")):
+            for entry in folder.glob(".*"):
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        return run
+
+    def release(self) -> None:
+        """Lets other processes work here."""
+        self._lock.close()
+
+    def save(self, learner: SeGPCL, result: dict[str, Any], keep: int | None) -> None:
+        """Writes the checkpoint after a task, makes it the latest, and removes all but the newest `keep`."""
+        from segp_ext.checkpoint import save_learner
+
+        path = checkpoint_after(self.path, len(learner.task_sizes))
+        save_learner(learner, path, {_RESULT: json.dumps(result).encode()})
+        aside = self.checkpoints / f".{_LATEST}"
+        aside.unlink(missing_ok=True)
+        aside.symlink_to(path.name, target_is_directory=True)
+        os.replace(aside, self.checkpoints / _LATEST)
+        newer_first = [saved for saved in saved_tasks(self.path) if _number(saved) <= _number(path)]
+        for old in newer_first[keep:] if keep is not None else ():
+            sealed.remove(old)
+
+    def load(self) -> SavedRun | None:
+        """The newest checkpoint that is whole, or none if the run stopped before its first.
+
+        Raises:
+            ValueError: if there are checkpoints, but all of them are damaged.
+        """
+        paths = saved_tasks(self.path)
+        for path in paths:
+            try:
+                return SavedRun.read(path)
+            except (OSError, ValueError) as error:
+                warnings.warn(f"{error}; the one before it is tried", RuntimeWarning, stacklevel=2)
+        if paths:
+            raise ValueError(f"no checkpoint of {self.path} is whole; start anew, under another --run.name")
+        return None
+
+
+@dataclass
+class SavedRun:
+    """A run after some of its tasks: the learner, and the result until then."""
+
+    learner: SavedLearner
+    result: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> SavedRun:
+        """Reads a run's checkpoint.
+
+        Raises:
+            OSError, ValueError: if it is damaged, or none.
+        """
+        learner = read_learner(path)
+        if len(learner.task_sizes) != _number(path):
+            raise ValueError(f"{path} holds a learner after {len(learner.task_sizes)} tasks: was it moved?")
+        if _RESULT not in learner.files:
+            raise ValueError(f"{path} is a learner, but not a run's: {_RESULT} is no part of it")
+        return cls(learner, sealed.read_json(path / _RESULT))
+
+
+def _used(path: Path) -> bool:
+    """Whether a folder holds more than a run that ended before it began leaves."""
+    begun = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")} - {"run.lock", "checkpoints"}
+    return bool(begun) or any((path / "checkpoints").glob("*"))
+
+
+def checkpoint_after(run: Path, tasks: int) -> Path:
+    """Where a run's checkpoint after so many tasks is."""
+    return run / "checkpoints" / f"task-{tasks:03d}"
+
+
+def learning(run: Path, task: int) -> Path:
+    """Where a run keeps what it has of task number `task`, from 1, while it is learnt."""
+    return run / "checkpoints" / f"learning-{task:03d}"
+
+
+def _number(path: Path) -> int:
+    match = _TASK.fullmatch(path.name)
+    assert match is not None
+    return int(match[1])
+
+
+def saved_tasks(run: Path) -> list[Path]:
+    """The checkpoints of a run, whole or not, the newest first."""
+    return sorted(
+        (path for path in run.glob("checkpoints/task-*") if _TASK.fullmatch(path.name)), key=_number, reverse=True
+    )
+
+
+def find_run(path: Path) -> Path:
+    """`path`, if there is a run in it.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    if not (path / "config.yaml").is_file():
+        raise FileNotFoundError(f"no run in {str(path)!r}: there is no config.yaml in it")
+    return path
+
+
+def unfinished(directory: Path, settings: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Runs in `directory` of the same settings (where results go left out) that stopped before their end, and how far they came."""
+    import yaml
+
+    for path in sorted(directory.glob("*/config.yaml")):
+        try:
+            theirs = yaml.safe_load(path.read_text(encoding="utf-8"))
+            result = sealed.read_json(path.parent / "result.json")
+            same = {**theirs, "run": None} == {**settings, "run": None}
+            if same and result["status"] != "finished" and not _in_use(path.parent):
+                yield path.parent, result["message"]
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            continue  # no run that could be gone on with
+
+
+def _held(lock: IO[str]) -> bool:
+    """Takes a lock file, if no other process has it; it goes with the process."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _in_use(path: Path) -> bool:
+    with open(path / "run.lock", "a", encoding="utf-8") as lock:
+        return not _held(lock)

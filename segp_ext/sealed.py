@@ -1,0 +1,134 @@
+"""Files and folders that appear whole or not at all, and tell when they were damaged since.
+
+A sealed folder holds `SHA256SUMS` beside its files, the checksum of each, as `sha256sum -c SHA256SUMS` reads it. It is written aside,
+flushed to the disk and renamed; what a process that dies leaves behind is hidden (a dot before the name) and goes with the next write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SUMS = "SHA256SUMS"
+_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_.-]+)\n")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file so that readers see the old content or the new, never a part: aside, flushed to disk, then renamed."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _write(aside, content)
+        os.replace(aside, path)
+        _sync(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def seal(path: Path, files: Mapping[str, bytes]) -> None:
+    """Writes a sealed folder, in place of one that is there.
+
+    A process that dies while replacing leaves the old folder or the new one; where it is neither at `path`, the old one is the hidden
+    one that `recovered` finds.
+    """
+    aside, old = _hidden(path, "new"), _hidden(path, "old")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        sums = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items())]
+        for name, content in files.items():
+            _write(aside / name, content)
+        _write(aside / SUMS, "".join(sums).encode())
+        _sync(aside)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
+        aside.rename(path)
+        _sync(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        if not path.exists() and old.exists():
+            old.rename(path)
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def remove(path: Path) -> None:
+    """Removes a folder at once: it is hidden first, so that nobody finds a part of it."""
+    gone = _hidden(path, "gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    path.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def recovered(path: Path) -> Path:
+    """`path`, or the folder that was there before, if a process died while it replaced it."""
+    old = _hidden(path, "old")
+    return old if not path.exists() and (old / SUMS).is_file() else path
+
+
+def check_seal(path: Path) -> dict[str, str]:
+    """The checksums of a sealed folder's files by name, after comparing them with the files.
+
+    Raises:
+        FileNotFoundError: if `path` is not a sealed folder.
+        ValueError: naming the file that is missing, additional or damaged.
+    """
+    if not (path / SUMS).is_file():
+        raise FileNotFoundError(f"{path} is no checkpoint: there is no {SUMS} in it")
+    text = (path / SUMS).read_bytes()[: 1 << 20].decode("ascii", errors="replace")
+    recorded = {name: digest for digest, name in _LINE.findall(text)}
+    if "".join(f"{digest}  {name}\n" for name, digest in sorted(recorded.items())) != text or not recorded:
+        raise ValueError(f"{path / SUMS} is damaged")
+    for name, digest in recorded.items():
+        if not (path / name).is_file():
+            raise ValueError(f"{path / name} is missing")
+        if _sha256(path / name) != digest:
+            raise ValueError(f"{path / name} is damaged: its SHA-256 is not the recorded one")
+    return recorded
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ValueError: naming the file, if it holds none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold an object; got {type(content).__name__}")
+    return content
+
+
+def _hidden(path: Path, what: str) -> Path:
+    return path.with_name(f".{path.name}.{what}")
+
+
+def _write(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Makes a folder's entries durable, where the system lets folders be flushed."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,105 @@
+"""A task in the middle of being learnt, on disk: its anchors, and how far training has come."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segp_ext import sealed
+from segp_ext.anchors import Anchors
+from segp_ext.processes import Processes
+
+_STEP = re.compile(r"step-(\d+)")
+_POSITION, _TENSORS, _ANCHORS = "position.json", "training.safetensors", "anchors.safetensors"
+_KEPT = 2
+"""Positions kept: the newest, and the one before it should that be damaged."""
+
+
+class TaskProgress:
+    """What is kept of one task while it is learnt, in sealed folders; the main process writes, all read.
+
+    Args:
+        folder: where, for this task alone.
+        every: optimiser steps between two positions that are kept; none keeps neither positions nor anchors.
+        processes: those that learn the task.
+        device: theirs.
+    """
+
+    def __init__(self, folder: Path, every: int | None, processes: Processes, device: torch.device) -> None:
+        self.folder, self.every, self.processes, self.device = folder, every, processes, device
+
+    def load_anchors(self) -> Anchors | None:
+        """The task's anchors, if they were kept."""
+        from safetensors.torch import load_file
+
+        path = self.folder / "anchors"
+        if not self._agreed(int(self.processes.is_main and path.is_dir() and _whole(path))):
+            return None
+        return Anchors.of(load_file(path / _ANCHORS), self.device)
+
+    def keep_anchors(self, anchors: Anchors) -> None:
+        """Keeps the task's anchors, but for those that are too many for memory: they are made again instead."""
+        from safetensors.torch import save
+
+        if self.processes.is_main and self.every is not None and not anchors.mapped:
+            sealed.seal(self.folder / "anchors", {_ANCHORS: save(anchors.tensors())})
+
+    def load(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """The newest whole position, as it was kept; none if there is none."""
+        from safetensors.torch import load_file
+
+        found = next((step for step, path in self._positions() if _whole(path)), 0) if self.processes.is_main else 0
+        step = self._agreed(found)
+        if step == 0:
+            return None
+        path = self._place(step)
+        return sealed.read_json(path / _POSITION), load_file(path / _TENSORS)
+
+    def is_due(self, step: int, last: int) -> bool:
+        """Whether the position after this many of `last` steps is one to keep."""
+        return self.every is not None and (step % self.every == 0 or step == last)
+
+    def keep(self, step: int, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Keeps a position: what `load` shall give back."""
+        from safetensors.torch import save
+
+        if not self.processes.is_main:
+            return
+        content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        sealed.seal(self._place(step), {_POSITION: json.dumps(facts).encode(), _TENSORS: content})
+        for _, path in self._positions()[_KEPT:]:
+            sealed.remove(path)
+
+    def discard(self) -> None:
+        """Removes everything kept of the task."""
+        if self.processes.is_main and self.folder.exists():
+            sealed.remove(self.folder)
+
+    def _place(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}"
+
+    def _positions(self) -> list[tuple[int, Path]]:
+        """Steps and folders of the positions that are there, the newest first."""
+        entries = self.folder.iterdir() if self.folder.is_dir() else ()
+        found = [(int(match[1]), path) for path in entries if (match := _STEP.fullmatch(path.name))]
+        return sorted(found, reverse=True)
+
+    def _agreed(self, value: int) -> int:
+        """The main process's value, on all."""
+        return int(self.processes.sum(torch.tensor(value if self.processes.is_main else 0, device=self.device)))
+
+
+def _whole(path: Path) -> bool:
+    """Whether a folder is as it was sealed; says so if it is not."""
+    try:
+        sealed.check_seal(path)
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{error}; it is left out, and its work is done again", RuntimeWarning, stacklevel=2)
+        return False
+    return True

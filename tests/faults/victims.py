@@ -1,0 +1,168 @@
+"""Processes that run `segp_ext.train` and are killed where a test wants it, as by a power cut: SIGKILL, with nothing cleaned up.
+
+This file is also the process that makes them. It imports everything once and forks a victim per request, which saves most of a small run's time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_EVENTS = {"open": 0, "os.rename": 1, "os.remove": 0, "os.rmdir": 0, "os.mkdir": 0, "os.symlink": 1}
+"""What Python tells its audit hooks about writes, and which argument is the path written to (a rename's is where it goes)."""
+
+
+@dataclass
+class Victim:
+    """How a victim ended.
+
+    Attributes:
+        status: exit status; minus the signal's number if one killed it.
+        seconds: how long it ran.
+        passed: how often it passed each write point.
+        steps: optimiser steps that it did, as "task N, epoch N: step".
+        output: what it printed.
+    """
+
+    status: int
+    seconds: float
+    passed: dict[str, int]
+    steps: list[str]
+    output: str
+
+
+class Victims:
+    """Starts victims, one at a time.
+
+    Args:
+        folder: where their runs are; relative to it are names of write points.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def run(self, arguments: list[str], *, point: tuple[str, int] | None = None, after: float | None = None) -> Victim:
+        """Runs the command with `arguments`; kills it at the `point` (its name, which one), or `after` so many seconds."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"arguments": arguments, "point": point, "after": after}) + "\n")
+        self._process.stdin.flush()
+        return Victim(**json.loads(self._process.stdout.readline()))
+
+    def close(self) -> None:
+        """Ends the process that starts them."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def point_name(event: str, arguments: tuple[Any, ...], root: str) -> str | None:
+    """The name of a write inside `root`: what is done, and to which file, numbers replaced by N. None for anything else."""
+    if event not in _EVENTS or (event == "open" and not _writes(arguments)):
+        return None
+    path = arguments[_EVENTS[event]]
+    if isinstance(path, int) or not (text := os.fsdecode(path)).startswith(root + os.sep):
+        return None
+    return f"{event.removeprefix('os.')} {re.sub(r'[0-9]+', 'N', os.path.relpath(text, root))}"
+
+
+def _writes(arguments: tuple[Any, ...]) -> bool:
+    mode, flags = arguments[1:3]
+    return bool({*"wax+"} & {*mode}) if mode else bool((flags or 0) & (os.O_WRONLY | os.O_RDWR))
+
+
+def _victim(request: dict[str, Any], root: str, output: str, notes: str) -> int:
+    """Runs in the forked process."""
+    from segp_ext import train, training
+
+    sys.stdin.close()
+    with open(output, "wb", 0) as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    noted = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    passed: Counter[str] = Counter()
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        name = point_name(event, arguments, root)
+        if name is None:
+            return
+        os.write(noted, f"P{name}\n".encode())
+        passed[name] += 1
+        if request["point"] == [name, passed[name]]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    add = training.LossRecord.add
+
+    def noted_add(self: training.LossRecord, step: int, terms: Any, indices: Any) -> None:
+        os.write(noted, f"S{self.where}: {step}\n".encode())
+        add(self, step, terms, indices)
+
+    training.LossRecord.add = noted_add  # type: ignore[method-assign]
+    sys.addaudithook(hook)
+    try:
+        return train.main(request["arguments"])
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def main() -> None:
+    import matplotlib.pyplot
+    import open_clip
+    import peft
+    import sklearn.datasets
+    import torch
+
+    import segp_ext.train  # noqa: F401
+
+    del matplotlib, open_clip, peft, sklearn
+    torch.set_num_threads(1)  # no threads before the fork, which would not be there after it
+    root = str(Path(sys.argv[1]).resolve())
+    output, notes = f"{root}.output", f"{root}.notes"
+    for line in sys.stdin:
+        request = json.loads(line)
+        begin = time.perf_counter()
+        child = os.fork()
+        if child == 0:
+            status = 70
+            try:
+                status = _victim(request, root, output, notes)
+            finally:
+                sys.stdout.flush()
+                os._exit(status)
+        if request["after"] is not None:
+            while (
+                os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+                and time.perf_counter() - begin < request["after"]
+            ):
+                time.sleep(0.005)
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        noted = Path(notes).read_text().splitlines()
+        victim = {
+            "status": os.waitstatus_to_exitcode(status),
+            "seconds": time.perf_counter() - begin,
+            "passed": Counter(line[1:] for line in noted if line[0] == "P"),
+            "steps": [line[1:] for line in noted if line[0] == "S"],
+            "output": Path(output).read_text(errors="replace"),
+        }
+        print(json.dumps(victim), flush=True)
+
+
+if __name__ == "__main__":
+    main()
