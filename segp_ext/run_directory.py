@@ -61,6 +61,9 @@ class RunDirectory:
         self._lock.write(f"process {os.getpid()} on {platform.node()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
         self._lock.flush()
         self.checkpoints.mkdir(exist_ok=True)
+        for folder in (path, self.checkpoints, *self.checkpoints.glob("learning-*")):
+            for entry in folder.glob(".*"):  # what a process that died left half-written
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
     @classmethod
     def create(cls, config: Config, data: str) -> RunDirectory:
@@ -89,35 +92,38 @@ class RunDirectory:
 
     @classmethod
     def reopen(cls, path: Path) -> RunDirectory:
-        """The folder of a run to go on with; what a process that died left half-written is removed.
+        """The folder of a run to go on with.
 
         Raises:
             FileNotFoundError: if there is no run in it.
             FileExistsError: if another process works in it.
         """
-        run = cls(find_run(path))
-        for folder in (run.path, run.checkpoints, *run.checkpoints.glob("learning-*")):
-            for entry in folder.glob(".*"):
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        return run
+        return cls(find_run(path))
 
     def release(self) -> None:
         """Lets other processes work here."""
         self._lock.close()
 
     def save(self, learner: SeGPCL, result: dict[str, Any], keep: int | None) -> None:
-        """Writes the checkpoint after a task, makes it the latest, and removes all but the newest `keep`."""
+        """Writes the checkpoint after a task, makes it the latest, and removes what it makes needless and all but the newest `keep`."""
         from segp_ext.checkpoint import save_learner
 
         path = checkpoint_after(self.path, len(learner.task_sizes))
         save_learner(learner, path, {_RESULT: json.dumps(result).encode()})
+        self._make_latest(path)
+        older = [saved for saved in saved_tasks(self.path) if _number(saved) < _number(path)]
+        for old in older[keep - 1 :] if keep is not None else ():
+            sealed.remove(old)
+
+    def _make_latest(self, path: Path) -> None:
+        """Points `latest` at a whole checkpoint, and removes what was kept while its tasks were learnt."""
         aside = self.checkpoints / f".{_LATEST}"
         aside.unlink(missing_ok=True)
         aside.symlink_to(path.name, target_is_directory=True)
         os.replace(aside, self.checkpoints / _LATEST)
-        newer_first = [saved for saved in saved_tasks(self.path) if _number(saved) <= _number(path)]
-        for old in newer_first[keep:] if keep is not None else ():
-            sealed.remove(old)
+        for task in range(1, _number(path) + 1):
+            if learning(self.path, task).exists():
+                sealed.remove(learning(self.path, task))
 
     def load(self) -> SavedRun | None:
         """The newest checkpoint that is whole, or none if the run stopped before its first.
@@ -128,7 +134,9 @@ class RunDirectory:
         paths = saved_tasks(self.path)
         for path in paths:
             try:
-                return SavedRun.read(path)
+                found = SavedRun.read(path)
+                self._make_latest(path)
+                return found
             except (OSError, ValueError) as error:
                 warnings.warn(f"{error}; the one before it is tried", RuntimeWarning, stacklevel=2)
         if paths:

@@ -76,11 +76,6 @@ class TaskProgress:
         for _, path in self._positions()[_KEPT:]:
             sealed.remove(path)
 
-    def discard(self) -> None:
-        """Removes everything kept of the task."""
-        if self.processes.is_main and self.folder.exists():
-            sealed.remove(self.folder)
-
     def _place(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
 

@@ -386,7 +386,6 @@ class Run:
                 self.result["tasks"].append(dataclasses.asdict(learnt))
                 done += 1
                 self._save(learner)
-                kept.discard()
                 self._finish("running", self._progress(done))
                 seen = ", ".join(f"{path} {report.percent(s.pooled[-1])}" for path, s in evaluator.paths.items())
                 self.say(f"task {done}/{total} [{', '.join(task.class_names)}] accuracy % over all seen: {seen}")

@@ -1,6 +1,7 @@
 """Processes that run `segp_ext.train` and are killed where a test wants it, as by a power cut: SIGKILL, with nothing cleaned up.
 
-This file is also the process that makes them. It imports everything once and forks a victim per request, which saves most of a small run's time.
+This file is also the process that makes them. It imports everything once and forks a victim per request, which saves most of a small
+run's time.
 """
 
 from __future__ import annotations
