@@ -5,7 +5,6 @@ A step's images, anchors and prompts are shared out over processes and parts; gr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from segp_ext.task_progress import TaskProgress
 
 TERMS = ("classification", "acgd", "tsgr")
-CHECK_EVERY = 50
-"""Steps between looks at the losses: each look waits for the device."""
 
 
 class Prompts:
@@ -74,11 +71,18 @@ class Prompts:
 
 
 class LossRecord:
-    """The losses of an epoch's steps, looked at now and then: their means, and an error once they stop being finite."""
+    """The losses of an epoch's steps: their means, and an error once they or the gradients stop being finite.
 
-    def __init__(self, processes: Processes, where: str) -> None:
-        self.processes, self.where = processes, where
-        self._waiting: list[tuple[int, Tensor, Tensor]] = []
+    Each step's are read when the next one has been asked for, so that a device never waits for the look at them.
+
+    Attributes:
+        where: names the epoch in messages.
+        total, steps: sum of the terms over the steps read, float64 `[3]`, and how many these are.
+    """
+
+    def __init__(self) -> None:
+        self.where = ""
+        self._waiting: list[tuple[int, Tensor, torch.cuda.Event | None, Tensor]] = []
         self.clear()
 
     def clear(self) -> None:
@@ -86,31 +90,43 @@ class LossRecord:
         self.total = torch.zeros(len(TERMS), dtype=torch.float64)
         self.steps = 0
 
-    def add(self, step: int, terms: Tensor, indices: Tensor) -> None:
-        """Notes this process's share of the losses of step number `step`, made from the images `indices`."""
-        self._waiting.append((step, terms, indices))
-        if len(self._waiting) == CHECK_EVERY:
+    def add(self, step: int, terms: Tensor, gradients: Tensor, indices: Tensor) -> None:
+        """Notes the losses of step number `step`, made from the images `indices`, and whether its `gradients` are finite.
+
+        Raises:
+            FloatingPointError: for the step before on CUDA, for this one on the CPU; see `look`.
+        """
+        self.look()
+        values = torch.cat([terms, gradients.isfinite().all().to(terms.dtype)[None]])
+        ready = None
+        if values.is_cuda:
+            values = torch.empty(values.shape, pin_memory=True).copy_(values, non_blocking=True)
+            ready = torch.cuda.Event()
+            ready.record()
+        self._waiting.append((step, values, ready, indices))
+        if ready is None:
             self.look()
 
     def look(self) -> None:
         """Reads what has been noted.
 
         Raises:
-            FloatingPointError: naming the first step whose loss is not finite.
+            FloatingPointError: naming the step whose loss or gradient is not finite.
         """
-        if not self._waiting:
-            return
-        values = self.processes.sum(torch.stack([terms for _, terms, _ in self._waiting])).double().cpu()
-        for (step, _, indices), row in zip(self._waiting, values, strict=True):
-            if not math.isfinite(float(row.sum())):
-                terms = ", ".join(f"{name} {value}" for name, value in zip(TERMS, row.tolist(), strict=True) if value)
+        while self._waiting:
+            step, values, ready, indices = self._waiting.pop(0)
+            if ready is not None:
+                ready.synchronize()
+            terms, sound = values[:-1].double(), bool(values[-1])
+            if not terms.isfinite().all() or not sound:
+                shown = ", ".join(f"{name} {value}" for name, value in zip(TERMS, terms.tolist(), strict=True) if value)
+                what = "gradient" if terms.isfinite().all() else "loss"
                 raise FloatingPointError(
-                    f"the loss is not finite in {self.where}, step {step}: {terms}; images {indices.tolist()}. "
+                    f"the {what} is not finite in {self.where}, step {step}: {shown}; images {indices.tolist()}. "
                     "A lower training.learning_rate may help."
                 )
-        self.total += values.sum(dim=0)
-        self.steps += len(values)
-        self._waiting.clear()
+            self.total += terms
+            self.steps += 1
 
 
 class TaskLosses:
@@ -264,12 +280,14 @@ def _optimizer(parameters: list[torch.nn.Parameter], settings: TrainingConfig) -
     return torch.optim.AdamW(parameters, rate, weight_decay=decay)
 
 
-def _flat_gradients(parameters: list[torch.nn.Parameter]) -> Tensor:
-    """One buffer whose parts are the gradients of all parameters, so that processes add them up at once."""
-    flat = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
-    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+def _step_sums(parameters: list[torch.nn.Parameter]) -> tuple[Tensor, Tensor, Tensor]:
+    """One buffer for all that processes add up in a step; and its parts: the gradients of all parameters, and the loss terms."""
+    sizes = [p.numel() for p in parameters]
+    flat = torch.zeros(sum(sizes) + len(TERMS), device=parameters[0].device)
+    gradients, terms = flat[: -len(TERMS)], flat[-len(TERMS) :]
+    for parameter, part in zip(parameters, gradients.split(sizes), strict=True):
         parameter.grad = part.view_as(parameter)
-    return flat
+    return flat, gradients, terms
 
 
 def fit(
@@ -306,7 +324,7 @@ def fit(
         The mean over the last epoch of every loss term in use, weighted as it enters the loss.
 
     Raises:
-        FloatingPointError: if the loss stops being finite.
+        FloatingPointError: if the loss or a gradient stops being finite.
     """
     settings = config.training
     labels = images.labels.to(backbone.device)
@@ -317,7 +335,7 @@ def fit(
     optimizer = _optimizer(parameters, settings)
     steps = -(-len(images) // settings.batch_size) * settings.epochs
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    gradients = _flat_gradients(parameters)
+    sums, gradients, terms = _step_sums(parameters)
     prompts = Prompts(backbone, tokens, settings.prompts_per_pass, processes)
     scaler = torch.amp.GradScaler(backbone.device.type, init_scale=1024, enabled=backbone.precision == "fp16")
 
@@ -327,7 +345,7 @@ def fit(
         return whole.tensor_split(processes.count * settings.accumulate)[first : first + settings.accumulate]
 
     state = TrainingState(parameters, optimizer, scheduler, scaler, generator)
-    record = LossRecord(processes, "")
+    record = LossRecord()
     done = 0
     if kept is not None and (position := kept.load()) is not None:
         done = state.restore(*position, record)
@@ -345,8 +363,7 @@ def fit(
             drawn = batch if losses.anchors is not None else batch[:0]
             if pixels is not None:
                 drawn = torch.randperm(len(pixels), generator=generator)[: config.distillation.batch_size]
-            gradients.zero_()
-            terms = torch.zeros(len(TERMS), device=backbone.device)
+            sums.zero_()
             text = prompts.encode()
             for part, samples in zip(parts(batch), parts(drawn), strict=True):
                 inputs = [backbone.to_unit(next(read)[1])] if len(part) else []
@@ -368,11 +385,12 @@ def fit(
                 scaler.scale(values.sum()).backward()
                 terms += values.detach()
             prompts.backward(torch.zeros_like(text) if text.grad is None else text.grad)
-            processes.sum(gradients)
+            processes.sum(sums)
             scaler.step(optimizer)
             scaler.update()
             scheduler.step()
-            record.add(step + 1, terms, batch)
+            # In half precision the scaler leaves out steps whose gradients overflow, and lowers its scale.
+            record.add(step + 1, terms, terms if scaler.is_enabled() else gradients, batch)
             bar.update()
             done += 1
             if kept is not None and kept.is_due(done, steps):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,30 @@ class Trial:
         """The write points that the uninterrupted run passes, by their names for a run called `cut`."""
         return [name.replace(" whole", " cut", 1) for name in self.whole.passed if name.split()[1].startswith("whole")]
 
-    def survives(self, *, point: tuple[str, int] | None = None, after: float | None = None) -> str:
-        """Kills a run, goes on with it, and compares; returns what happened in a line, or fails with what is wrong."""
+    def survives(
+        self,
+        *,
+        point: tuple[str, int] | None = None,
+        after: float | None = None,
+        full: bool = False,
+        damage: Callable[[Path], None] | None = None,
+    ) -> str:
+        """Ends a run, goes on with it, and compares; returns what happened in a line, or fails with what is wrong.
+
+        Args:
+            point, after, full: where and how it ends; see `Victims.run`.
+            damage: what happens to its folder before it goes on.
+        """
         path = self.victims.folder / "cut"
         shutil.rmtree(path, ignore_errors=True)
-        killed = self.victims.run([*self.arguments, "--run.name=cut"], point=point, after=after)
-        assert killed.status == -9, f"not killed: {killed.output}"
+        killed = self.victims.run([*self.arguments, "--run.name=cut"], point=point, after=after, full=full)
+        if full:
+            assert killed.status == 2 and "No space left on device" in killed.output, killed.output
+            assert "Traceback" not in killed.output
+        else:
+            assert killed.status == -9, f"not killed: {killed.output}"
+        if damage is not None:
+            damage(path)
         going_on = ["--resume", str(path)]
         if not (path / "config.yaml").exists():  # killed before it was a run; its name must be free
             going_on = [*self.arguments, "--run.name=cut"]
@@ -65,14 +84,14 @@ class Trial:
         found = findings(path)
         apart = [key for key in self.expected if found.get(key) != self.expected[key]]
         assert not apart, f"differ after {point or after}: {apart}"
-        again = self.redone(killed, resumed)
+        again = self.redone(killed, resumed, None if damage else self.every)
         left = [entry.name for folder in (path, path / "checkpoints") for entry in folder.glob(".*")]
         assert not left and not list(path.glob("checkpoints/learning-*")), f"left behind: {left}"
         return f"killed after {killed.seconds:.1f} s, {len(killed.steps)} steps; {again} redone"
 
-    def redone(self, killed: Victim, resumed: Victim) -> int:
-        """Steps that were done twice; all are done, and no more than `every` of them again."""
+    def redone(self, killed: Victim, resumed: Victim, limit: int | None) -> int:
+        """Steps that were done twice; all are done, and no more than `limit` of them again."""
         assert {*killed.steps, *resumed.steps} == {*self.whole.steps}
         again = sum((Counter(killed.steps) & Counter(resumed.steps)).values())
-        assert again <= self.every, f"{again} steps were done again"
+        assert limit is None or again <= limit, f"{again} steps were done again"
         return again

@@ -6,6 +6,7 @@ run's time.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -59,10 +60,22 @@ class Victims:
             env=environment,
         )
 
-    def run(self, arguments: list[str], *, point: tuple[str, int] | None = None, after: float | None = None) -> Victim:
-        """Runs the command with `arguments`; kills it at the `point` (its name, which one), or `after` so many seconds."""
+    def run(
+        self,
+        arguments: list[str],
+        *,
+        point: tuple[str, int] | None = None,
+        after: float | None = None,
+        full: bool = False,
+    ) -> Victim:
+        """Runs the command with `arguments`; kills it at the `point` (its name, which one), or `after` so many seconds.
+
+        With `full`, no write to the run's folder succeeds from the point on, instead.
+        """
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"arguments": arguments, "point": point, "after": after}) + "\n")
+        self._process.stdin.write(
+            json.dumps({"arguments": arguments, "point": point, "after": after, "full": full}) + "\n"
+        )
         self._process.stdin.flush()
         return Victim(**json.loads(self._process.stdout.readline()))
 
@@ -98,15 +111,20 @@ def _victim(request: dict[str, Any], root: str, output: str, notes: str) -> int:
         os.dup2(log.fileno(), 2)
     noted = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     passed: Counter[str] = Counter()
+    reached = False
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         name = point_name(event, arguments, root)
+        nonlocal reached
         if name is None:
             return
         os.write(noted, f"P{name}\n".encode())
         passed[name] += 1
-        if request["point"] == [name, passed[name]]:
+        reached = reached or request["point"] == [name, passed[name]]
+        if reached and not request["full"]:
             os.kill(os.getpid(), signal.SIGKILL)
+        if reached and event in ("open", "os.mkdir", "os.symlink"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[_EVENTS[event]]))
 
     add = training.LossRecord.add
 

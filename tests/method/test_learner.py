@@ -240,6 +240,24 @@ def test_a_loss_that_stops_being_finite_is_named_and_undone(monkeypatch):
     assert same(state(learner), state(learnt()[0]))  # as if nothing had happened
 
 
+def test_a_gradient_that_stops_being_finite_is_named_and_undone(monkeypatch):
+    learner = SeGPCL(tiny_backbone(), small_config())
+    before = state(learner)
+    calls, original = [], type(learner.backbone).backward
+
+    def broken(self, output, gradient):
+        calls.append(1)  # images, then text, at every step
+        original(self, output, gradient * (float("inf") if len(calls) == 4 else 1.0))
+
+    monkeypatch.setattr(type(learner.backbone), "backward", broken)
+    with pytest.raises(
+        FloatingPointError, match="the gradient is not finite in task 1, epoch 1, step 2: classification"
+    ):
+        learner.learn_task(made_images(3, 10), FIRST)
+    assert len(calls) == 4  # caught in that very step
+    assert same(before, state(learner))
+
+
 def test_a_learner_that_diverged_is_refused_and_undone():
     # One step: its loss was finite before the optimiser moved, so only the check of what was learnt can see it.
     one_step = {"training__epochs": 1, "training__batch_size": 64}
