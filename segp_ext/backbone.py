@@ -5,6 +5,7 @@ open_clip does the modelling (see `segp_ext.towers` for what it must look like) 
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import math
@@ -352,6 +353,18 @@ class Backbone(nn.Module):
         self._merged.clear()
         for parameter in self.trained_parameters():
             parameter.requires_grad_(True)
+
+    def copy(self) -> Backbone:
+        """A backbone of its own in the present state; weights that no adapter changes are shared. A compiled one's copy is not compiled."""
+        changing = {id(layer.weight) for _, layer, _ in self._merged} | {
+            id(p) for name, p in self.named_parameters() if ".lora_" in name
+        }
+        shared: dict[int, Any] = {id(p): p for p in self.parameters() if id(p) not in changing}
+        shared |= {id(original): original for _, _, original in self._merged}
+        shared |= {id(encoder): None for encoder in self._encoders if encoder not in (self._vision, self._text)}
+        twin = copy.deepcopy(self, shared)
+        twin._encoders = (twin._vision, twin._text)
+        return twin
 
     @contextmanager
     def merged(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ Every method that this package compares is a configuration of this class (`segp_
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -364,19 +365,35 @@ class SeGPCL:
             raise ValueError(f"topk must be 1 or more; got {topk}")
         single = isinstance(images, (str, os.PathLike, Image.Image)) or getattr(images, "ndim", 4) == 3
         sources = [images] if single else list(images)
-        opened = [open_image(Path(s)) if isinstance(s, (str, os.PathLike)) else s for s in sources]
         results: list[list[Prediction]] = []
         size = self.config.inference.batch_size
-        for start in range(0, len(opened), size):
-            batch = opened[start : start + size]
-            pixels = torch.stack(
-                [self.backbone.transform(to_pil(image, f"image {start + i}")) for i, image in enumerate(batch)]
-            )
+        for start in range(0, len(sources), size):
+            opened = [
+                open_image(Path(image))
+                if isinstance(image, (str, os.PathLike))
+                else to_pil(image, f"image {start + i}")
+                for i, image in enumerate(sources[start : start + size])
+            ]
+            pixels = torch.stack([self.backbone.transform(image) for image in opened])
             logits = self.logits(self.backbone.to_unit(pixels), path)
             top = logits.softmax(dim=1).topk(min(topk, len(self.class_names)), dim=1)
             for values, classes in zip(top.values.tolist(), top.indices.tolist(), strict=True):
                 results.append([Prediction(self.class_names[c], v) for v, c in zip(values, classes, strict=True)])
         return results
+
+    def copy(self) -> SeGPCL:
+        """A learner of its own with the present state, to predict with while this one learns.
+
+        Its adapter is merged, so that its `predict` may be called from several threads; weights that no adapter changes are shared.
+        """
+        self.text_embeddings()
+        with self.backbone.merged():
+            twin = copy.copy(self)
+            twin.backbone = self.backbone.copy()
+        twin.reader = Reader(
+            twin.backbone.transform, self.config.loading, twin.backbone.device, self.processes.local_count
+        )
+        return twin
 
     # -- keeping ---------------------------------------------------------------------------------------------------------------
 

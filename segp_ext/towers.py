@@ -132,8 +132,7 @@ class Vision:
             if len(tower.head):
                 self._raw, self._project = trunk, tower.head
             elif isinstance(classifier, nn.Linear):
-                self._raw = lambda x: trunk.forward_head(trunk.forward_features(x), pre_logits=True)
-                self._project = classifier
+                self._trunk, self._raw, self._project = trunk, self._pooled, classifier
             else:
                 self.projects = False
             if self._project is not None:
@@ -145,6 +144,9 @@ class Vision:
         if height != width:
             raise refused(f"its input of {height}×{width} pixels is not square")
         self.image_size = int(height)
+
+    def _pooled(self, pixels: Tensor) -> Tensor:
+        return self._trunk.forward_head(self._trunk.forward_features(pixels), pre_logits=True)
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised pixels `[B, 3, S, S]` → v `[B, De]`, z `[B, Dr]`."""

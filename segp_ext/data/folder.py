@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from segp_ext.config import DataConfig
+from segp_ext.data.images import as_rgb
 from segp_ext.data.scenario import Collection, hold_out
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"})
@@ -38,7 +39,7 @@ def open_image(path: Path) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return as_rgb(image)
     except Exception as error:
         raise ValueError(f"cannot read {path} as an image: {error}") from error
 

@@ -27,6 +27,19 @@ class SizedDataset(Protocol):
     def __getitem__(self, index: int) -> tuple[Any, int]: ...
 
 
+def as_rgb(image: Image.Image) -> Image.Image:
+    """A PIL image of any mode as 8-bit RGB; 16-bit grey is scaled to it, transparency left out.
+
+    Raises:
+        ValueError: for 32-bit pixels, whose range nothing says.
+    """
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"pixels of 32 bits (mode {image.mode}) have no range that is known; save it with 8 bits")
+    return image.convert("RGB")
+
+
 def to_pil(image: Any, what: str = "image") -> Image.Image:
     """Returns `image` as a PIL RGB image.
 
@@ -39,7 +52,7 @@ def to_pil(image: Any, what: str = "image") -> Image.Image:
         ValueError: for another shape.
     """
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return as_rgb(image)
     if isinstance(image, (Tensor, np.ndarray)):
         if image.dtype not in (torch.uint8, np.uint8):
             raise TypeError(f"{what} must hold uint8 pixels (0 to 255); got {image.dtype}")

@@ -142,6 +142,16 @@ def test_any_pil_mode_becomes_rgb(mode):
     assert to_pil(Image.new(mode, (4, 3))).mode == "RGB"
 
 
+def test_16_bit_grey_is_scaled():
+    image = to_pil(Image.fromarray(np.array([[0, 255, 256, 32768, 65535]], dtype=np.uint16)))
+    assert np.asarray(image)[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+
+
+def test_pixels_without_a_range_are_refused():
+    with pytest.raises(ValueError, match="32 bits .mode F. have no range"):
+        to_pil(Image.new("F", (2, 2)))
+
+
 def test_grey_pixels_fill_three_channels():
     image = to_pil(np.arange(6, dtype=np.uint8).reshape(1, 2, 3))
     np.testing.assert_array_equal(np.asarray(image)[..., 2], [[0, 1, 2], [3, 4, 5]])

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,9 +129,9 @@ def _victim(request: dict[str, Any], root: str, output: str, notes: str) -> int:
 
     add = training.LossRecord.add
 
-    def noted_add(self: training.LossRecord, step: int, terms: Any, indices: Any) -> None:
+    def noted_add(self: training.LossRecord, step: int, *arguments: Any) -> None:
         os.write(noted, f"S{self.where}: {step}\n".encode())
-        add(self, step, terms, indices)
+        add(self, step, *arguments)
 
     training.LossRecord.add = noted_add  # type: ignore[method-assign]
     sys.addaudithook(hook)
@@ -161,6 +162,8 @@ def main() -> None:
             status = 70
             try:
                 status = _victim(request, root, output, notes)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 sys.stdout.flush()
                 os._exit(status)

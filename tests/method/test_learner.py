@@ -1,5 +1,7 @@
 """The learner on a tiny CLIP: every method learns, remembers what it should, and refuses bad input without harm."""
 
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -238,6 +240,31 @@ def test_a_loss_that_stops_being_finite_is_named_and_undone(monkeypatch):
     monkeypatch.undo()
     learner.learn_task(made_images(2, 10, seed=3), SECOND)
     assert same(state(learner), state(learnt()[0]))  # as if nothing had happened
+
+
+def test_a_copy_predicts_from_several_threads_while_the_learner_learns():
+    learner = SeGPCL(tiny_backbone(), small_config(training__epochs=4))
+    learner.learn_task(made_images(3, 10), FIRST)
+    images = [made_images(3, 4)[i][0] for i in range(12)]
+    before = learner.predict(images)
+    twin = learner.copy()
+    learning, wrong = threading.Event(), []
+
+    def predicting():
+        while not learning.is_set():
+            wrong.extend(p for p in (twin.predict(images),) if p != before)
+
+    threads = [threading.Thread(target=predicting) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    learner.learn_task(made_images(2, 10, seed=3), SECOND)
+    learning.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong and twin.predict(images) == before and twin.class_names == FIRST
+    assert same(state(learner), state(learnt(training__epochs=4)[0]))
+    twin.learn_task(made_images(2, 10, seed=3), SECOND)  # a copy is a learner, too
+    assert same(state(twin), state(learner))
 
 
 def test_a_gradient_that_stops_being_finite_is_named_and_undone(monkeypatch):

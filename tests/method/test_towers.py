@@ -181,6 +181,22 @@ def test_every_adapter_learns_and_merges(name):
         torch.testing.assert_close(backbone.encode_text(tokens), text, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_copy_stays_as_it_is(name):
+    _, backbone, pixels = own(name)
+    backbone.adapt(LoraConfig(rank=2), seed=0)
+    tokens = backbone.tokenize(TEXTS)
+    with torch.no_grad():
+        with backbone.merged():
+            twin = backbone.copy()
+        before = [*twin.encode_image(pixels), twin.encode_text(tokens)]
+        for parameter in backbone.trained_parameters():
+            parameter.add_(0.05)
+        assert (backbone.encode_image(pixels)[0] - before[0]).abs().max() > 1e-5
+        for now, then in zip([*twin.encode_image(pixels), twin.encode_text(tokens)], before, strict=True):
+            assert torch.equal(now, then)
+
+
 def test_a_logit_bias_changes_no_softmax_and_no_ranking():
     plain, backbone, pixels = own("sigmoid")
     assert plain.logit_bias is not None and plain.logit_bias.item() == -10
