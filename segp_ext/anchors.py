@@ -43,6 +43,10 @@ class Anchors:
         mapped: whether they are in a file.
         embedding: teacher's v, `[A, De]`.
         feature: teacher's z, `[A, Dr]`.
+        after: room for z in the model that has learnt the task, `[A, Dr]`.
+
+    Raises:
+        OSError: if there is no room for the file, naming the setting.
     """
 
     def __init__(
@@ -56,22 +60,22 @@ class Anchors:
     ) -> None:
         self.device, self.mapped = device, file is not None
         self.writes = file is None or processes.local_rank == 0
-        rows = [0 if shape is None else shape.numel(), *widths]
+        rows = [0 if shape is None else shape.numel(), *widths, widths[1]]
         if file is None:
             parts = [torch.empty(count, width, device=device) for width in rows]
         else:
-            if self.writes:
-                with open(file, "wb") as made:
-                    made.truncate(4 * count * sum(rows))
-            processes.wait()
-            flat = torch.from_file(str(file), shared=True, size=count * sum(rows), dtype=torch.float32)
-            processes.wait()
-            if self.writes:
-                file.unlink()
-            sizes = [count * width for width in rows]
-            parts = [part.view(count, -1) for part in flat.split(sizes)]
+            try:
+                if self.writes:
+                    _reserve(file, 4 * count * sum(rows))
+                processes.wait()
+                flat = torch.from_file(str(file), shared=True, size=count * sum(rows), dtype=torch.float32)
+                processes.wait()
+            finally:
+                if self.writes:
+                    file.unlink(missing_ok=True)
+            parts = [part.view(count, -1) for part in flat.split([count * width for width in rows])]
         self.pixels = None if shape is None else parts[0].view(count, *shape)
-        self.embedding, self.feature = parts[1:]
+        self.embedding, self.feature, self.after = parts[1:]
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor], device: torch.device) -> Anchors:
@@ -101,6 +105,29 @@ class Anchors:
     def take(self, tensor: Tensor, indices: Tensor) -> Tensor:
         """Rows of one of the tensors above, on the device."""
         return tensor[indices.to(tensor.device)].to(self.device)
+
+
+def _reserve(file: Path, size: int) -> None:
+    """Makes a file of so many bytes that the disk has set aside: without, a full one would end the process when it is written to."""
+    try:
+        with open(file, "wb") as made:
+            os.posix_fallocate(made.fileno(), 0, size)
+    except OSError as error:
+        raise OSError(
+            f"no room for {size / 1e9:.2f} GB of anchors in {file.parent} ({error.strerror}); name another folder as anchors.folder, lower "
+            "anchors.seeds_per_class, or raise anchors.memory_gb to keep them on the device"
+        ) from error
+
+
+def check_folder(config: AnchorsConfig) -> None:
+    """Refuses a folder for anchors that is none, before anything is learnt.
+
+    Raises:
+        NotADirectoryError: naming the setting.
+    """
+    folder = Path(config.folder or tempfile.gettempdir())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise NotADirectoryError(f"anchors.folder must be a folder that can be written to; got {str(folder)!r}")
 
 
 def check_seeds(images: int, task: int, config: AnchorsConfig) -> None:
@@ -215,7 +242,7 @@ def _storage(
 ) -> Anchors:
     """Room for `count` anchors: on the device, or in a file where they take more than `config.memory_gb`."""
     widths = (backbone.embed_dim, backbone.raw_dim)
-    size = 4 * count * ((0 if shape is None else shape.numel()) + sum(widths))
+    size = 4 * count * ((0 if shape is None else shape.numel()) + sum(widths) + widths[1])
     file = None
     if size > config.memory_gb * 1e9:
         token = processes.sum(

@@ -334,21 +334,27 @@ class Backbone(nn.Module):
 
         if self._merged:
             return
-        for parameter in self.trained_parameters():
-            parameter.requires_grad_(False)
-        for module in self.clip.modules():
-            if isinstance(module, LoraLinear):
-                layer: Any = module.get_base_layer()
-                self._merged.append((module, layer, layer.weight.data))
-                layer.weight.data = layer.weight.data.clone()
-                module.merge()
+        try:
+            for module in self.clip.modules():
+                if isinstance(module, LoraLinear):
+                    layer: Any = module.get_base_layer()
+                    self._merged.append((module, layer, layer.weight.data))
+                    layer.weight.data = layer.weight.data.clone()
+                    with torch.no_grad():
+                        module.merge()
+            for parameter in self.trained_parameters():
+                parameter.requires_grad_(False)
+        except BaseException:
+            self.unmerge()
+            raise
 
     def unmerge(self) -> None:
         """Takes the adapter out of the weights again, which are then what they were, to the bit."""
         if not self._merged:
             return
         for module, layer, original in self._merged:
-            module.unmerge()
+            if module.merged:
+                module.unmerge()
             layer.weight.data = original
         self._merged.clear()
         for parameter in self.trained_parameters():

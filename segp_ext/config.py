@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -33,6 +34,13 @@ def _positive(section: str, config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         _require(math.isfinite(value) and value > 0, f"{section}.{name}", "greater than 0", value)
+
+
+def _within(section: str, config: object, low: float, high: float, *names: str) -> None:
+    """Beyond these bounds float32 scores overflow or vanish, and what depends on them does nothing."""
+    for name in names:
+        value = getattr(config, name)
+        _require(low <= value <= high, f"{section}.{name}", f"from {low:g} to {high:g}", value)
 
 
 def _not_negative(section: str, config: object, *names: str) -> None:
@@ -129,7 +137,8 @@ class DistillationConfig:
 
     def __post_init__(self) -> None:
         _not_negative("distillation", self, "weight")
-        _positive("distillation", self, "temperature", "batch_size")
+        _positive("distillation", self, "batch_size")
+        _within("distillation", self, 1e-3, 1e6, "temperature")
 
 
 @dataclass
@@ -145,7 +154,8 @@ class TextGeometryConfig:
 
     def __post_init__(self) -> None:
         _not_negative("text_geometry", self, "weight")
-        _positive("text_geometry", self, "temperature", "neighbours")
+        _positive("text_geometry", self, "neighbours")
+        _within("text_geometry", self, 1e-4, 1e6, "temperature")
 
 
 @dataclass
@@ -158,7 +168,7 @@ class PrototypesConfig:
     """Tau_p: temperature of the drift weights over anchors."""
 
     def __post_init__(self) -> None:
-        _positive("prototypes", self, "temperature")
+        _within("prototypes", self, 1e-4, 1e6, "temperature")
 
 
 @dataclass
@@ -173,7 +183,7 @@ class InferenceConfig:
     """Images encoded together."""
 
     def __post_init__(self) -> None:
-        _not_negative("inference", self, "beta")
+        _within("inference", self, 0, 1e6, "beta")
         _positive("inference", self, "batch_size")
 
 
@@ -335,6 +345,13 @@ tasks alone."""
         for name in ("threads", "checkpoint_steps", "keep_checkpoints"):
             if getattr(self, name) is not None:
                 _positive("run", self, name)
+        parts = Path(self.name or "run").parts
+        _require(
+            len(parts) == 1 and parts[0] not in ("..", "/"),
+            "run.name",
+            "a name without folders; they go to run.directory",
+            self.name,
+        )
 
 
 @dataclass

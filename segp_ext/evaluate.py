@@ -104,12 +104,18 @@ class Evaluator:
         )
 
     def _features(self, task: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        if self.learner.config.training.epochs > 0:
-            yield from self.learner.encode(self.tasks[task].images)
+        images, backbone, reader = self.tasks[task].images, self.learner.backbone, self.learner.reader
+        size = 4 * len(images) * (backbone.embed_dim + backbone.raw_dim)
+        if self.learner.config.training.epochs > 0 or (task not in self._frozen and size > reader.memory):
+            yield from self.learner.encode(images)
             return
-        if task not in self._frozen:  # a model that never trains needs one pass in all
-            self._frozen[task] = list(self.learner.encode(self.tasks[task].images))
-        yield from self._frozen[task]
+        if (
+            task not in self._frozen
+        ):  # a model that never trains needs one pass in all, where its features fit into memory
+            reader.memory -= size
+            self._frozen[task] = [(i, v.cpu(), z.cpu()) for i, v, z in self.learner.encode(images)]
+        for indices, embedding, feature in self._frozen[task]:
+            yield indices, embedding.to(backbone.device), feature.to(backbone.device)
 
     @torch.no_grad()
     def after_task(self) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from segp_ext import ops
-from segp_ext.anchors import Anchors, check_seeds, make_anchors
+from segp_ext.anchors import Anchors, check_folder, check_seeds, make_anchors
 from segp_ext.backbone import Backbone
 from segp_ext.config import PATHS, MethodConfig, ScorePath, with_method
 from segp_ext.data.folder import open_image
@@ -125,6 +125,7 @@ class SeGPCL:
         old = len(self.class_names)
         new = range(old, old + len(names))
         check_seeds(len(images), len(self.task_sizes) + 1, self.config.anchors)
+        check_folder(self.config.anchors)
         report = TaskReport(names, len(images))
         timer = Timer(self.backbone.stopwatch, self.backbone.device)
 
@@ -226,13 +227,13 @@ class SeGPCL:
         """Puts the adapter back as it was if learning a task fails or is interrupted."""
         trained = self.backbone.trained_parameters()
         before = [parameter.detach().clone() for parameter in trained]
-        text = self._text
         try:
             yield
         except BaseException:
+            self.backbone.unmerge()
             for parameter, value in zip(trained, before, strict=True):
                 parameter.data.copy_(value)
-            self._text = text
+            self._text = None
             raise
 
     def _make_anchors(self, images: Images, text: Tensor, timer: Timer) -> Anchors | None:
@@ -269,13 +270,12 @@ class SeGPCL:
             pixels = anchors.pixels
             taken = (anchors.take(pixels, piece) for piece in self.processes.mine(pieces))
             own = ((self._encode_image(x)[1],) for x in taken)
-        after = torch.empty_like(anchors.feature)
         for piece, (feature,) in zip(pieces, self.processes.in_order(own, len(pieces)), strict=True):
-            after[piece[0] : piece[-1] + 1] = feature
-        device = self.backbone.device
-        return transfer(
-            self.prototypes, anchors.feature.to(device), after.to(device), self.config.prototypes.temperature
-        )
+            if anchors.writes:
+                anchors.after[piece[0] : piece[-1] + 1] = feature
+        self.processes.wait()
+        before, after = (tensor.to(self.backbone.device) for tensor in (anchors.feature, anchors.after))
+        return transfer(self.prototypes, before, after, self.config.prototypes.temperature)
 
     # -- inference -------------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -131,7 +132,8 @@ def join(device: str) -> tuple[Processes, str]:
         )
     from accelerate import PartialState
 
-    state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
+    # The others wait while one downloads or reads a large data set.
+    state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=timedelta(hours=2))
     local_count = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return Processes(state.process_index, state.num_processes, state.local_process_index, local_count), str(
         state.device

@@ -53,7 +53,8 @@ def table(result: dict[str, Any]) -> str:
 def retention(result: dict[str, Any]) -> list[str]:
     """A line per held-out data set: its zero-shot accuracy before the first task and after each."""
     return [
-        f"Zero-shot on {name} (never trained on), before and after each task: {', '.join(map(percent, accuracies))}"
+        f"Zero-shot accuracy on {name} (never trained on), in percent: {percent(accuracies[0])} before the first task, "
+        f"{', '.join(map(percent, accuracies[1:])) or 'none yet'} after each"
         for name, accuracies in result["retention"].items()
     ]
 
@@ -69,7 +70,7 @@ def summary(result: dict[str, Any]) -> str:
     for line in retention(result):
         lines += [line, ""]
     lines += [f"Protocol `{result['protocol']['id']}`:", ""]
-    lines += [f"- {key}: {value}" for key, value in result["protocol"].items() if key not in ("id", "tasks")]
+    lines += [f"- {key}: {_plain(value)}" for key, value in result["protocol"].items() if key not in ("id", "tasks")]
     lines += ["", "Tasks:", ""]
     for index, names in enumerate(result["protocol"]["tasks"]):
         learnt = result["tasks"][index] if index < len(result["tasks"]) else None
@@ -85,6 +86,15 @@ def summary(result: dict[str, Any]) -> str:
         ["Plots: " + ", ".join(f"[{p}](plots/{p})" for p in result.get("plots", [])), ""] if result.get("plots") else []
     )
     return "\n".join(lines)
+
+
+def _plain(value: Any) -> str:
+    """A value for people: nested ones by their entries, none and nothing as a dash."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(entry)}" for key, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value)) or "–"
+    return "–" if value is None else str(value)
 
 
 def phases(result: dict[str, Any]) -> str:

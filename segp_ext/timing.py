@@ -72,9 +72,13 @@ class Timer:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measures what is inside as part of the phase `name`; phases must not be nested."""
+        """Measures what is inside as part of the phase `name`; phases must not be nested. Memory that runs out is noted by the name."""
         begin, backbone = self._now(), self.stopwatch.read()
-        yield
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            error.add_note(name)  # for a message that says what to lower
+            raise
         end = self._now()
         spent = Phase(end - begin, self.stopwatch.read() - backbone)
         self.phases.setdefault(name, Phase()).add(spent)

@@ -22,7 +22,7 @@ import yaml
 
 import segp_ext
 from segp_ext import report
-from segp_ext.anchors import check_seeds
+from segp_ext.anchors import check_folder, check_seeds
 from segp_ext.config import METHODS, PATHS, Config, with_method
 from segp_ext.data import held_out, load_scenario
 from segp_ext.data.images import Images, Reader
@@ -180,9 +180,28 @@ def parse(argv: list[str], command: str = "train", description: str = DESCRIPTIO
     return config
 
 
+LOWER = {
+    "training": "training.prompts_per_pass, or raise training.accumulate",
+    "anchors": "anchors.batch_size or anchors.memory_gb",
+    "text": "training.prompts_per_pass",
+}
+"""What to change where memory runs out, by phase; where nothing is named, inference.batch_size. None of it changes what is learnt."""
 RESUMABLE = ("model.device", "model.pretrained", "data.root", "loading.workers", "loading.memory_gb", "run.threads", "run.checkpoint_steps",
-             "run.keep_checkpoints")  # fmt: skip
-"""Settings that may be given with --resume: none of them changes what is learnt."""
+             "run.keep_checkpoints", "training.accumulate", "training.prompts_per_pass", "anchors.batch_size", "anchors.memory_gb", "anchors.folder",
+             "inference.batch_size")  # fmt: skip
+"""Settings that may be given with --resume: none of them changes what is learnt but by rounding."""
+
+
+_FREE_FACTS = ("id", "hash", "changed", "data", "layout", "weights")
+"""Facts of a protocol that say where things lie; the weights are compared by themselves."""
+
+
+def _dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def parse_run(argv: list[str]) -> tuple[Config, Path | None]:
@@ -251,11 +270,19 @@ class Run:
         reader = Reader(self.backbone.transform, config.loading, self.backbone.device, self.processes.local_count)
         self.train_images = [Images(task.train, reader) for task in self.scenario.tasks]
         self.tests = [EvaluationSet(task.class_names, Images(task.test, reader)) for task in self.scenario.tasks]
+        check_folder(config.anchors)
         for number, images in enumerate(self.train_images):
             check_seeds(len(images), number + 1, with_method(config).anchors)
         self.held_out = {}
+        facts["held_out"] = {}
         for name, held in held_out(config.held_out).items():
-            self.held_out[name] = EvaluationSet(held.class_names, Images(held.test, reader))
+            test = held.tasks[0].test
+            self.held_out[name] = EvaluationSet(held.class_names, Images(test, reader))
+            facts["held_out"][name] = {
+                "classes": len(held.class_names),
+                "images": len(test),
+                "split_hash": held.split_hash,
+            }
         self._name_unknown_words()
         device = self.backbone.device
         self.result: dict[str, Any] = {
@@ -306,16 +333,20 @@ class Run:
             saved = SavedRun.read(checkpoint_after(self.directory, done))
         saved.learner.check_weights(self.backbone)
         before, now = saved.result, json.loads(json.dumps(self.result))
-        for what, free in (
-            ("protocol", ("id", "hash", "data", "layout", "weights")),
-            ("settings", ("model", "data", "loading", "run")),
-        ):
-            changed = [key for key, value in now[what].items() if key not in free and before[what].get(key) != value]
-            if changed:
-                raise ValueError(
-                    f"{self.directory} cannot go on: since its start these changed: {', '.join(changed)} ({what} in its result.json); "
-                    "put them back, or start a new run"
-                )
+        facts = [
+            key
+            for key, value in now["protocol"].items()
+            if key not in _FREE_FACTS and before["protocol"].get(key) != value
+        ]
+        was, free = _dotted(before["settings"]), (*RESUMABLE, "model.", "data.", "loading.", "run.", "held_out")
+        settings = [
+            key for key, value in _dotted(now["settings"]).items() if was.get(key) != value and not key.startswith(free)
+        ]
+        if facts or settings:
+            raise ValueError(
+                f"{self.directory} cannot go on: since its start these changed: {', '.join(facts + settings)}; put them back, or start a "
+                "new run"
+            )
         versions_before = {**before["versions"], **{key: before[key] for key in ("device", "threads", "processes")}}
         versions_now = {**now["versions"], **{key: now[key] for key in ("device", "threads", "processes")}}
         apart = [
@@ -512,6 +543,11 @@ def _run(config: Config, resume: Path | None) -> int:
     except KeyboardInterrupt as error:
         print(f"\ninterrupted{_going_on(run)}", file=sys.stderr)
         return 143 if isinstance(error, Terminated) else 130
+    except torch.OutOfMemoryError as error:
+        phase = (getattr(error, "__notes__", None) or ["loading"])[-1]
+        lower = LOWER.get(phase, "inference.batch_size")
+        print(f"error: the GPU's memory ran out in phase {phase}; lower {lower}{_going_on(run)}", file=sys.stderr)
+        return 2
     except (OSError, ValueError, FloatingPointError) as error:
         print(f"error: {error}{_going_on(run)}", file=sys.stderr)
         return 2

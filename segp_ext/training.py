@@ -341,8 +341,9 @@ def fit(
 
     def parts(whole: Tensor) -> tuple[Tensor, ...]:
         """This process's parts of a step's samples."""
-        first = processes.rank * settings.accumulate
-        return whole.tensor_split(processes.count * settings.accumulate)[first : first + settings.accumulate]
+        count = min(settings.accumulate, settings.batch_size)
+        first = processes.rank * count
+        return whole.tensor_split(processes.count * count)[first : first + count]
 
     state = TrainingState(parameters, optimizer, scheduler, scaler, generator)
     record = LossRecord()

@@ -56,24 +56,29 @@ def load_scenario(config: DataConfig) -> Scenario:
     return make_scenario(collection, config)
 
 
-def held_out(sources: list[str]) -> dict[str, Task]:
+def held_out(sources: list[str]) -> dict[str, Scenario]:
     """Loads data sets for zero-shot retention, each as one task of all its classes, by the names they are reported under.
 
     Args:
         sources: each a folder of images, a data set that needs none ("digits"), or NAME:FOLDER with a name that `data.name` takes.
     """
     names = get_args(get_type_hints(DataConfig)["name"])
-    found: dict[str, Task] = {}
+    found: dict[str, Scenario] = {}
     for source in sources:
         name, separator, root = source.partition(":")
         if not separator or name not in names:
             name, root = ("digits", "") if source == "digits" else ("folder", source)
-        scenario = load_scenario(from_dict(DataConfig, {"name": name, "root": root or None, "classes_per_task": 10**9}))
+        try:
+            scenario = load_scenario(
+                from_dict(DataConfig, {"name": name, "root": root or None, "classes_per_task": 10**9})
+            )
+        except (OSError, ValueError) as error:
+            raise ValueError(f"held_out: {source!r} cannot be used: {error}") from error
         if scenario.name in found:
             raise ValueError(
                 f"held_out: two data sets are named {scenario.name!r}; give them folders of different names"
             )
-        found[scenario.name] = scenario.tasks[0]
+        found[scenario.name] = scenario
     return found
 
 

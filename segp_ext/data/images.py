@@ -195,7 +195,11 @@ class Images:
             expected[missing[-1]] = True
         wanted = [indices.tolist() for indices in missing if len(indices)]
         workers = min(self.reader.workers, len(wanted)) if len(wanted) > 1 else 0
-        decoded = iter(DataLoader(self._decoded, batch_sampler=wanted, num_workers=workers, collate_fn=_stacked))
+        own = torch.Generator()  # the loader draws a number whether it needs one or not; not from the caller's
+        loader = DataLoader(
+            self._decoded, batch_sampler=wanted, num_workers=workers, collate_fn=_stacked, generator=own
+        )
+        decoded = iter(loader)
         for chunk, indices in zip(chunks, missing, strict=True):
             pixels: Any = next(decoded) if len(indices) else None
             if isinstance(pixels, Exception):
