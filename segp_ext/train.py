@@ -186,9 +186,11 @@ LOWER = {
     "text": "training.prompts_per_pass",
 }
 """What to change where memory runs out, by phase; where nothing is named, inference.batch_size. None of it changes what is learnt."""
-RESUMABLE = ("model.device", "model.pretrained", "data.root", "loading.workers", "loading.memory_gb", "run.threads", "run.checkpoint_steps",
-             "run.keep_checkpoints", "training.accumulate", "training.prompts_per_pass", "anchors.batch_size", "anchors.memory_gb", "anchors.folder",
-             "inference.batch_size")  # fmt: skip
+RESUMABLE = (
+    "model.device", "model.pretrained", "data.root", "loading.workers", "loading.memory_gb", "run.threads", "run.checkpoint_steps",
+    "run.keep_checkpoints", "training.accumulate", "training.prompts_per_pass", "anchors.batch_size", "anchors.memory_gb",
+    "anchors.folder", "inference.batch_size",
+)  # fmt: skip
 """Settings that may be given with --resume: none of them changes what is learnt but by rounding."""
 
 

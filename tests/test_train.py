@@ -1,12 +1,14 @@
 """The command: configuration, run directory, table, and what bad input says."""
 
 import json
+import os
 import subprocess
 import sys
 from datetime import datetime
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from trees import cifar100
@@ -123,7 +125,7 @@ def test_a_folder_of_images(tmp_path, capsys):
     assert result["protocol"]["data"] == "photos" and result["status"] == "finished"
     assert list(result["retention"]) == ["digits"] and len(result["retention"]["digits"]) == 3
     assert "retention.png" in result["plots"] and (tmp_path / "run/plots/retention.png").is_file()
-    said = "Zero-shot on digits (never trained on), before and after each task"
+    said = "Zero-shot accuracy on digits (never trained on), in percent: "
     assert said in capsys.readouterr().out and said in (tmp_path / "run/summary.md").read_text()
     assert result["retention"]["digits"][0] > 0.3  # the built-in model knows digits, here in another prompt
 
@@ -177,6 +179,109 @@ def test_an_interrupt_leaves_a_directory_that_says_what_was_done(tmp_path, monke
     assert "Status: interrupted" in summary and "not learnt" in summary
 
 
+def test_a_gpu_whose_memory_runs_out_says_what_to_lower(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("segp_ext.training.TaskLosses.of_samples", full)
+    assert run(tmp_path) == 2
+    message = capsys.readouterr().err
+    assert "memory ran out in phase training; lower training.prompts_per_pass, or raise training.accumulate" in message
+    assert f"--resume {tmp_path / 'run'}" in message
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """A run that was interrupted in its second task, and what makes it go on."""
+    original = SeGPCL.learn_task
+
+    def second_is_interrupted(self, dataset, names, kept=None):
+        if len(self.task_sizes) == 1 and self.config.training.epochs:
+            raise KeyboardInterrupt
+        return original(self, dataset, names, kept)
+
+    monkeypatch.setattr(SeGPCL, "learn_task", second_is_interrupted)
+    assert run(tmp_path) == 130
+    monkeypatch.undo()
+    return tmp_path / "run"
+
+
+def test_a_stopped_run_goes_on_to_the_same_numbers(finished, stopped, capsys):
+    """Killed runs are for tests/faults; here is what is said, and what is kept."""
+    assert train.main(["--resume", str(stopped), "--run.keep_checkpoints=1"]) == 0
+    assert "going on after task 1" in capsys.readouterr().out
+    ours, theirs = (json.loads((path / "result.json").read_text()) for path in (stopped, finished))
+    assert ours["scores"] == theirs["scores"] and ours["status"] == "finished"
+    assert [(r["after"], r["on"]) for r in ours["resumed"]] == [(1, ours["device"])] and theirs["resumed"] == []
+    assert [path.name for path in run_directory.saved_tasks(stopped)] == [
+        "task-002"
+    ]  # of task 0 and 1, none is kept any more
+    assert train.main(["--resume", str(stopped)]) == 0  # a finished one shows its table again
+    assert "segp (dual)" in capsys.readouterr().out
+
+
+def test_a_run_of_the_same_settings_is_offered(stopped, capsys):
+    again = [*FAST, f"--run.directory={stopped.parent}", "--run.name=other"]
+    assert train.main([*again, "--seed=1"]) == 0 and "goes on with it" not in capsys.readouterr().out
+    assert train.main([*again[:-1], "--run.name=third"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        f"note: {stopped} has the same settings and did not end (Interrupted after 1 of 2 tasks); --resume {stopped}"
+        in said
+    )
+
+
+def test_a_run_in_use_is_refused(stopped, capsys):
+    held = run_directory.RunDirectory.reopen(stopped)
+    assert train.main(["--resume", str(stopped)]) == 2
+    assert f"{stopped} is in use by process {os.getpid()} on " in capsys.readouterr().err
+    held.release()
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "message"),
+    [
+        ("training", "epochs", 3, "cannot go on: since its start these changed: training.epochs"),
+        ("data", "max_images_per_class", 5, "these changed: split_hash"),
+    ],
+)
+def test_a_run_whose_settings_changed_is_refused(stopped, section, name, value, message, capsys):
+    settings = yaml.safe_load((stopped / "config.yaml").read_text())
+    settings[section][name] = value
+    (stopped / "config.yaml").write_text(yaml.safe_dump(settings))
+    before = (stopped / "result.json").read_bytes()
+    assert train.main(["--resume", str(stopped)]) == 2
+    assert message in capsys.readouterr().err and (stopped / "result.json").read_bytes() == before
+
+
+def test_what_resume_does_not_take_is_named(stopped, tmp_path, capsys):
+    for arguments, message in [
+        (["--resume", str(stopped), "--seed", "3"], "--resume takes the run's own settings; got --seed besides"),
+        (["--resume", str(tmp_path / "nowhere")], "--resume: no run in"),
+    ]:
+        with pytest.raises(SystemExit) as end:
+            train.main(arguments)
+        assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_terminated_run_says_how_to_go_on(tmp_path):
+    command = [sys.executable, "-m", "segp_ext.train", *FAST, "--training.epochs=500"]
+    process = subprocess.Popen(
+        [*command, f"--run.directory={tmp_path}", "--run.name=run"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "trained parameters" in line:
+            break
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143 and f"--resume {tmp_path / 'run'}" in errors and "Traceback" not in errors
+    assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "interrupted"
+
+
 def test_an_interrupt_while_plotting_keeps_every_result(tmp_path, monkeypatch):
     from segp_ext import report
 
@@ -209,6 +314,10 @@ def test_runs_started_in_the_same_second_get_folders_of_their_own(tmp_path, monk
         (["--anchors.steps", "many"], "anchors.steps"),
         (["--anchors.kind", "magic"], "anchors.kind"),
         (["--anchors.epsilon", "-1"], "anchors.epsilon must be 0 or more; got -1"),
+        (["--anchors.seeds_per_class", "0"], "anchors.seeds_per_class must be greater than 0; got 0"),
+        (["--inference.beta", "1e39"], "inference.beta must be from 0 to 1e+06; got 1e+39"),
+        (["--distillation.temperature", "1e-30"], "distillation.temperature must be from 0.001 to 1e+06"),
+        (["--run.name", "../escape"], "run.name must be a name without folders"),
         (["--method", "sgep"], "method must be one of segp, zero-shot"),
         (["--method", "lwf", "--anchors.kind", "dpgd"], "anchors.kind is fixed at 'new-images' by method lwf"),
         (

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from method.made import images_of, made_images, pixels_of
 
-from segp_ext.anchors import make_anchors, perturb, select_seeds
+from segp_ext.anchors import Anchors, check_folder, make_anchors, perturb, select_seeds
 from segp_ext.config import AnchorsConfig
 from segp_ext.processes import Processes
 from segp_ext.timing import Timer
@@ -13,6 +13,24 @@ from segp_ext.timing import Timer
 
 def unit_rows(*shape, seed):
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def test_a_file_that_finds_no_room_is_named_and_leaves_nothing(tmp_path):
+    shape = torch.Size((3, 224, 224))
+    with pytest.raises(
+        OSError, match=r"no room for 61\d{4}\.\d\d GB of anchors in .*name another folder as anchors.folder"
+    ):
+        Anchors(10**9, shape, (512, 768), torch.device("cpu"), tmp_path / "anchors", Processes())
+    assert not list(tmp_path.iterdir())
+    made = Anchors(10, shape, (512, 768), torch.device("cpu"), tmp_path / "anchors", Processes())
+    assert made.mapped and made.after.shape == (10, 768) and not list(tmp_path.iterdir())
+
+
+def test_a_folder_for_anchors_is_looked_at_before_anything_is_learnt(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "gone", tmp_path / "file"):
+        with pytest.raises(NotADirectoryError, match=f"anchors.folder must be a folder .*got '{folder}'"):
+            check_folder(AnchorsConfig(folder=str(folder)))
 
 
 @pytest.mark.parametrize("batch", [1, 7, 50])

@@ -57,6 +57,30 @@ def test_a_prompt_over_the_context_is_named(backbone):
         backbone.tokenize(["fine", "too long a b c d e f g"])
 
 
+def test_an_interrupt_while_merging_leaves_nothing_merged(backbone, monkeypatch):
+    from peft.tuners.lora import Linear
+
+    backbone.adapt(LoraConfig(rank=4), seed=0)
+    for parameter in backbone.trained_parameters():
+        parameter.data.normal_()
+    x, merge, calls = pixels(), Linear.merge, []
+    before = backbone.encode_image(x)[0]
+
+    def interrupted(self, *arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        merge(self, *arguments)
+
+    monkeypatch.setattr(Linear, "merge", interrupted)
+    with pytest.raises(KeyboardInterrupt), backbone.merged():
+        pass
+    assert torch.equal(backbone.encode_image(x)[0], before)
+    assert all(parameter.requires_grad for parameter in backbone.trained_parameters())
+    with backbone.merged():
+        torch.testing.assert_close(backbone.encode_image(x)[0], before, rtol=1e-4, atol=1e-5)
+
+
 def test_a_fresh_adapter_changes_nothing_and_trains_only_b(backbone):
     with torch.no_grad():
         before = backbone.encode_image(pixels())[1], backbone.encode_text(backbone.tokenize(TEXTS))

@@ -57,6 +57,28 @@ def test_every_path_is_evaluated_as_it_predicts(beta):
     assert len({result.pooled[0] for result in evaluator.paths.values()}) > 1
 
 
+@pytest.mark.parametrize("memory", [0, 10**6])
+def test_a_frozen_models_features_are_kept_where_there_is_memory(evaluator, memory):
+    evaluator.learner.reader.memory = memory
+    calls, encode = [], evaluator.learner.backbone.encode_image
+    evaluator.learner.backbone.encode_image = lambda x: calls.append(len(x)) or encode(x)
+    evaluator.learner.learn_task(TASKS[0][1], TASKS[0][0])
+    first, counts = [], []
+    for _ in range(2):
+        calls.clear()
+        first.append([(v.clone(), z.clone()) for _, v, z in evaluator._features(0)])
+        counts.append(sum(calls))
+    assert counts == ([4, 0] if memory else [4, 4])
+    for (v, z), (again_v, again_z) in zip(*first, strict=True):
+        assert torch.equal(v, again_v) and torch.equal(z, again_z)
+
+
+def test_time_is_told_by_phase(evaluator):
+    learn(evaluator, 1)
+    assert {*evaluator.timer.phases} == {"text", "evaluation"}
+    assert evaluator.timer.phases["evaluation"].backbone > 0
+
+
 def test_the_next_task_is_scored_over_its_own_classes(evaluator):
     learn(evaluator, 2)
     text = evaluator.paths["text"]

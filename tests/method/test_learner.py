@@ -1,5 +1,6 @@
 """The learner on a tiny CLIP: every method learns, remembers what it should, and refuses bad input without harm."""
 
+import math
 import threading
 
 import pytest
@@ -10,6 +11,7 @@ from method.made import encoded, images_of, made_images, pixels_of, small_config
 import segp_ext
 from segp_ext.config import METHODS, MethodConfig, with_method
 from segp_ext.learner import SeGPCL
+from segp_ext.training import LossRecord
 
 FIRST, SECOND = ["red", "green", "blue"], ["cat", "dog"]
 
@@ -293,6 +295,50 @@ def test_a_learner_that_diverged_is_refused_and_undone():
     with pytest.raises(FloatingPointError, match="stopped being finite in task 1"):
         learner.learn_task(made_images(3, 10), FIRST)
     assert same(before, state(learner)) and learner.class_names == []
+
+
+def test_the_callers_random_numbers_are_left_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    learner = SeGPCL(tiny_backbone(), small_config())
+    torch.manual_seed(5)
+    learner.learn_task(made_images(3, 10), FIRST)
+    learner.learn_task(made_images(2, 10, seed=3), SECOND)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_optimisers_path_is_the_textbooks(optimizer, monkeypatch):
+    """Momentum 0.9 or AdamW, a cosine to zero over the task's steps, weight decay: computed anew from the gradients it saw."""
+    rate, decay, steps = 0.02, 0.1, 6  # 6 images in batches of 2, two epochs
+    config = small_config(
+        method="lora", training__optimizer=optimizer, training__learning_rate=rate, training__weight_decay=decay,
+        training__epochs=2, training__batch_size=2,
+    )  # fmt: skip
+    learner = SeGPCL(tiny_backbone(), config)
+    seen, add = [], LossRecord.add
+
+    def noted(self, step, terms, gradients, indices):
+        seen.append(gradients.clone())
+        add(self, step, terms, gradients, indices)
+
+    monkeypatch.setattr(LossRecord, "add", noted)
+    learner.learn_task(made_images(3, 2), FIRST)
+    assert len(seen) == steps
+    weights = torch.zeros_like(seen[0], dtype=torch.float64)  # B starts at zero
+    first, second = torch.zeros_like(weights), torch.zeros_like(weights)
+    for step, gradient in enumerate(seen):
+        now = rate * (1 + math.cos(math.pi * step / steps)) / 2
+        gradient = gradient.double()
+        if optimizer == "sgd":
+            first = 0.9 * first + gradient + decay * weights
+            weights = weights - now * first
+        else:
+            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+            unbiased = first / (1 - 0.9 ** (step + 1)), (second / (1 - 0.999 ** (step + 1))).sqrt()
+            weights = weights - now * decay * weights - now * unbiased[0] / (unbiased[1] + 1e-8)
+    found = torch.cat([p.detach().flatten() for p in learner.backbone.trained_parameters()])
+    torch.testing.assert_close(found.double(), weights, rtol=1e-3, atol=1e-6)
 
 
 def test_one_image_per_class_when_asked():

@@ -71,7 +71,11 @@ def alone():
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
     folder = tmp_path_factory.mktemp("together")
-    for status, output in finish(start(3, str(TESTS / "method/shared_work.py"), str(folder))):
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    processes = start(3, str(TESTS / "method/shared_work.py"), str(folder))
+    monkeypatch.undo()
+    for status, output in finish(processes):
         assert status == 0, output
     return [load_file(folder / f"{rank}.safetensors") for rank in range(3)]
 
@@ -84,7 +88,8 @@ def test_anchors_are_those_of_one_process_to_the_bit(alone, together):
     assert alone["seeds among ties"][0].tolist() == [0, 3, 6, 9, 12, 15, 18, 1, 2]  # ties: the earlier image first
 
 
-def test_anchors_in_a_file_are_those_in_memory(alone):
+def test_anchors_in_a_file_are_those_in_memory(alone, together, tmp_path_factory):
+    assert not list(tmp_path_factory.getbasetemp().rglob("segp-anchors*"))  # nothing is left, by one process or several
     for kind in KINDS:
         for part in ("pixels", "embedding", "feature"):
             if f"{kind} memory {part}" in alone:
@@ -100,7 +105,7 @@ def test_every_process_learns_the_same_as_one(alone, together):
 
 
 def test_the_built_in_run_on_two_processes(tmp_path):
-    command = ["segp_ext.train", f"--run.directory={tmp_path}"]
+    command = ["segp_ext.train", f"--run.directory={tmp_path}", "--run.keep_checkpoints=null"]
     finish([subprocess.Popen([sys.executable, "-m", *command, "--run.name=one"], stdout=subprocess.PIPE, text=True)])
     launched = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", *command, "--run.name=two"]
     ((status, output),) = finish([subprocess.Popen(launched, stdout=subprocess.PIPE, text=True)])
@@ -121,10 +126,10 @@ import os, sys
 from segp_ext import train
 from segp_ext.learner import SeGPCL
 learn = SeGPCL.learn_task
-def second_dies(self, images, names):
+def second_dies(self, images, names, kept=None):
     if os.environ["RANK"] == "1" and self.config.training.epochs and len(self.task_sizes) == 1:
         os._exit(9)
-    return learn(self, images, names)
+    return learn(self, images, names, kept)
 SeGPCL.learn_task = second_dies
 sys.exit(train.main(sys.argv[1:]))
 """
@@ -138,6 +143,23 @@ def test_a_process_that_dies_is_named_and_what_was_learnt_stays(tmp_path):
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["status"] == "failed" and "after 1 of 2 tasks" in result["message"]
     assert (tmp_path / "run/checkpoints/task-001/learner.json").is_file()
+
+
+def test_a_launcher_that_ends_the_others_leaves_a_run_that_says_so(tmp_path):
+    """torchrun ends all processes when one dies; the main one still says in the run's folder how far it came."""
+    (tmp_path / "dying.py").write_text(DYING)
+    command = [
+        str(tmp_path / "dying.py"),
+        "--data.max_images_per_class=20",
+        "--training.epochs=60",
+        "--model.device=cpu",
+    ]
+    launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *command]
+    launched += [f"--run.directory={tmp_path}", "--run.name=run"]
+    ((status, _),) = finish([subprocess.Popen(launched, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)])
+    assert status != 0
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert result["status"] in ("interrupted", "failed") and "after 1 of 5 tasks" in result["message"]
 
 
 def test_processes_that_see_different_data_are_refused(tmp_path):
