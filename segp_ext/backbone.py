@@ -102,6 +102,11 @@ class Backbone(nn.Module):
         # Adapted layers while merged: (LoRA, its base layer, base weight).
         self._merged: list[tuple[Any, Any, Tensor]] = []
         self._hash: str | None = None
+        learned = float(self.clip.logit_scale)
+        if not math.isfinite(learned):
+            raise ValueError(f"the weights of {name} are damaged: their logit_scale is {learned}")
+        ceiling = math.inf if getattr(clip, "logit_bias", None) is not None else 100.0
+        self._logit_scale = min(math.exp(min(learned, 80.0)), ceiling)
 
     # -- what it is ------------------------------------------------------------------------------------------------------------
 
@@ -121,12 +126,12 @@ class Backbone(nn.Module):
 
     @property
     def logit_scale(self) -> float:
-        """s, the exponential of CLIP's learned value.
+        """s, the exponential of CLIP's learned value, at most 100 as in CLIP's training (but for models with a bias).
 
         The bias that models trained with a sigmoid loss (SigLIP) add is the same for all classes, so that every softmax and every
         ranking here is the same without it; it is left out.
         """
-        return math.exp(float(self.clip.logit_scale))
+        return self._logit_scale
 
     def weights_hash(self) -> str:
         """SHA-256 of the pre-trained weights (names, shapes and values), the adapter left out; part of a result's protocol."""

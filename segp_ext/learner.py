@@ -140,7 +140,9 @@ class SeGPCL:
                     anchors = self._make_anchors(images, teacher_text, timer)
                     if kept is not None and anchors is not None:
                         kept.keep_anchors(anchors)
-                report.anchors = 0 if anchors is None else len(anchors)
+                if anchors is not None:
+                    self._check_anchors(anchors)
+                    report.anchors = len(anchors)
             if self.config.training.epochs > 0:
                 with timer.phase("text"), self.backbone.reference():
                     reference = self._encode_text(tokens)
@@ -215,6 +217,15 @@ class SeGPCL:
             if not all(bool(tensor.isfinite().all()) for tensor in tensors):
                 raise FloatingPointError(
                     f"the {what} stopped being finite in task {len(self.task_sizes) + 1}; a lower training.learning_rate may help"
+                )
+
+    def _check_anchors(self, anchors: Anchors) -> None:
+        for tensor in (anchors.embedding, anchors.feature):
+            wrong = (~tensor.sum(dim=1).isfinite()).nonzero().flatten()
+            if len(wrong):
+                raise FloatingPointError(
+                    f"the teacher's features of anchor {int(wrong[0])} are not finite in task {len(self.task_sizes) + 1} ({len(wrong)} of "
+                    f"{len(anchors)} anchors); with model.precision fp16, bf16 or fp32 may help"
                 )
 
     def _generator(self, purpose: int) -> torch.Generator:

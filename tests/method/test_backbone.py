@@ -57,6 +57,18 @@ def test_a_prompt_over_the_context_is_named(backbone):
         backbone.tokenize(["fine", "too long a b c d e f g"])
 
 
+@pytest.mark.parametrize(("learned", "scale"), [(4.0, 54.598), (4.7, 100.0), (88.0, 100.0)])
+def test_the_logit_scale_is_bounded_as_in_clip(learned, scale):
+    clip = tiny_backbone().clip
+    clip.visual.proj = torch.nn.Parameter(torch.zeros(24, 16))
+    clip.logit_scale.data.fill_(learned)
+    assert Backbone(clip, WordTokenizer(), "tiny", None).logit_scale == pytest.approx(scale, rel=1e-4)
+    clip.visual.proj = torch.nn.Parameter(torch.zeros(24, 16))
+    clip.logit_scale.data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="weights of tiny are damaged: their logit_scale is nan"):
+        Backbone(clip, WordTokenizer(), "tiny", None)
+
+
 def test_an_interrupt_while_merging_leaves_nothing_merged(backbone, monkeypatch):
     from peft.tuners.lora import Linear
 

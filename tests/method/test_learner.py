@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from method.made import encoded, images_of, made_images, pixels_of, small_config, tiny_backbone
 
 import segp_ext
+from segp_ext.anchors import Anchors
 from segp_ext.config import METHODS, MethodConfig, with_method
 from segp_ext.learner import SeGPCL
 from segp_ext.training import LossRecord
@@ -267,6 +268,20 @@ def test_a_copy_predicts_from_several_threads_while_the_learner_learns():
     assert same(state(learner), state(learnt(training__epochs=4)[0]))
     twin.learn_task(made_images(2, 10, seed=3), SECOND)  # a copy is a learner, too
     assert same(state(twin), state(learner))
+
+
+def test_features_that_are_not_finite_are_named_and_nothing_is_changed(monkeypatch):
+    learner = SeGPCL(tiny_backbone(), small_config())
+    learner.learn_task(made_images(3, 10), FIRST)
+    before, made = state(learner), Anchors.write
+
+    def broken(self, start, pixels, embedding, feature):
+        made(self, start, pixels, embedding, feature.index_fill(0, torch.tensor([1]), float("inf")))
+
+    monkeypatch.setattr(Anchors, "write", broken)
+    with pytest.raises(FloatingPointError, match=r"features of anchor 1 are not finite in task 2 .* of 9 anchors"):
+        learner.learn_task(made_images(2, 10, seed=3), SECOND)
+    assert same(before, state(learner))
 
 
 def test_a_gradient_that_stops_being_finite_is_named_and_undone(monkeypatch):
