@@ -102,7 +102,8 @@ class Backbone(nn.Module):
         # Adapted layers while merged: (LoRA, its base layer, base weight).
         self._merged: list[tuple[Any, Any, Tensor]] = []
         self._hash: str | None = None
-        learned = float(self.clip.logit_scale)
+        scale: Any = clip.logit_scale
+        learned = float(scale)
         if not math.isfinite(learned):
             raise ValueError(f"the weights of {name} are damaged: their logit_scale is {learned}")
         ceiling = math.inf if getattr(clip, "logit_bias", None) is not None else 100.0
