@@ -103,11 +103,9 @@ class Backbone(nn.Module):
         self._merged: list[tuple[Any, Any, Tensor]] = []
         self._hash: str | None = None
         scale: Any = clip.logit_scale
-        learned = float(scale)
-        if not math.isfinite(learned):
-            raise ValueError(f"the weights of {name} are damaged: their logit_scale is {learned}")
-        ceiling = math.inf if getattr(clip, "logit_bias", None) is not None else 100.0
-        self._logit_scale = min(math.exp(min(learned, 80.0)), ceiling)
+        if not math.isfinite(scale):
+            raise ValueError(f"the weights of {name} are damaged: their logit_scale is {float(scale)}")
+        self._ceiling = math.inf if getattr(clip, "logit_bias", None) is not None else 100.0
 
     # -- what it is ------------------------------------------------------------------------------------------------------------
 
@@ -132,7 +130,7 @@ class Backbone(nn.Module):
         The bias that models trained with a sigmoid loss (SigLIP) add is the same for all classes, so that every softmax and every
         ranking here is the same without it; it is left out.
         """
-        return self._logit_scale
+        return min(math.exp(min(float(self.clip.logit_scale), 80.0)), self._ceiling)
 
     def weights_hash(self) -> str:
         """SHA-256 of the pre-trained weights (names, shapes and values), the adapter left out; part of a result's protocol."""

@@ -33,7 +33,7 @@ def test_round_trip_through_plain_values():
         ({"colour": 1}, "no such setting: colour"),
         ({"anchors": {"epsilon": -0.1}}, "anchors.epsilon must be 0 or more; got -0.1"),
         ({"anchors": {"step_size": float("nan")}}, "anchors.step_size must be 0 or more; got nan"),
-        ({"distillation": {"temperature": 0}}, "distillation.temperature must be greater than 0; got 0"),
+        ({"distillation": {"temperature": 0}}, "distillation.temperature must be from 0.001 to 1e.06; got 0"),
         ({"data": {"validation_fraction": 1.0}}, "data.validation_fraction must be between 0 and 1"),
         ({"data": {"order": -1}}, "data.order must be from 0"),
         ({"data": {"name": "digits", "root": "x"}}, "data.root must not be given with data.name digits"),

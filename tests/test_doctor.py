@@ -45,7 +45,7 @@ def test_every_trouble_is_a_problem_with_a_remedy(tmp_path, capsys):
     arguments = ["--data.classes_per_task=1", "--data.order=null", "--min_images_per_class=5"]
     report = examined(tmp_path, *arguments)
     contents = report.data.contents
-    assert report.data.missing == ["test/c/gone.jpg (a broken link)"]
+    assert report.data.missing == ["test/c/gone.jpg (a broken link, or no file)"]
     assert len(contents.unreadable) == 1 and contents.unreadable[0].startswith("train/a/00.jpg (")
     # 00.jpg and 01.PNG are the same in every folder, 02.jpg and 03.PNG in a and c
     assert contents.across == [

@@ -104,8 +104,18 @@ class Tree:
 
 
 def class_folders(part: Path) -> list[str]:
-    """Names of the folders in `part`, sorted; hidden ones are left out."""
-    return sorted(entry.name for entry in part.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    """Names of the folders in `part`, sorted; hidden ones are left out.
+
+    Raises:
+        ValueError: for a name that is no text.
+    """
+    names = sorted(entry.name for entry in part.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    for name in names:
+        if not name.isprintable() and name.encode(errors="replace").decode() != name:
+            raise ValueError(
+                f"data.root: class folder {name!r} of {str(part)!r} has a name that is not valid UTF-8; rename it"
+            )
+    return names
 
 
 def _scan(tree: Tree, part: Path, classes: Sequence[str]) -> dict[str, list[Path]]:
@@ -119,10 +129,10 @@ def _scan(tree: Tree, part: Path, classes: Sequence[str]) -> dict[str, list[Path
         for file in files:
             if file.suffix.lower() not in SUFFIXES:
                 tree.stray.append(file.relative_to(tree.base).as_posix())
-            elif file.exists():
+            elif file.is_file():
                 found[name].append(file)
             else:
-                tree.missing.append(f"{file.relative_to(tree.base).as_posix()} (a broken link)")
+                tree.missing.append(f"{file.relative_to(tree.base).as_posix()} (a broken link, or no file)")
     return found
 
 

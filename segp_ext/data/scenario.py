@@ -173,9 +173,9 @@ def make_scenario(collection: Collection, config: DataConfig) -> Scenario:
                     )
                 parts[part][0].extend(sources)
                 parts[part][1].extend([label] * len(sources))
-                digest.update(f"{part}\0{collection.class_names[c]}\0".encode())
+                digest.update(f"{part}\0{collection.class_names[c]}\0".encode(errors="surrogateescape"))
                 for source in sources:
-                    digest.update(f"{collection.fingerprint(source)}\0".encode())
+                    digest.update(f"{collection.fingerprint(source)}\0".encode(errors="surrogateescape"))
         tasks.append(
             Task(
                 [collection.class_names[c] for c in classes],

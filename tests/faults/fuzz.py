@@ -1,0 +1,232 @@
+"""Random trees of images and random settings: each is taken, or refused with a message that names what is wrong.
+
+python tests/faults/fuzz.py [--inputs 100000] [--seed 0]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import dataclasses
+import io
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from segp_ext import train
+from segp_ext.config import Config, DataConfig, MethodConfig, from_dict
+from segp_ext.data import load_scenario
+
+FOLDERS = [
+    "train", "test", "val", "cat", "dog", "red_fox", "n01440764", "n01443537", "images", "a b", "Ünï", "new\nline", ".hidden", "0", "-x",
+    "'q\"", "%s{}", "x" * 200, "CAT", "cat.jpg", "__MACOSX", "\udcff",
+]  # fmt: skip
+FILES = [
+    "0.jpg", "1.JPG", "2.png", "3.jpeg", "a b.jpg", "train.txt", "test.txt", "val_annotations.txt", "notes.txt", "names.json", ".DS_Store",
+    "4.tif", "5.gif", "new\nline.jpg", "Thumbs.db", "noending", "\udcfe.jpg",
+]  # fmt: skip
+VALUES: list[Any] = [
+    None, True, False, 0, 1, -1, 2, 10**30, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "x", "auto", "null", "../x", "\0", "é", [],
+    [1], ["x"], {}, {"x": 1}, [[]], "dpgd", "segp", "sgd", "9" * 5000,
+]  # fmt: skip
+TEXTS = ["{", "a: [", "anchors: 3", "- 1", "", "\t", "anchors: {steps: !!python/object/apply:os.system [true]}"]
+OPTIONS = [
+    "--seed",
+    "--anchors.steps",
+    "--data.order",
+    "--run.name",
+    "--held_out",
+    "--training.learning_rate",
+    "--lora.targets",
+]
+
+
+def pictures() -> list[bytes]:
+    """Contents of files: images of several kinds, whole, cut and wrong."""
+    found = []
+    for mode, form in (
+        ("RGB", "JPEG"),
+        ("L", "PNG"),
+        ("CMYK", "JPEG"),
+        ("P", "GIF"),
+        ("I;16", "PNG"),
+        ("F", "TIFF"),
+        ("RGBA", "PNG"),
+    ):
+        buffer = io.BytesIO()
+        Image.new(mode, (3, 2)).save(buffer, form)
+        found.append(buffer.getvalue())
+    huge = bytearray(found[1])  # a PNG that says it is 60,000 pixels wide and high
+    huge[16:24] = (60_000).to_bytes(4, "big") * 2
+    return [*found, found[0][: len(found[0]) // 2], found[1][:20], b"", b"text", bytes(range(256)), bytes(huge)]
+
+
+class Fuzz:
+    """Makes inputs from one generator.
+
+    Args:
+        seed: of the generator.
+        folder: where trees are made.
+    """
+
+    def __init__(self, seed: int, folder: Path) -> None:
+        self.draw, self.folder, self.contents = random.Random(seed), folder, pictures()
+        self.outcomes: Counter[str] = Counter()
+
+    def tree(self) -> dict[str, Any]:
+        """Makes a random tree, and returns settings that point to it."""
+        draw = self.draw
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        places = [self.folder]
+        if draw.random() < 0.5:  # a tree that is right, before the rest comes in
+            for part in draw.choice([["train", "test"], ["train", "val"], [""]]):
+                for name in ("cat", "red_fox", "n01440764"):
+                    (self.folder / part / name).mkdir(parents=True)
+                    places.append(self.folder / part / name)
+                    for number in range(2):
+                        (places[-1] / f"{number}.jpg").write_bytes(self.contents[0])
+        for _ in range(draw.randint(0, 7)):
+            place = draw.choice(places) / draw.choice(FOLDERS)
+            with contextlib.suppress(OSError):
+                place.mkdir()
+                places.append(place)
+        made: list[str] = []
+        for _ in range(draw.randint(0, 14)):
+            path = draw.choice(places) / draw.choice(FILES)
+            if os.path.lexists(path):
+                continue
+            with contextlib.suppress(OSError):
+                kind = draw.random()
+                if kind < 0.04:
+                    path.symlink_to(draw.choice([path, self.folder, "nowhere"]))
+                elif kind < 0.06:
+                    os.mkfifo(path)
+                elif path.suffix in (".txt", ".json"):
+                    path.write_bytes(self.text(made))
+                else:
+                    path.write_bytes(draw.choice(self.contents if draw.random() < 0.3 else self.contents[:3]))
+                    made.append(os.fsdecode(os.path.relpath(path, self.folder)))
+        chosen: dict[str, Any] = {"root": str(self.folder), "classes_per_task": draw.choice([1, 2, 100])}
+        name = draw.choice(["folder", "folder", "auto", "imagenet-r", "imagenet100", "cub200", "ucf101", "cifar100"])
+        chosen["name"] = name
+        if draw.random() < 0.3:
+            chosen |= {"train_list": "train.txt", "test_list": "test.txt"}
+        if draw.random() < 0.1:
+            chosen["class_list"] = draw.choice(["train.txt", "notes.txt", "gone"])
+        if draw.random() < 0.1:
+            chosen["names_file"] = "names.json"
+        if draw.random() < 0.2:
+            chosen["unreadable"] = "skip"
+        if draw.random() < 0.3:
+            chosen["order"] = draw.choice([None, 3, "imagenet-r-rapf", "cub200-rapf"])
+        return chosen
+
+    def text(self, made: list[str]) -> bytes:
+        """A text file: lists of what is there and what is not, JSON, and noise."""
+        draw = self.draw
+        if draw.random() < 0.1:
+            return bytes(draw.randrange(256) for _ in range(20))
+        if draw.random() < 0.2:
+            return json.dumps(
+                draw.choice([{}, [], {"cat": "Cat"}, {"cat": ["a", "b"]}, {"cat": 1}, "x", None])
+            ).encode()
+        lines = [
+            draw.choice([*made, "cat/0.jpg", "dog/1.JPG 3", "", "no such", "/abs/cat/0.jpg", "../../etc/passwd"])
+            for _ in range(6)
+        ]
+        return "\n".join(lines).encode(errors="surrogateescape")
+
+    def load(self) -> str:
+        """Loads one random tree, and reads an image of each task; returns what came of it."""
+        given = self.tree()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                scenario = load_scenario(from_dict(DataConfig, given))
+                for task in scenario.tasks:
+                    for part in (task.train, task.test):
+                        image, label = part[0]
+                        assert image.mode == "RGB" and 0 <= label < len(task.class_names)
+        except (OSError, ValueError) as error:
+            return self.refused(error, given)
+        names = [name for task in scenario.tasks for name in task.class_names]
+        assert len({*names}) == len(names) and all(names), names
+        json.dumps(names, ensure_ascii=False).encode()  # what a run writes into its result
+        return "loaded"
+
+    def settings(self) -> str:
+        """Reads random settings as a checkpoint's or a file's; returns what came of it."""
+        draw = self.draw
+        kind = draw.choice([Config, MethodConfig, DataConfig])
+        values = copy.deepcopy(dataclasses.asdict(kind()))
+        for _ in range(draw.randint(1, 3)):
+            inner: Any = values
+            while True:
+                key = draw.choice([*inner, *draw.choices(["colour", "", "__class__"], k=1)])
+                if isinstance(inner.get(key), dict) and inner[key] and draw.random() < 0.9:
+                    inner = inner[key]
+                    continue
+                inner[key] = draw.choice(VALUES)
+                break
+        try:
+            from_dict(kind, values)
+        except ValueError as error:
+            return self.refused(error, values)
+        return "taken"
+
+    def command(self) -> str:
+        """Reads random settings through the command line and a file, as users give them; slow."""
+        draw = self.draw
+        file = self.folder.with_suffix(".yaml")
+        file.write_text(draw.choice([*TEXTS, yaml.safe_dump({"anchors": {"steps": draw.choice(VALUES)}})]))
+        configs = draw.choice([[], ["--config", str(file)], ["--config", "digits"]])
+        arguments = [*configs, draw.choice(OPTIONS), str(draw.choice(VALUES)).replace("\0", "")]
+        said, status = io.StringIO(), 0
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            try:
+                train.parse(arguments)
+            except SystemExit as end:
+                status = int(end.code or 0)
+        assert status == 0 or (status == 2 and said.getvalue().strip()), arguments
+        return "refused" if status else "taken"
+
+    @staticmethod
+    def refused(error: Exception, given: object) -> str:
+        """A refusal must say something, and must not be one of Python's own about text or looking things up."""
+        text = str(error)
+        assert len(text) > 10 and not isinstance(error, UnicodeError), (repr(error), given)
+        return "refused"
+
+    def run(self, inputs: int) -> None:
+        """Tries so many inputs: half trees, half settings, and one in a thousand through the command line."""
+        for number in range(inputs):
+            what = "command" if number % 1000 == 7 else ("tree", "settings")[number % 2]
+            outcome = {"command": self.command, "tree": self.load, "settings": self.settings}[what]()
+            self.outcomes[f"{what}: {outcome}"] += 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inputs", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        fuzz = Fuzz(options.seed, Path(folder) / "tree")
+        fuzz.run(options.inputs)
+    print(", ".join(f"{name} {count:,}" for name, count in sorted(fuzz.outcomes.items())))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
