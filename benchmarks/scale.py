@@ -3,7 +3,7 @@
 The whole learner runs, on a made CLIP that costs next to nothing but has real widths (raw features 768, embeddings 512), with random
 weights and images of 16 pixels a side: what is left is what grows with classes and anchors. Five seeds per old class make 5,000 to
 100,000 anchors. Every size runs in a process of its own. Memory is what the process cannot give back (anonymous pages); the anchors'
-file is mapped beside it.
+file is mapped beside it. Evaluation is of the new classes' images and one old one: it grows with images, which are no part of this.
 
     python -m benchmarks.scale [--classes 1000 2000 5000 10000 20000] [--steps 2] [--quick]
 """
@@ -65,11 +65,11 @@ def made_images(seed: int, count: int) -> LabelledImages:
 
 
 class MemoryWatch(threading.Thread):
-    """Looks every 20 ms at how much anonymous and how much file-backed memory the process holds; keeps the peaks, in bytes."""
+    """Looks every 20 ms at how much anonymous and how much file-backed memory the process has gained; keeps the peaks, in bytes."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.start_anonymous = self._read()["RssAnon"]
+        self.start = self._read()
         self.anonymous = self.mapped = 0
         self.done = threading.Event()
 
@@ -80,8 +80,9 @@ class MemoryWatch(threading.Thread):
     def run(self) -> None:
         while not self.done.wait(0.02):
             now = self._read()
-            self.anonymous = max(self.anonymous, now["RssAnon"] - self.start_anonymous)
-            self.mapped = max(self.mapped, now["RssFile"] + now["RssShmem"])
+            grown = {name: now[name] - size for name, size in self.start.items()}
+            self.anonymous = max(self.anonymous, grown["RssAnon"])
+            self.mapped = max(self.mapped, grown["RssFile"] + grown["RssShmem"])
 
 
 def learn(classes: int, steps: int, threads: int) -> dict:
@@ -123,7 +124,7 @@ def plot(rows: list[tuple[int, dict]]) -> Path:
     left.set_ylabel("seconds")
     left.set_title("Time by phase")
     right.plot(classes, [r["anonymous"] / 1e6 for _, r in rows], marker="o", label="the process's own")
-    right.plot(classes, [r["mapped"] / 1e6 for _, r in rows], marker="o", label="mapped files, which the system may drop")
+    right.plot(classes, [r["mapped"] / 1e6 for _, r in rows], marker="o", label="mapped from the anchors' file")
     right.set_ylabel("MB at the peak")
     right.set_title("Memory beyond the model's")
     for axes in (left, right):
