@@ -215,6 +215,8 @@ class Fuzz:
             what = "command" if number % 1000 == 7 else ("tree", "settings")[number % 2]
             outcome = {"command": self.command, "tree": self.load, "settings": self.settings}[what]()
             self.outcomes[f"{what}: {outcome}"] += 1
+            if number % 10_000 == 9_999:
+                print(f"{number + 1:,} inputs", flush=True)
 
 
 def main() -> None:
