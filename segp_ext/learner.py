@@ -73,6 +73,24 @@ class TaskReport:
     losses: dict[str, float] = field(default_factory=dict)
 
 
+def prompts(backbone: Backbone, template: str, names: Sequence[str]) -> Tensor:
+    """Token ids of the classes' prompts, `[C, L]`.
+
+    Raises:
+        ValueError: for a prompt that does not fit the text context, or two names that differ only in what the tokenizer ignores (case,
+            say): they would be one class to the text encoder.
+    """
+    tokens = backbone.tokenize([template.replace("{}", name) for name in names])
+    first: dict[tuple[int, ...], str] = {}
+    for name, row in zip(names, tokens.tolist(), strict=True):
+        other = first.setdefault(tuple(row), name)
+        if other != name:
+            raise ValueError(
+                f"class names {other!r} and {name!r} read the same to the text encoder; they need different words"
+            )
+    return tokens
+
+
 class SeGPCL:
     """A CLIP classifier that learns classes in tasks, without old images.
 
@@ -128,8 +146,7 @@ class SeGPCL:
         self._check_names(names)
         images = dataset if isinstance(dataset, Images) else Images(dataset, self.reader)
         self._check_labels(images.labels, names)
-        tokens = self._prompts(self.class_names + names)
-        self._check_prompts(tokens, self.class_names + names)
+        tokens = prompts(self.backbone, self.config.template, self.class_names + names)
         old = len(self.class_names)
         new = range(old, old + len(names))
         check_seeds(len(images), len(self.task_sizes) + 1, self.config.anchors)
@@ -197,16 +214,6 @@ class SeGPCL:
                 where = "learnt already" if name in self.class_names else "given twice"
                 raise ValueError(f"class name {name!r} is {where}; every class needs a name of its own")
             known.add(name)
-
-    def _check_prompts(self, tokens: Tensor, names: list[str]) -> None:
-        """Names that differ only in what the tokenizer ignores (case, say) would be one class to the text encoder."""
-        first: dict[tuple[int, ...], str] = {}
-        for name, row in zip(names, tokens.tolist(), strict=True):
-            other = first.setdefault(tuple(row), name)
-            if other != name:
-                raise ValueError(
-                    f"class names {other!r} and {name!r} read the same to the text encoder; they need different words"
-                )
 
     def _check_labels(self, labels: Tensor, names: list[str]) -> None:
         wrong = ((labels < 0) | (labels >= len(names))).nonzero().flatten()
@@ -310,12 +317,9 @@ class SeGPCL:
         for indices, pixels in progress(images.read(chunks), "encoding", total=len(chunks)):
             yield indices, *self._encode_image(self.backbone.to_unit(pixels))
 
-    def _prompts(self, names: Sequence[str]) -> Tensor:
-        return self.backbone.tokenize([self.config.template.replace("{}", name) for name in names])
-
     def encode_names(self, names: Sequence[str]) -> Tensor:
         """Text embeddings of any class names in the learner's prompt, `[C, De]`."""
-        return self._encode_text(self._prompts(names))
+        return self._encode_text(prompts(self.backbone, self.config.template, names))
 
     @torch.no_grad()
     def _encode_text(self, tokens: Tensor) -> Tensor:
@@ -447,5 +451,5 @@ class SeGPCL:
         self.backbone.load_adapter_state({name: t for name, t in tensors.items() if name != "prototypes"})
         self.prototypes = prototypes.to(self.backbone.device)
         self.class_names, self.task_sizes = list(class_names), list(task_sizes)
-        self._tokens = self._prompts(class_names)
+        self._tokens = prompts(self.backbone, self.config.template, class_names)
         self._text = None

@@ -27,7 +27,7 @@ from segp_ext.config import METHODS, PATHS, Config, with_method
 from segp_ext.data import held_out, load_scenario
 from segp_ext.data.images import Images, Reader
 from segp_ext.evaluate import Evaluated, EvaluationSet, Evaluator, PathResult
-from segp_ext.learner import SeGPCL
+from segp_ext.learner import SeGPCL, prompts
 from segp_ext.pretrained import load_clip
 from segp_ext.processes import join, leave
 from segp_ext.progress import plain_warnings
@@ -273,12 +273,14 @@ class Run:
         self.train_images = [Images(task.train, reader) for task in self.scenario.tasks]
         self.tests = [EvaluationSet(task.class_names, Images(task.test, reader)) for task in self.scenario.tasks]
         check_folder(config.anchors)
+        prompts(self.backbone, config.template, self.scenario.class_names)
         for number, images in enumerate(self.train_images):
             check_seeds(len(images), number + 1, with_method(config).anchors)
         self.held_out = {}
         facts["held_out"] = {}
         for name, held in held_out(config.held_out).items():
             test = held.tasks[0].test
+            prompts(self.backbone, config.template, held.class_names)
             self.held_out[name] = EvaluationSet(held.class_names, Images(test, reader))
             facts["held_out"][name] = {
                 "classes": len(held.class_names),

@@ -158,6 +158,30 @@ def test_a_task_too_small_for_the_seeds_is_refused_at_the_start(tmp_path, capsys
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("a", "b", "c", "D" + " d" * 30), "prompt does not fit the "),
+        (("a", "b", "c", "A"), "class names 'A' and 'a' read the same to the text encoder"),
+    ],
+)
+def test_names_of_later_tasks_are_refused_at_the_start(tmp_path, names, message, capsys):
+    for part, count in (("train", 4), ("test", 1)):
+        for name in names:
+            (tmp_path / "photos" / part / name).mkdir(parents=True)
+            for image in range(count):
+                Image.new("RGB", (8, 8), (image, 0, 0)).save(tmp_path / "photos" / part / name / f"{image}.png")
+    arguments = [
+        "--data.root",
+        str(tmp_path / "photos"),
+        "--data.classes_per_task=1",
+        "--data.order=null",
+        "--anchors.seeds_per_class=2",
+    ]
+    assert run(tmp_path, *arguments) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
 def test_an_interrupt_leaves_a_directory_that_says_what_was_done(tmp_path, monkeypatch, capsys):
     original = SeGPCL.learn_task
 
