@@ -69,7 +69,7 @@ class MemoryWatch(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.start = self._read()
+        self.before = self._read()
         self.anonymous = self.mapped = 0
         self.done = threading.Event()
 
@@ -80,7 +80,7 @@ class MemoryWatch(threading.Thread):
     def run(self) -> None:
         while not self.done.wait(0.02):
             now = self._read()
-            grown = {name: now[name] - size for name, size in self.start.items()}
+            grown = {name: now[name] - size for name, size in self.before.items()}
             self.anonymous = max(self.anonymous, grown["RssAnon"])
             self.mapped = max(self.mapped, grown["RssFile"] + grown["RssShmem"])
 
