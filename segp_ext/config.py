@@ -320,6 +320,8 @@ files and on the command line) for the data set's own."""
             raise ValueError(f"data.download is for data.name cifar100 alone; got data.name {self.name}")
         if (self.train_list is None) != (self.test_list is None):
             raise ValueError("data.train_list and data.test_list must be given together; got one of them")
+        for name in ("root", "train_list", "test_list", "class_list", "names_file"):
+            _require(getattr(self, name) != "", f"data.{name}", "a path", "")
         for name in ("train_list", "class_list", "names_file"):
             if getattr(self, name) is not None and self.name in ("digits", "cifar100"):
                 raise ValueError(f"data.{name} is for data sets in class folders; {self.name} has none")
@@ -360,7 +362,8 @@ class Config(MethodConfig):
 
     protocol: str | None = None
     """Named protocol: sets data.name, data.order, data.classes_per_task, data.names, template, model.name, model.pretrained and \
-model.resize_mode. One of them given otherwise goes before it, and the result's id then says so."""
+model.resize_mode, and keeps data.max_images_per_class, data.evaluate_on, data.class_list, data.names_file, data.test_fraction (of \
+ImageNet-R), loading.resize and model.precision. One of them given otherwise goes before it, and the result's id then says "+changed"."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     held_out: list[str] = field(default_factory=list)

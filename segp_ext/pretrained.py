@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import difflib
+import json
 import logging
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from segp_ext.backbone import Backbone
 from segp_ext.config import Precision, ResizeMode
+from segp_ext.progress import first_line
+from segp_ext.weights_file import is_archive, load_file
 
-OWN_WEIGHTS = ("hf-hub:", "local-dir:")
-"""Prefixes of names that bring configuration, weights and tokenizer along."""
-_OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
+OWN = "own"
+"""Says of weights, in results and checkpoints, that the model's name brought them along."""
+_PREFIXES = ("hf-hub:", "local-dir:")
+_LARGEST, _DEEPEST = 10**7, 1000
+"""No model's configuration has greater numbers or more layers; a foreign one that has would take all memory, or never end."""
 
 
 def load_clip(
@@ -34,9 +39,9 @@ def load_clip(
     Args:
         name: an open_clip model name (`open_clip.list_models()`), `hf-hub:ORG/NAME`, `local-dir:FOLDER` with an `open_clip_config.json`
             and weights, or "glyph", the small model in this package.
-        pretrained: open_clip weights tag, or a local checkpoint file: a state dict (read with `weights_only=True`), safetensors, or a
-            TorchScript archive as OpenAI published them. None for random weights. What "glyph", `hf-hub:` and `local-dir:` bring along
-            goes before it; with None, the latter two get random weights as well.
+        pretrained: open_clip weights tag, or a local checkpoint file: a state dict (read with `weights_only=True`), safetensors, Big
+            Vision's NumPy archives, or a TorchScript archive as OpenAI published them. None for random weights. "glyph", `hf-hub:` and
+            `local-dir:` bring their own: "own", or "openai", the default.
         device: a torch device; "auto" takes CUDA where it is usable.
         resize_mode: how images become square; the model's own way by default.
         precision: arithmetic of the encoders; bf16 and fp16 by autocast.
@@ -49,62 +54,146 @@ def load_clip(
     """
     chosen = _device(device)
     settings: dict[str, Any] = {"resize_mode": resize_mode, "precision": precision, "compile": compile}
-    if name == "glyph":
-        from segp_ext import glyph
-
-        clip, tokenizer = glyph.build()
-        return Backbone(clip, tokenizer, name, None, **settings).to(chosen)
-
-    import open_clip
-
-    random = pretrained is None
-    if not name.startswith(OWN_WEIGHTS):
-        _check_names(name, pretrained)
-    elif (
-        name.startswith("local-dir:")
-        and not (Path(name.removeprefix("local-dir:")) / "open_clip_config.json").is_file()
-    ):
-        raise ValueError(f"model.name: no open_clip_config.json in {name.removeprefix('local-dir:')!r}")
-    openai_archive = pretrained is not None and Path(pretrained).is_file() and _is_torchscript(Path(pretrained))
-    # Weights trained with QuickGELU need it; their tag says so, and OpenAI's archives always were.
-    tag = open_clip.get_pretrained_cfg(name, pretrained) if pretrained is not None else {}
-    try:
-        # Random weights are always the same ones, so that a checkpoint can be loaded again.
-        with torch.random.fork_rng(devices=[]), _quiet():
-            torch.manual_seed(0)
-            clip = open_clip.create_model(
-                name,
-                pretrained=None if openai_archive or name.startswith(OWN_WEIGHTS) else pretrained,
-                load_weights=not random,
-                require_pretrained=not random and not openai_archive,
-                pretrained_text=False,
-                precision="fp32",
-                force_quick_gelu=openai_archive or bool(tag.get("quick_gelu", False)),
-                force_preprocess_cfg={} if tag or name.startswith(OWN_WEIGHTS) else published_preprocessing(name),
+    if name == "glyph" or name.startswith(_PREFIXES):
+        if pretrained not in (OWN, "openai", None):
+            raise ValueError(
+                f"model.pretrained: {name} brings its own weights; expected {OWN} or null; got {pretrained!r}"
             )
-        if openai_archive:
-            assert pretrained is not None
-            _load_openai(clip, Path(pretrained))
-    except Exception as error:
-        raise ValueError(_trouble(name, pretrained, error)) from error
-    try:
-        tokenizer = open_clip.get_tokenizer(name)
-    except Exception as error:
-        raise ValueError(
-            f"could not load the tokenizer of {name}: {str(error).splitlines()[0]}\nWithout a network it must be in the local "
-            "Hugging Face cache, or beside the weights of a local-dir: model."
-        ) from error
+        if name == "glyph":
+            from segp_ext import glyph
+
+            clip, tokenizer = glyph.build(pretrained is not None)
+        else:
+            clip, tokenizer = _foreign(name, pretrained is not None)
+        return Backbone(clip, tokenizer, name, None if pretrained is None else OWN, **settings).to(chosen)
+    file = None if pretrained is None else Path(pretrained).expanduser()
+    if file is None or not file.is_file():
+        file = None
+        pretrained = _tag(name, pretrained)
+    else:
+        _tag(name, None)
+    clip, tokenizer = _published(name, pretrained, file)
     return Backbone(clip, tokenizer, name, pretrained, **settings).to(chosen)
 
 
+def _published(name: str, pretrained: str | None, file: Path | None) -> tuple[Any, Any]:
+    """A model that open_clip knows by name, with the weights of a tag or of a local file, or random ones; and its tokenizer."""
+    import open_clip
+
+    # Weights trained with QuickGELU need it; their tag says so, and OpenAI's archives always were.
+    tag = open_clip.get_pretrained_cfg(name, pretrained) if pretrained is not None and file is None else {}
+    openai = file is not None and is_archive(file)
+    try:
+        with _repeatable():
+            clip = open_clip.create_model(
+                name,
+                pretrained=pretrained if file is None else None,
+                load_weights=pretrained is not None and file is None,
+                require_pretrained=pretrained is not None and file is None,
+                pretrained_text=False,
+                precision="fp32",
+                force_quick_gelu=openai or bool(tag.get("quick_gelu", False)),
+                force_preprocess_cfg={} if tag else published_preprocessing(name),
+            )
+    except Exception as error:
+        raise ValueError(
+            f"could not load {name} with weights {pretrained!r}: {first_line(error)}\n"
+            "Without a network, give a local checkpoint file as model.pretrained, or use --model.name glyph."
+        ) from error
+    if file is not None:
+        load_file(clip, name, file)
+    return clip, _tokenizer(name)
+
+
+def _foreign(name: str, weights: bool) -> tuple[Any, Any]:
+    """A model that a folder or the hub describes, with its weights or random ones; and its tokenizer."""
+    import open_clip
+
+    prefix, _, place = name.partition(":")
+    if prefix == "local-dir":
+        place = str(Path(place).expanduser())
+    try:
+        content = _configuration(prefix, place)
+        _bounded(content["model_cfg"], "model_cfg")
+        settings: dict[str, Any] = {"pretrained_text": False, "precision": "fp32"}
+        with _repeatable(), torch.device("meta"):
+            empty = open_clip.create_model(f"{prefix}:{place}", load_weights=False, device="meta", **settings)
+        size = sum(4 * parameter.numel() for parameter in empty.parameters())
+        free = psutil.virtual_memory().available
+        if size > free:
+            raise ValueError(f"it describes a model of {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+        with _repeatable():
+            clip = open_clip.create_model(
+                f"{prefix}:{place}", load_weights=weights, require_pretrained=weights, **settings
+            )
+    except Exception as error:
+        what = (
+            "The folder needs an open_clip_config.json that describes the model, and its weights."
+            if prefix == "local-dir"
+            else "Without a network the model must be in the local Hugging Face cache; local-dir:FOLDER takes it from a folder."
+        )
+        raise ValueError(f"model.name: could not load {name}: {first_line(error)}\n{what}") from error
+    # Without this a configuration could have the tokenizer's own code downloaded and run.
+    uses_hugging_face = bool(content["model_cfg"].get("text_cfg", {}).get("hf_tokenizer_name"))
+    return clip, _tokenizer(f"{prefix}:{place}", **({"trust_remote_code": False} if uses_hugging_face else {}))
+
+
+def _configuration(prefix: str, place: str) -> dict[str, Any]:
+    """The `open_clip_config.json` of a folder or of a model on the hub."""
+    if prefix == "local-dir":
+        path = Path(place) / "open_clip_config.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"no open_clip_config.json in {place!r}")
+    else:
+        from huggingface_hub import hf_hub_download
+
+        path = Path(hf_hub_download(place, "open_clip_config.json"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path.name} is no JSON file: {error}") from error
+    model = content.get("model_cfg") if isinstance(content, dict) else None
+    if not isinstance(model, dict) or not isinstance(model.get("text_cfg", {}), dict):
+        raise ValueError(f"{path.name} must hold a dict model_cfg, and in it a dict text_cfg")
+    return content
+
+
+def _bounded(settings: Any, name: str) -> None:
+    """Refuses a configuration whose numbers no model has, before anything is made of them."""
+    if isinstance(settings, dict):
+        for key, value in settings.items():
+            _bounded(value, f"{name}.{key}")
+    elif isinstance(settings, list):
+        for value in settings:
+            _bounded(value, name)
+    elif isinstance(settings, (int, float)):
+        most = _DEEPEST if name.endswith(("layers", "depth", "depths")) else _LARGEST
+        if not abs(settings) <= most:
+            raise ValueError(f"{name} is {settings}, more than any model has ({most})")
+
+
+def _tokenizer(name: str, **settings: Any) -> Any:
+    import open_clip
+
+    try:
+        return open_clip.get_tokenizer(name, **settings)
+    except Exception as error:
+        raise ValueError(
+            f"could not load the tokenizer of {name}: {first_line(error)}\nWithout a network it must be in the local "
+            "Hugging Face cache, or beside the weights of a local-dir: model."
+        ) from error
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps open_clip from warning, on the root logger, that weights asked to be random are random."""
+def _repeatable() -> Iterator[None]:
+    """Random weights are always the same, so that a checkpoint can be loaded again; and open_clip does not warn that they are random."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(max(level, logging.ERROR))
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            yield
     finally:
         root.setLevel(level)
 
@@ -123,7 +212,8 @@ def _device(device: str) -> torch.device:
     return chosen
 
 
-def _check_names(name: str, pretrained: str | None) -> None:
+def _tag(name: str, pretrained: str | None) -> str | None:
+    """Checks a model's name and its weights' tag; returns the tag as open_clip writes it."""
     import open_clip
 
     known = open_clip.list_models()
@@ -133,15 +223,17 @@ def _check_names(name: str, pretrained: str | None) -> None:
             f"no model named {name!r}; close names: {', '.join(close) or 'none'}; all: open_clip.list_models(), hf-hub:ORG/NAME, "
             "local-dir:FOLDER, and glyph"
         )
-    if pretrained is None or Path(pretrained).is_file():
-        return
+    if pretrained is None:
+        return None
     tags = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained.lower() not in tags:
+    tag = pretrained.lower().replace("-", "_")
+    if tag not in tags:
         if "/" in pretrained or Path(pretrained).suffix:
             raise FileNotFoundError(f"model.pretrained: no weights file {pretrained!r}")
         raise ValueError(
             f"model.pretrained: {name} has no weights {pretrained!r}; tags: {', '.join(tags)}; or a local file"
         )
+    return tag
 
 
 def published_preprocessing(name: str) -> dict[str, Any]:
@@ -158,33 +250,3 @@ def published_preprocessing(name: str) -> dict[str, Any]:
         for key in keys
         if found and all(key in config and config[key] == found[0].get(key) for config in found)
     }
-
-
-def _is_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript archive, which holds code beside its tensors, as a state dict does not."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
-
-
-def _load_openai(clip: torch.nn.Module, path: Path) -> None:
-    """Loads a TorchScript archive's tensors; none of its code is run."""
-    state = torch.jit.load(path, map_location="cpu").state_dict()
-    tensors = {name: tensor.float() for name, tensor in state.items() if name not in _OPENAI_EXTRAS}
-    clip.load_state_dict(tensors)
-
-
-def _trouble(name: str, pretrained: str | None, error: Exception) -> str:
-    """What went wrong in loading, and what to do."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if "state_dict" in lines[0] if lines else False:
-        shown = "; ".join(lines[1:4]) + ("; ..." if len(lines) > 4 else "")
-        return f"the weights {pretrained!r} do not fit {name}: {shown}. Are they another model's?"
-    reason = lines[0] if lines else type(error).__name__
-    if pretrained is not None and Path(pretrained).is_file():
-        return f"could not read {pretrained!r} as weights of {name}: {reason}. Is the file whole, and a checkpoint?"
-    return (
-        f"could not load {name} with weights {pretrained!r}: {reason}\n"
-        "Without a network, give a local checkpoint file as model.pretrained, or use --model.name glyph."
-    )

@@ -16,6 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from segp_ext.progress import first_line
+
 T = TypeVar("T")
 
 
@@ -108,7 +110,7 @@ class Processes:
         except RuntimeError as error:
             raise ConnectionError(
                 f"process {self.rank + 1} of {self.count} lost another one: it stopped or cannot be reached. Its own message says why; "
-                f"tasks that were finished are in the run's folder. ({str(error).splitlines()[0]})"
+                f"tasks that were finished are in the run's folder. ({first_line(error)})"
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""What the commands show while they work: progress bars, and warnings in one line."""
+"""What the commands show while they work: progress bars, and warnings and errors in one line."""
 
 from __future__ import annotations
 
@@ -30,3 +30,8 @@ def plain_warnings() -> None:
 
 def _formatted(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
     return f"warning: {message}\n" if category is RuntimeWarning else _USUAL_FORMAT(message, category, *place, **line)
+
+
+def first_line(error: BaseException) -> str:
+    """An exception's first line of text, or its type where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

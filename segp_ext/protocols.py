@@ -1,6 +1,7 @@
 """Named protocols: what the paper and its peers measured, as settings, and the identity of what a run measures.
 
-A protocol fixes the data set, its class order and tasks, class names, prompt, weights and transform; everything else is the method's.
+A protocol fixes the data set, its class order and tasks, class names, prompt, weights, transform and what is evaluated; everything else
+is the method's.
 What a comment calls ours is not stated by those whose name the protocol carries.
 """
 
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
     from segp_ext.config import Config
     from segp_ext.data.scenario import Scenario
 
+_WHOLE = {
+    "data.max_images_per_class": None,
+    "data.evaluate_on": "test",
+    "data.class_list": None,
+    "data.names_file": None,
+    "loading.resize": "exact",
+    "model.precision": "fp32",
+}
+"""What every protocol has in common: all images, CLIP's own preprocessing, full precision."""
 _OPENAI = {
+    **_WHOLE,
     "template": "a good photo of a {}.",
     "model.name": "ViT-B-16-quickgelu",
     "model.pretrained": "openai",
@@ -26,6 +37,7 @@ _OPENAI = {
 }
 """CLIP's own weights and preprocessing, and the prompt of MG-CLIP and RAPF. That the paper uses this prompt and preprocessing is ours."""
 _LAION = {
+    **_WHOLE,
     "template": "a good photo of a {}.",  # ours, so that the protocols differ only where the peers are known to
     "model.name": "ViT-B-16",
     "model.pretrained": "laion400m_e32",  # LAION-400M is stated; the last of its two epochs in open_clip is ours
@@ -35,7 +47,10 @@ _LAION = {
 
 
 def _protocol(base: dict[str, Any], data: str, order: int | str, classes_per_task: int, names: str) -> dict[str, Any]:
+    # Of a flat tree of ImageNet-R without lists; ours, after the 24,000 to 6,000 images of the published splits.
+    share = {"data.test_fraction": 0.2} if data == "imagenet-r" else {}
     return {
+        **share,
         "data.name": data,
         "data.order": order,
         "data.classes_per_task": classes_per_task,

@@ -177,6 +177,9 @@ class Text:
             tower.output_tokens = False
         words = getattr(tokenizer, "tokenizer", None)  # of a Hugging Face tokenizer
         self._padding: int = 0 if words is None or words.pad_token_id is None else words.pad_token_id
+        self._pads_with_a_word = (
+            words is None
+        )  # open_clip's own tokenizer: 0 is also "!" inside a word, so the last other token counts
         self._hides_end = words is not None and (
             words.pad_token_id == words.eos_token_id
             or (self._padding == 0 and getattr(tokenizer, "strip_sep_token", False))
@@ -201,7 +204,10 @@ class Text:
             return torch.zeros(0, self.context, dtype=torch.int64)
         # Tokenizers truncate silently; places more than the model has show which texts would lose words.
         tokens = self.tokenizer(texts, context_length=self.context + 2)
-        lengths = (tokens != self._padding).sum(dim=1) + self._hides_end
+        real = tokens != self._padding
+        if self._pads_with_a_word:
+            real = real.flip(1).cummax(dim=1).values.flip(1)
+        lengths = real.sum(dim=1) + self._hides_end
         for index in (lengths > self.context).nonzero().flatten().tolist():
             raise ValueError(
                 f"prompt does not fit the {self.context} tokens of {self.name}'s text context: {texts[index]!r}; shorten the class name or "

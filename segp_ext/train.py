@@ -278,7 +278,7 @@ class Run:
             check_seeds(len(images), number + 1, with_method(config).anchors)
         self.held_out = {}
         facts["held_out"] = {}
-        for name, held in held_out(config.held_out).items():
+        for name, held in held_out(config.held_out, config.data.unreadable).items():
             test = held.tasks[0].test
             prompts(self.backbone, config.template, held.class_names)
             self.held_out[name] = EvaluationSet(held.class_names, Images(test, reader))

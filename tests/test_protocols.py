@@ -10,7 +10,7 @@ import yaml
 from trees import cifar100, make
 
 from segp_ext import train
-from segp_ext.config import METHODS, ClassOrder, Config, DataConfig
+from segp_ext.config import METHODS, ClassOrder, Config, DataConfig, LoadingConfig
 from segp_ext.data import load_scenario
 from segp_ext.data.scenario import class_order, named_orders
 from segp_ext.pretrained import load_clip
@@ -23,6 +23,54 @@ BENCHMARKS = {
     "rapf": ("cifar100", "imagenet-r", "imagenet100", "cub200"),
     "lamda": CLASSES.keys(),
 }
+
+
+CIFAR, R_MGCLIP, R_RAPF, CUB = "cifar100-icarl", "imagenet-r-mgclip", "imagenet-r-rapf", "cub200-rapf"
+SETTINGS = {  # by hand, from shared facts on the peers: order, classes a task, names
+    "segp-cifar100": (CIFAR, 10, "spaces"),
+    "segp-imagenet-r": (R_MGCLIP, 20, "spaces"),
+    "segp-imagenet100": (1993, 10, "spaces"),
+    "segp-cub200": (CUB, 20, "spaces"),
+    "segp-ucf101": (1993, 10, "spaces"),
+    "mgclip-cifar100": (CIFAR, 10, "folders"),
+    "mgclip-imagenet-r": (R_MGCLIP, 20, "folders"),
+    "mgclip-imagenet100": (1993, 10, "folders"),
+    "rapf-cifar100": (CIFAR, 10, "folders"),
+    "rapf-imagenet-r": (R_RAPF, 20, "folders"),
+    "rapf-imagenet100": (1993, 10, "folders"),
+    "rapf-cub200": (CUB, 20, "folders"),
+    "lamda-cifar100": (1993, 10, "spaces"),
+    "lamda-imagenet-r": (1993, 20, "spaces"),
+    "lamda-imagenet100": (1993, 10, "spaces"),
+    "lamda-cub200": (1993, 20, "spaces"),
+    "lamda-ucf101": (1993, 10, "spaces"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_what_a_protocol_sets(name):
+    config = train.parse(["--protocol", name, "--data.root=x"])
+    data, model = config.data, config.model
+    assert (data.order, data.classes_per_task, data.names) == SETTINGS[name]
+    assert config.template == "a good photo of a {}."
+    openai = ("ViT-B-16-quickgelu", "openai", "shortest")
+    laion = ("ViT-B-16", "laion400m_e32", "squash")
+    assert (model.name, model.pretrained, model.resize_mode) == (laion if name.startswith("lamda") else openai)
+    assert (data.evaluate_on, data.max_images_per_class, data.class_list, data.names_file) == ("test", None, None, None)
+    assert (config.loading.resize, model.precision) == ("exact", "fp32")
+    assert data.test_fraction == (0.2 if data.name == "imagenet-r" else 0.3)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "data.max_images_per_class=5", "data.evaluate_on=validation", "loading.resize=device", "model.precision=bf16",
+        "data.class_list=x", "data.names_file=x", "data.test_fraction=0.5",
+    ],
+)  # fmt: skip
+def test_what_changes_the_measure_changes_the_name(setting):
+    config = train.parse(["--protocol=rapf-imagenet-r", "--data.root=x", f"--{setting}"])
+    assert changed_settings(config) == [setting.split("=")[0]]
 
 
 def test_every_protocol_is_there():
@@ -178,6 +226,23 @@ def test_the_hash_tells_validation_from_test_where_the_images_are_the_same(glyph
     scenario = load_scenario(DataConfig())
     parts = [identify(Config(data=DataConfig(evaluate_on=part)), scenario, glyph) for part in ("test", "validation")]
     assert parts[0]["hash"] != parts[1]["hash"]
+
+
+def test_the_hash_covers_the_whole_transform(tmp_path, glyph):
+    root = make(tmp_path, {f"{part}/{c}": 1 for part in ("train", "test") for c in "ab"})
+    data = DataConfig(root=str(root))
+    hashes = [facts(Config(data=data), glyph)["hash"]]
+    hashes.append(facts(Config(data=data, loading=LoadingConfig(resize="device")), glyph)["hash"])
+    for name, value in (
+        ("image_size", 32),
+        ("interpolation", "bilinear"),
+        ("mean", glyph.mean + 0.1),
+        ("std", glyph.std * 2),
+    ):
+        other = load_clip("glyph")
+        setattr(other, name, value)
+        hashes.append(facts(Config(data=data), other)["hash"])
+    assert len(set(hashes)) == len(hashes) == 6
 
 
 def test_weights_count_by_content_and_by_name(tmp_path, glyph, monkeypatch):

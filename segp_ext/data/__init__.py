@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from segp_ext.config import DataConfig, from_dict
 from segp_ext.data.scenario import Collection, Scenario, Task, make_scenario
@@ -47,20 +47,28 @@ def load_scenario(config: DataConfig) -> Scenario:
 
     collection = load_collection(config)
     if config.unreadable == "skip":
-        _leave_out_unreadable(collection)
+        leave_out_unreadable(collection)
     elif collection.missing:
         raise FileNotFoundError(
             f"{len(collection.missing)} image(s) are listed or linked but not in {config.root}: {several(collection.missing)}; "
             "--data.unreadable skip leaves them out"
         )
+    if collection.stray:
+        warnings.warn(
+            f"{len(collection.stray)} file(s) of {collection.name} are left alone, as no images by their ending or in no class folder: "
+            f"{several(collection.stray)}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return make_scenario(collection, config)
 
 
-def held_out(sources: list[str]) -> dict[str, Scenario]:
+def held_out(sources: list[str], unreadable: Literal["stop", "skip"] = "stop") -> dict[str, Scenario]:
     """Loads data sets for zero-shot retention, each as one task of all its classes, by the names they are reported under.
 
     Args:
         sources: each a folder of images, a data set that needs none ("digits"), or NAME:FOLDER with a name that `data.name` takes.
+        unreadable: what to do with images that cannot be read, as `data.unreadable`.
     """
     names = get_args(get_type_hints(DataConfig)["name"])
     found: dict[str, Scenario] = {}
@@ -69,9 +77,8 @@ def held_out(sources: list[str]) -> dict[str, Scenario]:
         if not separator or name not in names:
             name, root = ("digits", "") if source == "digits" else ("folder", source)
         try:
-            scenario = load_scenario(
-                from_dict(DataConfig, {"name": name, "root": root or None, "classes_per_task": 10**9})
-            )
+            settings = {"name": name, "root": root or None, "classes_per_task": 10**9, "unreadable": unreadable}
+            scenario = load_scenario(from_dict(DataConfig, settings))
         except (OSError, ValueError) as error:
             raise ValueError(f"held_out: {source!r} cannot be used: {error}") from error
         if scenario.name in found:
@@ -82,7 +89,7 @@ def held_out(sources: list[str]) -> dict[str, Scenario]:
     return found
 
 
-def _leave_out_unreadable(collection: Collection) -> None:
+def leave_out_unreadable(collection: Collection) -> None:
     """Opens every image once; takes those that cannot be read out of `collection` and says which."""
     from segp_ext.data.folder import several
     from segp_ext.progress import progress

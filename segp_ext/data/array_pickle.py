@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from segp_ext.foreign_pickle import Known, refuse_name
+
 
 class _DType:
     """What a pickle says of a dtype: a code such as u1, and the byte order that follows."""
@@ -49,21 +51,6 @@ class _Array:
         if self.value is None:
             raise pickle.UnpicklingError("an array without contents")
         return self.value
-
-
-class _Known:
-    """A name that a pickle may use. Without attributes, and deaf to state that a pickle would set on it."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._call(*arguments)
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("state for a name")
 
 
 def _text(value: str | bytes) -> str:
@@ -104,10 +91,8 @@ class _Unpickler(pickle.Unpickler):
         for package in ("numpy.core.", "numpy._core."):
             module = module.removeprefix(package)
         if (module, name) not in _NAMES:
-            raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}, which is neither an array nor a list nor a dict"
-            )
-        return _Known(_NAMES[module, name])
+            raise refuse_name(module, name, "part of an array")
+        return Known(_NAMES[module, name])
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
@@ -134,7 +119,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, bytes):
-        return value.decode("utf-8")
+        return value.decode("utf-8", "backslashreplace")
     if isinstance(value, (str, int, float)):
         return value
     raise pickle.UnpicklingError(f"it holds a {type(value).__name__}")

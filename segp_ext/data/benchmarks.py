@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from segp_ext.data.folder import (
     several,
     tree_collection,
 )
+from segp_ext.data.imagenet import imagenet_names
 from segp_ext.data.scenario import Collection, PixelArray
 
 CIFAR100 = "<root>/cifar-100-python/ with train, test and meta (torchvision's), or that folder itself"
@@ -109,15 +109,6 @@ def _download_cifar100(root: Path) -> None:
 
 
 # -- ImageNet ------------------------------------------------------------------------------------------------------------------
-
-
-@cache
-def imagenet_names() -> dict[str, str]:
-    """The 1,000 classes of ILSVRC by wnid, in order: synsets from timm, names from open_clip."""
-    from open_clip import IMAGENET_CLASSNAMES
-    from timm.data import ImageNetInfo
-
-    return dict(zip(ImageNetInfo().label_names(), IMAGENET_CLASSNAMES, strict=True))
 
 
 def _imagenet_name(folder: str) -> str:

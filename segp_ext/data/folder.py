@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,14 +17,19 @@ from segp_ext.config import DataConfig
 from segp_ext.data.images import as_rgb
 from segp_ext.data.scenario import Collection, hold_out
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"})
-"""File endings taken as images; other files are left alone."""
-LAYOUTS = (
-    "<root>/train/<class>/* with <root>/test/<class>/* (or val), <root>/<class>/* (with --data.train_list and --data.test_list, or split "
-    "by --data.test_fraction), or <root>/train/<wnid>/ with <root>/val/val_annotations.txt"
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
-# A listed path ends with the first image ending that a space, a comma or the line's end follows: paths may hold spaces themselves.
-_LISTED = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, sorted(SUFFIXES)))}))(?:[\s,]|$)", re.IGNORECASE)
+"""File endings taken as images; other files are left alone."""
+HELD = ("test", "val", "valid", "validation")
+"""Names of the folder of test images, the preferred one first."""
+LAYOUTS = (
+    "<root>/train/<class>/* with <root>/test/<class>/* (or val, valid, validation), <root>/<class>/* (with --data.train_list and "
+    "--data.test_list, or split by --data.test_fraction), or <root>/train/<wnid>/ with <root>/val/val_annotations.txt"
+)
+# A listed path ends with the first image ending that a separator or the line's end follows: paths may hold spaces themselves.
+_LISTED = re.compile(rf"[\"']?(.*?(?:{'|'.join(map(re.escape, sorted(SUFFIXES)))}))(?:[\s,;|\"']|$)", re.IGNORECASE)
+_WNID = re.compile(r"n\d{8}")
 
 
 def class_name(folder: str) -> str:
@@ -103,13 +109,18 @@ class Tree:
     stray: list[str] = field(default_factory=list)
 
 
+def _ignored(name: str) -> bool:
+    """Whether a file or folder is hidden, or one that file managers, archivers and storage servers leave behind."""
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
+
+
 def class_folders(part: Path) -> list[str]:
     """Names of the folders in `part`, sorted; hidden ones are left out.
 
     Raises:
         ValueError: for a name that is no text.
     """
-    names = sorted(entry.name for entry in part.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    names = sorted(entry.name for entry in part.iterdir() if entry.is_dir() and not _ignored(entry.name))
     for name in names:
         if not name.isprintable() and name.encode(errors="replace").decode() != name:
             raise ValueError(
@@ -118,15 +129,35 @@ def class_folders(part: Path) -> list[str]:
     return names
 
 
+def _files(top: Path) -> list[Path]:
+    """All files in a folder, at any depth and through links, sorted; what is hidden is left out.
+
+    Raises:
+        OSError: for a folder that may not be read.
+    """
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    found: list[Path] = []
+    seen: set[str] = set()  # links can lead back
+    for place, folders, names in os.walk(top, followlinks=True, onerror=stop):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else [name for name in folders if not _ignored(name)]
+        if real not in seen:
+            found += [Path(place, name) for name in names if not _ignored(name)]
+        seen.add(real)
+    return sorted(found)
+
+
 def _scan(tree: Tree, part: Path, classes: Sequence[str]) -> dict[str, list[Path]]:
     """Images of each class folder in `part`, at any depth; notes in `tree` what else is there."""
     found: dict[str, list[Path]] = {}
+    loose = sorted(entry for entry in part.iterdir() if entry.suffix.lower() in SUFFIXES and entry.is_file())
+    tree.stray += [f"{file.relative_to(tree.base).as_posix()} (in no class folder)" for file in loose]
     for name in classes:
-        files = sorted(
-            Path(place, file) for place, _, names in os.walk(part / name) for file in names if not file.startswith(".")
-        )
         found[name] = []
-        for file in files:
+        for file in _files(part / name):
             if file.suffix.lower() not in SUFFIXES:
                 tree.stray.append(file.relative_to(tree.base).as_posix())
             elif file.is_file():
@@ -177,7 +208,7 @@ def read_tree(
     base: Path,
     config: DataConfig,
     accepted: str,
-    held: Sequence[str] = ("test", "val"),
+    held: Sequence[str] = HELD,
     choose: Callable[[DataConfig, Path, Sequence[str]], list[str]] = chosen_classes,
 ) -> Tree:
     """Reads `<base>/{train,test}/<class>/*`, or `<base>/<class>/*` with split lists or a seeded split of every class.
@@ -203,6 +234,7 @@ def read_tree(
                 f"data.root: {str(base)!r} has train/ but neither test/ nor val/ with class folders; there: {contents(base)}; "
                 f"accepted: {accepted}"
             )
+        _not_above(base / "train", class_folders(base / "train"))
         parts = {name: class_folders(base / name) for name in ("train", usable[0])}
         _same_classes(base, parts["train"], parts[usable[0]], usable[0])
         classes = choose(config, base, parts["train"])
@@ -252,11 +284,21 @@ def _flat_folders(base: Path, accepted: str) -> list[str]:
             f"data.root: no class folders in {str(base)!r}; there: {contents(base)}; accepted: {accepted}"
         )
     for name in folders:
-        if name.lower() in ("train", "test", "val", "valid", "validation", "training"):
+        if name.lower() in ("train", *HELD, "training"):
             lists = "but data.train_list and data.test_list are for <root>/<class>/* alone"
             wrong = lists if name == "train" else "but no train/"
             raise ValueError(f"data.root: {str(base)!r} has a folder {name!r} {wrong}; accepted: {accepted}")
+    _not_above(base, folders)
     return folders
+
+
+def _not_above(base: Path, folders: Sequence[str]) -> None:
+    """Refuses folders of parts taken for folders of classes, as when `data.root` lies above the data set."""
+    for name in folders:
+        if (base / name / "train").is_dir():
+            raise ValueError(
+                f"data.root: folder {name!r} of {str(base)!r} holds train/, so it is a data set, not a class; give {str(base / name)!r}"
+            )
 
 
 def _same_classes(base: Path, train: Sequence[str], test: Sequence[str], held: str) -> None:
@@ -286,7 +328,7 @@ def _listed_paths(path: Path, stray: list[str]) -> list[str]:
     paths = []
     for entry in entries:
         image = _LISTED.match(entry)
-        listed = (image[1] if image else entry.split()[0]).replace("\\", "/")
+        listed = (image[1] if image else entry.split()[0]).strip("\"'").replace("\\", "/")
         if image or not Path(listed).suffix:
             paths.append(listed)
         else:  # published lists hold a stray script
@@ -313,7 +355,7 @@ def _read_lists(
         for name, files in _scan(tree, tree.base, folders).items()
         for file in files
     }
-    tree.stray = []  # what no list names is not part of the data set
+    tree.stray, tree.missing = [], []  # what no list names is not part of the data set
     listed: dict[str, dict[Path, str]] = {}
     for part, path in paths.items():
         listed[part] = {}
@@ -382,14 +424,22 @@ def tree_collection(tree: Tree, name: str, label: str, config: DataConfig, namer
         namer: class folder → class name, where they do not.
     """
     folders = list(tree.train)
-    named = None if config.names_file is None else names_from_file(config, tree.base, folders)
+    named = {f: namer(f) for f in folders} if config.names_file is None else names_from_file(config, tree.base, folders)
+    # What looks the same is the same text, whichever way a file system writes its accents.
+    names = {folder: unicodedata.normalize("NFC", text).strip() for folder, text in named.items()}
+    for folder, text in names.items():
+        if not text:
+            raise ValueError(
+                f"data.root: class folder {folder!r} of {str(tree.base)!r} gives an empty class name; rename it, or give names with "
+                "--data.names_file"
+            )
 
     def fingerprint(path: Path) -> str:
         return f"{path.relative_to(tree.base).as_posix()}:{path.stat().st_size}"
 
     return Collection(
         name=name,
-        class_names=[namer(f) if named is None else named[f] for f in folders],
+        class_names=[names[f] for f in folders],
         train=[list(tree.train[f]) for f in folders],
         test=[list(tree.test[f]) for f in folders],
         opener=open_member,
@@ -437,7 +487,22 @@ def folder(config: DataConfig) -> Collection:
         ValueError: for a class with no image, fewer than two in the unsplit layout, or one missing from a part.
     """
     base = data_root(config, LAYOUTS)
-    annotated = config.train_list is None and (base / "val" / "val_annotations.txt").is_file()
-    tree = _read_annotated(base, config) if annotated else read_tree(base, config, LAYOUTS)
-    namer = class_name if config.names == "spaces" else str
+    annotated = all((base / "val" / name).exists() for name in ("images", "val_annotations.txt"))
+    reads_annotations = annotated and config.train_list is None
+    tree = _read_annotated(base, config) if reads_annotations else read_tree(base, config, LAYOUTS)
+    namer = (
+        str if config.names == "folders" else _wnid_namer(base) if all(map(_WNID.fullmatch, tree.train)) else class_name
+    )
     return tree_collection(tree, base.resolve().name, "folder", config, namer)
+
+
+def _wnid_namer(base: Path) -> Callable[[str], str]:
+    """Names for ImageNet's class folders: ILSVRC's classes as CLIP calls them, others by the data set's own words.txt."""
+    from segp_ext.data.imagenet import imagenet_names
+
+    words: dict[str, str] = {}
+    if (base / "words.txt").is_file():
+        for line in read_lines(base / "words.txt"):
+            wnid, _, names = line.partition("\t")
+            words[wnid] = names.split(",")[0]
+    return lambda wnid: imagenet_names().get(wnid) or words.get(wnid) or wnid

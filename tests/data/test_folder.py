@@ -1,13 +1,15 @@
 """Folders of images: the layouts that are taken, and the errors for those that are not."""
 
 import json
+import os
 
 import numpy as np
 import pytest
+from PIL import Image
 from trees import make, scenario
 
 from segp_ext.config import DataConfig
-from segp_ext.data import load_scenario
+from segp_ext.data import load_collection, load_scenario
 from segp_ext.data.folder import class_name
 
 
@@ -221,3 +223,116 @@ def test_unreadable_and_broken_images_are_left_out_when_asked(tmp_path):
         ValueError, match="cannot read .*doctor lists all such files; --data.unreadable skip leaves them out"
     ):
         scenario(tmp_path).tasks[0].train[0]
+
+
+def test_what_programs_leave_behind_is_no_data(tmp_path):
+    root = make(tmp_path, {f"{part}/{c}": 2 for part in ("train", "test") for c in "ab"})
+    make(
+        root, {"train/a/.cache": 1, "train/a/@eaDir": 1, "train/__MACOSX/a": 1, "test/@eaDir": 1, "train/b/deep/er": 1}
+    )
+    found = scenario(root)
+    assert found.class_names == ["a", "b"]
+    assert [len(task.train) for task in found.tasks] == [5] and [len(task.test) for task in found.tasks] == [4]
+
+
+def test_linked_folders_are_read_and_loops_end(tmp_path):
+    root = make(tmp_path / "data", {"a/part": 2, "b": 2})
+    make(tmp_path / "elsewhere", {"more": 3})
+    (root / "a/linked").symlink_to(tmp_path / "elsewhere/more")
+    (root / "a/back").symlink_to(root / "a")
+    (root / "c").symlink_to(tmp_path / "elsewhere/more")
+    found = load_collection(DataConfig(root=str(root)))
+    assert [len(a) + len(b) for a, b in zip(found.train, found.test, strict=True)] == [5, 2, 3]
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    root = make(tmp_path, {"a": 2, "b/closed": 2})
+    usual = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return usual(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="b/closed"):
+        load_collection(DataConfig(root=str(root)))
+
+
+def test_a_root_above_the_data_set_is_named(tmp_path):
+    make(
+        tmp_path,
+        {f"{place}/{part}/{c}": 2 for place in ("birds", "train/birds") for part in ("train", "test") for c in "ab"},
+    )
+    with pytest.raises(
+        ValueError, match=r"folder 'birds' of .* holds train/, so it is a data set, not a class; give '.*/birds'"
+    ):
+        scenario(tmp_path / "train")
+    make(tmp_path, {"test/a": 1})
+    with pytest.raises(ValueError, match="folder 'birds' of .* holds train/"):
+        scenario(tmp_path)
+
+
+@pytest.mark.parametrize("held", ["valid", "validation"])
+def test_other_names_of_the_held_out_part(tmp_path, held):
+    root = make(tmp_path, {f"{part}/{c}": 2 for part in ("train", held) for c in "ab"})
+    assert scenario(root).layout == f"folder: train/ and {held}/ of <class>/ folders"
+
+
+def test_images_outside_class_folders_and_other_files_are_named(tmp_path):
+    root = make(tmp_path, {"train": 2, "train/a": 2, "train/b": 2, "test/a": 1, "test/b": 1})
+    (root / "test/b/film.mp4").write_bytes(b"")
+    with pytest.warns(
+        RuntimeWarning,
+        match=r"3 file\(s\) .* are left alone, .*: train/00.jpg \(in no class folder\), .*test/b/film.mp4",
+    ):
+        scenario(root)
+
+
+def test_endings_of_jpeg(tmp_path):
+    root = make(tmp_path, {"a": 2, "b": 2})
+    for number, ending in enumerate(("jfif", "JPE", "pgm")):
+        name = root / f"a/x{number}.{ending}"
+        Image.new("L", (4, 4)).save(name, "PPM" if ending == "pgm" else "JPEG")
+    found = load_collection(DataConfig(root=str(root)))
+    assert len(found.train[0]) + len(found.test[0]) == 5
+    for source in found.train[0]:
+        assert found.opener(source).mode == "RGB"
+
+
+def test_quoted_and_separated_entries_of_lists(tmp_path):
+    root = make(tmp_path, {"a": 2, "b": 2})
+    (root / "train.txt").write_text("\"a/00.jpg\";0\n'b/00.jpg'\n")
+    (root / "test.txt").write_text("a/01.PNG|0\nb/01.PNG;1\n")
+    found = scenario(root, train_list="train.txt", test_list="test.txt")
+    assert (len(found.tasks[0].train), len(found.tasks[0].test)) == (2, 2)
+
+
+def test_a_broken_link_that_no_list_names_does_not_matter(tmp_path):
+    root = make(tmp_path, {"a": 2, "b": 2})
+    (root / "a/gone.jpg").symlink_to(root / "nowhere")
+    (root / "train.txt").write_text("a/00.jpg\nb/00.jpg\n")
+    (root / "test.txt").write_text("a/01.PNG\nb/01.PNG\n")
+    assert len(scenario(root, train_list="train.txt", test_list="test.txt").tasks[0].train) == 2
+
+
+def test_names_of_imagenets_folders(tmp_path):
+    wnids = ("n01443537", "n02999999", "n03999999")
+    root = make(tmp_path, {f"{part}/{w}": 1 for part in ("train", "val") for w in wnids})
+    (root / "words.txt").write_text(
+        "n00001740\tentity\nn01443537\tgoldfish, Carassius auratus\nn02999999\tfunny hat, hat\n"
+    )
+    (root / "val/val_annotations.txt").write_text("left behind by a script that moved the images\n")
+    assert scenario(root).class_names == ["goldfish", "funny hat", "n03999999"]
+    assert scenario(root, names="folders").class_names == list(wnids)
+
+
+def test_names_are_texts_that_read_alike_when_they_are(tmp_path):
+    root = make(tmp_path, {f"{part}/{c}": 1 for part in ("train", "test") for c in ("cafe\u0301", "_a_")})
+    assert scenario(root).class_names == ["a", "caf\xe9"]
+    make(root, {f"{part}/caf\xe9": 1 for part in ("train", "test")})
+    with pytest.raises(ValueError, match="class name 'caf\xe9' stands for two classes"):
+        scenario(root)
+    other = make(tmp_path / "other", {f"{part}/{c}": 1 for part in ("train", "test") for c in ("__", "a")})
+    with pytest.raises(ValueError, match="class folder '__' of .* gives an empty class name"):
+        scenario(other)

@@ -219,3 +219,18 @@ def test_devices_that_are_not_there_are_refused(device, count, message, monkeypa
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     with pytest.raises(ValueError, match=message):
         load_clip("glyph", device=device)
+
+
+def test_a_word_with_the_number_of_the_padding_counts():
+    """CLIP's tokenizer pads with 0, which is "!" inside a word: cut as padding, the end of the text would go."""
+    tokenizer = open_clip.get_tokenizer("ViT-B-32")
+    assert tokenizer.encode("!?#!$").count(0) == 2
+    torch.manual_seed(0)
+    text = {"context_length": 20, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    vision = {"image_size": 32, "patch_size": 16, "width": 32, "head_width": 16, "layers": 1}
+    made = Backbone(open_clip.CLIP(16, vision, text), tokenizer, "made", None)
+    for odd in ("!?#!$", "yahoo! !$!"):
+        tokens = made.tokenize([odd])
+        assert tokens[0, -1] == 49407 and tokens.shape[1] == len(tokenizer.encode(odd)) + 2
+        whole = made.clip.encode_text(tokenizer([odd], context_length=20))
+        torch.testing.assert_close(made.encode_text(tokens), whole, rtol=1e-5, atol=1e-5)

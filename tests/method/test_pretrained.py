@@ -89,11 +89,10 @@ def openai_archive(path, model, resolution):
     traced.save(str(path))
 
 
-def test_an_archive_in_openais_format(tmp_path):
+def test_an_archive_in_openais_format(tmp_path, monkeypatch):
     model, _ = weights(force_quick_gelu=True)
     openai_archive(tmp_path / "tiny.pt", model, 32)
-    with pytest.raises(RuntimeError):  # a state dict it is not
-        torch.load(tmp_path / "tiny.pt", weights_only=True)
+    monkeypatch.setattr(torch.jit, "load", None)  # which runs what an archive says
     for parameter in model.parameters():
         parameter.data = parameter.data.half().float()
     # OpenAI's weights were trained with QuickGELU, whatever the name says
@@ -235,24 +234,123 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
         load_clip("made-tiny", str(tmp_path / "other.pt"))
 
 
+def test_weights_for_other_images_or_texts_are_not_stretched(tmp_path):
+    _, state = weights()
+    larger = {**state, "visual.positional_embedding": torch.zeros(26, 48)}
+    torch.save(larger, tmp_path / "larger.pt")
+    with pytest.raises(
+        ValueError,
+        match=r"larger.pt' do not fit made-tiny: they are for images of another size .* 26 places, the model's 17",
+    ):
+        load_clip("made-tiny", str(tmp_path / "larger.pt"))
+    save_file({**state, "positional_embedding": torch.zeros(20, 32)}, tmp_path / "longer.safetensors")
+    with pytest.raises(ValueError, match="for texts of another length .* 20 places, the model's 16"):
+        load_clip("made-tiny", str(tmp_path / "longer.safetensors"))
+    torch.save({**state, "logit_bias": torch.zeros(1)}, tmp_path / "sigmoid.pt")
+    with pytest.raises(ValueError, match="they have a logit_bias.*SigLIP"):
+        load_clip("made-tiny", str(tmp_path / "sigmoid.pt"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([torch.zeros(2)], "it holds a list, not tensors by name"),
+        ({}, "it holds no tensors by name"),
+        ({"epoch": 3}, "it holds no tensors by name"),
+        (torch.zeros(2), "it holds a Tensor"),
+    ],
+)
+def test_files_without_weights(tmp_path, content, message):
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=f"could not read .*w.pt' as weights of made-tiny: {message}"):
+        load_clip("made-tiny", str(tmp_path / "w.pt"))
+
+
 def test_damaged_weights_are_named(tmp_path):
     _, state = weights()
-    for name in ("cut.pt", "cut.safetensors"):
+    openai_archive(tmp_path / "archive.pt", weights()[0], 32)
+    for name in ("cut.pt", "cut.safetensors", "empty.pt", "empty.safetensors", "empty.npz", "text.pt", "archive.pt"):
         path = tmp_path / name
-        torch.save(state, path) if name.endswith("pt") else save_file(state, path)
+        if name.startswith("cut"):
+            torch.save(state, path) if name.endswith("pt") else save_file(state, path)
+        elif name != "archive.pt":
+            path.write_bytes(b"no weights " * 20 if name == "text.pt" else b"")
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with pytest.raises(ValueError, match=f"could not read .*{name}' as weights of made-tiny: .*Is the file whole"):
             load_clip("made-tiny", str(path))
 
 
-def test_nothing_in_a_weights_file_is_run(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return open, (str(tmp_path / "ran"), "w")
+def test_a_file_in_the_home_folder_and_a_tag_with_hyphens(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model, state = weights()
+    torch.save(state, tmp_path / "w.pt")
+    same_features(load_clip("made-tiny", "~/w.pt"), model)
+    local_model(tmp_path / "mine")
+    assert load_clip("local-dir:~/mine").pretrained == "own"
+    monkeypatch.setattr(open_clip, "create_model", lambda name, pretrained, **settings: pytest.fail(pretrained))
+    with pytest.raises(pytest.fail.Exception, match="laion2b_s34b_b79k"):
+        load_clip("ViT-B-32", "LAION2B-s34b-b79k")
 
-    torch.save({"state_dict": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(ValueError, match="could not read .*evil.pt"):
-        load_clip("made-tiny", str(tmp_path / "evil.pt"))
+
+def test_weights_of_a_tag_get_its_activation(monkeypatch):
+    """OpenAI's and Meta's weights were trained with QuickGELU, whichever of a model's two names they are asked for by."""
+    for tag, quick in (("openai", True), ("metaclip_400m", True), ("laion400m_e32", False)):
+        asked = {}
+
+        def create(name, *, asked=asked, **settings):
+            asked.update(settings)
+            raise RuntimeError("no network")
+
+        monkeypatch.setattr(open_clip, "create_model", create)
+        with pytest.raises(ValueError, match="could not load ViT-B-16 with weights .*: no network"):
+            load_clip("ViT-B-16", tag)
+        assert asked["force_quick_gelu"] is quick, tag
+
+
+@pytest.mark.parametrize("name", ["glyph", "local-dir:", "hf-hub:team/clip"])
+def test_what_brings_its_weights_takes_no_others(name, tmp_path):
+    (tmp_path / "w.pt").write_bytes(b"")
+    for other in ("laion400m_e32", str(tmp_path / "w.pt")):
+        with pytest.raises(
+            ValueError, match=f"model.pretrained: {name}.* brings its own weights; expected own or null; got"
+        ):
+            load_clip(name, other)
+
+
+def test_own_weights_are_recorded_as_such():
+    assert [load_clip("glyph", pretrained).pretrained for pretrained in ("openai", "own", None)] == ["own", "own", None]
+    assert (
+        load_clip("glyph", None).weights_hash()
+        != load_clip("glyph").weights_hash()
+        == load_clip("glyph", "own").weights_hash()
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "no JSON file"),
+        ("[]", "must hold a dict model_cfg"),
+        ('{"model_cfg": 5}', "must hold a dict model_cfg"),
+        (json.dumps({"model_cfg": {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "layers": 10**9}}}), "model_cfg.vision_cfg.layers is"),
+        (json.dumps({"model_cfg": {**CONFIG, "embed_dim": 10**12}}), "model_cfg.embed_dim is 1000000000000, more than any model has"),
+        (json.dumps({"model_cfg": {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "width": 9_000_000}}}), "GB are free"),
+    ],
+)  # fmt: skip
+def test_a_foreign_configuration_is_bounded(tmp_path, content, message):
+    (tmp_path / "open_clip_config.json").write_text(content)
+    with pytest.raises(ValueError, match=f"could not load local-dir:.*{message}"):
+        load_clip(f"local-dir:{tmp_path}", None)
+
+
+def test_a_foreign_tokenizer_runs_nothing(tmp_path):
+    """A configuration that asks for the tokenizer's own code does not get it run."""
+    text = {**CONFIG["text_cfg"], "hf_tokenizer_name": "team/words", "tokenizer_kwargs": {"trust_remote_code": True}}
+    local_model(tmp_path, model_cfg={**CONFIG, "text_cfg": text})
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["evil.Evil", None]}}))
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(ValueError, match="could not load the tokenizer"):
+        load_clip(f"local-dir:{tmp_path}")
     assert not (tmp_path / "ran").exists()
 
 
