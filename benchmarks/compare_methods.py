@@ -41,7 +41,7 @@ METRICS = ("avg", "last", "forgetting", "bwt", "fwt")
 
 def run_one(row: str, order: int, settings: list[str], threads: int) -> tuple[dict, str]:
     """Runs one row on one class order; returns its result and what it said."""
-    from segp_ext import train
+    from segp_ext import command_line, train
 
     method, *changes = row.split()
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +50,7 @@ def run_one(row: str, order: int, settings: list[str], threads: int) -> tuple[di
         arguments += [f"--run.threads={threads}", f"--run.directory={folder}", "--run.name=run"]
         said = io.StringIO()
         with redirect_stdout(said), redirect_stderr(said):
-            result = train.Run(train.parse(arguments)).execute()
+            result = train.Run(command_line.parse(arguments)).execute()
     return result, said.getvalue()
 
 

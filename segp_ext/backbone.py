@@ -210,22 +210,14 @@ class Backbone(nn.Module):
         """Puts a fresh LoRA adapter on the chosen encoders: A random orthonormal and frozen, B zero (PEFT's LoRA).
 
         Raises:
-            ValueError: if the rank exceeds a layer's width, or an adapter is there already.
+            ValueError: if the settings do not fit the model (see `layers_to_adapt`), or an adapter is there already.
         """
         from peft import LoraConfig as PeftLoraConfig
         from peft import get_peft_model
 
         if self._peft is not None:
             raise ValueError("this backbone carries an adapter already; a learner needs a backbone of its own")
-        targets = self._targets(config)
-        for name in targets:
-            layer = self.clip.get_submodule(name)
-            width = min(layer.in_features, layer.out_features)
-            if config.rank > width:
-                raise ValueError(
-                    f"lora.rank must be at most {width}, the width of {name} in {self.name}; got {config.rank}"
-                )
-        self._check_called(targets)
+        targets = self.layers_to_adapt(config)
         scale_numerator = config.rank if config.alpha is None else config.alpha
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PEFT warns of target modules that its own registry does not know
@@ -241,8 +233,24 @@ class Backbone(nn.Module):
                     parameter.requires_grad_(False)
         self.clip.eval()
 
+    def layers_to_adapt(self, config: LoraConfig) -> list[str]:
+        """Names of the layers that `adapt` adapts.
+
+        Raises:
+            ValueError: for targets that are not there or that an adapter could not change, and a rank above a layer's width.
+        """
+        names = self._targets(config)
+        for name in names:
+            layer = self.clip.get_submodule(name)
+            width = min(layer.in_features, layer.out_features)
+            if config.rank > width:
+                raise ValueError(
+                    f"lora.rank must be at most {width}, the width of {name} in {self.name}; got {config.rank}"
+                )
+        self._check_called(names)
+        return names
+
     def _targets(self, config: LoraConfig) -> list[str]:
-        """Names of the layers to adapt."""
         by_encoder = block_linears(self.clip)
         for encoder, names in by_encoder.items():
             if config.encoders in ("both", encoder) and not names:

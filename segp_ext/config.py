@@ -7,6 +7,7 @@ run's own values. Reading files and the command line is ``train.py``'s duty; thi
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -232,7 +233,10 @@ no text geometry), lwf (distillation on the new images), seeds, noise, text-pgd,
     def __post_init__(self) -> None:
         _require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method)
         _require(
-            self.template.count("{}") == 1, "template", "a text with exactly one {} for the class name", self.template
+            self.template.count("{}") == self.template.count("{") == self.template.count("}") == 1,
+            "template",
+            "a text with one {} for the class name and no other braces",
+            self.template,
         )
         _require(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
         _require(self.min_images_per_class >= 1, "min_images_per_class", "1 or more", self.min_images_per_class)
@@ -411,22 +415,54 @@ def from_dict(cls: type, values: dict[str, Any], prefix: str = "") -> Any:
     Raises:
         ValueError: for a field that does not exist, has the wrong type, or has a value that its class refuses.
     """
-    defaults = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = [name for name in values if name not in defaults]
-    if unknown:
-        raise ValueError(f"no such setting: {prefix}{unknown[0]}; known here: {', '.join(defaults)}")
-    arguments = {}
+    check_settings(cls, values, prefix)
+    groups = _groups(cls)
+    return cls(**{name: from_dict(groups[name], value) if name in groups else value for name, value in values.items()})
+
+
+def check_settings(cls: type, values: dict[str, Any], prefix: str = "") -> None:
+    """Checks names and types of nested plain values, which need not be all, without building anything.
+
+    Raises:
+        ValueError: for a field of `cls` that does not exist or has the wrong type.
+    """
+    names = [f.name for f in dataclasses.fields(cls)]
     for name, value in values.items():
-        factory = defaults[name].default_factory
-        nested = factory if isinstance(factory, type) and dataclasses.is_dataclass(factory) else None
-        if nested:
-            _require(isinstance(value, dict), f"{prefix}{name}", "a group of settings", value)
-            value = from_dict(nested, value, f"{prefix}{name}.")
-        else:
-            expected = get_type_hints(cls)[name]
-            _require(_fits(value, expected), f"{prefix}{name}", _type_text(expected), value)
-        arguments[name] = value
-    return cls(**arguments)
+        if name not in names:
+            close = difflib.get_close_matches(str(name), names, n=1)
+            hint = f"; close: {prefix}{close[0]}" if close else ""
+            raise ValueError(f"no such setting: {prefix}{name}{hint}; known here: {', '.join(names)}")
+        group, hint = _groups(cls).get(name), get_type_hints(cls)[name]
+        right = isinstance(value, dict) if group else _fits(value, hint)
+        _require(right, f"{prefix}{name}", _GROUP if group else _type_text(hint), value)
+        if group:
+            check_settings(group, value, f"{prefix}{name}.")
+
+
+def dotted_names(cls: type) -> list[str]:
+    """All settings of a config dataclass, groups and those in them, by dotted name."""
+    groups = _groups(cls)
+    inside = [f"{group}.{name}" for group, kind in groups.items() for name in dotted_names(kind)]
+    return [f.name for f in dataclasses.fields(cls)] + inside
+
+
+def expected_value(cls: type, dotted: str) -> str | None:
+    """What the setting of a dotted name must be, in words; none if there is no such setting."""
+    name, _, rest = dotted.partition(".")
+    group = _groups(cls).get(name)
+    if group and rest:
+        return expected_value(group, rest)
+    hint = get_type_hints(cls).get(name)
+    return None if hint is None or rest else _GROUP if group else _type_text(hint)
+
+
+_GROUP = "a group of settings, {name: value, ...}"
+
+
+def _groups(cls: type) -> dict[str, type]:
+    """The fields of a config dataclass that hold settings of their own, with their classes."""
+    found: dict[str, Any] = {f.name: f.default_factory for f in dataclasses.fields(cls)}
+    return {name: kind for name, kind in found.items() if isinstance(kind, type) and dataclasses.is_dataclass(kind)}
 
 
 def _fits(value: Any, expected: Any) -> bool:
@@ -441,11 +477,19 @@ def _fits(value: Any, expected: Any) -> bool:
     return isinstance(value, expected) and (expected is bool or not isinstance(value, bool))
 
 
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    NoneType: "null",
+    list[str]: "a list of texts, [a, b]",
+}
+
+
 def _type_text(expected: Any) -> str:
+    if get_origin(expected) in (Union, UnionType):
+        return " or ".join(map(_type_text, get_args(expected)))
     if get_origin(expected) is Literal:
         return f"one of {', '.join(map(str, get_args(expected)))}"
-    options = get_args(expected) if get_origin(expected) in (Union, UnionType) else (expected,)
-    if any(get_origin(option) is Literal for option in options):
-        return " or ".join(_type_text(option) for option in options)
-    names = ["none" if o is NoneType else "list of texts" if get_origin(o) is list else o.__name__ for o in options]
-    return "of type " + " or ".join(names)
+    return _WORDS[expected]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import statistics
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -17,19 +18,26 @@ from PIL import Image
 
 import segp_ext
 from segp_ext import train
-from segp_ext.config import Config, with_method
-from segp_ext.data import Collection, load_collection
+from segp_ext.command_line import parse
+from segp_ext.config import Config
+from segp_ext.data import Collection, Scenario, held_out, load_collection
 from segp_ext.data.folder import several
+from segp_ext.data.images import as_rgb
 from segp_ext.data.scenario import make_scenario
-from segp_ext.progress import plain_warnings, progress
+from segp_ext.learner import prompts
+from segp_ext.preflight import attempts
+from segp_ext.pretrained import load_clip
+from segp_ext.progress import first_line, plain_warnings, progress
 from segp_ext.protocols import changed_settings
 
 DESCRIPTION = """\
-Tell what is built, which devices and versions are seen, and look a data set over: the layout found, images per split and class, missing
-and stray files, unreadable images, duplicates. Takes every setting of python -m segp_ext.train. Exits with 0 if nothing is wrong, 1 if
-there are problems (listed at the end), 2 for settings that do not exist or do not fit.
+Tell what is built, which devices and versions are seen, look a data set over (the layout found, images per split and class, missing and
+stray files, unreadable images, duplicates), and try whether a run could begin: the model, its weights, the prompts of all classes, the
+held-out sets. Takes every setting of python -m segp_ext.train. Exits with 0 if nothing is wrong, 1 if there are problems (listed at the
+end), 2 for settings that do not exist or do not fit.
 
-  --quick               do not open the images: no search for unreadable ones and duplicates
+  --quick               open neither the images nor the model: no search for unreadable images and duplicates, no prompts tried
+  --classes             list the images of every class, however many there are
 
 examples:
   python -m segp_ext.doctor
@@ -38,13 +46,8 @@ examples:
 """
 
 
-@dataclass
-class PartReport:
-    """Images of one part, train or test: their number, and how they spread over classes."""
-
-    images: int
-    fewest: list[tuple[str, int]]
-    per_class: tuple[int, float, int]  # minimum, median, maximum
+SHOWN = 20
+"""Classes that are listed one by one without being asked for."""
 
 
 @dataclass
@@ -53,14 +56,14 @@ class Contents:
 
     Attributes:
         opened: how many images.
-        unreadable: those that cannot be decoded, with the reason.
+        unreadable: by source, the name and the reason of those that cannot be decoded.
         across: pairs (training image, test image) of the same content.
         within: by part, groups of images of the same content.
         contradicting: how many groups of the same content stand under several classes.
     """
 
     opened: int = 0
-    unreadable: list[str] = field(default_factory=list)
+    unreadable: dict[Any, tuple[str, str]] = field(default_factory=dict)
     across: list[tuple[str, str]] = field(default_factory=list)
     within: dict[str, list[list[str]]] = field(default_factory=dict)
     contradicting: int = 0
@@ -68,15 +71,22 @@ class Contents:
 
 @dataclass
 class DataReport:
-    """A data set as it was found; `contents` is None if its images were not opened."""
+    """A data set as it was found.
+
+    Attributes:
+        parts: by part, train or test, the number of images of each class.
+        missing, stray: see `segp_ext.data.Collection`.
+        tasks: of every task the number of classes, training and test images that a run sees.
+        contents: None if its images were not opened.
+    """
 
     name: str
     layout: str
-    classes: int
-    parts: dict[str, PartReport]
+    class_names: list[str]
+    parts: dict[str, list[int]]
     missing: list[str]
     stray: list[str]
-    tasks: list[tuple[int, int, int]] = field(default_factory=list)  # classes, training images, test images
+    tasks: list[tuple[int, int, int]] = field(default_factory=list)
     contents: Contents | None = None
 
 
@@ -102,6 +112,7 @@ def examine(config: Config, quick: bool = False) -> Report:
         environment(built),
         {
             "protocol": f"{protocol}, changed: {', '.join(changed)}" if changed else protocol,
+            "model": f"{config.model.name}, weights {config.model.pretrained or 'random'}",
             "data set": config.data.name if config.data.root is None else f"{config.data.name} in {config.data.root}",
         },
     )
@@ -115,29 +126,59 @@ def examine(config: Config, quick: bool = False) -> Report:
     report.data = DataReport(
         name=collection.name,
         layout=collection.layout,
-        classes=len(collection.class_names),
-        parts={part: _spread(collection, images) for part, images in _parts(collection).items()},
+        class_names=collection.class_names,
+        parts={part: [len(of_class) for of_class in images] for part, images in _parts(collection).items()},
         missing=collection.missing,
         stray=collection.stray,
     )
     report.problems += _absent(config, "listed or linked but not there", "Put them there", collection.missing)
-    try:
-        scenario = make_scenario(collection, config.data)
-    except (OSError, ValueError) as error:
-        report.problems.append(str(error))
-    else:
-        report.data.tasks = [(len(t.class_names), len(t.train), len(t.test)) for t in scenario.tasks]
-        report.problems += _too_few(config, collection, report.data.tasks)
+    if len(collection.class_names) < 2:
+        report.problems.append(
+            f"There is but one class, {several(collection.class_names)}: nothing is to be told apart. Is data.root the right folder?"
+        )
     if not quick:
         report.data.contents = contents = open_all(collection, config.data.root)
-        report.problems += _absent(config, "unreadable", "Replace them", contents.unreadable)
+        unreadable = [f"{name} ({reason})" for name, reason in contents.unreadable.values()]
+        report.problems += _absent(config, "unreadable", "Replace them", unreadable)
         if contents.across:
             pairs = several(f"{a} = {b}" for a, b in contents.across)
             report.problems.append(
                 f"{len(contents.across)} test image(s) are training images as well: {pairs}. Accuracy on them shows memory alone; "
                 "take them out of one part."
             )
+        for images in _parts(collection).values() if config.data.unreadable == "skip" else ():
+            for of_class in images:
+                of_class[:] = [source for source in of_class if source not in contents.unreadable]
+    try:
+        scenario = make_scenario(collection, config.data)
+    except (OSError, ValueError) as error:
+        report.problems.append(str(error))
+        return report
+    report.data.tasks = [(len(t.class_names), len(t.train), len(t.test)) for t in scenario.tasks]
+    if not quick:
+        report.problems += _start(config, scenario)
     return report
+
+
+def _start(config: Config, scenario: Scenario) -> list[str]:
+    """What would stop a run before its first task."""
+    model = config.model
+    try:
+        backbone = load_clip(model.name, model.pretrained, model.device, resize_mode=model.resize_mode)
+    except (OSError, ValueError) as error:
+        return [str(error)]
+
+    def held() -> None:
+        for found in held_out(config.held_out, config.data.unreadable).values():
+            prompts(backbone, config.template, found.class_names)
+
+    problems = []
+    for attempt in (*attempts(config, scenario, backbone), held):
+        try:
+            attempt()
+        except (OSError, ValueError) as error:
+            problems.append(str(error))
+    return problems
 
 
 def environment(built: dict[str, Any]) -> dict[str, str]:
@@ -161,16 +202,6 @@ def _parts(collection: Collection) -> dict[str, list[list[Any]]]:
     return {"train": collection.train, "test": collection.test}
 
 
-def _spread(collection: Collection, images: list[list[Any]]) -> PartReport:
-    counts = [len(of_class) for of_class in images]
-    order = sorted(range(len(counts)), key=lambda c: counts[c])
-    return PartReport(
-        images=sum(counts),
-        fewest=[(collection.class_names[c], counts[c]) for c in order[:3]],
-        per_class=(min(counts), statistics.median(counts), max(counts)) if counts else (0, 0, 0),
-    )
-
-
 def _absent(config: Config, how: str, remedy: str, images: list[str]) -> list[str]:
     """A problem, unless the settings leave such images out."""
     if not images or config.data.unreadable == "skip":
@@ -178,27 +209,6 @@ def _absent(config: Config, how: str, remedy: str, images: list[str]) -> list[st
     return [
         f"{len(images)} image(s) are {how}: {several(images)}. {remedy}, or leave them out with --data.unreadable skip."
     ]
-
-
-def _too_few(config: Config, collection: Collection, tasks: list[tuple[int, int, int]]) -> list[str]:
-    """Tasks whose images do not suffice for seeds, and classes that the learner refuses."""
-    problems = []
-    anchors = with_method(config).anchors
-    seeds = 0 if anchors.kind == "none" else anchors.seeds_per_class
-    for number, (_, images, _) in enumerate(tasks[1:], start=2):
-        if images < seeds:
-            problems.append(
-                f"Task {number} has {images} training image(s), fewer than anchors.seeds_per_class {seeds}: lower that, or put more "
-                "classes into a task with --data.classes_per_task."
-            )
-    counts = [(name, len(images)) for name, images in zip(collection.class_names, collection.train, strict=True)]
-    few = [f"{name} ({count})" for name, count in counts if count < config.min_images_per_class]
-    if few:
-        problems.append(
-            f"Classes with fewer training images than min_images_per_class {config.min_images_per_class}: {several(few)}. Add images, or "
-            "lower it."
-        )
-    return problems
 
 
 def open_all(collection: Collection, root: str | None) -> Contents:
@@ -209,16 +219,16 @@ def open_all(collection: Collection, root: str | None) -> Contents:
             os.path.relpath(source, Path(root or ".").expanduser()) if isinstance(source, Path) else f"image {source}"
         )
 
-    def look(source: Any) -> tuple[str | None, str | None]:
+    def look(source: Any) -> tuple[str | None, str]:
         if not isinstance(source, Path):
-            return collection.fingerprint(source), None
+            return collection.fingerprint(source), ""
         try:
             data = source.read_bytes()
             with Image.open(io.BytesIO(data)) as image:
-                image.convert("RGB")
+                as_rgb(image)
         except Exception as error:  # decoders fail in more ways than can be listed
-            return None, f"{name(source)} ({str(error).replace(str(source), source.name)})"
-        return hashlib.sha256(data).hexdigest(), None
+            return None, re.sub(r" <_io\.BytesIO.*?>", "", first_line(error)).replace(str(source), source.name)
+        return hashlib.sha256(data).hexdigest(), ""
 
     sources = [
         (part, label, source)
@@ -232,7 +242,7 @@ def open_all(collection: Collection, root: str | None) -> Contents:
         looked = pool.map(look, [source for _, _, source in sources])
         for member, (digest, trouble) in zip(sources, progress(looked, "opening", len(sources)), strict=True):
             if digest is None:
-                result.unreadable.append(str(trouble))
+                result.unreadable[member[2]] = (name(member[2]), trouble)
             else:
                 same.setdefault(digest, []).append(member)
     for members in same.values():
@@ -249,16 +259,21 @@ def open_all(collection: Collection, root: str | None) -> Contents:
 # -- printing ------------------------------------------------------------------------------------------------------------------
 
 
-def text(report: Report) -> str:
-    """The report as aligned text."""
+def text(report: Report, all_classes: bool = False) -> str:
+    """The report as aligned text; with `all_classes` the images of every class, however many."""
     blocks = [_block("Machine", report.environment), _block("Settings", report.settings)]
     if report.data is not None:
         blocks.append(_block("Data set", _data_rows(report.data)))
+        if all_classes or len(report.data.class_names) <= SHOWN:
+            counts = zip(report.data.class_names, *report.data.parts.values(), strict=True)
+            rows = {name: " + ".join(f"{count:,}" for count in of_class) for name, *of_class in counts}
+            blocks.append(_block("Images of each class, training + test", rows))
     if report.problems:
         listed = [f"  {number}. {problem}" for number, problem in enumerate(report.problems, start=1)]
         blocks.append("\n".join([f"{len(report.problems)} problem(s)", *listed]))
     else:
-        blocks.append("No problems found.")
+        unopened = report.data is not None and report.data.contents is None
+        blocks.append("No problems found" + (" (images and model not opened)." if unopened else "."))
     return "\n\n".join(blocks)
 
 
@@ -268,22 +283,26 @@ def _block(title: str, rows: dict[str, str]) -> str:
 
 
 def _data_rows(data: DataReport) -> dict[str, str]:
-    rows = {"name": data.name, "layout": data.layout, "classes": str(data.classes)}
-    for part, found in data.parts.items():
-        low, median, high = found.per_class
-        rows[part] = f"{found.images:,} images; per class {low:,} to {high:,}, median {median:g}"
+    rows = {"name": data.name, "layout": data.layout, "classes": str(len(data.class_names))}
+    for part, counts in data.parts.items():
+        low, high, middle = min(counts), max(counts), statistics.median(counts)
+        rows[part] = f"{sum(counts):,} images; per class {low:,} to {high:,}, median {middle:g}"
         if low < high:
-            rows[f"{part}, fewest"] = ", ".join(f"{name} ({count:,})" for name, count in found.fewest)
+            fewest = sorted(zip(counts, data.class_names, strict=True), key=lambda pair: pair[0])[:3]
+            rows[f"{part}, fewest"] = ", ".join(f"{name} ({count:,})" for count, name in fewest)
     if data.tasks:
         sizes = [f"{classes} ({train:,} + {test:,})" for classes, train, test in data.tasks]
         rows["tasks"] = f"{len(sizes)}; classes (training + test images) of each: {several(sizes, 5)}"
     rows["missing files"] = _counted(data.missing)
-    rows["stray files"] = _counted(data.stray) + (" (no images; left alone)" if data.stray else "")
+    rows["stray files"] = _counted(data.stray) + (
+        " (no images, or in no class folder; left alone)" if data.stray else ""
+    )
     contents = data.contents
     if contents is None:
         rows["images"] = "not opened (--quick)"
         return rows
-    rows["unreadable"] = f"{_counted(contents.unreadable)}; {contents.opened:,} images opened"
+    unreadable = [f"{name} ({reason})" for name, reason in contents.unreadable.values()]
+    rows["unreadable"] = f"{_counted(unreadable)}; {contents.opened:,} images opened"
     rows["duplicates across"] = _counted([f"{a} = {b}" for a, b in contents.across])
     for part, groups in contents.within.items():
         rows[f"duplicates in {part}"] = _counted([" = ".join(group[:3]) for group in groups])
@@ -300,7 +319,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     plain_warnings()
     arguments = sys.argv[1:] if argv is None else argv
-    config = train.parse([a for a in arguments if a != "--quick"], "doctor", DESCRIPTION)
+    config = parse([a for a in arguments if a not in ("--quick", "--classes")], "doctor", DESCRIPTION)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     try:
@@ -308,7 +327,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
-    print(text(report))
+    print(text(report, all_classes="--classes" in arguments))
     return 1 if report.problems else 0
 
 

@@ -73,6 +73,25 @@ class TaskReport:
     losses: dict[str, float] = field(default_factory=dict)
 
 
+def check_labels(labels: Tensor, names: Sequence[str], least: int) -> None:
+    """Refuses a task's labels, int64 `[N]`, that are out of range or leave one of its classes `names` with fewer than `least` images.
+
+    Raises:
+        ValueError: naming the image or the class.
+    """
+    wrong = ((labels < 0) | (labels >= len(names))).nonzero().flatten()
+    if len(wrong):
+        index = int(wrong[0])
+        raise ValueError(
+            f"label of image {index} must be from 0 to {len(names) - 1}, an index into class_names; got {int(labels[index])}"
+        )
+    for name, count in zip(names, torch.bincount(labels, minlength=len(names)).tolist(), strict=True):
+        if count < least:
+            raise ValueError(
+                f"class {name!r} has {count} training image(s); at least {least} are needed (setting min_images_per_class)"
+            )
+
+
 def prompts(backbone: Backbone, template: str, names: Sequence[str]) -> Tensor:
     """Token ids of the classes' prompts, `[C, L]`.
 
@@ -145,7 +164,7 @@ class SeGPCL:
         names = list(class_names)
         self._check_names(names)
         images = dataset if isinstance(dataset, Images) else Images(dataset, self.reader)
-        self._check_labels(images.labels, names)
+        check_labels(images.labels, names, self.config.min_images_per_class)
         tokens = prompts(self.backbone, self.config.template, self.class_names + names)
         old = len(self.class_names)
         new = range(old, old + len(names))
@@ -214,20 +233,6 @@ class SeGPCL:
                 where = "learnt already" if name in self.class_names else "given twice"
                 raise ValueError(f"class name {name!r} is {where}; every class needs a name of its own")
             known.add(name)
-
-    def _check_labels(self, labels: Tensor, names: list[str]) -> None:
-        wrong = ((labels < 0) | (labels >= len(names))).nonzero().flatten()
-        if len(wrong):
-            index = int(wrong[0])
-            raise ValueError(
-                f"label of image {index} must be from 0 to {len(names) - 1}, an index into class_names; got {int(labels[index])}"
-            )
-        least = self.config.min_images_per_class
-        for name, count in zip(names, torch.bincount(labels, minlength=len(names)).tolist(), strict=True):
-            if count < least:
-                raise ValueError(
-                    f"class {name!r} has {count} training image(s); at least {least} are needed (setting min_images_per_class)"
-                )
 
     def _check_finite(self, *prototypes: Tensor) -> None:
         for what, tensors in (("adapter", self.backbone.trained_parameters()), ("prototypes", prototypes)):

@@ -15,170 +15,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import yaml
 
 import segp_ext
 from segp_ext import report
-from segp_ext.anchors import check_folder, check_seeds
-from segp_ext.config import METHODS, PATHS, Config, with_method
+from segp_ext.command_line import RESUMABLE, parse_run
+from segp_ext.config import PATHS, Config, with_method
 from segp_ext.data import held_out, load_scenario
 from segp_ext.data.images import Images, Reader
 from segp_ext.evaluate import Evaluated, EvaluationSet, Evaluator, PathResult
 from segp_ext.learner import SeGPCL, prompts
+from segp_ext.preflight import attempts
 from segp_ext.pretrained import load_clip
 from segp_ext.processes import join, leave
 from segp_ext.progress import plain_warnings
-from segp_ext.protocols import PROTOCOLS, identify
-from segp_ext.run_directory import RunDirectory, SavedRun, checkpoint_after, find_run, learning, unfinished
+from segp_ext.protocols import identify
+from segp_ext.run_directory import RunDirectory, SavedRun, checkpoint_after, learning, unfinished
 from segp_ext.sealed import write_atomically
 from segp_ext.task_progress import TaskProgress
 from segp_ext.timing import Phase, Timer
-
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
-
-CONFIGS = Path(__file__).parent / "configs"
-DESCRIPTION = """\
-Teach a CLIP model new classes task after task without old images (SeGP-CL, arXiv 2603.12055), and compare it with simpler methods.
-Without arguments: the built-in small CLIP on scikit-learn's handwritten digits, five tasks of two classes, in a minute or two.
-Defaults below are the paper's; the settings of --protocol go before them, a file given by --config before those, and the command line
-before all. Without protocol and file: digits.
-
-examples:
-  python -m segp_ext.train
-  python -m segp_ext.train --method lwf --seed 1
-  python -m segp_ext.train --anchors.steps 20 --run.name more-steps
-  python -m segp_ext.train --config clip --data.root photos     (CLIP ViT-B/16 with the paper's settings on your images)
-  python -m segp_ext.train --protocol segp-cifar100 --data.root DIR  (a benchmark as the paper ran it; --config cifar100 is the same)
-  python -m segp_ext.train --config runs/NAME/config.yaml       (the same run again)
-  python -m segp_ext.train --resume runs/NAME                   (a run that stopped, from where it was)
-"""
-
-
-def packaged_configs() -> list[str]:
-    """Names of the configurations that come with the package."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-
-
-def find_config(name: str) -> Path:
-    """A configuration by file name, or by the name of one that comes with the package.
-
-    Raises:
-        FileNotFoundError: if there is neither.
-    """
-    file = Path(name)
-    packaged = CONFIGS / f"{file.stem}.yaml"
-    if file.is_file():
-        return file
-    if packaged.is_file() and file.parent.as_posix() in (".", "configs"):
-        return packaged
-    raise FileNotFoundError(
-        f"--config: no file {name!r}; configurations in the package: {', '.join(packaged_configs())}"
-    )
-
-
-def build_parser(command: str = "train", description: str = DESCRIPTION) -> ArgumentParser:
-    """The command line of `python -m segp_ext.<command>`: every field of `Config`, with its documentation as help."""
-    from argparse import RawDescriptionHelpFormatter
-
-    from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
-
-    class Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
-        pass
-
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    prog = f"python -m segp_ext.{command}"
-    parser = ArgumentParser(
-        prog=prog,
-        usage=f"{prog} [--config FILE] [--protocol NAME] [--method NAME] [--seed N] [--SECTION.SETTING VALUE ...] [--print_config]",
-        description=description,
-        formatter_class=Formatter,
-        default_env=False,
-    )
-    parser.add_argument(
-        "--config",
-        action="config",
-        help=f"YAML file of settings, or the name of one in the package ({', '.join(packaged_configs())}). If neither a file nor a "
-        "protocol is given: the one named like --data.name, else folder with --data.root, else digits.",
-    )
-    if command == "train":
-        parser.add_argument(
-            "--resume",
-            metavar="RUN",
-            help="Go on with the run in this folder, which stopped or was killed, to the same numbers. Its settings hold; those that "
-            f"may be given besides: {', '.join(RESUMABLE)}.",
-        )
-    parser.add_class_arguments(Config)
-    return parser
-
-
-def _take(argv: list[str], option: str) -> tuple[list[str], list[str]]:
-    """The values that a command line gives to one option, in order, and the command line without them."""
-    values, rest, follows = [], [], False
-    for argument in argv:
-        if follows or argument.startswith(f"{option}="):
-            values.append(argument if follows else argument.removeprefix(f"{option}="))
-            follows = False
-        elif argument == option:
-            follows = True
-        else:
-            rest.append(argument)
-    return values, [*rest, option] if follows else rest
-
-
-def _protocol_named(argv: list[str], files: list[Path]) -> str | None:
-    """The protocol that the command line names, or the last file that names one.
-
-    Raises:
-        ValueError: if there is none of that name.
-    """
-    names: list[Any] = []
-    for file in files:
-        try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, yaml.YAMLError):
-            continue  # the parser says what is wrong with it
-        names += [content["protocol"]] if isinstance(content, dict) and "protocol" in content else []
-    name = [*names, *_take(argv, "--protocol")[0]][-1:]
-    if not name or name[0] in (None, "null"):
-        return None
-    if name[0] not in PROTOCOLS:
-        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {name[0]!r}")
-    return name[0]
-
-
-def parse(argv: list[str], command: str = "train", description: str = DESCRIPTION) -> Config:
-    """Reads the configuration from a command line; exits with a message on a setting that does not exist or does not fit.
-
-    The order of precedence: the command line, the files of --config (the last one first), the protocol, the paper's defaults.
-    """
-    parser = build_parser(command, description)
-    try:
-        names, settings = _take(argv, "--config")
-        files = [find_config(name) for name in names]
-        if not files and not _take(argv, "--protocol")[0]:
-            named = [name for name in _take(argv, "--data.name")[0] if name in packaged_configs()]
-            own_images = _take(argv, "--data.root")[0]
-            files = [find_config(named[-1] if named else "folder" if own_images else "digits")]
-        protocol = _protocol_named(argv, files)
-        if protocol is not None:
-            parser.set_defaults({"protocol": protocol, **PROTOCOLS[protocol]})
-        configs = [argument for file in files for argument in ("--config", str(file))]
-        parsed = parser.parse_args([*configs, *settings])
-        del parsed["config"]
-        parsed.pop("resume", None)
-        config = Config(**dict(parser.instantiate(parsed).items()))
-    except (FileNotFoundError, TypeError, ValueError) as error:
-        parser.error(str(error))
-    for setting in METHODS[config.method]:
-        if any(argument == f"--{setting}" or argument.startswith(f"--{setting}=") for argument in argv):
-            fixed = METHODS[config.method][setting]
-            parser.error(f"{setting} is fixed at {fixed!r} by method {config.method}; use --method segp to choose it")
-    return config
-
 
 LOWER = {
     "training": "training.prompts_per_pass, or raise training.accumulate",
@@ -186,14 +44,6 @@ LOWER = {
     "text": "training.prompts_per_pass",
 }
 """What to change where memory runs out, by phase; where nothing is named, inference.batch_size. None of it changes what is learnt."""
-RESUMABLE = (
-    "model.device", "model.pretrained", "data.root", "loading.workers", "loading.memory_gb", "run.threads", "run.checkpoint_steps",
-    "run.keep_checkpoints", "training.accumulate", "training.prompts_per_pass", "anchors.batch_size", "anchors.memory_gb",
-    "anchors.folder", "inference.batch_size",
-)  # fmt: skip
-"""Settings that may be given with --resume: none of them changes what is learnt but by rounding."""
-
-
 _FREE_FACTS = ("id", "hash", "changed", "data", "layout", "weights")
 """Facts of a protocol that say where things lie; the weights are compared by themselves."""
 
@@ -204,25 +54,6 @@ def _dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
-
-
-def parse_run(argv: list[str]) -> tuple[Config, Path | None]:
-    """Reads the command line of a run, and which run it goes on with, if any; exits with a message as `parse` does."""
-    named, settings = _take(argv, "--resume")
-    if not named:
-        return parse(argv), None
-    parser = build_parser()
-    try:
-        path = find_run(Path(named[-1]))
-    except FileNotFoundError as error:
-        parser.error(f"--resume: {error}")
-    for argument in settings:
-        option = argument.removeprefix("--").split("=")[0]
-        if argument.startswith("--") and option not in (*RESUMABLE, "help"):
-            parser.error(
-                f"--resume takes the run's own settings; got --{option} besides; what may be given: {', '.join(RESUMABLE)}"
-            )
-    return parse(["--config", str(path / "config.yaml"), *settings]), path
 
 
 def versions() -> dict[str, str]:
@@ -272,10 +103,8 @@ class Run:
         reader = Reader(self.backbone.transform, config.loading, self.backbone.device, self.processes.local_count)
         self.train_images = [Images(task.train, reader) for task in self.scenario.tasks]
         self.tests = [EvaluationSet(task.class_names, Images(task.test, reader)) for task in self.scenario.tasks]
-        check_folder(config.anchors)
-        prompts(self.backbone, config.template, self.scenario.class_names)
-        for number, images in enumerate(self.train_images):
-            check_seeds(len(images), number + 1, with_method(config).anchors)
+        for attempt in attempts(config, self.scenario, self.backbone):
+            attempt()
         self.held_out = {}
         facts["held_out"] = {}
         for name, held in held_out(config.held_out, config.data.unreadable).items():

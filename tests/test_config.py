@@ -29,7 +29,10 @@ def test_round_trip_through_plain_values():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"anchors": {"stepz": 3}}, "no such setting: anchors.stepz; known here: kind, seeds_per_class"),
+        (
+            {"anchors": {"stepz": 3}},
+            "no such setting: anchors.stepz; close: anchors.steps; known here: kind, seeds_per_class",
+        ),
         ({"colour": 1}, "no such setting: colour"),
         ({"anchors": {"epsilon": -0.1}}, "anchors.epsilon must be 0 or more; got -0.1"),
         ({"anchors": {"step_size": float("nan")}}, "anchors.step_size must be 0 or more; got nan"),
@@ -37,14 +40,14 @@ def test_round_trip_through_plain_values():
         ({"data": {"validation_fraction": 1.0}}, "data.validation_fraction must be between 0 and 1"),
         ({"data": {"order": -1}}, "data.order must be from 0"),
         ({"data": {"name": "digits", "root": "x"}}, "data.root must not be given with data.name digits"),
-        ({"template": "a photo"}, "template must be a text with exactly one {}"),
+        ({"template": "a photo"}, "template must be a text with one {}"),
         ({"method": "sgep"}, "method must be one of segp, zero-shot"),
         ({"training": {"batch_size": 0}}, "training.batch_size must be greater than 0"),
         ({"training": {"optimizer": "rmsprop"}}, "training.optimizer must be one of sgd, adamw; got 'rmsprop'"),
-        ({"training": {"epochs": 1.5}}, "training.epochs must be of type int; got 1.5"),
-        ({"lora": {"rank": "8"}}, "lora.rank must be of type int; got '8'"),
-        ({"lora": {"alpha": "8"}}, "lora.alpha must be of type int or none; got '8'"),
-        ({"lora": 3}, "lora must be a group of settings; got 3"),
+        ({"training": {"epochs": 1.5}}, "training.epochs must be a whole number; got 1.5"),
+        ({"lora": {"rank": "8"}}, "lora.rank must be a whole number; got '8'"),
+        ({"lora": {"alpha": "8"}}, "lora.alpha must be a whole number or null; got '8'"),
+        ({"lora": 3}, "lora must be a group of settings, .*; got 3"),
     ],
 )
 def test_refused_settings_are_named(values, message):

@@ -1,15 +1,20 @@
 """The doctor: a sound machine and data set, and every trouble named with what to do."""
 
+import re
+
 import numpy as np
 import pytest
+from PIL import Image
 from trees import cifar100, make
 
-from segp_ext import doctor, train
+from segp_ext import command_line, doctor, train
 from segp_ext.data.array_pickle import read_arrays
 
 
 def examined(root, *arguments, quick=False):
-    return doctor.examine(train.parse(["--config=clip", f"--data.root={root}", *arguments]), quick)
+    return doctor.examine(
+        command_line.parse(["--config=clip", "--model.name=glyph", f"--data.root={root}", *arguments]), quick
+    )
 
 
 def test_the_built_in_data_set_is_sound(capsys):
@@ -26,16 +31,17 @@ def test_a_sound_folder(tmp_path):
     for index, name in enumerate(f"{part}/{c}/{i}.png" for part in ("train", "test") for c in "ab" for i in range(8)):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        from PIL import Image
-
         Image.fromarray(np.full((4, 4, 3), index, np.uint8)).save(path)
     (tmp_path / "train/a/notes.txt").write_text("x")
     report = examined(tmp_path, "--data.classes_per_task=1")
     assert report.problems == []
     assert report.data.stray == ["train/a/notes.txt"] and report.data.tasks == [(1, 8, 8), (1, 8, 8)]
-    assert report.data.parts["train"] == doctor.PartReport(16, [("a", 8), ("b", 8)], (8, 8, 8))
+    assert report.data.parts == {"train": [8, 8], "test": [8, 8]}
     assert report.data.contents.opened == 32 and report.data.contents.contradicting == 0
-    assert "stray files          1: train/a/notes.txt (no images; left alone)" in doctor.text(report)
+    assert "stray files          1: train/a/notes.txt (no images, or in no class folder; left alone)" in doctor.text(
+        report
+    )
+    assert "Images of each class, training + test\n  a  8 + 8\n  b  8 + 8" in doctor.text(report)
 
 
 def test_every_trouble_is_a_problem_with_a_remedy(tmp_path, capsys):
@@ -46,7 +52,7 @@ def test_every_trouble_is_a_problem_with_a_remedy(tmp_path, capsys):
     report = examined(tmp_path, *arguments)
     contents = report.data.contents
     assert report.data.missing == ["test/c/gone.jpg (a broken link, or no file)"]
-    assert len(contents.unreadable) == 1 and contents.unreadable[0].startswith("train/a/00.jpg (")
+    assert list(contents.unreadable.values()) == [("train/a/00.jpg", "cannot identify image file")]
     # 00.jpg and 01.PNG are the same in every folder, 02.jpg and 03.PNG in a and c
     assert contents.across == [
         *(("train/a/01.PNG", f"test/{c}/01.PNG") for c in "abc"),
@@ -59,17 +65,18 @@ def test_every_trouble_is_a_problem_with_a_remedy(tmp_path, capsys):
             "listed or linked but not there: test/c/gone.jpg",
             "Put them there, or leave them out with --data.unreadable skip",
         ),
-        ("Task 2 has 2 training image(s), fewer than anchors.seeds_per_class 5", "--data.classes_per_task"),
-        ("Classes with fewer training images than min_images_per_class 5: a (4), b (2)", "lower it"),
-        ("1 image(s) are unreadable: train/a/00.jpg (", "Replace them, or leave them out"),
+        ("1 image(s) are unreadable: train/a/00.jpg (cannot identify image file)", "Replace them, or leave them out"),
         ("6 test image(s) are training images as well: train/a/01.PNG = test/a/01.PNG", "take them out of one part"),
+        ("class 'a' has 4 training image(s); at least 5 are needed", "setting min_images_per_class"),
+        ("class 'b' has 2 training image(s); at least 5 are needed", "setting min_images_per_class"),
+        ("task 2 has 2 training image(s), fewer than the 5 seeds", "put more classes into a task"),
     ]
     assert len(report.problems) == len(expected)
     for problem, (what, remedy) in zip(report.problems, expected, strict=True):
         assert what in problem and remedy in problem
-    assert doctor.main(["--config=clip", f"--data.root={tmp_path}", *arguments]) == 1
+    assert doctor.main(["--config=clip", "--model.name=glyph", f"--data.root={tmp_path}", *arguments]) == 1
     said = capsys.readouterr().out
-    assert "5 problem(s)\n  1. 1 image(s) are listed" in said and "same image, two classes  4" in said
+    assert "6 problem(s)\n  1. 1 image(s) are listed" in said and "same image, two classes  4" in said
     assert "train, fewest            b (2), a (4), c (5)" in said
 
 
@@ -78,16 +85,18 @@ def test_left_out_on_request_is_no_problem(tmp_path):
     for path in (*(tmp_path / "test").rglob("*.jpg"), tmp_path / "train/b/00.jpg"):
         path.write_bytes(path.parent.name.encode())
     (tmp_path / "train/a/05.PNG").unlink()
+    for name in "ab":
+        Image.new("RGB", (4, 4), {"a": "red", "b": "blue"}[name]).save(tmp_path / f"test/{name}/whole.png")
     problems = examined(tmp_path, "--data.unreadable=skip").problems
     assert problems == []
 
 
 def test_quick_opens_nothing(tmp_path):
-    make(tmp_path, {"train/a": 6, "test/a": 1})
+    make(tmp_path, {"train/a": 6, "test/a": 1, "train/b": 1, "test/b": 1})
     (tmp_path / "train/a/00.jpg").write_bytes(b"no image")
-    report = examined(tmp_path, quick=True)
+    report = examined(tmp_path, "--model.pretrained=nowhere.pt", quick=True)
     assert report.problems == [] and report.data.contents is None
-    assert "not opened (--quick)" in doctor.text(report)
+    assert "not opened (--quick)" in doctor.text(report) and "(images and model not opened)" in doctor.text(report)
     assert doctor.main(["--config=clip", f"--data.root={tmp_path}", "--quick"]) == 0
 
 
@@ -102,7 +111,7 @@ def test_a_data_set_that_cannot_be_read_is_the_problem(tmp_path, capsys):
 
 def test_a_protocol_and_what_was_changed_is_said(tmp_path):
     report = examined(cifar100(tmp_path), "--protocol=rapf-cifar100", "--data.order=null", quick=True)
-    assert report.settings["protocol"] == "rapf-cifar100, changed: data.order"
+    assert report.settings["protocol"] == "rapf-cifar100, changed: data.order, model.name"
     assert report.data.layout.startswith("CIFAR100") and len(report.data.tasks) == 10
 
 
@@ -115,16 +124,16 @@ def test_duplicates_of_arrays_are_found_by_pixels(tmp_path):
 
 
 def test_an_order_of_other_classes_is_a_problem_and_counts_are_still_told(tmp_path):
-    make(tmp_path, {f"{part}/001.Some_bird": 2 for part in ("train", "test")})
+    make(tmp_path, {f"{part}/{name}": 2 for part in ("train", "test") for name in ("001.Some_bird", "002.Other")})
     report = examined(tmp_path, "--protocol=segp-cub200", quick=True)
-    assert len(report.problems) == 1 and "is an order of 200 classes, but the data set has 1" in report.problems[0]
-    assert report.data.parts["train"].images == 2 and report.data.tasks == []
+    assert len(report.problems) == 1 and "is an order of 200 classes, but the data set has 2" in report.problems[0]
+    assert report.data.parts["train"] == [2, 2] and report.data.tasks == []
 
 
 def test_the_eager_path_is_a_problem(monkeypatch):
     built = {**doctor.segp_ext.build_info(), "ops_path": "eager", "reason": "no library; run `pip install .`"}
     monkeypatch.setattr(doctor.segp_ext, "build_info", lambda: built)
-    report = doctor.examine(train.parse([]), quick=True)
+    report = doctor.examine(command_line.parse([]), quick=True)
     assert report.problems == ["The native kernels are not in use: no library; run `pip install .`."]
 
 
@@ -139,3 +148,62 @@ def test_help_is_the_doctors_own(capsys):
         doctor.main(["--help"])
     said = capsys.readouterr().out
     assert stop.value.code in (0, None) and "--quick" in said and "usage: python -m segp_ext.doctor" in said
+
+
+def test_what_would_stop_a_run_is_a_problem(tmp_path):
+    """All that a run would refuse, and a run would refuse it."""
+    make(tmp_path / "data", {f"{part}/{c}": 6 for part in ("train", "test") for c in ("Fox", "fox", "w " * 12 + "w")})
+    make(tmp_path / "held", {f"{part}/{c}": 1 for part in ("train", "test") for c in ("x y z " * 5, "b")})
+    unlike = {file: index for index, file in enumerate(sorted(tmp_path.rglob("*.*")))}
+    for file, index in unlike.items():
+        Image.new("RGB", (4, 4), (index, 0, 0)).save(file, "PNG")
+    root = f"--data.root={tmp_path / 'data'}"
+    cases = [
+        ([f"--held_out=[{tmp_path / 'held'}]", "--data.class_list=two"], "prompt does not fit"),
+        (["--data.class_list=alike"], "read the same to the text encoder"),
+        (["--data.class_list=long"], "prompt does not fit the 12 tokens"),
+        (["--data.class_list=two", "--lora.targets=[nope]"], "lora.targets: no layer of glyph ends in 'nope'"),
+        (["--data.class_list=two", "--lora.rank=10000"], "lora.rank must be at most"),
+        (
+            ["--data.class_list=two", "--data.max_images_per_class=1"],
+            " has 1 training image(s); at least 2 are needed",
+        ),
+        (["--data.class_list=two", f"--anchors.folder={tmp_path / 'gone'}"], "anchors.folder"),
+        (["--data.class_list=two", "--model.pretrained=laion400m_e32"], "glyph brings its own weights"),
+    ]
+    make(tmp_path / "data", {f"{part}/b": 0 for part in ("train", "test")})
+    for part in ("train", "test"):
+        for number in range(6):
+            Image.new("RGB", (4, 4), (number, 9, len(part))).save(tmp_path / f"data/{part}/b/{number}.png")
+    for name, lines in (("two", ["fox", "b"]), ("alike", ["Fox", "fox"]), ("long", ["w " * 12 + "w", "b"])):
+        (tmp_path / "data" / name).write_text("\n".join(lines))
+    usual = ["--config=clip", "--model.name=glyph", root, f"--run.directory={tmp_path / 'runs'}"]
+    for arguments, message in cases:
+        config = command_line.parse([*usual, *arguments])
+        problems = doctor.examine(config).problems
+        assert any(message in problem for problem in problems), (arguments, problems)
+        with pytest.raises((ValueError, OSError), match=re.escape(message)):
+            train.Run(config)
+    assert not (tmp_path / "runs").exists()
+    assert doctor.examine(command_line.parse([*usual, "--data.class_list=two"])).problems == []
+
+
+def test_unreadable_images_left_out_can_leave_a_class_empty(tmp_path):
+    make(tmp_path, {f"{part}/{c}": 1 for part in ("train", "test") for c in "ab"})
+    (tmp_path / "train/b/00.jpg").write_bytes(b"no image")
+    problems = examined(tmp_path, "--data.unreadable=skip").problems
+    assert any("class 'b' of " in problem and "has no train image" in problem for problem in problems)
+
+
+def test_one_class_is_a_problem(tmp_path):
+    make(tmp_path, {"train/a": 2, "test/a": 1})
+    assert "There is but one class, a: " in examined(tmp_path, quick=True).problems[0]
+
+
+def test_many_classes_are_listed_on_request(tmp_path, capsys):
+    make(tmp_path, {f"{part}/c{c}": 1 for part in ("train", "test") for c in range(21)})
+    arguments = [f"--data.root={tmp_path}", "--quick"]
+    doctor.main(arguments)
+    assert "c20" not in capsys.readouterr().out
+    doctor.main([*arguments, "--classes"])
+    assert "\n  c20  1 + 1" in capsys.readouterr().out

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from trees import cifar100, make
 
-from segp_ext import train
+from segp_ext import command_line, train
 from segp_ext.config import METHODS, ClassOrder, Config, DataConfig, LoadingConfig
 from segp_ext.data import load_scenario
 from segp_ext.data.scenario import class_order, named_orders
@@ -49,7 +49,7 @@ SETTINGS = {  # by hand, from shared facts on the peers: order, classes a task, 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_what_a_protocol_sets(name):
-    config = train.parse(["--protocol", name, "--data.root=x"])
+    config = command_line.parse(["--protocol", name, "--data.root=x"])
     data, model = config.data, config.model
     assert (data.order, data.classes_per_task, data.names) == SETTINGS[name]
     assert config.template == "a good photo of a {}."
@@ -69,7 +69,7 @@ def test_what_a_protocol_sets(name):
     ],
 )  # fmt: skip
 def test_what_changes_the_measure_changes_the_name(setting):
-    config = train.parse(["--protocol=rapf-imagenet-r", "--data.root=x", f"--{setting}"])
+    config = command_line.parse(["--protocol=rapf-imagenet-r", "--data.root=x", f"--{setting}"])
     assert changed_settings(config) == [setting.split("=")[0]]
 
 
@@ -79,7 +79,7 @@ def test_every_protocol_is_there():
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_protocol_parses_and_its_order_is_of_all_classes(name):
-    config = train.parse(["--protocol", name, "--data.root=x"])
+    config = command_line.parse(["--protocol", name, "--data.root=x"])
     data = name.split("-", 1)[1]
     assert config.data.name == data and config.protocol == name and changed_settings(config) == []
     order = class_order(config.data.order, CLASSES[data])
@@ -123,23 +123,25 @@ def test_protocols_set_settings_that_exist_and_no_method_fixes():
 
 @pytest.mark.parametrize("data", CLASSES)
 def test_the_benchmarks_configurations_are_the_papers_protocols(data):
-    config = train.parse(["--config", data, "--data.root", "x"])
+    config = command_line.parse(["--config", data, "--data.root", "x"])
     assert config.protocol == f"segp-{data}" and changed_settings(config) == []
-    assert train.parse(["--data.name", data, "--data.root", "x"]) == config  # the one named like the data set
-    assert "\n" in (train.CONFIGS / f"{data}.yaml").read_text().split("protocol:")[0].strip()  # what it takes is said
+    assert command_line.parse(["--data.name", data, "--data.root", "x"]) == config  # the one named like the data set
+    assert (
+        "\n" in (command_line.CONFIGS / f"{data}.yaml").read_text().split("protocol:")[0].strip()
+    )  # what it takes is said
 
 
 def test_the_command_line_beats_files_and_files_the_protocol(tmp_path):
     (tmp_path / "c.yaml").write_text("protocol: rapf-cub200\ndata: {order: 5, names: spaces}\nanchors: {steps: 3}\n")
-    config = train.parse(["--data.names=folders", "--config", str(tmp_path / "c.yaml")])
+    config = command_line.parse(["--data.names=folders", "--config", str(tmp_path / "c.yaml")])
     assert (config.protocol, config.data.name, config.data.order) == ("rapf-cub200", "cub200", 5)
     assert config.data.names == "folders" and config.anchors.steps == 3
     assert changed_settings(config) == ["data.order"]
-    other = train.parse(["--config", str(tmp_path / "c.yaml"), "--protocol=lamda-ucf101"])
+    other = command_line.parse(["--config", str(tmp_path / "c.yaml"), "--protocol=lamda-ucf101"])
     assert (other.protocol, other.data.name, other.model.resize_mode) == ("lamda-ucf101", "ucf101", "squash")
-    none = train.parse(["--config", str(tmp_path / "c.yaml"), "--protocol", "null"])
+    none = command_line.parse(["--config", str(tmp_path / "c.yaml"), "--protocol", "null"])
     assert none.protocol is None and none.data.name == "auto" and changed_settings(none) == []
-    last = train.parse([f"--config={tmp_path / 'c.yaml'}", "--config", "cifar100"])
+    last = command_line.parse([f"--config={tmp_path / 'c.yaml'}", "--config", "cifar100"])
     assert last.protocol == "segp-cifar100" and last.data.order == 5
 
 
@@ -157,13 +159,13 @@ def test_the_command_line_beats_files_and_files_the_protocol(tmp_path):
 )
 def test_wrong_settings_are_named(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        train.parse(arguments)
+        command_line.parse(arguments)
     assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_no_order_is_the_data_sets_own():
-    assert train.parse(["--data.order", "null"]).data.order is None
-    assert train.parse(["--data.order", "cub200-rapf"]).data.order == "cub200-rapf"
+    assert command_line.parse(["--data.order", "null"]).data.order is None
+    assert command_line.parse(["--data.order", "cub200-rapf"]).data.order == "cub200-rapf"
 
 
 # -- identity ------------------------------------------------------------------------------------------------------------------
@@ -181,18 +183,18 @@ def facts(config, backbone, **data):
 
 def test_the_id_tells_whether_the_protocol_held(tmp_path, glyph):
     argv = ["--protocol=segp-cifar100", f"--data.root={cifar100(tmp_path)}"]
-    held = facts(train.parse(argv), glyph)
+    held = facts(command_line.parse(argv), glyph)
     assert held["id"] == f"segp-cifar100-{held['hash'][:8]}" and held["changed"] == []
     assert held["layout"].startswith("CIFAR100: ") and held["order"] == "cifar100-icarl"
-    changed = facts(train.parse([*argv, "--template=a {}.", "--data.order=3"]), glyph)
+    changed = facts(command_line.parse([*argv, "--template=a {}.", "--data.order=3"]), glyph)
     assert changed["id"] == f"segp-cifar100+changed-{changed['hash'][:8]}"
     assert changed["changed"] == ["data.order", "template"] and changed["hash"] != held["hash"]
-    plain = facts(train.parse([*argv, "--protocol=null", "--data.name=cifar100"]), glyph)
+    plain = facts(command_line.parse([*argv, "--protocol=null", "--data.name=cifar100"]), glyph)
     assert plain["id"] == f"cifar100-10x10-glyph-{plain['hash'][:8]}" and plain["protocol"] is None
     assert json.loads(json.dumps(held)) == held
     # what is measured without a protocol, with all its settings, is the same
     settings = [f"--{name}={'null' if v is None else v}" for name, v in PROTOCOLS["segp-cifar100"].items()]
-    assert facts(train.parse([argv[1], "--protocol=null", *settings]), glyph)["hash"] == held["hash"]
+    assert facts(command_line.parse([argv[1], "--protocol=null", *settings]), glyph)["hash"] == held["hash"]
 
 
 def test_the_hash_covers_what_is_measured_and_not_where_it_lies(tmp_path, glyph):
@@ -263,7 +265,7 @@ def test_a_run_of_a_protocol_keeps_it_in_its_configuration(tmp_path, monkeypatch
         "--protocol=segp-cifar100", f"--data.root={archive}", "--model.name=glyph", "--data.classes_per_task=50", "--training.epochs=0",
         "--anchors.steps=1", "--anchors.seeds_per_class=1", f"--run.directory={tmp_path}",
     ]  # fmt: skip
-    run = train.Run(train.parse([*argv, "--run.name=first"]))
+    run = train.Run(command_line.parse([*argv, "--run.name=first"]))
     facts = run.result["protocol"]
     assert facts["id"].startswith("segp-cifar100+changed-") and facts["changed"] == [
         "data.classes_per_task",
@@ -271,5 +273,5 @@ def test_a_run_of_a_protocol_keeps_it_in_its_configuration(tmp_path, monkeypatch
     ]
     saved = run.directory / "config.yaml"
     assert yaml.safe_load(saved.read_text())["protocol"] == "segp-cifar100"
-    again = train.Run(train.parse(["--config", str(saved), "--run.name=again"]))
+    again = train.Run(command_line.parse(["--config", str(saved), "--run.name=again"]))
     assert again.result["protocol"] == facts

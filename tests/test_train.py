@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from trees import cifar100
 
-from segp_ext import run_directory, train
+from segp_ext import command_line, run_directory, train
 from segp_ext.learner import SeGPCL
 from segp_ext.report import percent, table
 
@@ -326,7 +326,7 @@ def test_runs_started_in_the_same_second_get_folders_of_their_own(tmp_path, monk
             return cls(2026, 11, 22, 12)
 
     monkeypatch.setattr(run_directory, "datetime", Noon)
-    config = train.parse([f"--run.directory={tmp_path}"])
+    config = command_line.parse([f"--run.directory={tmp_path}"])
     made = [run_directory.RunDirectory.create(config, "digits").path.name for _ in range(3)]
     assert made == ["digits-segp-20261122-120000", "digits-segp-20261122-120000-2", "digits-segp-20261122-120000-3"]
 
@@ -352,7 +352,7 @@ def test_runs_started_in_the_same_second_get_folders_of_their_own(tmp_path, monk
 )
 def test_wrong_settings_are_named(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        train.parse(arguments)
+        command_line.parse(arguments)
     assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
@@ -364,18 +364,18 @@ def test_wrong_settings_in_a_file_are_named(tmp_path, capsys):
     ]:
         (tmp_path / "c.yaml").write_text(content)
         with pytest.raises(SystemExit):
-            train.parse(["--config", str(tmp_path / "c.yaml")])
+            command_line.parse(["--config", str(tmp_path / "c.yaml")])
         assert message in capsys.readouterr().err
 
 
 def test_the_command_line_beats_the_file(tmp_path):
     (tmp_path / "c.yaml").write_text("method: lwf\nanchors: {steps: 7, epsilon: 0.5}\n")
-    config = train.parse(
+    config = command_line.parse(
         ["--anchors.steps", "3", "--config", "digits", "--config", str(tmp_path / "c.yaml"), "--anchors.steps=4"]
     )
     assert (config.method, config.anchors.steps, config.anchors.epsilon) == ("lwf", 4, 0.5)
-    assert train.parse([]).model.name == "glyph"
-    assert train.parse(["--config", "clip"]).training.optimizer == "sgd"
+    assert command_line.parse([]).model.name == "glyph"
+    assert command_line.parse(["--config", "clip"]).training.optimizer == "sgd"
 
 
 def test_a_taken_run_name_is_refused(finished, capsys):
@@ -386,7 +386,7 @@ def test_a_taken_run_name_is_refused(finished, capsys):
 
 def test_print_config_is_a_complete_configuration(capsys):
     with pytest.raises(SystemExit) as stop:
-        train.parse(["--print_config"])
+        command_line.parse(["--print_config"])
     assert stop.value.code in (0, None)
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["model"]["name"] == "glyph" and printed["anchors"]["steps"] == 10

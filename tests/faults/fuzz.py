@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from segp_ext import train
+from segp_ext import command_line
 from segp_ext.config import Config, DataConfig, MethodConfig, from_dict
 from segp_ext.data import load_scenario
 
@@ -196,7 +196,7 @@ class Fuzz:
         said, status = io.StringIO(), 0
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             try:
-                train.parse(arguments)
+                command_line.parse(arguments)
             except SystemExit as end:
                 status = int(end.code or 0)
         assert status == 0 or (status == 2 and said.getvalue().strip()), arguments

@@ -1,0 +1,76 @@
+"""What the command line and its files take, and that every mistake is named in the settings' own words."""
+
+import pytest
+
+from segp_ext.command_line import parse
+
+FILES = [
+    ("training: 5", "training must be a group of settings, {name: value, ...}; got 5"),
+    ("protocol: [a]", "protocol must be a text or null; got ['a']"),
+    ("", "it must hold settings by name, as in `training: {epochs: 5}`; it holds nothing"),
+    ("- 1", "it must hold settings by name, as in `training: {epochs: 5}`; it holds a list"),
+    ("training: {epochs: 1}\nseed: 1\ntraining: {batch_size: 2}", "'training' stands twice, again in line 3"),
+    ("a: [", "while parsing a flow node expected the node content"),
+    ("training: {epochs: x}", "training.epochs must be a whole number; got 'x'"),
+    ("trainin: {epochs: 1}", "no such setting: trainin; close: training; known here: method, "),
+    ("training: {epoch: 3}", "no such setting: training.epoch; close: training.epochs; known here: epochs, "),
+    ("1: 2", "no such setting: 1; known here"),
+    ("[1]: 2", "unhashable"),
+    ("held_out: digits", "held_out must be a list of texts, [a, b]; got 'digits'"),
+    ("model: {compile: 1}", "model.compile must be true or false; got 1"),
+    ("seed: !!python/object/apply:os.system [true]", "could not determine a constructor"),
+    (b"\xff\xfe\x00", "it is no text file"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), FILES)
+def test_a_file_that_does_not_fit_is_named(tmp_path, capsys, content, message):
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SystemExit) as stop:
+        parse(["--config", str(file)])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and f"error: --config {file}: " in said and message in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.order=nope"], "data.order must be a whole number or one of cifar100-icarl, imagenet100-numpy1993, "),
+        (["--data.order=1.5"], "or null; got '1.5'"),
+        (["--held_out=digits"], "held_out must be a list of texts, [a, b]; got 'digits'"),
+        (["--training.learning_rate=nan"], "training.learning_rate must be a number; got 'nan'"),
+        (["--training=5"], "training must be a group of settings, {name: value, ...}; got '5'"),
+        (["--data={order: x}"], "data.order must be a whole number or one of "),
+        (["--data.name=cub"], "data.name must be one of auto, digits, folder, "),
+        (["--model.compile=maybe"], "model.compile must be true or false; got 'maybe'"),
+        (["--lora.targets=a"], "lora.targets must be a list of texts, [a, b] or null; got 'a'"),
+        (
+            ["--anchor.steps", "3"],
+            "unrecognized arguments: --anchor.steps 3; close: --anchors.steps",
+        ),
+        (["--data.root="], "data.root must be a path; got ''"),
+        (["--template=a {} of {x}"], "template must be a text with one {} for the class name and no other braces; got"),
+        (["--template=a {"], "template must be a text with one {}"),
+        (["--data.nam=cub200"], "unrecognized arguments: --data.nam=cub200; close: --data.name"),
+        (["photos"], "unrecognized arguments: photos"),
+    ],
+)
+def test_an_argument_that_does_not_fit_is_named(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(arguments)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and message in said and "<class" not in said
+
+
+def test_a_group_on_the_command_line_chooses_the_default_file_as_its_settings_do():
+    assert parse(["--data={root: x, name: cub200}"]).protocol == "segp-cub200"
+    assert parse(["--data", "{root: x}"]) == parse(["--data.root=x"])
+    assert parse(["--data={root: x}"]).template == "a photo of a {}."
+
+
+def test_numbers_as_programmers_write_them(tmp_path):
+    (tmp_path / "c.yaml").write_text("training: {learning_rate: 1e-3, weight_decay: 1}\nanchors: {epsilon: .5e-1}\n")
+    config = parse(["--config", str(tmp_path / "c.yaml"), "--prototypes.temperature=1e-2"])
+    assert (config.training.learning_rate, config.training.weight_decay) == (1e-3, 1)
+    assert (config.anchors.epsilon, config.prototypes.temperature) == (0.05, 0.01)
