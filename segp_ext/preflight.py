@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+
+from PIL import Image
 
 from segp_ext.anchors import check_folder, check_seeds
 from segp_ext.backbone import Backbone
@@ -11,6 +14,7 @@ from segp_ext.config import Config, with_method
 from segp_ext.data import Scenario
 from segp_ext.data.images import labels_of
 from segp_ext.learner import check_labels, prompts
+from segp_ext.progress import progress
 
 
 def attempts(config: Config, scenario: Scenario, backbone: Backbone) -> Iterator[Callable[[], object]]:
@@ -19,6 +23,30 @@ def attempts(config: Config, scenario: Scenario, backbone: Backbone) -> Iterator
     yield partial(check_folder, anchors)
     yield partial(backbone.layers_to_adapt, config.lora)
     yield partial(prompts, backbone, config.template, scenario.class_names)
+    if config.loading.resize == "device":
+        yield partial(_check_sizes, scenario)
     for number, task in enumerate(scenario.tasks, start=1):
         yield partial(check_labels, labels_of(task.train), task.class_names, config.min_images_per_class)
         yield partial(check_seeds, len(task.train), number, anchors)
+
+
+def _check_sizes(scenario: Scenario) -> None:
+    """Refuses image files of several sizes, from their headers; what cannot be opened is named when it is read."""
+    first: tuple[Path, tuple[int, int]] | None = None
+    files = [
+        source for task in scenario.tasks for part in (task.train, task.test) for source in getattr(part, "sources", ())
+    ]
+    for file in progress(files, "sizes of images", len(files)):
+        if not isinstance(file, Path):
+            return
+        try:
+            with Image.open(file) as image:
+                size = image.size
+        except OSError:
+            continue
+        first = first or (file, size)
+        if size != first[1]:
+            raise ValueError(
+                f"loading.resize device needs images of one size; {first[0]} has {first[1][0]}×{first[1][1]} pixels, {file} "
+                f"{size[0]}×{size[1]}; use --loading.resize exact"
+            )

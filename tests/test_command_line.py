@@ -1,6 +1,10 @@
 """What the command line and its files take, and that every mistake is named in the settings' own words."""
 
+import subprocess
+import sys
+
 import pytest
+import yaml
 
 from segp_ext.command_line import parse
 
@@ -53,6 +57,20 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, capsys, content, message):
         (["--template=a {} of {x}"], "template must be a text with one {} for the class name and no other braces; got"),
         (["--template=a {"], "template must be a text with one {}"),
         (["--data.nam=cub200"], "unrecognized arguments: --data.nam=cub200; close: --data.name"),
+        (["--anchors.stepz", "3"], "anchors.stepz"),
+        (["--anchors.steps", "many"], "anchors.steps"),
+        (["--anchors.kind", "magic"], "anchors.kind"),
+        (["--anchors.epsilon", "-1"], "anchors.epsilon must be 0 or more; got -1"),
+        (["--anchors.seeds_per_class", "0"], "anchors.seeds_per_class must be greater than 0; got 0"),
+        (["--inference.beta", "1e39"], "inference.beta must be from 0 to 1e+06; got 1e+39"),
+        (["--distillation.temperature", "1e-30"], "distillation.temperature must be from 0.001 to 1e+06"),
+        (["--run.name", "../escape"], "run.name must be a name without folders"),
+        (["--method", "sgep"], "method must be one of segp, zero-shot"),
+        (["--method", "lwf", "--anchors.kind", "dpgd"], "anchors.kind is fixed at 'new-images' by method lwf"),
+        (
+            ["--config", "nowhere.yaml"],
+            "no file 'nowhere.yaml'; configurations in the package: cifar100, clip, cub200, digits, folder",
+        ),
         (["photos"], "unrecognized arguments: photos"),
     ],
 )
@@ -74,3 +92,36 @@ def test_numbers_as_programmers_write_them(tmp_path):
     config = parse(["--config", str(tmp_path / "c.yaml"), "--prototypes.temperature=1e-2"])
     assert (config.training.learning_rate, config.training.weight_decay) == (1e-3, 1)
     assert (config.anchors.epsilon, config.prototypes.temperature) == (0.05, 0.01)
+
+
+def test_the_command_line_beats_the_file(tmp_path):
+    (tmp_path / "c.yaml").write_text("method: lwf\nanchors: {steps: 7, epsilon: 0.5}\n")
+    config = parse(
+        ["--anchors.steps", "3", "--config", "digits", "--config", str(tmp_path / "c.yaml"), "--anchors.steps=4"]
+    )
+    assert (config.method, config.anchors.steps, config.anchors.epsilon) == ("lwf", 4, 0.5)
+    assert parse([]).model.name == "glyph"
+    assert parse(["--config", "clip"]).training.optimizer == "sgd"
+
+
+def test_print_config_is_a_complete_configuration(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(["--print_config"])
+    assert stop.value.code in (0, None)
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["name"] == "glyph" and printed["anchors"]["steps"] == 10
+
+
+def test_help_explains_every_setting():
+    shown = subprocess.run(
+        [sys.executable, "-m", "segp_ext.train", "--help"], capture_output=True, text=True, timeout=120
+    )
+    assert shown.returncode == 0
+    for word in (
+        "--anchors.epsilon",
+        "Largest change of a pixel from its seed",
+        "--data.root",
+        "examples:",
+        "--print_config",
+    ):
+        assert word in shown.stdout

@@ -169,12 +169,14 @@ def test_what_would_stop_a_run_is_a_problem(tmp_path):
             " has 1 training image(s); at least 2 are needed",
         ),
         (["--data.class_list=two", f"--anchors.folder={tmp_path / 'gone'}"], "anchors.folder"),
+        (["--data.class_list=two", "--loading.resize=device"], "odd.png 5×4; use --loading.resize exact"),
         (["--data.class_list=two", "--model.pretrained=laion400m_e32"], "glyph brings its own weights"),
     ]
     make(tmp_path / "data", {f"{part}/b": 0 for part in ("train", "test")})
     for part in ("train", "test"):
         for number in range(6):
             Image.new("RGB", (4, 4), (number, 9, len(part))).save(tmp_path / f"data/{part}/b/{number}.png")
+    Image.new("RGB", (5, 4)).save(tmp_path / "data/test/b/odd.png")
     for name, lines in (("two", ["fox", "b"]), ("alike", ["Fox", "fox"]), ("long", ["w " * 12 + "w", "b"])):
         (tmp_path / "data" / name).write_text("\n".join(lines))
     usual = ["--config=clip", "--model.name=glyph", root, f"--run.directory={tmp_path / 'runs'}"]

@@ -331,77 +331,7 @@ def test_runs_started_in_the_same_second_get_folders_of_their_own(tmp_path, monk
     assert made == ["digits-segp-20261122-120000", "digits-segp-20261122-120000-2", "digits-segp-20261122-120000-3"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--anchors.stepz", "3"], "anchors.stepz"),
-        (["--anchors.steps", "many"], "anchors.steps"),
-        (["--anchors.kind", "magic"], "anchors.kind"),
-        (["--anchors.epsilon", "-1"], "anchors.epsilon must be 0 or more; got -1"),
-        (["--anchors.seeds_per_class", "0"], "anchors.seeds_per_class must be greater than 0; got 0"),
-        (["--inference.beta", "1e39"], "inference.beta must be from 0 to 1e+06; got 1e+39"),
-        (["--distillation.temperature", "1e-30"], "distillation.temperature must be from 0.001 to 1e+06"),
-        (["--run.name", "../escape"], "run.name must be a name without folders"),
-        (["--method", "sgep"], "method must be one of segp, zero-shot"),
-        (["--method", "lwf", "--anchors.kind", "dpgd"], "anchors.kind is fixed at 'new-images' by method lwf"),
-        (
-            ["--config", "nowhere.yaml"],
-            "no file 'nowhere.yaml'; configurations in the package: cifar100, clip, cub200, digits, folder",
-        ),
-    ],
-)
-def test_wrong_settings_are_named(arguments, message, capsys):
-    with pytest.raises(SystemExit) as stop:
-        command_line.parse(arguments)
-    assert stop.value.code == 2 and message in capsys.readouterr().err
-
-
-def test_wrong_settings_in_a_file_are_named(tmp_path, capsys):
-    for content, message in [
-        ("anchors: {stepz: 3}", "stepz"),
-        ("training: {epochs: many}", "epochs"),
-        ("anchors: [", "Problems parsing config"),
-    ]:
-        (tmp_path / "c.yaml").write_text(content)
-        with pytest.raises(SystemExit):
-            command_line.parse(["--config", str(tmp_path / "c.yaml")])
-        assert message in capsys.readouterr().err
-
-
-def test_the_command_line_beats_the_file(tmp_path):
-    (tmp_path / "c.yaml").write_text("method: lwf\nanchors: {steps: 7, epsilon: 0.5}\n")
-    config = command_line.parse(
-        ["--anchors.steps", "3", "--config", "digits", "--config", str(tmp_path / "c.yaml"), "--anchors.steps=4"]
-    )
-    assert (config.method, config.anchors.steps, config.anchors.epsilon) == ("lwf", 4, 0.5)
-    assert command_line.parse([]).model.name == "glyph"
-    assert command_line.parse(["--config", "clip"]).training.optimizer == "sgd"
-
-
 def test_a_taken_run_name_is_refused(finished, capsys):
     assert train.main([*FAST, f"--run.directory={finished.parent}", "--run.name=run"]) == 2
     message = capsys.readouterr().err
     assert "holds a run already" in message and f"--resume {finished}" in message
-
-
-def test_print_config_is_a_complete_configuration(capsys):
-    with pytest.raises(SystemExit) as stop:
-        command_line.parse(["--print_config"])
-    assert stop.value.code in (0, None)
-    printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["model"]["name"] == "glyph" and printed["anchors"]["steps"] == 10
-
-
-def test_help_explains_every_setting():
-    shown = subprocess.run(
-        [sys.executable, "-m", "segp_ext.train", "--help"], capture_output=True, text=True, timeout=120
-    )
-    assert shown.returncode == 0
-    for word in (
-        "--anchors.epsilon",
-        "Largest change of a pixel from its seed",
-        "--data.root",
-        "examples:",
-        "--print_config",
-    ):
-        assert word in shown.stdout

@@ -41,6 +41,16 @@ VALUES: list[Any] = [
     [1], ["x"], {}, {"x": 1}, [[]], "dpgd", "segp", "sgd", "9" * 5000,
 ]  # fmt: skip
 TEXTS = ["{", "a: [", "anchors: 3", "- 1", "", "\t", "anchors: {steps: !!python/object/apply:os.system [true]}"]
+COPIES = [
+    "a: &a [*a]",
+    "seed: &s 1\nrun: {threads: *s}",
+    "<<: {seed: 1}",
+    "<<: [1]",
+    "? [a]\n: 1",
+    "? {a: 1}\n: 1",
+    "2001-01-01: 1",
+    "!!set {a}",
+]
 OPTIONS = [
     "--seed",
     "--anchors.steps",
@@ -186,6 +196,37 @@ class Fuzz:
             return self.refused(error, values)
         return "taken"
 
+    def file(self) -> str:
+        """Reads a random file of settings; returns what came of it."""
+        draw, file = self.draw, self.folder.with_suffix(".yaml")
+        values = copy.deepcopy(dataclasses.asdict(Config()))
+        group = draw.choice(list(values))
+        if isinstance(values[group], dict) and draw.random() < 0.8:
+            name = draw.choice([*values[group], "colour"])
+            values[group] = {**values[group], name: draw.choice(VALUES)}
+        else:
+            values[group] = draw.choice(VALUES)
+        content = yaml.safe_dump({group: values[group], **draw.choice([{}, {"seed": 1}])}, allow_unicode=True).encode()
+        if draw.random() < 0.5:
+            content = draw.choice([*TEXTS, *COPIES]).encode() if draw.random() < 0.2 else self.damaged(content)
+        file.write_bytes(content)
+        try:
+            command_line.read_settings(file)
+        except ValueError as error:
+            return self.refused(error, content, naming=str(file))
+        return "taken"
+
+    def damaged(self, content: bytes) -> bytes:
+        """`content` with a few bytes changed, left out, or written twice."""
+        draw, found = self.draw, bytearray(content)
+        for _ in range(draw.randint(1, 3)):
+            place = draw.randrange(len(found) + 1)
+            change = draw.choice(
+                [bytes([draw.randrange(256)]), b"\n", b":", b"- ", b"{", b"'", b"&a *a ", b"\t", b"<<: ", b""]
+            )
+            found[place : place + draw.randint(0, 2)] = change
+        return bytes(found)
+
     def command(self) -> str:
         """Reads random settings through the command line and a file, as users give them; slow."""
         draw = self.draw
@@ -203,17 +244,18 @@ class Fuzz:
         return "refused" if status else "taken"
 
     @staticmethod
-    def refused(error: Exception, given: object) -> str:
-        """A refusal must say something, and must not be one of Python's own about text or looking things up."""
+    def refused(error: Exception, given: object, naming: str = "") -> str:
+        """A refusal must say something (and name what it is about), and must not be one of Python's own about text."""
         text = str(error)
-        assert len(text) > 10 and not isinstance(error, UnicodeError), (repr(error), given)
+        assert len(text) > 10 and naming in text and not isinstance(error, UnicodeError), (repr(error), given)
         return "refused"
 
     def run(self, inputs: int) -> None:
-        """Tries so many inputs: half trees, half settings, and one in a thousand through the command line."""
+        """Tries so many inputs: half trees, a quarter settings, a quarter files of them, and one in a thousand the command line."""
+        kinds = {"command": self.command, "tree": self.load, "settings": self.settings, "file": self.file}
         for number in range(inputs):
-            what = "command" if number % 1000 == 7 else ("tree", "settings")[number % 2]
-            outcome = {"command": self.command, "tree": self.load, "settings": self.settings}[what]()
+            what = "command" if number % 1000 == 7 else ("tree", "settings", "tree", "file")[number % 4]
+            outcome = kinds[what]()
             self.outcomes[f"{what}: {outcome}"] += 1
             if number % 10_000 == 9_999:
                 print(f"{number + 1:,} inputs", flush=True)
