@@ -7,6 +7,7 @@ from method.made import images_of, made_images, pixels_of
 
 from segp_ext.anchors import Anchors, check_folder, make_anchors, perturb, select_seeds
 from segp_ext.config import AnchorsConfig
+from segp_ext.pretrained import load_clip
 from segp_ext.processes import Processes
 from segp_ext.timing import Timer
 
@@ -112,3 +113,16 @@ def test_zero_steps_leave_the_seeds(scene):
     seed = backbone.to_unit(pixels_of(images, range(3)))
     config = AnchorsConfig(steps=0)
     assert torch.equal(perturb(backbone, seed, torch.zeros(3, dtype=torch.int64), text, prototypes, config, None), seed)
+
+
+def test_small_gradients_do_not_vanish_in_half_precision():
+    """Near their prototypes, images have gradients below float16's smallest number unless the loss is scaled up before it goes back."""
+    backbone = load_clip("glyph", precision="fp16")
+    draw = torch.Generator().manual_seed(1)
+    seed = torch.rand(16, 3, 16, 16, generator=draw)
+    with torch.no_grad():
+        near = backbone.encode_image(seed + 0.001 * torch.randn(seed.shape, generator=draw))[1]
+        text = backbone.encode_text(backbone.tokenize(["0"])).expand(16, -1)
+    config = AnchorsConfig(kind="visual", steps=1, step_size=0.01, epsilon=0.05)
+    moved = perturb(backbone, seed, torch.arange(16), text, near, config, None) != seed
+    assert moved.all()
