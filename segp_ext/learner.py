@@ -229,6 +229,8 @@ class SeGPCL:
             raise ValueError("class_names must hold at least one name; got none")
         known = set(self.class_names)
         for name in names:
+            if not isinstance(name, str) or not name.strip():
+                raise ValueError(f"class names must be texts that are not empty; got {name!r}")
             if name in known:
                 where = "learnt already" if name in self.class_names else "given twice"
                 raise ValueError(f"class name {name!r} is {where}; every class needs a name of its own")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,7 +196,10 @@ def chosen_classes(config: DataConfig, base: Path, folders: Sequence[str]) -> li
     path = _named_file("data.class_list", config.class_list, base)
     known = set(folders)
     # Lists of ImageNet classes often have the class's name after its folder.
-    chosen = list(dict.fromkeys(line if line in known else line.split()[0] for line in read_lines(path)))
+    chosen = [line if line in known else line.split()[0] for line in read_lines(path)]
+    repeated = [name for name, times in Counter(chosen).items() if times > 1]
+    if repeated:
+        raise ValueError(f"data.class_list: {path} names {several(repeated)} more than once")
     absent = [name for name in chosen if name not in known]
     if absent or not chosen:
         raise ValueError(
