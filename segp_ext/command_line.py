@@ -222,7 +222,7 @@ def parse(argv: list[str], command: str = "train", description: str = DESCRIPTIO
     except (FileNotFoundError, TypeError, ValueError) as error:
         parser.error(str(error))
     for setting in METHODS[config.method]:
-        if any(argument == f"--{setting}" or argument.startswith(f"--{setting}=") for argument in argv):
+        if _given(argv, *setting.split(".")):
             fixed = METHODS[config.method][setting]
             parser.error(f"{setting} is fixed at {fixed!r} by method {config.method}; use --method segp to choose it")
     return config

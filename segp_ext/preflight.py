@@ -19,9 +19,11 @@ from segp_ext.progress import progress
 
 def attempts(config: Config, scenario: Scenario, backbone: Backbone) -> Iterator[Callable[[], object]]:
     """Yields checks of a run's settings against its data and model; each raises ValueError or OSError if the run cannot do well."""
-    anchors = with_method(config).anchors
+    method = with_method(config)
+    anchors = method.anchors
     yield partial(check_folder, anchors)
-    yield partial(backbone.layers_to_adapt, config.lora)
+    if method.training.epochs > 0:
+        yield partial(backbone.layers_to_adapt, config.lora)
     yield partial(prompts, backbone, config.template, scenario.class_names)
     if config.loading.resize == "device":
         yield partial(_check_sizes, scenario)

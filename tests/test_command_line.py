@@ -66,6 +66,7 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, capsys, content, message):
         (["--distillation.temperature", "1e-30"], "distillation.temperature must be from 0.001 to 1e+06"),
         (["--run.name", "../escape"], "run.name must be a name without folders"),
         (["--method", "sgep"], "method must be one of segp, zero-shot"),
+        (["--method=lwf", "--anchors={kind: dpgd}"], "anchors.kind is fixed at 'new-images' by method lwf"),
         (["--method", "lwf", "--anchors.kind", "dpgd"], "anchors.kind is fixed at 'new-images' by method lwf"),
         (
             ["--config", "nowhere.yaml"],
