@@ -1,6 +1,6 @@
 """The whole of it, for a release: the built-in run killed at random instants, at every write point, and with a full disk at every write.
 
-    python tests/faults/campaign.py [--kills 50] [--lanes 2] [--out benchmarks/results/faults.md] [ARGUMENT...]
+    python tests/faults/campaign.py [--kills 50] [--lanes 2] [--only TEXT] [--out benchmarks/results/faults.md] [ARGUMENT...]
 
 Every run goes on to its end and must give the uninterrupted run's weights and numbers, bit for bit, with no more steps done again than
 lie between two positions. Further ARGUMENTs go to `segp_ext.train`.
@@ -54,7 +54,8 @@ def lane(number: int, count: int, options: argparse.Namespace, folder: Path) -> 
     try:
         trial = Trial(victims, options.arguments, EVERY)
         rows = []
-        for name, case in cases(trial, options.kills, seed=0)[number::count]:
+        chosen = [case for case in cases(trial, options.kills, seed=0) if options.only in case[0]]
+        for name, case in chosen[number::count]:
             try:
                 outcome, good = trial.survives(**case), True
             except AssertionError as error:
@@ -70,6 +71,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50, help="kills at random instants")
     parser.add_argument("--lanes", type=int, default=2, help="runs at a time, of one thread each")
+    parser.add_argument("--only", default="", help="the cases alone whose names in the log hold this")
     parser.add_argument("--out", type=Path, help="file for the log, Markdown")
     options, options.arguments = parser.parse_known_args()
     begin = time.time()
