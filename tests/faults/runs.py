@@ -71,7 +71,7 @@ class Trial:
         killed = self.victims.run([*self.arguments, "--run.name=cut"], point=point, after=after, full=full)
         while after is not None and killed.status == 0:  # it was faster than the uninterrupted run
             shutil.rmtree(path)
-            after *= 0.95
+            after = 0.95 * min(after, killed.seconds)
             killed = self.victims.run([*self.arguments, "--run.name=cut"], after=after)
         if full:
             assert killed.status == 2 and "No space left on device" in killed.output, killed.output
