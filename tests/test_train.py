@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,6 +262,27 @@ def test_a_run_in_use_is_refused(stopped, capsys):
     assert train.main(["--resume", str(stopped)]) == 2
     assert f"{stopped} is in use by process {os.getpid()} on " in capsys.readouterr().err
     held.release()
+
+
+def test_a_checkpoint_that_is_not_where_it_was_written_is_not_taken(finished, tmp_path):
+    """The newest is damaged, the next one is a later one's copy, the third has its result from elsewhere; so the oldest is taken."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, symlinks=True)
+    checkpoints = run / "checkpoints"
+    assert sorted(path.name for path in run_directory.saved_tasks(run)) == ["task-000", "task-001", "task-002"]
+    assert (checkpoints / "latest").readlink() == Path("task-002")
+    shutil.copytree(checkpoints / "task-002", checkpoints / "task-005")
+    (checkpoints / "task-002/learner.safetensors").write_bytes(b"")
+    sums = (checkpoints / "task-001/SHA256SUMS").read_text().splitlines(keepends=True)
+    (checkpoints / "task-001/SHA256SUMS").write_text("".join(line for line in sums if not line.endswith("run.json\n")))
+    held = run_directory.RunDirectory.reopen(run)
+    with pytest.warns(RuntimeWarning) as said:
+        saved = held.load()
+    held.release()
+    reasons = [str(warning.message) for warning in said]
+    assert "task-005 holds a learner after 2 tasks: was it moved?" in reasons[0] and "is damaged" in reasons[1]
+    assert "task-001 is a learner, but not a run's: run.json is no part of it" in reasons[2] and len(reasons) == 3
+    assert saved.learner.task_sizes == [] and (checkpoints / "latest").readlink() == Path("task-000")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,98 @@
+"""Files and folders that appear whole or not at all: what is flushed when, and what is left where a process dies or a rename fails."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from segp_ext import sealed
+
+OLD, NEW = {"a.txt": b"old", "b.txt": b"old"}, {"a.txt": b"new"}
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What is flushed and renamed, in order, by name."""
+    seen = []
+    usual = {name: getattr(os, name) for name in ("fsync", "rename", "replace")}
+
+    def fsync(handle):
+        seen.append(("flush", Path(os.readlink(f"/proc/self/fd/{handle}")).name))
+        usual["fsync"](handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for name in ("rename", "replace"):
+
+        def moved(source, target, *, name=name, **rest):
+            seen.append(("rename", Path(source).name, Path(target).name))
+            usual[name](source, target, **rest)
+
+        monkeypatch.setattr(os, name, moved)
+    return seen
+
+
+def test_a_file_is_on_disk_before_it_takes_its_name(tmp_path, calls):
+    sealed.write_atomically(tmp_path / "x", b"1")
+    aside = f".x.{os.getpid()}"
+    assert calls == [("flush", aside), ("rename", aside, "x"), ("flush", tmp_path.name)]
+
+
+def test_a_folder_is_on_disk_before_it_takes_its_name_and_the_old_one_goes_last(tmp_path, calls, monkeypatch):
+    path = tmp_path / "c"
+    sealed.seal(path, OLD)
+    calls.clear()
+    usual = sealed.shutil.rmtree
+    monkeypatch.setattr(
+        sealed.shutil, "rmtree", lambda place, **rest: (calls.append(("remove", place.name)), usual(place, **rest))
+    )
+    sealed.seal(path, NEW)
+    assert calls == [
+        ("remove", ".c.new"),
+        ("flush", "a.txt"), ("flush", "SHA256SUMS"), ("flush", ".c.new"),
+        ("remove", ".c.old"), ("rename", "c", ".c.old"), ("rename", ".c.new", "c"), ("flush", tmp_path.name),
+        ("remove", ".c.old"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("rename", [1, 2])
+def test_a_process_that_dies_at_a_rename_leaves_one_of_the_two(tmp_path, rename):
+    path = tmp_path / "c"
+    sealed.seal(path, OLD)
+    child = os.fork()
+    if child == 0:
+        left, usual = rename, os.rename
+
+        def dying(source, target):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os._exit(9)
+            usual(source, target)
+
+        os.rename = dying
+        sealed.seal(path, NEW)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert path.exists() == (rename == 1)
+    found = sealed.recovered(path)
+    assert sealed.check_seal(found).keys() == OLD.keys() and (found / "a.txt").read_bytes() == b"old"
+    sealed.seal(path, NEW)
+    assert sealed.recovered(path) == path and sealed.check_seal(path).keys() == NEW.keys()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["c"]
+
+
+def test_where_the_new_one_gets_no_name_the_old_one_is_put_back(tmp_path, monkeypatch):
+    path = tmp_path / "c"
+    sealed.seal(path, OLD)
+    usual = os.rename
+
+    def failing(source, target):
+        if Path(source).name == ".c.new":
+            raise OSError(28, "No space left on device")
+        usual(source, target)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(OSError, match="No space left"):
+        sealed.seal(path, NEW)
+    assert sealed.check_seal(path).keys() == OLD.keys()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["c"]
