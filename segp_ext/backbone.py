@@ -102,9 +102,13 @@ class Backbone(nn.Module):
         # Adapted layers while merged: (LoRA, its base layer, base weight).
         self._merged: list[tuple[Any, Any, Tensor]] = []
         self._hash: str | None = None
-        scale: Any = clip.logit_scale
-        if not math.isfinite(scale):
-            raise ValueError(f"the weights of {name} are damaged: their logit_scale is {float(scale)}")
+        for key, parameter in clip.named_parameters():
+            if not parameter.isfinite().all():
+                raise ValueError(f"the weights of {name} are damaged: their {key} has values that are not finite")
+        if not (self.mean.isfinite().all() and self.std.isfinite().all() and (self.std > 0).all()):
+            raise ValueError(
+                f"the preprocessing of {name} is damaged: mean {self.mean.flatten().tolist()}, std {self.std.flatten().tolist()}"
+            )
         self._ceiling = math.inf if getattr(clip, "logit_bias", None) is not None else 100.0
 
     # -- what it is ------------------------------------------------------------------------------------------------------------

@@ -40,6 +40,11 @@ def save_learner(learner: SeGPCL, path: Path, extra: Mapping[str, bytes] | None 
     """
     from safetensors.torch import save
 
+    path = path.resolve()
+    if path == Path.cwd():
+        raise FileExistsError(
+            f"{path} is the folder that this process works in, and cannot be replaced; save under a name in it"
+        )
     if path.exists() and not (path / _STATE).is_file():
         raise FileExistsError(f"{path} exists and is not a checkpoint; choose another place")
     config = {f.name: getattr(learner.config, f.name) for f in dataclasses.fields(MethodConfig)}
@@ -118,14 +123,17 @@ def read_learner(path: Path) -> SavedLearner:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = sealed.recovered(path)
+    path = sealed.recovered(path.resolve())  # `latest` may point elsewhere while this reads
     if not (path / _STATE).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}: {_STATE} is not there")
     try:
+        files = sealed.check_seal(path)
+        for name in (_STATE, _TENSORS):
+            if name not in files:
+                raise ValueError(f"{name} is no part of it: {sealed.SUMS} does not list it")
         state = sealed.read_json(path / _STATE)
         if state.get("format") != FORMAT:
             raise ValueError(f"its format is {state.get('format')!r}; this version reads {FORMAT}")
-        files = sealed.check_seal(path)
         tensors = {
             name: tensor
             for file in (_TENSORS, _ADAPTER)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType, UnionType
@@ -26,15 +27,38 @@ ClassOrder = Literal["cifar100-icarl", "imagenet100-numpy1993", "imagenet-r-mgcl
 PATHS: tuple[ScorePath, ...] = ("text", "visual", "dual")
 
 
+class _Short(reprlib.Repr):
+    """What came, for messages: whole where it is of usual length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 200
+        self.maxlist = self.maxdict = 20
+        self.maxlevel = 4
+
+    def repr_int(self, value: int, level: int) -> str:
+        """A number, or how long it is where Python would not write it out."""
+        return str(value) if value.bit_length() < 200 else f"a number of {value.bit_length()} bits"
+
+
+_SHORT = _Short()
+_LARGEST = 2**31 - 1
+"""No count here can sensibly be larger, and what they are handed to takes no larger ones."""
+
+
 def _require(condition: bool, field_name: str, expected: str, value: object) -> None:
     if not condition:
-        raise ValueError(f"{field_name} must be {expected}; got {value!r}")
+        raise ValueError(f"{field_name} must be {expected}; got {_SHORT.repr(value)}")
+
+
+def _countable(value: float) -> bool:
+    return value <= _LARGEST if isinstance(value, int) else math.isfinite(value)
 
 
 def _positive(section: str, config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        _require(math.isfinite(value) and value > 0, f"{section}.{name}", "greater than 0", value)
+        _require(_countable(value) and value > 0, f"{section}.{name}", "greater than 0", value)
 
 
 def _within(section: str, config: object, low: float, high: float, *names: str) -> None:
@@ -47,7 +71,7 @@ def _within(section: str, config: object, low: float, high: float, *names: str) 
 def _not_negative(section: str, config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        _require(math.isfinite(value) and value >= 0, f"{section}.{name}", "0 or more", value)
+        _require(_countable(value) and value >= 0, f"{section}.{name}", "0 or more", value)
 
 
 @dataclass

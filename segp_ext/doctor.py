@@ -22,7 +22,7 @@ from segp_ext.command_line import parse
 from segp_ext.config import Config
 from segp_ext.data import Collection, Scenario, held_out, load_collection
 from segp_ext.data.folder import several
-from segp_ext.data.images import as_rgb
+from segp_ext.data.images import FORMATS, as_rgb
 from segp_ext.data.scenario import make_scenario
 from segp_ext.learner import prompts
 from segp_ext.preflight import attempts
@@ -224,7 +224,7 @@ def open_all(collection: Collection, root: str | None) -> Contents:
             return collection.fingerprint(source), ""
         try:
             data = source.read_bytes()
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 as_rgb(image)
         except Exception as error:  # decoders fail in more ways than can be listed
             return None, re.sub(r" <_io\.BytesIO.*?>", "", first_line(error)).replace(str(source), source.name)

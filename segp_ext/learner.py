@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -43,6 +44,9 @@ def _give_back_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None  # glibc has it
     if trim is not None:
         trim(0)
+
+
+_BUSY = "this learner is learning a task, and what it is made of changes; take a copy() before, and use that meanwhile"
 
 
 class Prediction(NamedTuple):
@@ -140,6 +144,7 @@ class SeGPCL:
         self.untransferred: Tensor | None = None
         self._tokens: Tensor | None = None
         self._text: Tensor | None = None
+        self._learning = threading.Lock()
         if self.config.training.epochs > 0:
             backbone.adapt(self.config.lora, self.config.seed)
 
@@ -160,7 +165,18 @@ class SeGPCL:
             ValueError: for a repeated or known name, a label out of range, a class with fewer images than
                 `min_images_per_class`, or a prompt that does not fit the text context. Nothing is changed then.
             FloatingPointError: if the loss stops being finite. The learner is as it was before the task.
+            RuntimeError: if another thread has it learn.
         """
+        if not self._learning.acquire(blocking=False):
+            raise RuntimeError(_BUSY)
+        try:
+            return self._learn_task(dataset, class_names, kept)
+        finally:
+            self._learning.release()
+
+    def _learn_task(
+        self, dataset: SizedDataset | Images, class_names: Sequence[str], kept: TaskProgress | None
+    ) -> TaskReport:
         names = list(class_names)
         self._check_names(names)
         images = dataset if isinstance(dataset, Images) else Images(dataset, self.reader)
@@ -214,15 +230,20 @@ class SeGPCL:
                 with timer.phase("prototypes"):
                     means = self._class_means(images, len(names))
             self._check_finite(means, moved)
+            prototypes = torch.cat([moved, means])
         report.phases = timer.phases
         self.untransferred = None if moved is self.prototypes else self.prototypes
-        self.prototypes = torch.cat([moved, means])
+        self.prototypes = prototypes
         self.class_names = self.class_names + names
         self.task_sizes = [*self.task_sizes, len(names)]
         self._tokens, self._text = tokens, None
         del anchors
         _give_back_memory()
         return report
+
+    def _check_idle(self) -> None:
+        if self._learning.locked():
+            raise RuntimeError(_BUSY)
 
     def _check_names(self, names: list[str]) -> None:
         if not names:
@@ -371,7 +392,11 @@ class SeGPCL:
         """Scores of preprocessed images `[B, 3, S, S]`, float in [0, 1], on the backbone's device: `scores` of what they encode to.
 
         The adapter is merged into the weights for this, and stays so until the next task is learnt.
+
+        Raises:
+            RuntimeError: while the learner learns, in another thread; `copy` before gives one to predict with.
         """
+        self._check_idle()
         self.text_embeddings()  # before merging, which rounds: what is kept serves the next task too
         self.backbone.merge()
         return self.scores(*self.backbone.encode_image(pixels), path)
@@ -417,11 +442,16 @@ class SeGPCL:
         """A learner of its own with the present state, to predict with while this one learns.
 
         Its adapter is merged, so that its `predict` may be called from several threads; weights that no adapter changes are shared.
+
+        Raises:
+            RuntimeError: while the learner learns, in another thread.
         """
+        self._check_idle()
         self.text_embeddings()
         with self.backbone.merged():
             twin = copy.copy(self)
             twin.backbone = self.backbone.copy()
+        twin._learning = threading.Lock()
         twin.reader = Reader(
             twin.backbone.transform, self.config.loading, twin.backbone.device, self.processes.local_count
         )
@@ -433,6 +463,7 @@ class SeGPCL:
         """Writes the learner to the folder `path`, whole or not at all (`segp_ext.checkpoint`)."""
         from segp_ext.checkpoint import save_learner
 
+        self._check_idle()
         save_learner(self, Path(path))
 
     @classmethod

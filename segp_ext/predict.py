@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 
 from segp_ext.config import PATHS
 from segp_ext.learner import SeGPCL
 from segp_ext.progress import plain_warnings
 from segp_ext.run_directory import saved_tasks
-from segp_ext.sealed import recovered
+from segp_ext.sealed import check_seal, recovered
 
 
 def find_checkpoint(place: Path) -> Path:
-    """A checkpoint folder: `place` itself, or the newest one of the run in it.
+    """A checkpoint folder: `place` itself, or the newest one of the run in it that is whole; says which ones are not.
 
     Raises:
         FileNotFoundError: if there is none.
     """
-    found = place if (recovered(place) / "learner.json").is_file() else next(iter(saved_tasks(place)), None)
-    if found is None:
-        raise FileNotFoundError(f"no checkpoint at {place}: neither learner.json nor checkpoints/task-* is there")
-    return found
+    place = place.resolve()
+    if (recovered(place) / "learner.json").is_file():
+        return place
+    for path in saved_tasks(place):
+        try:
+            check_seal(path)
+            return path
+        except (OSError, ValueError) as error:
+            warnings.warn(f"{error}; the one before it is taken", RuntimeWarning, stacklevel=2)
+    raise FileNotFoundError(f"no checkpoint at {place}: neither learner.json nor a whole checkpoints/task-* is there")
 
 
 def main(argv: list[str] | None = None) -> int:

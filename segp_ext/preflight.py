@@ -12,7 +12,7 @@ from segp_ext.anchors import check_folder, check_seeds
 from segp_ext.backbone import Backbone
 from segp_ext.config import Config, with_method
 from segp_ext.data import Scenario
-from segp_ext.data.images import labels_of
+from segp_ext.data.images import FORMATS, labels_of
 from segp_ext.learner import check_labels, prompts
 from segp_ext.progress import progress
 
@@ -42,9 +42,9 @@ def _check_sizes(scenario: Scenario) -> None:
         if not isinstance(file, Path):
             return
         try:
-            with Image.open(file) as image:
+            with Image.open(file, formats=FORMATS) as image:
                 size = image.size
-        except OSError:
+        except (OSError, Image.DecompressionBombError):
             continue
         first = first or (file, size)
         if size != first[1]:

@@ -65,7 +65,11 @@ def load_clip(
             clip, tokenizer = glyph.build(pretrained is not None)
         else:
             clip, tokenizer = _foreign(name, pretrained is not None)
-        return Backbone(clip, tokenizer, name, None if pretrained is None else OWN, **settings).to(chosen)
+        try:
+            backbone = Backbone(clip, tokenizer, name, None if pretrained is None else OWN, **settings)
+        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"model.name: {name} cannot be used: {first_line(error)}") from error
+        return backbone.to(chosen)
     file = None if pretrained is None else Path(pretrained).expanduser()
     if file is None or not file.is_file():
         file = None
@@ -116,13 +120,13 @@ def _foreign(name: str, weights: bool) -> tuple[Any, Any]:
         content = _configuration(prefix, place)
         _bounded(content["model_cfg"], "model_cfg")
         settings: dict[str, Any] = {"pretrained_text": False, "precision": "fp32"}
-        with _repeatable(), torch.device("meta"):
+        with _repeatable(), _asking_nobody(), torch.device("meta"):
             empty = open_clip.create_model(f"{prefix}:{place}", load_weights=False, device="meta", **settings)
         size = sum(4 * parameter.numel() for parameter in empty.parameters())
         free = psutil.virtual_memory().available
         if size > free:
             raise ValueError(f"it describes a model of {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
-        with _repeatable():
+        with _repeatable(), _asking_nobody():
             clip = open_clip.create_model(
                 f"{prefix}:{place}", load_weights=weights, require_pretrained=weights, **settings
             )
@@ -196,6 +200,19 @@ def _repeatable() -> Iterator[None]:
             yield
     finally:
         root.setLevel(level)
+
+
+@contextmanager
+def _asking_nobody() -> Iterator[None]:
+    """Lets transformers refuse a model's own code, instead of asking on the terminal whether to run it."""
+    from transformers import dynamic_module_utils
+
+    before = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    try:
+        yield
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = before
 
 
 def _device(device: str) -> torch.device:

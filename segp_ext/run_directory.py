@@ -9,6 +9,7 @@ checkpoints/learning-004/    the task that is being learnt, a `segp_ext.task_pro
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -36,6 +37,10 @@ except ImportError:  # a system without these locks
 
 _LATEST, _RESULT = "latest", "run.json"
 _TASK = re.compile(r"task-(\d+)")
+_LEFT = re.compile(
+    r"\.(task-\d+|learning-\d+|step-\d+|anchors)\.(new|old|gone)|\.(config\.yaml|result\.json|summary\.md)\.\d+|\.latest"
+)
+"""Names of what is written aside in a run's folder; a process that died leaves them half-written."""
 
 
 class RunDirectory:
@@ -57,12 +62,16 @@ class RunDirectory:
             owner = self._lock.read().strip() or "another process"
             self._lock.close()
             raise FileExistsError(f"{path} is in use by {owner}; wait for it, stop it, or choose another --run.name")
+        if hasattr(
+            os, "register_at_fork"
+        ):  # a child of this process would go on holding the lock when this one has died
+            os.register_at_fork(after_in_child=self._lock.close)
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {platform.node()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
         self._lock.flush()
         self.checkpoints.mkdir(exist_ok=True)
         for folder in (path, self.checkpoints, *self.checkpoints.glob("learning-*")):
-            for entry in folder.glob(".*"):  # what a process that died left half-written
+            for entry in _leftovers(folder):
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
     @classmethod
@@ -76,8 +85,11 @@ class RunDirectory:
         if config.run.name is not None:
             path = parent / config.run.name
             if path.is_dir() and _used(path):
-                going_on = f"continue it with --resume {path}, " if (path / "config.yaml").is_file() else ""
-                raise FileExistsError(f"{path} holds a run already; {going_on}choose another --run.name, or remove it")
+                if not (path / "config.yaml").is_file():
+                    raise FileExistsError(f"{path} is not empty, and holds no run; choose another --run.name")
+                raise FileExistsError(
+                    f"{path} holds a run already; continue it with --resume {path}, choose another --run.name, or remove it"
+                )
             return cls(path)
         parent.mkdir(parents=True, exist_ok=True)
         stamp = f"{data}-{config.method}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -104,10 +116,23 @@ class RunDirectory:
         """Lets other processes work here."""
         self._lock.close()
 
+    def check_held(self) -> None:
+        """Raises FileNotFoundError if the folder that this process holds is gone, or another one is in its place."""
+        try:
+            there = os.stat(self.path / "run.lock")
+        except FileNotFoundError:
+            there = None
+        mine = os.fstat(self._lock.fileno())
+        if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+            raise FileNotFoundError(
+                f"the run's folder {self.path} was removed or replaced while the run went on; nothing is written there"
+            )
+
     def save(self, learner: SeGPCL, result: dict[str, Any], keep: int | None) -> None:
         """Writes the checkpoint after a task, makes it the latest, and removes what it makes needless and all but the newest `keep`."""
         from segp_ext.checkpoint import save_learner
 
+        self.check_held()
         path = checkpoint_after(self.path, len(learner.task_sizes))
         save_learner(learner, path, {_RESULT: json.dumps(result).encode()})
         self._make_latest(path)
@@ -117,10 +142,17 @@ class RunDirectory:
 
     def _make_latest(self, path: Path) -> None:
         """Points `latest` at a whole checkpoint, and removes what was kept while its tasks were learnt."""
-        aside = self.checkpoints / f".{_LATEST}"
-        aside.unlink(missing_ok=True)
-        aside.symlink_to(path.name, target_is_directory=True)
-        os.replace(aside, self.checkpoints / _LATEST)
+        aside, link = self.checkpoints / f".{_LATEST}", self.checkpoints / _LATEST
+        try:
+            aside.unlink(missing_ok=True)
+            aside.symlink_to(path.name, target_is_directory=True)
+            if link.is_dir() and not link.is_symlink():  # as a copy that follows links has it
+                shutil.rmtree(link)
+            os.replace(aside, link)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
+            warnings.warn(f"{link} could not be made to name {path.name}: {error}", RuntimeWarning, stacklevel=3)
         for task in range(1, _number(path) + 1):
             if learning(self.path, task).exists():
                 sealed.remove(learning(self.path, task))
@@ -135,10 +167,11 @@ class RunDirectory:
         for path in paths:
             try:
                 found = SavedRun.read(path)
-                self._make_latest(path)
-                return found
             except (OSError, ValueError) as error:
                 warnings.warn(f"{error}; the one before it is tried", RuntimeWarning, stacklevel=2)
+                continue
+            self._make_latest(path)
+            return found
         if paths:
             raise ValueError(f"no checkpoint of {self.path} is whole; start anew, under another --run.name")
         return None
@@ -163,12 +196,46 @@ class SavedRun:
             raise ValueError(f"{path} holds a learner after {len(learner.task_sizes)} tasks: was it moved?")
         if _RESULT not in learner.files:
             raise ValueError(f"{path} is a learner, but not a run's: {_RESULT} is no part of it")
-        return cls(learner, sealed.read_json(path / _RESULT))
+        result = sealed.read_json(path / _RESULT)
+        _check_result(path / _RESULT, result, _number(path))
+        return cls(learner, result)
+
+
+def _check_result(file: Path, result: dict[str, Any], tasks: int) -> None:
+    """Refuses a result that is not one of a run after so many tasks; it is gone on with, and shown.
+
+    Raises:
+        ValueError: naming the file and the entry.
+    """
+
+    def fractions(values: Any) -> bool:
+        return isinstance(values, list) and all(isinstance(v, (int, float)) and 0 <= v <= 1 for v in values)
+
+    kinds = {
+        "scores": dict, "settings": dict, "protocol": dict, "versions": dict, "phases": dict, "retention": dict, "tasks": list,
+        "resumed": list, "prototype_distance": list, "device": str, "threads": int, "processes": int, "status": str,
+    }  # fmt: skip
+    wrong = [name for name, kind in kinds.items() if not isinstance(result.get(name), kind)]
+    if not wrong:
+        own = [s for name, s in result["scores"].items() if name.endswith(")")]
+        rows = [row for s in own for row in (s.get("A"), *(s.get("R") or [])) if isinstance(s, dict)]
+        whole = all(isinstance(s, dict) and len(s.get("A") or []) == len(s.get("R") or []) == tasks for s in own)
+        wrong = [] if whole and all(map(fractions, rows)) and len(result["tasks"]) == tasks else ["scores"]
+    if wrong:
+        raise ValueError(f"{file} is no result of a run after {tasks} tasks: {wrong[0]} is not as it must be")
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    return [entry for entry in folder.glob(".*") if _LEFT.fullmatch(entry.name)]
 
 
 def _used(path: Path) -> bool:
     """Whether a folder holds more than a run that ended before it began leaves."""
-    begun = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")} - {"run.lock", "checkpoints"}
+    begun = (
+        {entry.name for entry in path.iterdir()}
+        - {"run.lock", "checkpoints"}
+        - {entry.name for entry in _leftovers(path)}
+    )
     return bool(begun) or any((path / "checkpoints").glob("*"))
 
 
@@ -217,7 +284,7 @@ def unfinished(directory: Path, settings: dict[str, Any]) -> Iterator[tuple[Path
             same = {**theirs, "run": None} == {**settings, "run": None}
             if same and result["status"] != "finished" and not _in_use(path.parent):
                 yield path.parent, result["message"]
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError):
             continue  # no run that could be gone on with
 
 

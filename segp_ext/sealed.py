@@ -11,11 +11,13 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 SUMS = "SHA256SUMS"
+_TURN = threading.Lock()
 _LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_.-]+)\n")
 
 
@@ -34,8 +36,13 @@ def seal(path: Path, files: Mapping[str, bytes]) -> None:
     """Writes a sealed folder, in place of one that is there.
 
     A process that dies while replacing leaves the old folder or the new one; where it is neither at `path`, the old one is the hidden
-    one that `recovered` finds.
+    one that `recovered` finds. Files in it that were not sealed stay. Threads of a process take turns.
     """
+    with _TURN:
+        _seal(path.resolve(), files)
+
+
+def _seal(path: Path, files: Mapping[str, bytes]) -> None:
     aside, old = _hidden(path, "new"), _hidden(path, "old")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -50,7 +57,11 @@ def seal(path: Path, files: Mapping[str, bytes]) -> None:
             path.rename(old)
         aside.rename(path)
         _sync(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        if old.exists():
+            sealed = {*_recorded(old), SUMS}
+            for other in [entry for entry in old.iterdir() if entry.name not in {*sealed, *files}]:
+                other.rename(path / other.name)
+            shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         if not path.exists() and old.exists():
             old.rename(path)
@@ -77,12 +88,12 @@ def check_seal(path: Path) -> dict[str, str]:
 
     Raises:
         FileNotFoundError: if `path` is not a sealed folder.
-        ValueError: naming the file that is missing, additional or damaged.
+        ValueError: naming the file that is missing or damaged. Other files in the folder are no part of it.
     """
     if not (path / SUMS).is_file():
         raise FileNotFoundError(f"{path} is no checkpoint: there is no {SUMS} in it")
-    text = (path / SUMS).read_bytes()[: 1 << 20].decode("ascii", errors="replace")
-    recorded = {name: digest for digest, name in _LINE.findall(text)}
+    text = _sums(path)
+    recorded = _recorded(path)
     if "".join(f"{digest}  {name}\n" for name, digest in sorted(recorded.items())) != text or not recorded:
         raise ValueError(f"{path / SUMS} is damaged")
     for name, digest in recorded.items():
@@ -108,15 +119,34 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def identity(path: Path) -> str:
+    """SHA-256 of a sealed folder's checksums: another one if anything in it is another."""
+    return _sha256(path / SUMS)
+
+
+def _sums(path: Path) -> str:
+    file = path / SUMS
+    return file.read_bytes()[: 1 << 20].decode("ascii", errors="replace") if file.is_file() else ""
+
+
+def _recorded(path: Path) -> dict[str, str]:
+    return {name: digest for digest, name in _LINE.findall(_sums(path))}
+
+
 def _hidden(path: Path, what: str) -> Path:
     return path.with_name(f".{path.name}.{what}")
 
 
 def _write(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(path, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.filename is None:  # writing names no file, opening does
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def _sync(folder: Path) -> None:

@@ -16,7 +16,7 @@ from segp_ext.anchors import Anchors
 from segp_ext.processes import Processes
 
 _STEP = re.compile(r"step-(\d+)")
-_POSITION, _TENSORS, _ANCHORS = "position.json", "training.safetensors", "anchors.safetensors"
+_POSITION, _TENSORS, _ANCHORS, _START = "position.json", "training.safetensors", "anchors.safetensors", "start.txt"
 _KEPT = 2
 """Positions kept: the newest, and the one before it should that be damaged."""
 
@@ -29,17 +29,21 @@ class TaskProgress:
         every: optimiser steps between two positions that are kept; none keeps neither positions nor anchors.
         processes: those that learn the task.
         device: theirs.
+        start: identity of what the task started from; what was kept of another start is left out.
     """
 
-    def __init__(self, folder: Path, every: int | None, processes: Processes, device: torch.device) -> None:
+    def __init__(
+        self, folder: Path, every: int | None, processes: Processes, device: torch.device, start: str = ""
+    ) -> None:
         self.folder, self.every, self.processes, self.device = folder, every, processes, device
+        self.start = start
 
     def load_anchors(self) -> Anchors | None:
         """The task's anchors, if they were kept."""
         from safetensors.torch import load_file
 
         path = self.folder / "anchors"
-        if not self._agreed(int(self.processes.is_main and path.is_dir() and _whole(path))):
+        if not self._agreed(int(self.processes.is_main and path.is_dir() and self._whole(path))):
             return None
         return Anchors.of(load_file(path / _ANCHORS), self.device)
 
@@ -48,13 +52,15 @@ class TaskProgress:
         from safetensors.torch import save
 
         if self.processes.is_main and self.every is not None and not anchors.mapped:
-            sealed.seal(self.folder / "anchors", {_ANCHORS: save(anchors.tensors())})
+            sealed.seal(self.folder / "anchors", {_ANCHORS: save(anchors.tensors()), _START: self.start.encode()})
 
     def load(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         """The newest whole position, as it was kept; none if there is none."""
         from safetensors.torch import load_file
 
-        found = next((step for step, path in self._positions() if _whole(path)), 0) if self.processes.is_main else 0
+        found = (
+            next((step for step, path in self._positions() if self._whole(path)), 0) if self.processes.is_main else 0
+        )
         step = self._agreed(found)
         if step == 0:
             return None
@@ -72,7 +78,8 @@ class TaskProgress:
         if not self.processes.is_main:
             return
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-        sealed.seal(self._place(step), {_POSITION: json.dumps(facts).encode(), _TENSORS: content})
+        files = {_POSITION: json.dumps(facts).encode(), _TENSORS: content, _START: self.start.encode()}
+        sealed.seal(self._place(step), files)
         for _, path in self._positions()[_KEPT:]:
             sealed.remove(path)
 
@@ -89,12 +96,12 @@ class TaskProgress:
         """The main process's value, on all."""
         return int(self.processes.sum(torch.tensor(value if self.processes.is_main else 0, device=self.device)))
 
-
-def _whole(path: Path) -> bool:
-    """Whether a folder is as it was sealed; says so if it is not."""
-    try:
-        sealed.check_seal(path)
-    except (OSError, ValueError) as error:
-        warnings.warn(f"{error}; it is left out, and its work is done again", RuntimeWarning, stacklevel=2)
-        return False
-    return True
+    def _whole(self, path: Path) -> bool:
+        """Whether a folder is as it was sealed, and of this task from this start; says so if it is not."""
+        try:
+            if _START not in sealed.check_seal(path) or (path / _START).read_bytes() != self.start.encode():
+                raise ValueError(f"{path} was kept of another task, or of another run")
+        except (OSError, ValueError) as error:
+            warnings.warn(f"{error}; it is left out, and its work is done again", RuntimeWarning, stacklevel=2)
+            return False
+        return True

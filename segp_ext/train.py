@@ -21,7 +21,7 @@ import torch
 import yaml
 
 import segp_ext
-from segp_ext import report
+from segp_ext import report, sealed
 from segp_ext.command_line import RESUMABLE, parse_run
 from segp_ext.config import PATHS, Config, with_method
 from segp_ext.data import held_out, load_scenario
@@ -239,6 +239,7 @@ class Run:
                     self.config.run.checkpoint_steps,
                     self.processes,
                     self.backbone.device,
+                    self._start(done),
                 )
                 learnt = learner.learn_task(images, task.class_names, kept)
                 evaluator.after_task()
@@ -284,6 +285,12 @@ class Run:
         if self._held is not None:
             self._held.save(learner, self.result, self.config.run.keep_checkpoints)
 
+    def _start(self, done: int) -> str:
+        """Says what the task after so many tasks starts from, in the main process: the checkpoint, to the byte."""
+        if not self.processes.is_main:
+            return ""
+        return f"task {done + 1} after {sealed.identity(checkpoint_after(self.directory, done))}"
+
     def _frozen_baselines(self) -> None:
         """Zero-shot CLIP and frozen prototypes, from the same learner without training."""
         timer = Timer(self.backbone.stopwatch, self.backbone.device)
@@ -325,6 +332,8 @@ class Run:
             status=status, message=message, updated=datetime.now().astimezone().isoformat(timespec="seconds")
         )
         if self.processes.is_main:
+            if self._held is not None:
+                self._held.check_held()
             report.write(self.directory, self.result)
 
     def close(self) -> None:

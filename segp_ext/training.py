@@ -70,6 +70,10 @@ class Prompts:
         self._kept = None
 
 
+_FIRST_SCALE = 1024.0
+"""Of the loss in half precision; every step that overflows halves it."""
+
+
 class LossRecord:
     """The losses of an epoch's steps: their means, and an error once they or the gradients stop being finite.
 
@@ -89,6 +93,18 @@ class LossRecord:
         """Begins anew."""
         self.total = torch.zeros(len(TERMS), dtype=torch.float64)
         self.steps = 0
+
+    def check_scale(self, scale: float, steps: int) -> None:
+        """Refuses a loss scale of half precision to which only steps bring it, `steps` in all, that overflow time and again.
+
+        Raises:
+            FloatingPointError: naming the epoch.
+        """
+        if scale < 1 or scale <= _FIRST_SCALE * 0.5**steps:
+            raise FloatingPointError(
+                f"the gradients overflow half precision at every loss scale down to {scale:g} in {self.where}, so that no step is taken; "
+                "with model.precision bf16 or fp32 they may not"
+            )
 
     def add(self, step: int, terms: Tensor, gradients: Tensor, indices: Tensor) -> None:
         """Notes the losses of step number `step`, made from the images `indices`, and whether its `gradients` are finite.
@@ -337,7 +353,7 @@ def fit(
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     sums, gradients, terms = _step_sums(parameters)
     prompts = Prompts(backbone, tokens, settings.prompts_per_pass, processes)
-    scaler = torch.amp.GradScaler(backbone.device.type, init_scale=1024, enabled=backbone.precision == "fp16")
+    scaler = torch.amp.GradScaler(backbone.device.type, init_scale=_FIRST_SCALE, enabled=backbone.precision == "fp16")
 
     def parts(whole: Tensor) -> tuple[Tensor, ...]:
         """This process's parts of a step's samples."""
@@ -398,6 +414,8 @@ def fit(
                 record.look()
                 kept.keep(done, *state.read(done, record))
         record.look()
+        if scaler.is_enabled():
+            record.check_scale(scaler.get_scale(), done)
     bar.close()
     optimizer.zero_grad(set_to_none=True)
     means = dict(zip(TERMS, (record.total / max(record.steps, 1)).tolist(), strict=True))

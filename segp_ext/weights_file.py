@@ -6,6 +6,7 @@ them. `torch.jit.load` runs what such an archive says; here its tensors are read
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import zipfile
@@ -21,6 +22,8 @@ from segp_ext.progress import first_line
 
 _NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 """Numbers that OpenAI's archives keep beside their weights."""
+_SMALL = 16_000_000
+"""Bytes that one entry of code, or the pickle, may have unpacked."""
 _POSITIONS = {
     "visual.positional_embedding": ("images of another size", 0),
     "positional_embedding": ("texts of another length", 0),
@@ -167,10 +170,11 @@ _NAMES: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]  # the one in C takes memory for any memo index
     def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
-        super().__init__(archive.open(f"{folder}/data.pkl"))
+        super().__init__(io.BytesIO(_small(archive, f"{folder}/data.pkl")))
         self.archive, self.folder = archive, folder
+        self._storages: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "__torch__" or module.startswith("__torch__."):
@@ -185,10 +189,30 @@ class _Unpickler(pickle.Unpickler):
         kind, dtype, key, _, count = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype):
             raise pickle.UnpicklingError(f"it asks for a {kind!r}")
-        entry = self.archive.getinfo(f"{self.folder}/data/{key}")
-        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != count * dtype.itemsize:
-            raise pickle.UnpicklingError(f"{entry.filename} does not hold {count} numbers of {dtype}")
-        return torch.frombuffer(bytearray(self.archive.read(entry)), dtype=dtype)
+        if key not in self._storages:
+            name = f"{self.folder}/data/{key}"
+            if self.archive.getinfo(name).file_size != count * dtype.itemsize:
+                raise pickle.UnpicklingError(f"{name} does not hold {count} numbers of {dtype}")
+            self._storages[key] = torch.frombuffer(bytearray(_stored(self.archive, name)), dtype=dtype)
+        if self._storages[key].dtype != dtype:
+            raise pickle.UnpicklingError(f"{key} is asked for as numbers of two types")
+        return self._storages[key]
+
+
+def _small(archive: zipfile.ZipFile, name: str) -> bytes:
+    """An entry that may be compressed, and is small in every such archive: code, and the pickle without its tensors."""
+    entry = archive.getinfo(name)
+    if entry.file_size > _SMALL:
+        raise pickle.UnpicklingError(f"{name} has {entry.file_size / 1e6:.0f} MB, where {_SMALL / 1e6:.0f} are plenty")
+    return archive.read(entry)
+
+
+def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
+    """An entry with numbers, which are not compressed in such archives: it takes no more memory than the file's size."""
+    entry = archive.getinfo(name)
+    if entry.compress_type != zipfile.ZIP_STORED:
+        raise pickle.UnpicklingError(f"{name} is compressed")
+    return archive.read(entry)
 
 
 def _read_archive(path: Path) -> dict[str, Tensor]:
@@ -197,10 +221,12 @@ def _read_archive(path: Path) -> dict[str, Tensor]:
         names = archive.namelist()
         folder = names[0].split("/")[0]
         root = _Unpickler(archive, folder).load()
-        sources = [archive.read(entry).decode() for entry in names if "/code/" in entry and entry.endswith(".py")]
+        sources = [_small(archive, entry).decode() for entry in names if "/code/" in entry and entry.endswith(".py")]
     lists = [text for source in sources for text in re.findall(r"__(?:parameters|buffers)__ = \[(.*?)\]", source)]
     declared = {name for text in lists for name in re.findall(r'"([^"]+)"', text)}
     found = dict(_tensors(root, ""))
+    if sum(tensor.numel() for tensor in found.values()) > path.stat().st_size:
+        raise pickle.UnpicklingError("its tensors share storages, and are more numbers than the file has bytes")
     # An attention mask, say, is an attribute of OpenAI's and no weight.
     return {
         name: tensor.float()

@@ -47,6 +47,8 @@ def test_round_trip_through_plain_values():
         ({"training": {"epochs": 1.5}}, "training.epochs must be a whole number; got 1.5"),
         ({"lora": {"rank": "8"}}, "lora.rank must be a whole number; got '8'"),
         ({"lora": {"alpha": "8"}}, "lora.alpha must be a whole number or null; got '8'"),
+        ({"training": {"epochs": 10**400}}, "training.epochs must be 0 or more; got a number of 1329 bits"),
+        ({"training": {"batch_size": 10**30}}, "training.batch_size must be greater than 0; got 10000000"),
         ({"lora": 3}, "lora must be a group of settings, .*; got 3"),
     ],
 )

@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all: what is flushed when, and what is left where a process dies or a rename fails."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,37 @@ def test_where_the_new_one_gets_no_name_the_old_one_is_put_back(tmp_path, monkey
         sealed.seal(path, NEW)
     assert sealed.check_seal(path).keys() == OLD.keys()
     assert [entry.name for entry in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*\.c\.new/a\.txt'"):
+        sealed.seal(tmp_path / "c", NEW)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_files_in_a_folder_stay(tmp_path):
+    sealed.seal(tmp_path / "c", OLD)
+    (tmp_path / "c/MODEL_CARD.md").write_text("mine")
+    (tmp_path / "c/.git").mkdir()
+    sealed.seal(tmp_path / "c", NEW)
+    assert {entry.name for entry in (tmp_path / "c").iterdir()} == {"a.txt", "SHA256SUMS", "MODEL_CARD.md", ".git"}
+    assert sealed.check_seal(tmp_path / "c").keys() == NEW.keys()
+
+
+def test_a_link_to_a_folder_stays_one(tmp_path):
+    (tmp_path / "link").symlink_to("real")
+    for files in (OLD, NEW, OLD):
+        sealed.seal(tmp_path / "link", files)
+        assert (tmp_path / "link").is_symlink() and sealed.check_seal(tmp_path / "real").keys() == files.keys()
+    assert {entry.name for entry in tmp_path.iterdir()} == {"link", "real"}
+
+
+def test_threads_take_turns(tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(sealed.seal, tmp_path / "c", files) for files in [OLD, NEW] * 40]:
+            done.result()
+    assert sealed.check_seal(tmp_path / "c").keys() in (OLD.keys(), NEW.keys())

@@ -86,7 +86,7 @@ _NAMES: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]  # the one in C takes memory for any memo index
     def find_class(self, module: str, name: str) -> Any:
         for package in ("numpy.core.", "numpy._core."):
             module = module.removeprefix(package)

@@ -7,6 +7,7 @@ Every function reads `data.root`, raises FileNotFoundError or ValueError saying 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -200,7 +201,12 @@ def _official_cub(base: Path, config: DataConfig) -> Tree:
     if set(split.values()) - {"0", "1"}:
         raise ValueError(f"{base / 'train_test_split.txt'}: 1 (train) or 0 (test) is needed for every image")
     folder_of: dict[str, str] = {}
+    repeated = [file for file, times in Counter(images.values()).items() if times > 1]
+    if repeated:
+        raise ValueError(f"{base / 'images.txt'} names {several(repeated)} more than once")
     for image, file in images.items():
+        if Path(file).is_absolute() or ".." in Path(file).parts or len(Path(file).parts) < 2:
+            raise ValueError(f"{base / 'images.txt'}: {file!r} is no path CLASS/FILE in images/")
         folder = file.split("/")[0]
         if folder_of.setdefault(labels[image], folder) != folder:
             raise ValueError(

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from segp_ext.config import DataConfig
-from segp_ext.data.images import as_rgb
+from segp_ext.data.images import FORMATS, as_rgb
 from segp_ext.data.scenario import Collection, hold_out
 
 SUFFIXES = frozenset(
@@ -45,7 +45,7 @@ def open_image(path: Path) -> Image.Image:
         ValueError: naming the file, if it cannot be read as an image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return as_rgb(image)
     except Exception as error:
         raise ValueError(f"cannot read {path} as an image: {error}") from error
@@ -137,17 +137,23 @@ def _files(top: Path) -> list[Path]:
         OSError: for a folder that may not be read.
     """
 
-    def stop(error: OSError) -> None:
-        raise error
-
     found: list[Path] = []
     seen: set[str] = set()  # links can lead back
-    for place, folders, names in os.walk(top, followlinks=True, onerror=stop):
+    folders = [str(top)]
+    while folders:
+        place = folders.pop()
         real = os.path.realpath(place)
-        folders[:] = [] if real in seen else [name for name in folders if not _ignored(name)]
-        if real not in seen:
-            found += [Path(place, name) for name in names if not _ignored(name)]
+        if real in seen:
+            continue
         seen.add(real)
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if _ignored(entry.name):
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.path)
+                else:
+                    found.append(Path(entry.path))
     return sorted(found)
 
 
@@ -320,8 +326,15 @@ def _listed_paths(path: Path, stray: list[str]) -> list[str]:
     """Image paths that a list file names; entries that are no images go to `stray`."""
     if path.suffix.lower() in (".yaml", ".yml"):
         try:
-            content = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            text = path.read_text(encoding="utf-8")
+            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            depth = 0
+            for event in yaml.parse(text, loader):  # composing would end the process for want of stack
+                depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+                if depth > 20:
+                    raise ValueError("its lists are nested more than 20 deep")
+            content = yaml.load(text, loader)
+        except (yaml.YAMLError, ValueError) as error:
             raise ValueError(f"{path} is no YAML file: {error}") from error
         entries = content.get("data") if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
@@ -405,7 +418,7 @@ def names_from_file(config: DataConfig, base: Path, folders: Sequence[str]) -> d
     path = _named_file("data.names_file", config.names_file, base)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"data.names_file: {path} is no JSON file: {error}") from error
     given = content if isinstance(content, dict) else {}
     first = {folder: name[0] if isinstance(name, list) and name else name for folder, name in given.items()}
@@ -461,11 +474,16 @@ def _read_annotated(base: Path, config: DataConfig) -> Tree:
         raise FileNotFoundError(f"data.root: {str(base)!r} has val/val_annotations.txt but no train/")
     annotations = base / "val" / "val_annotations.txt"
     held: dict[str, list[Path]] = {}
+    annotated: set[Path] = set()
     for number, line in enumerate(read_lines(annotations), start=1):
         columns = line.split()
         if len(columns) < 2:
             raise ValueError(f"{annotations}, line {number}: a file and a class are needed; got {line!r}")
         file = base / "val" / "images" / columns[0]
+        if Path(columns[0]).name != columns[0] or columns[0] == ".." or file in annotated:
+            what = "is named before" if file in annotated else "is no file's name"
+            raise ValueError(f"{annotations}, line {number}: {columns[0]!r} {what}")
+        annotated.add(file)
         held.setdefault(columns[1], [])
         if file.is_file():
             held[columns[1]].append(file)

@@ -27,6 +27,10 @@ class SizedDataset(Protocol):
     def __getitem__(self, index: int) -> tuple[Any, int]: ...
 
 
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""What image files may hold. PIL knows many more formats, and runs another program for one of them."""
+
+
 def as_rgb(image: Image.Image) -> Image.Image:
     """A PIL image of any mode as 8-bit RGB; 16-bit grey is scaled to it, transparency left out.
 

@@ -3,6 +3,7 @@
 import os
 import pickle
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -88,3 +89,18 @@ def test_what_is_no_pickle_of_numbers_is_refused(tmp_path, content, message):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         read_arrays(tmp_path / "file")
+
+
+def test_a_few_bytes_take_little_memory(tmp_path):
+    """An index into the unpickler's memo, for which the one in C makes room for all that come before."""
+    (tmp_path / "bomb").write_bytes(b"\x80\x04}r\xff\xff\xff\x0f.")
+    code = (
+        "import resource, sys; from pathlib import Path; from segp_ext.data.array_pickle import read_arrays\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert read_arrays(Path(sys.argv[1])) == {}\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    grown = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "bomb")], capture_output=True, text=True, check=True
+    )
+    assert int(grown.stdout) < 50_000  # KiB

@@ -14,6 +14,9 @@ from open_clip import IMAGENET_CLASSNAMES
 from timm.data import ImageNetInfo
 from trees import cifar100, encoded, make, scenario
 
+from segp_ext.config import DataConfig
+from segp_ext.data import load_collection
+
 WNIDS = ImageNetInfo().label_names()
 NAMES = list(IMAGENET_CLASSNAMES)
 SIX = [WNIDS[i] for i in (1, 2, 4, 6, 8, 9)]
@@ -367,3 +370,29 @@ def test_a_named_order_of_another_number_of_classes(tmp_path):
         ValueError, match="data.order 'imagenet-r-rapf' is an order of 200 classes, but the data set has 6"
     ):
         scenario(tmp_path, name="imagenet-r", order="imagenet-r-rapf")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("9 001.a/x.jpg", None),
+        ("9 001.a/00.jpg", "names 001.a/00.jpg more than once"),
+        ("9 001.a/../../out.jpg", "'001.a/../../out.jpg' is no path CLASS/FILE"),
+        ("9 /etc/passwd", "'/etc/passwd' is no path CLASS/FILE"),
+        ("9 alone.jpg", "'alone.jpg' is no path CLASS/FILE"),
+    ],
+)
+def test_cub_lists_name_each_image_once_and_none_elsewhere(tmp_path, line, message):
+    make(tmp_path / "images", {"001.a": 4})
+    files = sorted(f"001.a/{path.name}" for path in (tmp_path / "images/001.a").iterdir())
+    rows = [f"{n} {file}" for n, file in enumerate(files, start=1)]
+    (tmp_path / "images.txt").write_text("\n".join([*rows, line]))
+    for name in ("image_class_labels.txt", "train_test_split.txt"):
+        values = [f"{row.split()[0]} {int(row.split()[0]) % 2 if 'split' in name else 1}" for row in [*rows, line]]
+        (tmp_path / name).write_text("\n".join(values))
+    if message is None:
+        collection = load_collection(DataConfig(name="cub200", root=str(tmp_path)))
+        assert collection.missing == ["images/001.a/x.jpg (in images.txt)"]
+        return
+    with pytest.raises(ValueError, match=message):
+        load_collection(DataConfig(name="cub200", root=str(tmp_path)))

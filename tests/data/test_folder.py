@@ -336,3 +336,40 @@ def test_names_are_texts_that_read_alike_when_they_are(tmp_path):
     other = make(tmp_path / "other", {f"{part}/{c}": 1 for part in ("train", "test") for c in ("__", "a")})
     with pytest.raises(ValueError, match="class folder '__' of .* gives an empty class name"):
         scenario(other)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0.jpg n2", "line 3: '0.jpg' is named before"),
+        ("../x.jpg n1", "'../x.jpg' is no file's name"),
+        ("/x n1", "'/x' is no file's name"),
+    ],
+)
+def test_annotations_name_each_image_once_and_none_elsewhere(tmp_path, line, message):
+    make(tmp_path, {"train/n1": 1, "train/n2": 1, "val/images": 2})
+    (tmp_path / "val/val_annotations.txt").write_text(f"0.jpg n1\n1.jpg n2\n{line}\n")
+    with pytest.raises(ValueError, match=message):
+        load_collection(DataConfig(root=str(tmp_path)))
+
+
+def test_files_nested_without_end_are_refused(tmp_path):
+    root = make(tmp_path, {"a": 2, "b": 2})
+    (root / "deep.yaml").write_text("data: " + "[" * 100_000)
+    (root / "names.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="deep.yaml is no YAML file: its lists are nested more than 20 deep"):
+        load_collection(DataConfig(root=str(root), train_list="deep.yaml", test_list="deep.yaml"))
+    with pytest.raises(ValueError, match="names.json is no JSON file"):
+        load_collection(DataConfig(root=str(root), names_file="names.json"))
+
+
+def test_folders_in_folders(tmp_path):
+    root = make(tmp_path, {"a": 2, "b": 2})
+    place = root / "a"
+    for _ in range(1200):
+        place = place / "d"
+        try:
+            place.mkdir()
+        except OSError:  # longer than a path may be
+            break
+    assert len(load_collection(DataConfig(root=str(root))).class_names) == 2

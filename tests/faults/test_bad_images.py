@@ -43,6 +43,7 @@ REFUSED = {
     "cut__jpg": cut,
     "empty__png": lambda path: path.write_bytes(b""),
     "text__jpg": lambda path: path.write_text("not an image"),
+    "script__jpg": lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"),
     "bomb__png": lambda path: header_only(path, 60_000, 60_000),
     "huge__png": lambda path: header_only(path, 2**31 - 1, 2**31 - 1),
     "nan__tif": lambda path: Image.fromarray(np.full((5, 6), np.nan, np.float32)).save(path),

@@ -195,3 +195,20 @@ def test_a_malicious_checkpoint_does_nothing_but_raise(learner, tmp_path):
             SeGPCL.load(tmp_path / "saved")
         assert not (tmp_path / "ran").exists()
         assert psutil.Process().memory_info().rss - before < 500e6
+
+
+def test_the_state_must_be_sealed(learner, tmp_path):
+    learner.save(tmp_path / "c")
+    sums = (tmp_path / "c/SHA256SUMS").read_text().splitlines(keepends=True)
+    for name in ("learner.json", "learner.safetensors"):
+        (tmp_path / "c/SHA256SUMS").write_text("".join(line for line in sums if not line.endswith(f"{name}\n")))
+        with pytest.raises(ValueError, match=f"{name} is no part of it"):
+            SeGPCL.load(tmp_path / "c")
+
+
+def test_the_present_folder_is_a_place_too(learner, tmp_path, monkeypatch):
+    learner.save(tmp_path / "c")
+    monkeypatch.chdir(tmp_path / "c")
+    with pytest.raises(FileExistsError, match="is the folder that this process works in"):
+        learner.save(".")
+    assert SeGPCL.load(".").class_names == learner.class_names

@@ -10,7 +10,7 @@ from method.made import encoded, images_of, made_images, pixels_of, small_config
 
 import segp_ext
 from segp_ext.anchors import Anchors
-from segp_ext.config import METHODS, MethodConfig, with_method
+from segp_ext.config import METHODS, MethodConfig, TrainingConfig, with_method
 from segp_ext.learner import SeGPCL
 from segp_ext.training import LossRecord
 
@@ -439,3 +439,43 @@ def test_a_task_smaller_than_the_seeds_is_refused():
     ):
         learner.learn_task(made_images(2, 5, seed=3), SECOND)
     assert learner.class_names == FIRST
+
+
+def test_what_would_disturb_learning_is_refused_meanwhile(monkeypatch):
+    """From another thread, and here from within: each would merge the adapter under the training step."""
+    from segp_ext import learner as module
+
+    learner = SeGPCL(tiny_backbone(), small_config())
+    learner.learn_task(made_images(3, 4), FIRST)
+    refused = []
+
+    def fit(*arguments, **settings):
+        image = torch.zeros(3, 8, 8, dtype=torch.uint8)
+        for name, use in (
+            ("copy", learner.copy), ("predict", lambda: learner.predict(image)), ("save", lambda: learner.save("nowhere")),
+            ("learn", lambda: learner.learn_task(made_images(2, 4), ["x", "y"])),
+        ):  # fmt: skip
+            with pytest.raises(RuntimeError, match="is learning a task"):
+                use()
+            refused.append(name)
+        return {}
+
+    monkeypatch.setattr(module, "fit", fit)
+    learner.learn_task(made_images(2, 4), SECOND)
+    assert refused == ["copy", "predict", "save", "learn"]
+    assert learner.copy().class_names == FIRST + SECOND
+
+
+def test_half_precision_that_never_takes_a_step_is_an_error(monkeypatch):
+    from segp_ext.pretrained import load_clip
+
+    backbone = load_clip("glyph", precision="fp16")
+    usual = backbone.backward
+    monkeypatch.setattr(backbone, "backward", lambda output, gradient: usual(output, gradient * torch.nan))
+    learner = SeGPCL(backbone, MethodConfig(training=TrainingConfig(epochs=2, batch_size=4)))
+    images = [(torch.randint(0, 255, (3, 16, 16), dtype=torch.uint8), n % 2) for n in range(8)]
+    with pytest.raises(
+        FloatingPointError, match="overflow half precision at every loss scale down to 256 in task 1, epoch 1"
+    ):
+        learner.learn_task(images, ["a", "b"])
+    assert learner.class_names == []

@@ -362,3 +362,44 @@ def test_a_folder_without_a_configuration(tmp_path):
     with pytest.raises(ValueError, match="could not load local-dir:"):
         load_clip(f"local-dir:{tmp_path / 'empty'}")
     assert load_clip(f"local-dir:{tmp_path / 'empty'}", None).raw_dim == 48  # random weights, asked for
+
+
+def test_weights_and_preprocessing_that_are_no_numbers_are_refused(tmp_path):
+    _, state = weights()
+    state["text_projection"][0, 0] = torch.nan
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(
+        ValueError, match="weights of made-tiny are damaged: their text_projection has values that are not finite"
+    ):
+        load_clip("made-tiny", str(tmp_path / "w.safetensors"))
+    for number, wrong in enumerate(
+        ({"std": [0, 0, 0]}, {"mean": [float("nan")] * 3}, {"mean": [0.5]}, {"interpolation": "x"})
+    ):
+        local_model(tmp_path / str(number), preprocess_cfg=wrong)
+        with pytest.raises(ValueError, match="model.name: .*cannot be used|could not load"):
+            load_clip(f"local-dir:{tmp_path / str(number)}")
+
+
+def test_a_foreign_text_tower_runs_nothing_and_asks_nobody(tmp_path, monkeypatch):
+    tower = tmp_path / "tower"
+    tower.mkdir()
+    (tower / "config.json").write_text(json.dumps({"model_type": "odd", "auto_map": {"AutoConfig": "code.Config"}}))
+    (tower / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    text = {"hf_model_name": str(tower), "hf_tokenizer_name": str(tower)}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": {**CONFIG, "text_cfg": text}}))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    with pytest.raises(ValueError, match="could not load local-dir:"):
+        load_clip(f"local-dir:{tmp_path}", None)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_pickle_payload_beside_tensors_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return open, (str(tmp_path / "ran"), "w")
+
+    _, state = weights()
+    torch.save({**state, "extra": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(ValueError, match="could not read .*evil.pt"):
+        load_clip("made-tiny", str(tmp_path / "evil.pt"))
+    assert not (tmp_path / "ran").exists()

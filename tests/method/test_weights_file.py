@@ -103,10 +103,32 @@ CASES = {
     "another type": (module(lambda out: tensor(out, kind="DoubleStorage")), "does not hold 3 numbers of torch.float64"),
     "another record": (module(lambda out: tensor(out, key="../../w.pt")), "could not read"),
     "another thing kept": (module(lambda out: tensor(out, what="module")), "asks for a 'module'"),
-    "a bomb": (module(lambda out: tensor(out, count=10**7)), "does not hold", BOMB),
+    "a bomb": (module(lambda out: tensor(out, count=10**7)), "data/0 is compressed", BOMB),
     "cut": (module(tensor)[:-4], "could not read"),
     "other numbers": (module(lambda out: tensor(out, size=(2,))), "do not fit made"),
 }  # fmt: skip
+
+
+def test_code_that_unpacks_to_much_is_not_unpacked(tmp_path):
+    path = archive(tmp_path / "w.pt", module(tensor))
+    with zipfile.ZipFile(path, "a") as out:
+        out.writestr("m/code/__torch__/large.py", bytes(20_000_000), zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match="large.py has 20 MB, where 16 are plenty"):
+        load_file(Model(), "made", path)
+
+
+def test_a_storage_that_many_share_is_read_once(tmp_path):
+    def two(out):
+        out.code(b"}(").value("weight")
+        tensor(out)
+        out.value("bias")
+        tensor(out, kind="IntStorage")
+        out.code(b"u")
+
+    data = Pickle().name("__torch__.made", "Model").code(b")\x81")
+    two(data)
+    with pytest.raises(ValueError, match="asked for as numbers of two types"):
+        load_file(Model(), "made", archive(tmp_path / "w.pt", data.code(b"b").done()))
 
 
 @pytest.mark.parametrize("name", CASES)
