@@ -361,15 +361,3 @@ def test_files_nested_without_end_are_refused(tmp_path):
         load_collection(DataConfig(root=str(root), train_list="deep.yaml", test_list="deep.yaml"))
     with pytest.raises(ValueError, match="names.json is no JSON file"):
         load_collection(DataConfig(root=str(root), names_file="names.json"))
-
-
-def test_folders_in_folders(tmp_path):
-    root = make(tmp_path, {"a": 2, "b": 2})
-    place = root / "a"
-    for _ in range(1200):
-        place = place / "d"
-        try:
-            place.mkdir()
-        except OSError:  # longer than a path may be
-            break
-    assert len(load_collection(DataConfig(root=str(root))).class_names) == 2
