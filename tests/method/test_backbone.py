@@ -65,7 +65,9 @@ def test_the_logit_scale_is_bounded_as_in_clip(learned, scale):
     assert Backbone(clip, WordTokenizer(), "tiny", None).logit_scale == pytest.approx(scale, rel=1e-4)
     clip.visual.proj = torch.nn.Parameter(torch.zeros(24, 16))
     clip.logit_scale.data.fill_(float("nan"))
-    with pytest.raises(ValueError, match="weights of tiny are damaged: their logit_scale has values that are not finite"):
+    with pytest.raises(
+        ValueError, match="weights of tiny are damaged: their logit_scale has values that are not finite"
+    ):
         Backbone(clip, WordTokenizer(), "tiny", None)
 
 
