@@ -1,7 +1,7 @@
 """The typed configuration: every setting of a run, its default and its meaning, and the methods as sets of fixed settings.
 
 Defaults are the paper's (SeGP-CL, arXiv 2603.12055) where it states a value. ``configs/digits.yaml`` holds the built-in default
-run's own values. Reading files and the command line is ``train.py``'s duty; this module is plain dataclasses.
+run's own values. Reading files and the command line is ``command_line.py``'s duty; this module is plain dataclasses.
 """
 
 from __future__ import annotations
@@ -51,14 +51,18 @@ def _require(condition: bool, field_name: str, expected: str, value: object) -> 
         raise ValueError(f"{field_name} must be {expected}; got {_SHORT.repr(value)}")
 
 
-def _countable(value: float) -> bool:
-    return value <= _LARGEST if isinstance(value, int) else math.isfinite(value)
+def _finite(section: str, name: str, value: float) -> None:
+    if isinstance(value, int):
+        _require(value <= _LARGEST, f"{section}.{name}", f"at most {_LARGEST}", value)
+    else:
+        _require(math.isfinite(value), f"{section}.{name}", "a finite number", value)
 
 
 def _positive(section: str, config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        _require(_countable(value) and value > 0, f"{section}.{name}", "greater than 0", value)
+        _finite(section, name, value)
+        _require(value > 0, f"{section}.{name}", "greater than 0", value)
 
 
 def _within(section: str, config: object, low: float, high: float, *names: str) -> None:
@@ -71,7 +75,8 @@ def _within(section: str, config: object, low: float, high: float, *names: str) 
 def _not_negative(section: str, config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        _require(_countable(value) and value >= 0, f"{section}.{name}", "0 or more", value)
+        _finite(section, name, value)
+        _require(value >= 0, f"{section}.{name}", "0 or more", value)
 
 
 @dataclass

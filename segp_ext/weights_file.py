@@ -53,11 +53,12 @@ def load_file(clip: torch.nn.Module, name: str, path: Path) -> None:
     """
     from open_clip.factory import load_checkpoint
 
+    archive = is_archive(path)
     try:
         if path.suffix in (".npz", ".npy"):
             load_checkpoint(clip, str(path))
             return
-        state = _read_archive(path) if is_archive(path) else _read_state(path)
+        state = _read_archive(path) if archive else _read_state(path)
     except Exception as error:  # damaged files fail in more ways than can be listed
         raise ValueError(
             f"could not read {str(path)!r} as weights of {name}: {first_line(error)}. Is the file whole, and a checkpoint?"
@@ -66,7 +67,7 @@ def load_file(clip: torch.nn.Module, name: str, path: Path) -> None:
     if fits is not None:
         raise ValueError(f"the weights {str(path)!r} do not fit {name}: {fits}")
     try:
-        if is_archive(path):
+        if archive:
             clip.load_state_dict(state)
         else:
             load_checkpoint(clip, str(path))

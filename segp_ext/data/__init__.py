@@ -47,7 +47,7 @@ def load_scenario(config: DataConfig) -> Scenario:
 
     collection = load_collection(config)
     if config.unreadable == "skip":
-        leave_out_unreadable(collection)
+        _leave_out_unreadable(collection)
     elif collection.missing:
         raise FileNotFoundError(
             f"{len(collection.missing)} image(s) are listed or linked but not in {config.root}: {several(collection.missing)}; "
@@ -89,7 +89,7 @@ def held_out(sources: list[str], unreadable: Literal["stop", "skip"] = "stop") -
     return found
 
 
-def leave_out_unreadable(collection: Collection) -> None:
+def _leave_out_unreadable(collection: Collection) -> None:
     """Opens every image once; takes those that cannot be read out of `collection` and says which."""
     from segp_ext.data.folder import several
     from segp_ext.progress import progress
