@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,7 +96,7 @@ class Evaluator:
         self.timer = Timer(learner.backbone.stopwatch, learner.backbone.device)
         self._frozen: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
         if earlier is None:
-            retention = {name: [self._zero_shot_accuracy(held)] for name, held in self.held_out.items()}
+            retention = {name: [self._zero_shot_accuracy(name, held)] for name, held in self.held_out.items()}
             earlier = Evaluated({path: PathResult() for path in PATHS}, [], retention)
         self.paths, self.prototype_distance, self.retention = (
             earlier.paths,
@@ -135,35 +136,52 @@ class Evaluator:
                     target = labels[indices].to(device) + starts[j]
                     text, visual = (learner.scores(embedding, feature, path) for path in ("text", "visual"))
                     for row, scores in enumerate((text, visual, text + beta * visual)):
-                        hits[row, j] += (scores.argmax(dim=1) == target).sum()
+                        hits[row, j] += _hits(scores, target)
                     if j < done - 1:
                         means.add(feature, target)
             found = learner.processes.sum(hits).tolist()
             counts = [len(self.tasks[j].images) for j in range(done)]
+            for j in range(done):
+                _check_hits(sum(row[j] for row in found), f"task {j + 1}")
             for path, row in zip(PATHS, found, strict=True):
                 result = self.paths[path]
                 result.matrix.append([hit / count for hit, count in zip(row, counts, strict=True)])
                 result.pooled.append(sum(row) / sum(counts))
                 follows = path == "text" and done < len(self.tasks)
-                result.next_task.append(self._zero_shot_accuracy(self.tasks[done], done) if follows else None)
+                result.next_task.append(
+                    self._zero_shot_accuracy(f"task {done + 1}", self.tasks[done], done) if follows else None
+                )
             if done > 1:
                 self.prototype_distance.append(self._distances(means.read(learner.processes)))
             for name, held in self.held_out.items():
-                self.retention[name].append(self._zero_shot_accuracy(held))
+                self.retention[name].append(self._zero_shot_accuracy(name, held))
 
     @torch.no_grad()
-    def _zero_shot_accuracy(self, test: EvaluationSet, task: int | None = None) -> float:
-        """Accuracy of the text path over the set's own classes; `task` is its number if it is one of `tasks`."""
+    def _zero_shot_accuracy(self, name: str, test: EvaluationSet, task: int | None = None) -> float:
+        """Accuracy of the text path over the set's own classes; `task` is its index if it is one of `tasks`."""
         learner = self.learner
         text = F.normalize(learner.encode_names(test.class_names), dim=-1)
         hits = torch.zeros((), dtype=torch.float64, device=text.device)
         for indices, embedding, _ in learner.encode(test.images) if task is None else self._features(task):
-            predicted = (F.normalize(embedding, dim=-1) @ text.T).argmax(dim=1)
-            hits += (predicted == test.images.labels[indices].to(text.device)).sum()
-        return float(learner.processes.sum(hits)) / len(test.images)
+            hits += _hits(F.normalize(embedding, dim=-1) @ text.T, test.images.labels[indices].to(text.device))
+        found = float(learner.processes.sum(hits))
+        _check_hits(found, name)
+        return found / len(test.images)
 
     def _distances(self, means: Tensor) -> list[float]:
         learner, old = self.learner, len(means)
         now = learner.prototypes[:old]
         before = now if learner.untransferred is None else learner.untransferred
         return [float((1 - F.cosine_similarity(p, means, dim=-1)).mean()) for p in (before, now)]
+
+
+def _hits(scores: Tensor, target: Tensor) -> Tensor:
+    """How many rows of `scores [B, C]` are highest at their `target [B]`; NaN if a score is not finite, found without waiting for a GPU."""
+    return (scores.argmax(dim=1) == target).sum() + 0 * scores.amax().double()
+
+
+def _check_hits(hits: float, which: str) -> None:
+    if math.isnan(hits):
+        raise FloatingPointError(
+            f"the scores of test images of {which} are not finite; with model.precision fp16, bf16 or fp32 may help"
+        )

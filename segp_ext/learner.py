@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -415,6 +416,7 @@ class SeGPCL:
 
         Raises:
             ValueError: if nothing has been learnt, or `topk` or `path` is not valid, or a file cannot be read.
+            FloatingPointError: if an image's scores are not finite.
         """
         if not self.class_names:
             raise ValueError("predict needs at least one learnt task; call learn_task first")
@@ -435,6 +437,10 @@ class SeGPCL:
             logits = self.logits(self.backbone.to_unit(pixels), path)
             top = logits.softmax(dim=1).topk(min(topk, len(self.class_names)), dim=1)
             for values, classes in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+                if not math.isfinite(sum(values)):
+                    raise FloatingPointError(
+                        f"the scores of image {len(results)} are not finite; with model.precision fp16, bf16 or fp32 may help"
+                    )
                 results.append([Prediction(self.class_names[c], v) for v, c in zip(values, classes, strict=True)])
         return results
 

@@ -165,6 +165,16 @@ def test_what_was_kept_of_another_start_is_left_out(tmp_path):
             assert getattr(progress("task 1 after b"), read)() is None
 
 
+def test_two_positions_are_kept_for_one_may_be_damaged(tmp_path):
+    progress = TaskProgress(tmp_path / "learning-001", 5, Processes(), torch.device("cpu"))
+    for step in (5, 10, 15):
+        progress.keep(step, {"done": step}, {"x": torch.ones(2)})
+    assert sorted(path.name for path in progress.folder.iterdir()) == ["step-00000010", "step-00000015"]
+    (progress.folder / "step-00000015/training.safetensors").write_bytes(b"")
+    with pytest.warns(RuntimeWarning, match="step-00000015.* is damaged.*; it is left out, and its work is done again"):
+        assert progress.load()[0] == {"done": 10}
+
+
 def test_a_run_leaves_out_what_is_swapped_in_from_another(finished, copy, tmp_path):
     """The identity that runs give is that of the checkpoint they start from."""
     run = train.Run(parse(["--config", str(copy / "config.yaml")]), copy)

@@ -30,6 +30,9 @@ class SizedDataset(Protocol):
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """What image files may hold. PIL knows many more formats, and runs another program for one of them."""
 
+_SIXTEEN_BITS = ("PNG", "PPM")
+"""Formats whose pixels have at most 16 bits, which PIL may hold in 32."""
+
 
 def as_rgb(image: Image.Image) -> Image.Image:
     """A PIL image of any mode as 8-bit RGB; 16-bit grey is scaled to it, transparency left out.
@@ -37,7 +40,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: for 32-bit pixels, whose range nothing says.
     """
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS):
         image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise ValueError(f"pixels of 32 bits (mode {image.mode}) have no range that is known; save it with 8 bits")

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from segp_ext.config import LoadingConfig
+from segp_ext.data.folder import open_image
 from segp_ext.data.images import Images, Reader, ahead, labels_of, to_pil
 from segp_ext.data.scenario import LabelledImages
 
@@ -145,6 +146,17 @@ def test_any_pil_mode_becomes_rgb(mode):
 def test_16_bit_grey_is_scaled():
     image = to_pil(Image.fromarray(np.array([[0, 255, 256, 32768, 65535]], dtype=np.uint16)))
     assert np.asarray(image)[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+
+
+@pytest.mark.parametrize("suffix", ["pgm", "png"])
+def test_16_bit_files_are_scaled(tmp_path, suffix):
+    """PIL reads such a PGM file, and before its version 11 such a PNG, as pixels of 32 bits."""
+    pixels, path = np.array([[0, 255, 256, 32768, 65535]], dtype=np.uint16), tmp_path / f"grey.{suffix}"
+    if suffix == "pgm":
+        path.write_bytes(b"P5 5 1 65535\n" + pixels.astype(">u2").tobytes())
+    else:
+        Image.fromarray(pixels).save(path)
+    assert np.asarray(open_image(path))[0, :, 0].tolist() == [0, 0, 1, 128, 255]
 
 
 def test_pixels_without_a_range_are_refused():

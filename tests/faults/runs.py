@@ -85,6 +85,7 @@ class Trial:
             going_on = [*self.arguments, "--run.name=cut"]
         resumed = self.victims.run(going_on)
         assert resumed.status == 0, resumed.output
+        assert damage is None or "is damaged" in resumed.output, f"taken without a word: {resumed.output}"
         found = findings(path)
         apart = [key for key in self.expected if found.get(key) != self.expected[key]]
         assert not apart, f"differ after {point or after}: {apart}"

@@ -57,6 +57,30 @@ def test_every_path_is_evaluated_as_it_predicts(beta):
     assert len({result.pooled[0] for result in evaluator.paths.values()}) > 1
 
 
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [(4, "test images of task 1 are"), (7, "test images of task 2 are"), (15, "test images of other are")],
+)
+def test_scores_that_are_not_finite_are_an_error(evaluator, bad, message, monkeypatch):
+    """One image's feature is not a number; its score would be highest for class 0, as argmax sees it."""
+    learner = evaluator.learner
+    evaluator.held_out, evaluator.retention = {"other": evaluator.tasks[2]}, {"other": []}
+    learner.learn_task(TASKS[0][1], TASKS[0][0])
+    seen, encode = [], learner.backbone.encode_image
+
+    def broken(pixels):
+        embedding, feature = encode(pixels)
+        seen.extend(range(len(pixels)))
+        wrong = bad - 1 - (len(seen) - len(pixels))
+        if 0 <= wrong < len(pixels):
+            embedding[wrong, 0] = torch.nan
+        return embedding, feature
+
+    monkeypatch.setattr(learner.backbone, "encode_image", broken)
+    with pytest.raises(FloatingPointError, match=message):
+        evaluator.after_task()
+
+
 @pytest.mark.parametrize("memory", [0, 10**6])
 def test_a_frozen_models_features_are_kept_where_there_is_memory(evaluator, memory):
     evaluator.learner.reader.memory = memory

@@ -172,6 +172,21 @@ def test_predict_takes_images_in_every_form(tmp_path):
     assert learner.predict([]) == []
 
 
+def test_predict_names_an_image_whose_scores_are_not_finite(monkeypatch):
+    learner, _ = learnt()
+    encode = learner.backbone.encode_image
+
+    def broken(pixels):
+        embedding, feature = encode(pixels)
+        return embedding.index_fill(0, torch.tensor([2]), torch.inf), feature
+
+    monkeypatch.setattr(learner.backbone, "encode_image", broken)
+    images = [image for image, _ in made_images(2, 2)]
+    with pytest.raises(FloatingPointError, match="the scores of image 2 are not finite"):
+        learner.predict(images)
+    assert len(learner.predict(images, path="visual")) == 4
+
+
 def test_predict_refuses_what_it_cannot_use():
     learner, _ = learnt(training__epochs=0)
     image = made_images(1, 2)[0][0]
@@ -471,9 +486,13 @@ def test_half_precision_that_never_takes_a_step_is_an_error(monkeypatch):
 
     backbone = load_clip("glyph", precision="fp16")
     usual = backbone.backward
-    monkeypatch.setattr(backbone, "backward", lambda output, gradient: usual(output, gradient * torch.nan))
     learner = SeGPCL(backbone, MethodConfig(training=TrainingConfig(epochs=2, batch_size=4)))
     images = [(torch.randint(0, 255, (3, 16, 16), dtype=torch.uint8), n % 2) for n in range(8)]
+    monkeypatch.setattr("segp_ext.training.classification_loss", lambda *_: torch.tensor(torch.nan, requires_grad=True))
+    with pytest.raises(FloatingPointError, match="the loss is not finite in task 1, epoch 1, step 1"):
+        learner.learn_task(images, ["a", "b"])
+    monkeypatch.undo()
+    monkeypatch.setattr(backbone, "backward", lambda output, gradient: usual(output, gradient * torch.nan))
     with pytest.raises(
         FloatingPointError, match="overflow half precision at every loss scale down to 256 in task 1, epoch 1"
     ):
