@@ -468,6 +468,14 @@ def check_settings(cls: type, values: dict[str, Any], prefix: str = "") -> None:
             check_settings(group, value, f"{prefix}{name}.")
 
 
+def dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
 def dotted_names(cls: type) -> list[str]:
     """All settings of a config dataclass, groups and those in them, by dotted name."""
     groups = _groups(cls)

@@ -1,4 +1,4 @@
-"""What a run leaves for people: the table on the screen, summary.md, the plots, and result.json."""
+"""What a run leaves for people: the table on the screen, summary.md, report.html, the plots, and result.json."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segp_ext.page import Page
 from segp_ext.sealed import write_atomically
 
 if TYPE_CHECKING:
@@ -13,6 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 METRICS = {"avg": "Avg", "last": "Last", "forgetting": "Forgetting", "bwt": "BWT", "fwt": "FWT"}
+CAPTIONS = {
+    "accuracy.png": "Accuracy after each task",
+    "r_matrix.png": "Accuracy on each task's test images after each task",
+    "forgetting.png": "Forgetting after each task",
+    "retention.png": "Zero-shot accuracy on data sets that are never trained on",
+    "drift.png": "Old classes' prototypes against where their test images now are",
+}
+"""What a run's plots show, by file name."""
 LEGEND = (
     "A1..An: accuracy over all classes seen after that task. Avg: their mean. Last: the final one. Forgetting: mean drop of old tasks from "
     "their best. BWT: mean change of old tasks since they were learnt. FWT: zero-shot accuracy on the next task before it is learnt, "
@@ -59,19 +68,20 @@ def retention(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def summary(result: dict[str, Any]) -> str:
-    """The run on one page of Markdown."""
+def page(result: dict[str, Any]) -> Page:
+    """The run on one page."""
     header, cells = rows(result)
-    lines = [f"# {result['name']}", "", f"Status: {result['status']}. {result['message']}", ""]
+    made = Page(result["name"])
+    made.text(f"Status: {result['status']}. {result['message']}")
     if cells:
-        lines += ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
-        lines += ["| " + " | ".join(row) + " |" for row in cells]
-        lines += ["", LEGEND, ""]
+        made.table(header, cells)
+        made.text(LEGEND)
     for line in retention(result):
-        lines += [line, ""]
-    lines += [f"Protocol `{result['protocol']['id']}`:", ""]
-    lines += [f"- {key}: {_plain(value)}" for key, value in result["protocol"].items() if key not in ("id", "tasks")]
-    lines += ["", "Tasks:", ""]
+        made.text(line)
+    made.text(f"Protocol `{result['protocol']['id']}`:")
+    made.items([f"{key}: {_plain(value)}" for key, value in result["protocol"].items() if key not in ("id", "tasks")])
+    made.text("Tasks:")
+    tasks = []
     for index, names in enumerate(result["protocol"]["tasks"]):
         learnt = result["tasks"][index] if index < len(result["tasks"]) else None
         spent = (
@@ -80,12 +90,12 @@ def summary(result: dict[str, Any]) -> str:
             else f"{learnt['images']} images, {learnt['anchors']} anchors, "
             f"{sum(phase['wall'] for phase in learnt['phases'].values()):.1f} s"
         )
-        lines.append(f"{index + 1}. {', '.join(names)} ({spent})")
-    lines += ["", phases(result), ""]
-    lines += (
-        ["Plots: " + ", ".join(f"[{p}](plots/{p})" for p in result.get("plots", [])), ""] if result.get("plots") else []
-    )
-    return "\n".join(lines)
+        tasks.append(f"{', '.join(names)} ({spent})")
+    made.items(tasks, numbered=True)
+    made.text(phases(result))
+    for name in result.get("plots", []):
+        made.picture(f"plots/{name}", CAPTIONS[name])
+    return made
 
 
 def _plain(value: Any) -> str:
@@ -107,9 +117,11 @@ def phases(result: dict[str, Any]) -> str:
 
 
 def write(directory: Path, result: dict[str, Any]) -> None:
-    """Writes result.json and summary.md, each whole or not at all."""
+    """Writes result.json, summary.md and report.html, which needs no other file, each whole or not at all."""
     write_atomically(directory / "result.json", (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
-    write_atomically(directory / "summary.md", summary(result).encode())
+    shown = page(result)
+    write_atomically(directory / "summary.md", shown.markdown().encode())
+    write_atomically(directory / "report.html", shown.html(directory).encode())
 
 
 def plot(directory: Path, result: dict[str, Any]) -> list[str]:

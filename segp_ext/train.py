@@ -23,7 +23,7 @@ import yaml
 import segp_ext
 from segp_ext import report, sealed
 from segp_ext.command_line import RESUMABLE, parse_run
-from segp_ext.config import PATHS, Config, with_method
+from segp_ext.config import PATHS, Config, dotted, with_method
 from segp_ext.data import held_out, load_scenario
 from segp_ext.data.images import Images, Reader
 from segp_ext.evaluate import Evaluated, EvaluationSet, Evaluator, PathResult
@@ -46,14 +46,6 @@ LOWER = {
 """What to change where memory runs out, by phase; where nothing is named, inference.batch_size. None of it changes what is learnt."""
 _FREE_FACTS = ("id", "hash", "changed", "data", "layout", "weights")
 """Facts of a protocol that say where things lie; the weights are compared by themselves."""
-
-
-def _dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def versions() -> dict[str, str]:
@@ -171,9 +163,9 @@ class Run:
             for key, value in now["protocol"].items()
             if key not in _FREE_FACTS and before["protocol"].get(key) != value
         ]
-        was, free = _dotted(before["settings"]), (*RESUMABLE, "model.", "data.", "loading.", "run.", "held_out")
+        was, free = dotted(before["settings"]), (*RESUMABLE, "model.", "data.", "loading.", "run.", "held_out")
         settings = [
-            key for key, value in _dotted(now["settings"]).items() if was.get(key) != value and not key.startswith(free)
+            key for key, value in dotted(now["settings"]).items() if was.get(key) != value and not key.startswith(free)
         ]
         if facts or settings:
             raise ValueError(

@@ -1,0 +1,231 @@
+"""Methods side by side over several seeds: `python -m segp_ext.compare`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import queue
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segp_ext.command_line import RESUMABLE, parse, read_settings
+from segp_ext.comparison import Comparison, console
+from segp_ext.config import dotted
+from segp_ext.progress import plain_warnings, progress
+from segp_ext.report import percent
+from segp_ext.sealed import write_atomically
+
+DESCRIPTION = """\
+Run methods over several seeds and put them into one table: mean and standard deviation, and the paired difference of each row from the
+first with its 95 % confidence interval. A seed sets the class order too, unless that has a name of its own. Runs that are there already
+are taken, runs that stopped go on. Writes OUT/runs/ (one folder a run), OUT/results.csv, OUT/summary.md, OUT/report.html and OUT/plots/.
+
+examples:
+  python -m segp_ext.compare --out comparisons/digits
+  python -m segp_ext.compare --methods segp lwf lora 'lora training.classes=new' --seeds 1 2 3 4 5 --out comparisons/lwf
+  python -m segp_ext.compare --methods segp 'segp anchors.steps=20' --out comparisons/steps --config cub200 --data.root DIR
+"""
+METHODS = ["segp", "lwf", "lora"]
+_PLACES = ("run.name", "run.directory", "run.threads")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method, and settings in which it differs from the others: "lora training.classes=new"."""
+
+    label: str
+
+    def arguments(self) -> list[str]:
+        """As python -m segp_ext.train takes them."""
+        method, *changes = self.label.split()
+        return ["--method", method, *(f"--{change}" for change in changes)]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One run: a row under one seed, in a folder of its own."""
+
+    row: Row
+    seed: int
+    folder: Path
+    arguments: tuple[str, ...]
+    settings: dict[str, Any]
+
+    @classmethod
+    def of(cls, row: Row, seed: int, out: Path, given: Sequence[str], threads: int | None) -> Job:
+        """Reads the row's settings; exits with a message, as `parse` does, where they do not fit."""
+        name = re.sub(r"[^\w.=-]+", "-", row.label) + f"-{seed}"
+        fixed = [*row.arguments(), f"--seed={seed}", f"--run.directory={out / 'runs'}", f"--run.name={name}"]
+        fixed += [] if threads is None else [f"--run.threads={threads}"]
+        config = parse([*given, *fixed], "compare")
+        if isinstance(config.data.order, int) and not any(c.startswith("data.order=") for c in row.label.split()):
+            fixed.append(f"--data.order={seed}")
+            config.data.order = seed
+        return cls(row, seed, out / "runs" / name, (*given, *fixed), dataclasses.asdict(config))
+
+    @property
+    def log(self) -> Path:
+        """What the run says."""
+        return self.folder.parent / f"{self.folder.name}.log"
+
+    def result(self) -> dict[str, Any] | None:
+        """The result of the finished run; None if there is no such run, or it did not end.
+
+        Raises:
+            ValueError: if the folder holds a run of other settings.
+        """
+        file = self.folder / "config.yaml"
+        if not file.is_file():
+            return None
+        there = dotted(read_settings(file))
+        for name, value in dotted(self.settings).items():
+            if name not in (*_PLACES, *RESUMABLE) and there.get(name) != value:
+                raise ValueError(
+                    f"{self.folder} holds a run with {name} {there.get(name)!r}, not {value!r} as asked for; remove it, or "
+                    "choose another --out"
+                )
+        try:
+            result = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return result if result.get("status") == "finished" else None
+
+    def execute(self, device: int | None) -> str:
+        """Runs it in a process of its own, or goes on with it; returns what it said last, empty if it ended well."""
+        resumable = (self.folder / "config.yaml").is_file()
+        arguments = ["--resume", str(self.folder)] if resumable else list(self.arguments)
+        environment = dict(os.environ) if device is None else {**os.environ, "CUDA_VISIBLE_DEVICES": str(device)}
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a", encoding="utf-8") as log:
+            done = subprocess.run(
+                [sys.executable, "-m", "segp_ext.train", *arguments],
+                stdout=log,
+                stderr=log,
+                env=environment,
+                check=False,
+            )
+        if done.returncode == 0:
+            return ""
+        said = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return f"exit status {done.returncode}: " + next(
+            (line for line in reversed(said) if "error" in line), (said or ["nothing said"])[-1]
+        )
+
+
+def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="python -m segp_ext.compare",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="All other arguments are settings for every run: --config, --protocol and --SECTION.SETTING, as python -m segp_ext.train "
+        "--help says.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--methods", nargs="+", default=METHODS, metavar="METHOD",
+        help="methods, each with the settings in which it differs, in one text; default: " + " ".join(METHODS),
+    )  # fmt: skip
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
+    parser.add_argument("--out", type=Path, required=True, help="folder for all of it; what is there already is taken")
+    parser.add_argument("--jobs", type=int, help="runs at a time; default: one on each CUDA device, or one")
+    parser.add_argument(
+        "--threads", type=int, help="CPU threads of each run; default: the cores shared out over the runs at a time"
+    )
+    options, settings = parser.parse_known_args(argv)
+    for name in ("methods", "seeds"):
+        values = getattr(options, name)
+        twice = [value for number, value in enumerate(values) if value in values[:number]]
+        if twice:
+            parser.error(f"--{name} holds {twice[0]!r} twice")
+    for name in ("jobs", "threads"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            parser.error(f"--{name} must be 1 or more; got {getattr(options, name)}")
+    return options, settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status: 0 if all runs ended well, 1 if one did not, 2 for settings that do not fit."""
+    plain_warnings()
+    options, given = _options(argv)
+    devices: list[int | None] = [*range(torch.cuda.device_count())] or [None]
+    count = options.jobs or len(devices)
+    threads = options.threads or max(1, (os.cpu_count() or 1) // count)
+    jobs = [
+        Job.of(Row(label), seed, options.out, given, threads) for label in options.methods for seed in options.seeds
+    ]
+    try:
+        results = {job: result for job in jobs if (result := job.result()) is not None}
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{len(jobs)} runs, {len(results)} of them done", flush=True)
+    failed = _execute([job for job in jobs if job not in results], devices, count, results)
+    if not results:
+        return 1
+    words = ["python", "-m", "segp_ext.compare", *(sys.argv[1:] if argv is None else argv)]
+    found = Comparison({(job.row.label, job.seed): results[job] for job in jobs if job in results}, shlex.join(words))
+    made = found.page(found.plot(options.out / "plots"))
+    for name, content in (
+        ("results.csv", found.csv()),
+        ("summary.md", made.markdown()),
+        ("report.html", made.html(options.out)),
+    ):
+        write_atomically(options.out / name, content.encode())
+    print(f"\n{console(found)}\n\nTable, plots and page: {options.out}")
+    for job, said in failed.items():
+        print(
+            f"error: {job.row.label}, seed {job.seed}: {said} (see {job.log})", file=sys.stderr
+        )
+    return 1 if failed else 0
+
+
+def _execute(
+    jobs: Sequence[Job], devices: Sequence[int | None], count: int, results: dict[Job, dict[str, Any]]
+) -> dict[Job, str]:
+    """Runs the jobs, `count` at a time and each on a device that is free; adds what they gave, returns what failed ones said."""
+    free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    for number in range(count):
+        free.put(devices[number % len(devices)])
+
+    def run(job: Job) -> str:
+        device = free.get()
+        try:
+            return job.execute(device)
+        finally:
+            free.put(device)
+
+    failed = {}
+    with ThreadPoolExecutor(count) as pool:
+        running = {pool.submit(run, job): job for job in jobs}
+        for future in progress(as_completed(running), "runs", len(running)):
+            job, said = running[future], future.result()
+            result = None if said else job.result()
+            if result is None:
+                failed[job] = said or "it ended without a result"
+                continue
+            results[job] = result
+            own = f"{job.row.label.split()[0]} ("
+            last = {
+                name.removeprefix(own)[:-1]: s["last"] for name, s in result["scores"].items() if name.startswith(own)
+            }
+            print(
+                f"{job.row.label}, seed {job.seed}: Last "
+                + ", ".join(f"{path} {percent(v)}" for path, v in last.items()),
+                flush=True,
+            )
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,320 @@
+"""What runs of several methods and seeds say together: one table, paired differences, plots, one page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segp_ext.config import PATHS
+from segp_ext.metrics import forgetting
+from segp_ext.page import Page
+from segp_ext.report import METRICS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BASELINES = {"zero-shot": "text", "frozen prototypes": "visual"}
+"""Rows that every run measures beside its method, and the path that each one goes by."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One path of one run.
+
+    Attributes:
+        row: the method with its changes, or one of `BASELINES`.
+        path: text, visual or dual.
+        seed: of the run.
+        values: the run's numbers on this path, as `segp_ext.evaluate.PathResult.to_dict` gives them.
+        run: the whole result that they come from.
+    """
+
+    row: str
+    path: str
+    seed: int
+    values: dict[str, Any]
+    run: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of paired differences, and half the width of its 95 % confidence interval (Student's t); infinite for one pair."""
+
+    mean: float
+    half: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Difference:
+        """From the differences of all pairs."""
+        from scipy.stats import t
+
+        count = len(values)
+        half = float(t.ppf(0.975, count - 1)) * statistics.stdev(values) / math.sqrt(count) if count > 1 else math.inf
+        return cls(statistics.fmean(values), half)
+
+    def __str__(self) -> str:
+        mean = f"{100 * self.mean:+.1f}"
+        return (
+            mean
+            if math.isinf(self.half)
+            else f"{mean} ({100 * (self.mean - self.half):+.1f} to {100 * (self.mean + self.half):+.1f})"
+        )
+
+
+def spread(values: Sequence[float | None]) -> str:
+    """Mean ± sample standard deviation of fractions, in percent; a dash where a value is missing."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values) or not known:
+        return "–"
+    mean = f"{100 * statistics.fmean(known):.1f}"
+    return mean if len(known) == 1 else f"{mean} ± {100 * statistics.stdev(known):.1f}"
+
+
+class Comparison:
+    """Finished runs, by row and seed.
+
+    Args:
+        results: what result.json holds, by (row, seed), in the order of the table; the first row is what others are compared with.
+        command: how they were made, for the page.
+    """
+
+    def __init__(self, results: dict[tuple[str, int], dict[str, Any]], command: str) -> None:
+        self.command, self.results = command, results
+        self.rows = list(dict.fromkeys(row for row, _ in results))
+        self.scores: list[Score] = []
+        for (row, seed), result in results.items():
+            for name, values in result["scores"].items():
+                own = name.endswith(")") and name.rpartition(" (")[2][:-1] in PATHS
+                if own:
+                    self.scores.append(Score(row, name.rpartition(" (")[2][:-1], seed, values, result))
+                elif row == self.rows[0]:
+                    self.scores.append(Score(name, BASELINES[name], seed, values, result))
+        self.groups: dict[tuple[str, str], list[Score]] = {}
+        for score in sorted(self.scores, key=lambda s: s.row not in BASELINES):
+            self.groups.setdefault((score.row, score.path), []).append(score)
+
+    def difference(self, row: str, path: str, metric: str) -> Difference | None:
+        """Of a row from the first one on the same path, over the seeds that both have; None where there is nothing to compare."""
+        first = {s.seed: s.values.get(metric) for s in self.groups.get((self.rows[0], path), [])}
+        pairs = [(s.values.get(metric), first.get(s.seed)) for s in self.groups[row, path]]
+        values = [a - b for a, b in pairs if a is not None and b is not None]
+        return Difference.of(values) if values and row != self.rows[0] else None
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows: one per method and path."""
+        header = [
+            "method",
+            "path",
+            "seeds",
+            *METRICS.values(),
+            f"Last − {self.rows[0]}'s",
+            f"Forgetting − {self.rows[0]}'s",
+            "seconds",
+        ]
+        rows = []
+        for (row, path), members in self.groups.items():
+            apart = [self.difference(row, path, metric) for metric in ("last", "forgetting")]
+            seconds = [
+                sum(p["wall"] for phase, p in s.run["phases"].items() if (phase == "baselines") == (row in BASELINES))
+                for s in members
+            ]
+            rows.append(
+                [
+                    row,
+                    path,
+                    str(len(members)),
+                    *(spread([s.values.get(metric) for s in members]) for metric in METRICS),
+                    *("–" if d is None else str(d) for d in apart),
+                    f"{statistics.fmean(seconds):.0f}",
+                ]
+            )
+        return header, rows
+
+    def csv(self) -> str:
+        """One line per row, seed and path."""
+        out = io.StringIO()
+        names = [
+            "row",
+            "path",
+            "seed",
+            *METRICS,
+            "seconds",
+            "protocol",
+            "device",
+            "threads",
+            "torch",
+            "segp_ext",
+            "started",
+        ]
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(names)
+        for s in self.scores:
+            seconds = sum(
+                p["wall"] for phase, p in s.run["phases"].items() if (phase == "baselines") == (s.row in BASELINES)
+            )
+            versions = s.run["versions"]
+            numbers = ["" if s.values.get(m) is None else f"{s.values[m]:.6f}" for m in METRICS]
+            run = s.run
+            where = [
+                run["protocol"]["id"],
+                run["device"],
+                run["threads"],
+                versions["torch"],
+                versions["segp_ext"],
+                run["started"],
+            ]
+            writer.writerow([s.row, s.path, s.seed, *numbers, f"{seconds:.1f}", *where])
+        return out.getvalue()
+
+    def page(self, pictures: dict[str, str]) -> Page:
+        """The table and the plots, by file name with their captions, on one page."""
+        seeds = sorted({seed for _, seed in self.results})
+        made = Page(f"{len(self.rows)} methods, seeds {', '.join(map(str, seeds))}")
+        made.text(f"`{self.command}`")
+        made.text(
+            f"Percent, mean ± standard deviation over seeds. Differences are paired by seed, from {self.rows[0]} on the same path, with "
+            "their 95 % confidence interval (Student's t). Seconds leave out the baselines' share."
+        )
+        made.table(*self.table())
+        for name, caption in pictures.items():
+            made.picture(f"plots/{name}", caption)
+        identities = dict.fromkeys(result["protocol"]["id"] for result in self.results.values())
+        made.text("Protocols: " + ", ".join(f"`{identity}`" for identity in identities))
+        return made
+
+    def plot(self, folder: Path) -> dict[str, str]:
+        """Draws the plots into `folder`; returns their captions by file name."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        folder.mkdir(parents=True, exist_ok=True)
+        drawn: dict[str, tuple[Figure, str]] = {}
+
+        def empty(width: float, height: float) -> Figure:
+            return Figure(figsize=(width, height), layout="constrained")
+
+        drawn["accuracy.png"] = (
+            self._curves(empty(13, 4.5), lambda s: s.values["A"], "accuracy over all classes seen (%)", 1),
+            "Accuracy after each task, mean and standard deviation over seeds",
+        )
+        if max(len(s.values["A"]) for s in self.scores) > 1:
+            drawn["forgetting.png"] = (
+                self._curves(empty(13, 4.5), _forgetting_curve, "mean drop of old tasks (points)", 2),
+                "Forgetting after each task",
+            )
+        size = 3.6 * len(self.rows)
+        drawn["r_matrix.png"] = (
+            self._matrices(empty(size, 4.2)),
+            "Accuracy on each task's test images after each task, dual path, mean over seeds",
+        )
+        drawn["time.png"] = (
+            self._time(empty(9, 0.5 * len(self.rows) + 1.6)),
+            "Time by phase",
+        )
+        if any(result["retention"] for result in self.results.values()):
+            drawn["retention.png"] = (
+                self._retention(empty(7, 4.5)),
+                "Zero-shot accuracy on data sets that are never trained on",
+            )
+        for name, (figure, _) in drawn.items():
+            FigureCanvasAgg(figure).print_figure(folder / name, dpi=110)
+        return {name: caption for name, (_, caption) in drawn.items()}
+
+    def _curves(self, figure: Figure, read: Any, label: str, first: int) -> Figure:
+        panels = figure.subplots(1, len(PATHS), sharey=True)
+        for axes, path in zip(panels, PATHS, strict=True):
+            for (row, of), members in self.groups.items():
+                if of != path:
+                    continue
+                curves = [read(s) for s in members]
+                length = min(map(len, curves))
+                tasks = range(first, first + length)
+                means = [100 * statistics.fmean(c[i] for c in curves) for i in range(length)]
+                (line,) = axes.plot(tasks, means, marker="o", markersize=3, label=row)
+                if len(curves) > 1:
+                    apart = [100 * statistics.stdev([c[i] for c in curves]) for i in range(length)]
+                    low, high = ([m + sign * a for m, a in zip(means, apart, strict=True)] for sign in (-1, 1))
+                    axes.fill_between(tasks, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+            axes.set_title(f"{path} path")
+            axes.set_xlabel("tasks learnt")
+            axes.grid(alpha=0.3)
+            axes.legend(fontsize="x-small")
+        panels[0].set_ylabel(label)
+        return figure
+
+    def _matrices(self, figure: Figure) -> Figure:
+        grid = figure.subplots(1, len(self.rows), squeeze=False)[0]
+        image: Any = None
+        for axes, row in zip(grid, self.rows, strict=True):
+            members = self.groups[row, "dual"]
+            size = min(len(s.values["R"]) for s in members)
+            mean = [
+                [
+                    100 * statistics.fmean(s.values["R"][i][j] for s in members) if j <= i else math.nan
+                    for j in range(size)
+                ]
+                for i in range(size)
+            ]
+            image = axes.imshow(mean, vmin=0, vmax=100, cmap="viridis")
+            axes.set_xticks(range(size), [str(j + 1) for j in range(size)])
+            axes.set_yticks(range(size), [str(i + 1) for i in range(size)])
+            axes.set_xlabel("tested on task")
+            axes.set_title(row, fontsize="small")
+        grid[0].set_ylabel("tasks learnt")
+        figure.colorbar(image, ax=list(grid), label="accuracy over classes seen (%)", shrink=0.8)
+        return figure
+
+    def _time(self, figure: Figure) -> Figure:
+        axes = figure.subplots()
+        phases = list(dict.fromkeys(phase for result in self.results.values() for phase in result["phases"]))
+        left = [0.0] * len(self.rows)
+        for phase in phases:
+            spent = []
+            for row in self.rows:
+                runs = [result for (of, _), result in self.results.items() if of == row]
+                spent.append(statistics.fmean(run["phases"].get(phase, {"wall": 0.0})["wall"] for run in runs))
+            axes.barh(self.rows, spent, left=left, label=phase)
+            left = [a + b for a, b in zip(left, spent, strict=True)]
+        axes.invert_yaxis()
+        axes.set_xlabel("seconds a run")
+        axes.legend(fontsize="x-small", ncols=4)
+        return figure
+
+    def _retention(self, figure: Figure) -> Figure:
+        axes = figure.subplots()
+        for row in self.rows:
+            runs = [result for (of, _), result in self.results.items() if of == row]
+            for name in runs[0]["retention"]:
+                curves = [run["retention"][name] for run in runs]
+                length = min(map(len, curves))
+                means = [100 * statistics.fmean(c[i] for c in curves) for i in range(length)]
+                axes.plot(range(length), means, marker="o", markersize=3, label=f"{row}: {name}")
+        axes.set_xlabel("tasks learnt")
+        axes.set_ylabel("zero-shot accuracy over its own classes (%)")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="x-small")
+        return figure
+
+
+def _forgetting_curve(score: Score) -> list[float]:
+    matrix = score.values["R"]
+    return [forgetting(matrix[:tasks]) or 0.0 for tasks in range(2, len(matrix) + 1)]
+
+
+def console(comparison: Comparison) -> str:
+    """The table as aligned text."""
+    header, rows = comparison.table()
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (header, *rows)
+    ]
+    return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
