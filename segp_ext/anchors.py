@@ -5,6 +5,7 @@ SeGP-CL (arXiv 2603.12055); README, method steps 1 and 2.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import tempfile
@@ -141,7 +142,8 @@ def check_seeds(images: int, task: int, config: AnchorsConfig) -> None:
     Raises:
         ValueError: if there are fewer images than seeds per class.
     """
-    if task > 1 and config.kind not in ("none", "new-images") and images < config.seeds_per_class:
+    takes_what_is_there = ("none", "new-images", "reference", "adc")
+    if task > 1 and config.kind not in takes_what_is_there and images < config.seeds_per_class:
         raise ValueError(
             f"task {task} has {images} training image(s), fewer than the {config.seeds_per_class} seeds that every old class takes; "
             "add images, put more classes into a task, or lower anchors.seeds_per_class"
@@ -157,7 +159,11 @@ def _keys(score: Tensor, indices: Tensor) -> Tensor:
 
 @torch.no_grad()
 def select_seeds(
-    batches: Iterable[tuple[Tensor, Tensor]], text: Tensor, count: int, processes: Processes | None = None
+    batches: Iterable[tuple[Tensor, Tensor]],
+    text: Tensor,
+    count: int,
+    processes: Processes | None = None,
+    by_distance: bool = False,
 ) -> Tensor:
     """The `count` images with the largest v̂·û_c for every class c, streamed: no image × class matrix is kept.
 
@@ -166,6 +172,7 @@ def select_seeds(
         text: teacher's text embeddings of the old classes `[C, De]`, any norm.
         count: K_seed.
         processes: those that share the images.
+        by_distance: take the smallest ‖v − u_c‖ instead, for raw features and prototypes (ADC).
 
     Returns:
         Image indices int64 `[C, min(count, images)]`, best first, the smaller index first among equals; the same on every process. One
@@ -175,7 +182,7 @@ def select_seeds(
     none = torch.iinfo(torch.int64).min
     best = torch.full((len(text), count), none, device=text.device)
     for indices, embedding in batches:
-        score = unit_text @ F.normalize(embedding, dim=-1).T
+        score = -torch.cdist(text, embedding) if by_distance else unit_text @ F.normalize(embedding, dim=-1).T
         best = torch.cat([best, _keys(score, indices.to(text.device))], dim=1).topk(count, dim=1).values
     if processes is not None:
         best = torch.cat(processes.gather(best), dim=1).topk(count, dim=1).values
@@ -206,11 +213,13 @@ def perturb(
     Returns:
         Pixels `[B, 3, S, S]` in [0, 1], within epsilon of their seeds.
     """
-    if config.kind == "seeds":
+    if config.kind in ("seeds", "reference"):
         return seed.clone()
     if config.kind == "noise":
         assert noise is not None
         return (seed + config.epsilon * noise).clamp_(0, 1)
+    if config.kind == "adc":
+        return _approached(backbone, seed, prototypes[target], config)
     x = seed.clone()
     for _ in range(config.steps):
         with torch.enable_grad():
@@ -234,6 +243,24 @@ def perturb(
             grad = backbone.gradient(x, *zip(*reached, strict=True))
         x = x.detach()
         ops.dpgd_step_(x, grad, seed, step_size=config.step_size, epsilon=config.epsilon)
+    return x
+
+
+def _approached(backbone: Backbone, seed: Tensor, goal: Tensor, config: AnchorsConfig) -> Tensor:
+    """Steps of ADC (arXiv 2405.19074): x − α·√D·g/‖g‖ on ‖z − p‖², D pixels, clamped to the pixel range.
+
+    ADC takes one norm over the images of a class; here each image has its own, so that its path does not depend on its batch.
+    """
+    x = seed.clone()
+    for _ in range(config.steps):
+        with torch.enable_grad():
+            x.requires_grad_(True)
+            feature = backbone.encode_image(x)[1]
+            loss = (feature - goal).square().mean(dim=1).sum()
+            grad = backbone.gradient(x, (feature,), torch.autograd.grad(loss, (feature,), retain_graph=True))
+        x = x.detach()
+        norm = grad.flatten(1).norm(dim=1).clamp(min=torch.finfo(grad.dtype).tiny).view(-1, 1, 1, 1)
+        x = (x - config.step_size * math.sqrt(x[0].numel()) * grad / norm).clamp_(0, 1)
     return x
 
 
@@ -271,7 +298,7 @@ def make_anchors(
 
     Args:
         backbone: the teacher; call inside `Backbone.merged()`.
-        images: the new task's training images.
+        images: the new task's training images; for kind "reference" those of `config.reference`.
         text: teacher's text embeddings of the old classes `[C, De]`.
         prototypes: of the old classes `[C, Dr]`.
         config: seeds per class, kind, perturbation, and what may stay in memory.
@@ -299,7 +326,14 @@ def make_anchors(
         return anchors
 
     with timer.phase("seeds"):
-        seeds = select_seeds(((i, v) for i, v, _ in encoded()), text, config.seeds_per_class, processes)
+        if config.kind == "reference":
+            count = min(config.seeds_per_class * len(text), len(images)) // len(text)
+            seeds = torch.randperm(len(images), generator=generator)[: count * len(text)].view(len(text), count)
+        elif config.kind == "adc":
+            near = ((i, z) for i, _, z in encoded())
+            seeds = select_seeds(near, prototypes, config.seeds_per_class, processes, by_distance=True)
+        else:
+            seeds = select_seeds(((i, v) for i, v, _ in encoded()), text, config.seeds_per_class, processes)
     with timer.phase("anchors"):
         index = seeds.flatten().cpu()
         target = torch.arange(len(text), device=text.device).repeat_interleave(seeds.shape[1])

@@ -63,7 +63,7 @@ def save_learner(learner: SeGPCL, path: Path, extra: Mapping[str, bytes] | None 
     }
     files = {
         **(extra or {}),
-        _TENSORS: save({"prototypes": learner.prototypes.contiguous().cpu()}),
+        _TENSORS: save({name: tensor.contiguous().cpu() for name, tensor in learner.tensors().items()}),
         _STATE: json.dumps(state, indent=1).encode(),
     }
     adapter = learner.backbone.adapter_state()
@@ -141,8 +141,9 @@ def read_learner(path: Path) -> SavedLearner:
             for name, tensor in load_file(path / file).items()
         }
         for name, tensor in tensors.items():
-            if tensor.dtype != torch.float32:
-                raise ValueError(f"tensor {name} must be float32; got {tensor.dtype}")
+            expected = torch.float64 if name.startswith("head.") else torch.float32
+            if tensor.dtype != expected:
+                raise ValueError(f"tensor {name} must be {expected}; got {tensor.dtype}")
             if not tensor.isfinite().all():
                 raise ValueError(f"tensor {name} has values that are not finite")
         names, sizes = state["class_names"], state["task_sizes"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
-from segp_ext.config import METHODS, Config, check_settings, dotted_names, expected_value
+from segp_ext.config import METHODS, Config, check_settings, dotted_names, expected_value, with_method
 from segp_ext.progress import first_line
 from segp_ext.protocols import PROTOCOLS
 from segp_ext.run_directory import find_run
@@ -157,7 +158,7 @@ def _plain(message: str) -> str:
     return f"{message}; close: --{close[0]}" if close else message
 
 
-def _take(argv: list[str], option: str) -> tuple[list[str], list[str]]:
+def take(argv: Sequence[str], option: str) -> tuple[list[str], list[str]]:
     """The values that a command line gives to one option, in order, and the command line without them."""
     values, rest, follows = [], [], False
     for argument in argv:
@@ -178,7 +179,7 @@ def _protocol_named(argv: list[str], contents: list[dict[str, Any]]) -> str | No
         ValueError: if there is none of that name.
     """
     names = [content["protocol"] for content in contents if "protocol" in content]
-    name = [*names, *_take(argv, "--protocol")[0]][-1:]
+    name = [*names, *take(argv, "--protocol")[0]][-1:]
     if not name or name[0] in (None, "null"):
         return None
     if name[0] not in PROTOCOLS:
@@ -189,13 +190,13 @@ def _protocol_named(argv: list[str], contents: list[dict[str, Any]]) -> str | No
 def _given(argv: list[str], section: str, name: str) -> list[Any]:
     """The values that a command line gives to a setting, by itself or in its section's group."""
     groups = []
-    for text in _take(argv, f"--{section}")[0]:
+    for text in take(argv, f"--{section}")[0]:
         try:
             groups.append(yaml.load(text, _Loader))
         except yaml.YAMLError:
             continue  # the parser says what is wrong with it
     inside = [group[name] for group in groups if isinstance(group, dict) and name in group]
-    return [*inside, *_take(argv, f"--{section}.{name}")[0]]
+    return [*inside, *take(argv, f"--{section}.{name}")[0]]
 
 
 def parse(argv: list[str], command: str = "train", description: str = DESCRIPTION) -> Config:
@@ -205,9 +206,9 @@ def parse(argv: list[str], command: str = "train", description: str = DESCRIPTIO
     """
     parser = build_parser(command, description)
     try:
-        names, settings = _take(argv, "--config")
+        names, settings = take(argv, "--config")
         files = [find_config(name) for name in names]
-        if not files and not _take(argv, "--protocol")[0]:
+        if not files and not take(argv, "--protocol")[0]:
             named = [name for name in _given(argv, "data", "name") if name in packaged_configs()]
             own_images = _given(argv, "data", "root")
             files = [find_config(named[-1] if named else "folder" if own_images else "digits")]
@@ -219,6 +220,7 @@ def parse(argv: list[str], command: str = "train", description: str = DESCRIPTIO
         del parsed["config"]
         parsed.pop("resume", None)
         config = Config(**dict(parser.instantiate(parsed).items()))
+        with_method(config)  # which says what its method lacks
     except (FileNotFoundError, TypeError, ValueError) as error:
         parser.error(str(error))
     for setting in METHODS[config.method]:
@@ -230,7 +232,7 @@ def parse(argv: list[str], command: str = "train", description: str = DESCRIPTIO
 
 def parse_run(argv: list[str]) -> tuple[Config, Path | None]:
     """Reads the command line of a run, and which run it goes on with, if any; exits with a message as `parse` does."""
-    named, settings = _take(argv, "--resume")
+    named, settings = take(argv, "--resume")
     if not named:
         return parse(argv), None
     parser = build_parser()

@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 
-from segp_ext.command_line import RESUMABLE, parse, read_settings
+from segp_ext.command_line import RESUMABLE, parse, read_settings, take
 from segp_ext.comparison import Comparison, console
+from segp_ext.config import METHODS as FIXED
 from segp_ext.config import dotted
 from segp_ext.progress import plain_warnings, progress
 from segp_ext.report import percent
@@ -68,6 +69,10 @@ class Job:
         name = re.sub(r"[^\w.=-]+", "-", row.label) + f"-{seed}"
         fixed = [*row.arguments(), f"--seed={seed}", f"--run.directory={out / 'runs'}", f"--run.name={name}"]
         fixed += [] if threads is None else [f"--run.threads={threads}"]
+        for setting in FIXED.get(
+            row.label.split()[0], {}
+        ):  # what all rows are given does not hold where a method has its own
+            given = take(given, f"--{setting}")[1]
         config = parse([*given, *fixed], "compare")
         if isinstance(config.data.order, int) and not any(c.startswith("data.order=") for c in row.label.split()):
             fixed.append(f"--data.order={seed}")
@@ -184,9 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_atomically(options.out / name, content.encode())
     print(f"\n{console(found)}\n\nTable, plots and page: {options.out}")
     for job, said in failed.items():
-        print(
-            f"error: {job.row.label}, seed {job.seed}: {said} (see {job.log})", file=sys.stderr
-        )
+        print(f"error: {job.row.label}, seed {job.seed}: {said} (see {job.log})", file=sys.stderr)
     return 1 if failed else 0
 
 

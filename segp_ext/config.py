@@ -17,7 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from segp_ext.protocols import PROTOCOLS
 
-AnchorKind = Literal["dpgd", "text", "visual", "seeds", "noise", "new-images", "none"]
+AnchorKind = Literal["dpgd", "text", "visual", "seeds", "noise", "new-images", "reference", "adc", "none"]
 ScorePath = Literal["text", "visual", "dual"]
 Precision = Literal["fp32", "bf16", "fp16"]
 ResizeMode = Literal["shortest", "squash", "longest"]
@@ -131,7 +131,11 @@ class AnchorsConfig:
 
     kind: AnchorKind = "dpgd"
     """dpgd: seeds moved towards an old class's text embedding and prototype; text or visual: towards that one alone; seeds: unmoved; \
-noise: seeds plus uniform noise within epsilon; new-images: distil on the new images themselves (LwF); none: nothing to distil on."""
+noise: seeds plus uniform noise within epsilon; new-images: distil on the new images themselves (LwF); reference: on as many images \
+of anchors.reference (ZSCL); adc: seeds nearest to the prototype, moved towards it by steps along the gradient (ADC); none: nothing to \
+distil on."""
+    reference: str | None = None
+    """Images for kind reference: a folder, digits, or NAME:FOLDER with a name that data.name takes; training images are taken."""
     seeds_per_class: int = 5
     """K_seed: new images taken per old class, those that the teacher scores highest for it."""
     steps: int = 10
@@ -152,6 +156,8 @@ noise: seeds plus uniform noise within epsilon; new-images: distil on the new im
     def __post_init__(self) -> None:
         _positive("anchors", self, "seeds_per_class", "batch_size")
         _not_negative("anchors", self, "steps", "step_size", "epsilon", "visual_weight", "memory_gb")
+        if self.kind == "reference" and not self.reference:
+            raise ValueError("anchors.reference must name images for anchors.kind reference; got none")
 
 
 @dataclass
@@ -164,6 +170,8 @@ class DistillationConfig:
     """Tau_A: softens the teacher's and the student's scores."""
     batch_size: int = 32
     """Anchors drawn per training step (ours: the paper's summaries do not state it)."""
+    both_directions: bool = False
+    """Keep, besides each image's similarities to the texts, each text's to the images of the step (ZSCL)."""
 
     def __post_init__(self) -> None:
         _not_negative("distillation", self, "weight")
@@ -192,13 +200,20 @@ class TextGeometryConfig:
 class PrototypesConfig:
     """Class prototypes in the raw visual feature space (README, method step 6)."""
 
-    transfer: bool = True
-    """Move old classes' prototypes along the drift seen on the anchors after each task."""
+    transfer: Literal["anchors", "sdc", "adc", "none"] = "anchors"
+    """How old classes' prototypes follow the model after each task: along the anchors' drift, weighted by likeness and scaled by \
+proximity (anchors), without the scale (sdc), along the mean drift of the class's own anchors (adc), or not at all (none)."""
     temperature: float = 0.1
-    """Tau_p: temperature of the drift weights over anchors."""
+    """Tau_p: temperature of the drift weights over anchors; of sdc it is sigma squared."""
+    head: Literal["cosine", "ridge", "lda"] = "cosine"
+    """Scores of the visual path: cosine to the prototypes; or, of a model that stays frozen, ridge regression behind random features \
+(RanPAC), or linear discriminant analysis."""
+    random_features: int = 2000
+    """Width of the ridge head's random projection."""
 
     def __post_init__(self) -> None:
         _within("prototypes", self, 1e-4, 1e6, "temperature")
+        _positive("prototypes", self, "random_features")
 
 
 @dataclass
@@ -241,7 +256,8 @@ class MethodConfig:
 
     method: str = "segp"
     """segp, the full method, or one to compare with: zero-shot, frozen-prototypes (untrained model with class means), lora (no anchors, \
-no text geometry), lwf (distillation on the new images), seeds, noise, text-pgd, visual-pgd (other kinds of anchors)."""
+no text geometry), lwf (distillation on the new images), zscl (on reference images), sdc, adc (lora with prototypes that follow the \
+new images, or images moved towards them), ranpac, lda (heads on the frozen model), seeds, noise, text-pgd, visual-pgd (other anchors)."""
     seed: int = 0
     """Seed of the adapter's start, the sample order and all draws."""
     ops: Literal["fused", "eager"] = "fused"
@@ -269,6 +285,12 @@ no text geometry), lwf (distillation on the new images), seeds, noise, text-pgd,
         )
         _require(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
         _require(self.min_images_per_class >= 1, "min_images_per_class", "1 or more", self.min_images_per_class)
+        frozen = self.training.epochs == 0 or METHODS[self.method].get("training.epochs") == 0
+        if self.prototypes.head != "cosine" and not frozen:
+            raise ValueError(
+                f"prototypes.head {self.prototypes.head} sums features of a model that stays as it is: training.epochs must be 0; got "
+                f"{self.training.epochs}"
+            )
 
 
 @dataclass
@@ -413,19 +435,31 @@ that data.name takes."""
 _FROZEN: dict[str, Any] = {
     "training.epochs": 0,
     "anchors.kind": "none",
-    "prototypes.transfer": False,
+    "prototypes.transfer": "none",
 }
+_LORA: dict[str, Any] = {"text_geometry.weight": 0.0}
 METHODS: dict[str, dict[str, Any]] = {
     "segp": {},
     "zero-shot": {**_FROZEN, "inference.path": "text"},
     "frozen-prototypes": {**_FROZEN, "inference.path": "visual"},
-    "lora": {"anchors.kind": "none", "text_geometry.weight": 0.0, "prototypes.transfer": False},
-    "lwf": {"anchors.kind": "new-images", "text_geometry.weight": 0.0},
+    "ranpac": {**_FROZEN, "inference.path": "visual", "prototypes.head": "ridge"},
+    "lda": {**_FROZEN, "inference.path": "visual", "prototypes.head": "lda"},
+    "lora": {**_LORA, "anchors.kind": "none", "prototypes.transfer": "none"},
+    "sdc": {
+        **_LORA, "anchors.kind": "new-images", "distillation.weight": 0.0, "prototypes.transfer": "sdc",
+        "prototypes.temperature": 0.09,
+    },
+    "adc": {
+        **_LORA, "anchors.kind": "adc", "anchors.seeds_per_class": 100, "anchors.steps": 3, "distillation.weight": 0.0,
+        "prototypes.transfer": "adc",
+    },
+    "lwf": {**_LORA, "anchors.kind": "new-images"},
+    "zscl": {**_LORA, "anchors.kind": "reference", "distillation.both_directions": True, "distillation.temperature": 2.0},
     "seeds": {"anchors.kind": "seeds"},
     "noise": {"anchors.kind": "noise"},
     "text-pgd": {"anchors.kind": "text"},
     "visual-pgd": {"anchors.kind": "visual"},
-}
+}  # fmt: skip
 """Settings that each method fixes, by dotted name. Methods are configurations of one learner, never copies of it."""
 
 

@@ -26,8 +26,10 @@ from segp_ext import ops
 from segp_ext.anchors import Anchors, check_folder, check_seeds, make_anchors
 from segp_ext.backbone import Backbone
 from segp_ext.config import PATHS, MethodConfig, ScorePath, with_method
+from segp_ext.data import named_source
 from segp_ext.data.folder import open_image
 from segp_ext.data.images import Images, Reader, SizedDataset, to_pil
+from segp_ext.heads import DiscriminantHead, RidgeHead
 from segp_ext.processes import Processes
 from segp_ext.progress import progress
 from segp_ext.prototypes import ClassMeans, transfer
@@ -146,8 +148,16 @@ class SeGPCL:
         self._tokens: Tensor | None = None
         self._text: Tensor | None = None
         self._learning = threading.Lock()
+        self._reference: Images | None = None
+        self._head = self._new_head()
         if self.config.training.epochs > 0:
             backbone.adapt(self.config.lora, self.config.seed)
+
+    def _new_head(self) -> RidgeHead | DiscriminantHead | None:
+        settings, backbone = self.config.prototypes, self.backbone
+        if settings.head == "ridge":
+            return RidgeHead(backbone.raw_dim, settings.random_features, self.config.seed, backbone.device)
+        return DiscriminantHead(backbone.raw_dim, backbone.device) if settings.head == "lda" else None
 
     # -- learning --------------------------------------------------------------------------------------------------------------
 
@@ -232,6 +242,8 @@ class SeGPCL:
                     means = self._class_means(images, len(names))
             self._check_finite(means, moved)
             prototypes = torch.cat([moved, means])
+            if self._head is not None:
+                self._head.finish(self.processes)
         report.phases = timer.phases
         self.untransferred = None if moved is self.prototypes else self.prototypes
         self.prototypes = prototypes
@@ -296,6 +308,8 @@ class SeGPCL:
     def _make_anchors(self, images: Images, text: Tensor, timer: Timer) -> Anchors | None:
         # `text` was encoded before the adapter is merged: merging rounds, and what was predicted before must not change what is learnt.
         config = self.config
+        if config.anchors.kind == "reference":
+            images = self._reference_images()
         with self.backbone.merged():
             return make_anchors(
                 self.backbone,
@@ -309,16 +323,30 @@ class SeGPCL:
                 timer,
             )
 
+    def _reference_images(self) -> Images:
+        if self._reference is None:
+            assert self.config.anchors.reference is not None
+            self._reference = Images(
+                named_source("anchors.reference", self.config.anchors.reference).tasks[0].train, self.reader
+            )
+        return self._reference
+
     def _class_means(self, images: Images, classes: int) -> Tensor:
-        """Mean raw feature of each of the task's classes `[classes, Dr]`."""
+        """Mean raw feature of each of the task's classes `[classes, Dr]`; the head, where there is one, takes the features too."""
         means = ClassMeans(classes, self.backbone.raw_dim, self.backbone.device)
+        if self._head is not None:
+            self._head.begin(classes)
         for indices, _, feature in self.encode(images):
-            means.add(feature, images.labels[indices].to(feature.device))
+            label = images.labels[indices].to(feature.device)
+            means.add(feature, label)
+            if self._head is not None:
+                self._head.add(feature, label, indices)
         return means.read(self.processes)
 
     def _transferred_prototypes(self, anchors: Anchors | None, images: Images) -> Tensor:
         """Old prototypes moved along the drift of the anchors, or as they are where there is nothing to move them by."""
-        if anchors is None or not self.config.prototypes.transfer:
+        rule = self.config.prototypes.transfer
+        if anchors is None or rule == "none":
             return self.prototypes
         pieces = torch.arange(len(anchors)).split(self.config.inference.batch_size)
         if anchors.pixels is None:
@@ -332,7 +360,7 @@ class SeGPCL:
                 anchors.after[piece[0] : piece[-1] + 1] = feature
         self.processes.wait()
         before, after = (tensor.to(self.backbone.device) for tensor in (anchors.feature, anchors.after))
-        return transfer(self.prototypes, before, after, self.config.prototypes.temperature)
+        return transfer(self.prototypes, before, after, self.config.prototypes.temperature, rule)
 
     # -- inference -------------------------------------------------------------------------------------------------------------
 
@@ -368,7 +396,7 @@ class SeGPCL:
     def scores(self, embedding: Tensor, feature: Tensor, path: ScorePath | None = None) -> Tensor:
         """Logits over all classes learnt (README, method step 7).
 
-        text: s·v̂·û; visual: s·ẑ·p̂; dual: text + β·visual.
+        text: s·v̂·û; visual: s·ẑ·p̂, or s times the head's scores; dual: text + β·visual.
 
         Args:
             embedding: v `[B, De]`.
@@ -385,7 +413,10 @@ class SeGPCL:
         text = scale * F.normalize(embedding, dim=-1) @ F.normalize(self.text_embeddings(), dim=-1).T
         if path == "text":
             return text
-        visual = scale * F.normalize(feature, dim=-1) @ F.normalize(self.prototypes, dim=-1).T
+        if self._head is None:
+            visual = scale * F.normalize(feature, dim=-1) @ F.normalize(self.prototypes, dim=-1).T
+        else:
+            visual = scale * self._head.scores(feature)
         return visual if path == "visual" else text + self.config.inference.beta * visual
 
     @torch.no_grad()
@@ -458,6 +489,7 @@ class SeGPCL:
             twin = copy.copy(self)
             twin.backbone = self.backbone.copy()
         twin._learning = threading.Lock()
+        twin._head = copy.deepcopy(self._head)
         twin.reader = Reader(
             twin.backbone.transform, self.config.loading, twin.backbone.device, self.processes.local_count
         )
@@ -484,15 +516,27 @@ class SeGPCL:
 
         return load_learner(cls, Path(path), device)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What the learner has learnt beside its adapter, by name, float32."""
+        head = {} if self._head is None else self._head.state()
+        return {"prototypes": self.prototypes, **{f"head.{name}": tensor for name, tensor in head.items()}}
+
     def restore(self, class_names: list[str], task_sizes: list[int], tensors: dict[str, Tensor]) -> None:
-        """Takes over a saved state: names, task sizes, adapter tensors and `prototypes`, as `segp_ext.checkpoint` reads them."""
+        """Takes over a saved state: names, task sizes, and tensors as `tensors` gives them, with those of the adapter."""
         prototypes = tensors["prototypes"]
         expected = [len(class_names), self.backbone.raw_dim]
         if list(prototypes.shape) != expected or sum(task_sizes) != len(class_names):
             raise ValueError(
                 f"prototypes must be {expected} for tasks of {task_sizes} classes; got {list(prototypes.shape)}"
             )
-        self.backbone.load_adapter_state({name: t for name, t in tensors.items() if name != "prototypes"})
+        of_head = {name.removeprefix("head."): t for name, t in tensors.items() if name.startswith("head.")}
+        expects = {} if self._head is None else self._head.state()
+        if of_head.keys() != expects.keys():
+            raise ValueError(f"the head's tensors must be {sorted(expects)}; got {sorted(of_head)}")
+        others = ("prototypes", *(f"head.{name}" for name in of_head))
+        self.backbone.load_adapter_state({name: t for name, t in tensors.items() if name not in others})
+        if self._head is not None:
+            self._head.restore(of_head)
         self.prototypes = prototypes.to(self.backbone.device)
         self.class_names, self.task_sizes = list(class_names), list(task_sizes)
         self._tokens = prompts(self.backbone, self.config.template, class_names)

@@ -11,7 +11,7 @@ from PIL import Image
 from segp_ext.anchors import check_folder, check_seeds
 from segp_ext.backbone import Backbone
 from segp_ext.config import Config, with_method
-from segp_ext.data import Scenario
+from segp_ext.data import Scenario, named_source
 from segp_ext.data.images import FORMATS, labels_of
 from segp_ext.learner import check_labels, prompts
 from segp_ext.progress import progress
@@ -22,6 +22,8 @@ def attempts(config: Config, scenario: Scenario, backbone: Backbone) -> Iterator
     method = with_method(config)
     anchors = method.anchors
     yield partial(check_folder, anchors)
+    if anchors.kind == "reference" and anchors.reference is not None:
+        yield partial(named_source, "anchors.reference", anchors.reference)
     if method.training.epochs > 0:
         yield partial(backbone.layers_to_adapt, config.lora)
     yield partial(prompts, backbone, config.template, scenario.class_names)

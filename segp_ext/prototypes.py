@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -32,17 +34,30 @@ class ClassMeans:
         return (sums[:, :-1] / sums[:, -1:]).float()
 
 
-def transfer(prototypes: Tensor, before: Tensor, after: Tensor, temperature: float) -> Tensor:
-    """Moves old prototypes along the drift that anchors show: p_c + proximity_c · drift_c (README, method step 6).
+def transfer(
+    prototypes: Tensor,
+    before: Tensor,
+    after: Tensor,
+    temperature: float,
+    rule: Literal["anchors", "sdc", "adc"] = "anchors",
+) -> Tensor:
+    """Moves old prototypes along the drift that samples show.
+
+    anchors: p_c + proximity_c · drift_c (README, method step 6). sdc: p_c + drift_c, the weights a Gaussian of the distance between unit
+    vectors, σ² = τ_p (Semantic Drift Compensation, arXiv 2004.00440). adc: p_c + the mean drift of the class's own samples (Adversarial
+    Drift Compensation, arXiv 2405.19074).
 
     Args:
         prototypes: `[C, Dr]`, unnormalised.
-        before: raw features of the anchors in the teacher, `[A, Dr]`.
-        after: raw features of the same anchors in the trained student, `[A, Dr]`.
+        before: raw features of the samples in the teacher, `[A, Dr]`; for adc as many of each class, class by class.
+        after: raw features of the same samples in the trained student, `[A, Dr]`.
         temperature: τ_p.
+        rule: whose.
 
     Returns:
         New prototypes `[C, Dr]`.
     """
+    if rule == "adc":
+        return prototypes + (after - before).view(len(prototypes), -1, prototypes.shape[1]).mean(dim=1)
     drift, proximity = ops.prototype_drift(prototypes, before, after, temperature=temperature)
-    return prototypes + proximity.unsqueeze(1) * drift
+    return prototypes + (drift if rule == "sdc" else proximity.unsqueeze(1) * drift)

@@ -6,6 +6,7 @@ A step's images, anchors and prompts are shared out over processes and parts; gr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -203,14 +204,14 @@ class TaskLosses:
             fresh = embedding[: len(images)]
             terms[0] = shares[0] * classification_loss(fresh, text[self.first_class :], target, self.scale)
         if self.anchors is not None and len(samples):
-            distilled = ops.geometry_distill(
-                embedding[len(embedding) - len(samples) :],
-                text[:old],
-                self.anchors.take(self.anchors.embedding, samples),
-                self.teacher_text,
-                logit_scale=self.scale,
-                temperature=self.config.distillation.temperature,
+            distil = partial(
+                ops.geometry_distill, logit_scale=self.scale, temperature=self.config.distillation.temperature
             )
+            student = embedding[len(embedding) - len(samples) :], text[:old]
+            teacher = self.anchors.take(self.anchors.embedding, samples), self.teacher_text
+            distilled = distil(*student, *teacher)
+            if self.config.distillation.both_directions:
+                distilled = distilled + distil(*student[::-1], *teacher[::-1])
             terms[1] = self.config.distillation.weight * 100 / self.scale * shares[1] * distilled
         return torch.stack(terms)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from segp_ext.config import DataConfig, from_dict
 from segp_ext.data.scenario import Collection, Scenario, Task, make_scenario
 
-__all__ = ["Collection", "Scenario", "Task", "held_out", "load_collection", "load_scenario"]
+__all__ = ["Collection", "Scenario", "Task", "held_out", "load_collection", "load_scenario", "named_source"]
 
 
 def load_collection(config: DataConfig) -> Collection:
@@ -63,24 +63,33 @@ def load_scenario(config: DataConfig) -> Scenario:
     return make_scenario(collection, config)
 
 
-def held_out(sources: list[str], unreadable: Literal["stop", "skip"] = "stop") -> dict[str, Scenario]:
-    """Loads data sets for zero-shot retention, each as one task of all its classes, by the names they are reported under.
+def named_source(setting: str, source: str, unreadable: Literal["stop", "skip"] = "stop") -> Scenario:
+    """Loads a data set as one task of all its classes.
 
     Args:
-        sources: each a folder of images, a data set that needs none ("digits"), or NAME:FOLDER with a name that `data.name` takes.
+        setting: the setting that names it, for messages.
+        source: a folder of images, a data set that needs none ("digits"), or NAME:FOLDER with a name that `data.name` takes.
         unreadable: what to do with images that cannot be read, as `data.unreadable`.
+
+    Raises:
+        ValueError: naming the setting, if it cannot be used.
     """
     names = get_args(get_type_hints(DataConfig)["name"])
+    name, separator, root = source.partition(":")
+    if not separator or name not in names:
+        name, root = ("digits", "") if source == "digits" else ("folder", source)
+    settings = {"name": name, "root": root or None, "classes_per_task": 10**9, "unreadable": unreadable}
+    try:
+        return load_scenario(from_dict(DataConfig, settings))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{setting}: {source!r} cannot be used: {error}") from error
+
+
+def held_out(sources: list[str], unreadable: Literal["stop", "skip"] = "stop") -> dict[str, Scenario]:
+    """Loads data sets for zero-shot retention, see `named_source`, by the names they are reported under."""
     found: dict[str, Scenario] = {}
     for source in sources:
-        name, separator, root = source.partition(":")
-        if not separator or name not in names:
-            name, root = ("digits", "") if source == "digits" else ("folder", source)
-        try:
-            settings = {"name": name, "root": root or None, "classes_per_task": 10**9, "unreadable": unreadable}
-            scenario = load_scenario(from_dict(DataConfig, settings))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"held_out: {source!r} cannot be used: {error}") from error
+        scenario = named_source("held_out", source, unreadable)
         if scenario.name in found:
             raise ValueError(
                 f"held_out: two data sets are named {scenario.name!r}; give them folders of different names"

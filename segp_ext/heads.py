@@ -1,0 +1,164 @@
+"""Classifiers on the raw features of a frozen model, learnt task after task from sums alone: what a trained model has to beat.
+
+Each takes features of new classes batch by batch and needs no old image, as its sums hold all that joint training would see.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segp_ext.processes import Processes
+
+
+class RidgeHead:
+    """Ridge regression onto one-hot targets behind a fixed random projection and ReLU (RanPAC, arXiv 2307.02251, its first stage).
+
+    Args:
+        raw_dim: Dr.
+        width: number of random features, M.
+        seed: of the projection.
+        device: of the features.
+
+    Attributes:
+        gram: sum of h hᵀ over all images so far, `[M, M]`, float64; h = relu(z W).
+        targets: sum of h yᵀ, `[M, C]`.
+    """
+
+    _POWERS = range(-8, 10)  # of ten: the penalties that are tried
+
+    def __init__(self, raw_dim: int, width: int, seed: int, device: torch.device) -> None:
+        draws = torch.randn(raw_dim, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        self._projection = draws.to(device)
+        self.gram = torch.zeros(width, width, dtype=torch.float64, device=device)
+        self.targets = torch.zeros(width, 0, dtype=torch.float64, device=device)
+        self.power = 0
+        self._weights = self.targets
+        self.begin(0)
+
+    def begin(self, classes: int) -> None:
+        """Starts a task of so many classes, with empty sums: of four images in five, and of the fifth, on which the penalty is chosen."""
+        width, device = len(self.gram), self.gram.device
+        self._grams = torch.zeros(2, width, width, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(2, width, classes, dtype=torch.float64, device=device)
+
+    def _lifted(self, feature: Tensor) -> Tensor:
+        return F.relu(F.normalize(feature.double(), dim=-1) @ self._projection)
+
+    def add(self, feature: Tensor, label: Tensor, index: Tensor) -> None:
+        """Takes features `[N, Dr]` of images with labels int64 `[N]` within the task and numbers `index` int64 `[N]` in it."""
+        lifted = self._lifted(feature)
+        target = F.one_hot(label, self._sums.shape[2]).double()
+        for part, chosen in enumerate((index % 5 != 4, index % 5 == 4)):
+            rows = chosen.to(lifted.device)
+            self._grams[part] += lifted[rows].T @ lifted[rows]
+            self._sums[part] += lifted[rows].T @ target[rows]
+
+    def finish(self, processes: Processes) -> None:
+        """Ends the task: chooses the penalty on the task's own images, and solves for all classes."""
+        grams, sums = processes.sum(self._grams), processes.sum(self._sums)
+        gram = self.gram + grams.sum(0)
+        targets = torch.cat([self.targets, sums.sum(0)], dim=1)
+        self._take(gram, targets, self._chosen(grams, sums))
+        self.begin(0)
+
+    def _chosen(self, grams: Tensor, sums: Tensor) -> int:
+        """The power of the penalty with the smallest squared error on the images left out; ‖HW − Y‖² up to a constant, from sums alone."""
+        values, vectors = torch.linalg.eigh(grams[0])
+        inner, held = vectors.T @ sums[0], vectors.T @ grams[1] @ vectors
+        target = vectors.T @ sums[1]
+        errors = []
+        for power in self._POWERS:
+            weights = inner / (values.clamp(min=0) + 10.0**power).unsqueeze(1)
+            errors.append(float((weights * (held @ weights)).sum() - 2 * (weights * target).sum()))
+        return self._POWERS[errors.index(min(errors))]
+
+    def _take(self, gram: Tensor, targets: Tensor, power: int) -> None:
+        penalty = 10.0**power * torch.eye(len(gram), dtype=torch.float64, device=gram.device)
+        self._weights = torch.linalg.solve(gram + penalty, targets)
+        self.gram, self.targets, self.power = gram, targets, power
+
+    def scores(self, feature: Tensor) -> Tensor:
+        """Features `[B, Dr]` → scores `[B, C]`, near 1 for the class and near 0 for others."""
+        return (self._lifted(feature) @ self._weights).float()
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps."""
+        return {
+            "gram": self.gram,
+            "targets": self.targets,
+            "power": torch.tensor([float(self.power)], dtype=torch.float64),
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Takes over what `state` gave."""
+        device = self.gram.device
+        self._take(state["gram"].to(device), state["targets"].to(device), int(state["power"]))
+
+
+class DiscriminantHead:
+    """Linear discriminant analysis with one covariance for all classes, streamed (Hayes and Kanan, arXiv 1909.01520).
+
+    Args:
+        raw_dim: Dr.
+        device: of the features.
+
+    Attributes:
+        scatter: sum of (z − μ)(z − μ)ᵀ over all images so far, each about its class's mean, `[Dr, Dr]`, float64.
+        means: μ, `[C, Dr]`.
+        count: images so far.
+    """
+
+    _SHRINKAGE = 1e-4
+
+    def __init__(self, raw_dim: int, device: torch.device) -> None:
+        self.scatter = torch.zeros(raw_dim, raw_dim, dtype=torch.float64, device=device)
+        self.means = torch.zeros(0, raw_dim, dtype=torch.float64, device=device)
+        self.count = 0
+        self.begin(0)
+
+    def begin(self, classes: int) -> None:
+        """Starts a task of so many classes."""
+        width, device = len(self.scatter), self.scatter.device
+        self._products = torch.zeros(width, width, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(classes, width + 1, dtype=torch.float64, device=device)  # the last column counts
+
+    def add(self, feature: Tensor, label: Tensor, index: Tensor) -> None:
+        """Takes features `[N, Dr]` of images with labels int64 `[N]` within the task; their numbers do not matter here."""
+        z = F.normalize(feature.double(), dim=-1)
+        self._products += z.T @ z
+        self._sums.index_add_(0, label, torch.cat([z, z.new_ones(len(z), 1)], dim=1))
+
+    def finish(self, processes: Processes) -> None:
+        """Ends the task."""
+        products, sums = processes.sum(self._products), processes.sum(self._sums)
+        counts = sums[:, -1:]
+        means = sums[:, :-1] / counts
+        scatter = self.scatter + products - (counts * means).T @ means
+        self._take(scatter, torch.cat([self.means, means]), self.count + int(counts.sum()))
+        self.begin(0)
+
+    def _take(self, scatter: Tensor, means: Tensor, count: int) -> None:
+        identity = torch.eye(len(scatter), dtype=torch.float64, device=scatter.device)
+        covariance = (1 - self._SHRINKAGE) * scatter / max(count, 1) + self._SHRINKAGE * identity
+        weights = torch.linalg.solve(covariance, means.T)
+        self._weights, self._offsets = weights, -0.5 * (means.T * weights).sum(dim=0)
+        self.scatter, self.means, self.count = scatter, means, count
+
+    def scores(self, feature: Tensor) -> Tensor:
+        """Features `[B, Dr]` → log-likelihoods up to a constant `[B, C]`."""
+        return (F.normalize(feature.double(), dim=-1) @ self._weights + self._offsets).float()
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps."""
+        return {
+            "scatter": self.scatter,
+            "means": self.means,
+            "count": torch.tensor([float(self.count)], dtype=torch.float64),
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Takes over what `state` gave."""
+        scatter, means = (state[name].to(self.scatter.device) for name in ("scatter", "means"))
+        self._take(scatter, means, int(state["count"]))
