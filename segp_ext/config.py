@@ -205,15 +205,18 @@ class PrototypesConfig:
 proximity (anchors), without the scale (sdc), along the mean drift of the class's own anchors (adc), or not at all (none)."""
     temperature: float = 0.1
     """Tau_p: temperature of the drift weights over anchors; of sdc it is sigma squared."""
-    head: Literal["cosine", "ridge", "lda"] = "cosine"
-    """Scores of the visual path: cosine to the prototypes; or, of a model that stays frozen, ridge regression behind random features \
-(RanPAC), or linear discriminant analysis."""
+    score: Literal["cosine", "mahalanobis", "ridge"] = "cosine"
+    """Visual path. cosine: s·cos(z, p), the paper's; mahalanobis (ours): -1/2 of the squared distance to p under one covariance of all \
+classes, summed up over the tasks; ridge: regression behind random features (RanPAC), for a model that stays frozen."""
+    shrinkage: float = 0.01
+    """Share of the mean variance that is mixed into the covariance of mahalanobis, which few images would leave singular."""
     random_features: int = 2000
-    """Width of the ridge head's random projection."""
+    """Width of ridge's random projection."""
 
     def __post_init__(self) -> None:
         _within("prototypes", self, 1e-4, 1e6, "temperature")
         _positive("prototypes", self, "random_features")
+        _within("prototypes", self, 0, 1, "shrinkage")
 
 
 @dataclass
@@ -286,10 +289,9 @@ new images, or images moved towards them), ranpac, lda (heads on the frozen mode
         _require(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
         _require(self.min_images_per_class >= 1, "min_images_per_class", "1 or more", self.min_images_per_class)
         frozen = self.training.epochs == 0 or METHODS[self.method].get("training.epochs") == 0
-        if self.prototypes.head != "cosine" and not frozen:
+        if self.prototypes.score == "ridge" and not frozen:
             raise ValueError(
-                f"prototypes.head {self.prototypes.head} sums features of a model that stays as it is: training.epochs must be 0; got "
-                f"{self.training.epochs}"
+                f"prototypes.score ridge is for a model that stays as it is, training.epochs must be 0; got {self.training.epochs}"
             )
 
 
@@ -442,8 +444,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "segp": {},
     "zero-shot": {**_FROZEN, "inference.path": "text"},
     "frozen-prototypes": {**_FROZEN, "inference.path": "visual"},
-    "ranpac": {**_FROZEN, "inference.path": "visual", "prototypes.head": "ridge"},
-    "lda": {**_FROZEN, "inference.path": "visual", "prototypes.head": "lda"},
+    "ranpac": {**_FROZEN, "inference.path": "visual", "prototypes.score": "ridge"},
+    "lda": {**_FROZEN, "inference.path": "visual", "prototypes.score": "mahalanobis"},
     "lora": {**_LORA, "anchors.kind": "none", "prototypes.transfer": "none"},
     "sdc": {
         **_LORA, "anchors.kind": "new-images", "distillation.weight": 0.0, "prototypes.transfer": "sdc",

@@ -29,10 +29,10 @@ from segp_ext.config import PATHS, MethodConfig, ScorePath, with_method
 from segp_ext.data import named_source
 from segp_ext.data.folder import open_image
 from segp_ext.data.images import Images, Reader, SizedDataset, to_pil
-from segp_ext.heads import DiscriminantHead, RidgeHead
 from segp_ext.processes import Processes
 from segp_ext.progress import progress
-from segp_ext.prototypes import ClassMeans, transfer
+from segp_ext.prototypes import ClassMeans, SharedCovariance, transfer
+from segp_ext.ridge import RidgeHead
 from segp_ext.timing import Phase, Timer
 from segp_ext.training import fit
 
@@ -153,11 +153,11 @@ class SeGPCL:
         if self.config.training.epochs > 0:
             backbone.adapt(self.config.lora, self.config.seed)
 
-    def _new_head(self) -> RidgeHead | DiscriminantHead | None:
-        settings, backbone = self.config.prototypes, self.backbone
-        if settings.head == "ridge":
-            return RidgeHead(backbone.raw_dim, settings.random_features, self.config.seed, backbone.device)
-        return DiscriminantHead(backbone.raw_dim, backbone.device) if settings.head == "lda" else None
+    def _new_head(self) -> RidgeHead | SharedCovariance | None:
+        settings, width, device = self.config.prototypes, self.backbone.raw_dim, self.backbone.device
+        if settings.score == "ridge":
+            return RidgeHead(width, settings.random_features, self.config.seed, device)
+        return SharedCovariance(width, device, settings.shrinkage) if settings.score == "mahalanobis" else None
 
     # -- learning --------------------------------------------------------------------------------------------------------------
 
@@ -396,7 +396,7 @@ class SeGPCL:
     def scores(self, embedding: Tensor, feature: Tensor, path: ScorePath | None = None) -> Tensor:
         """Logits over all classes learnt (README, method step 7).
 
-        text: s·v̂·û; visual: s·ẑ·p̂, or s times the head's scores; dual: text + β·visual.
+        text: s·v̂·û; visual: s·ẑ·p̂, or what prototypes.score says; dual: text + β·visual.
 
         Args:
             embedding: v `[B, De]`.
@@ -416,7 +416,7 @@ class SeGPCL:
         if self._head is None:
             visual = scale * F.normalize(feature, dim=-1) @ F.normalize(self.prototypes, dim=-1).T
         else:
-            visual = scale * self._head.scores(feature)
+            visual = self._head.scores(feature, self.prototypes)
         return visual if path == "visual" else text + self.config.inference.beta * visual
 
     @torch.no_grad()

@@ -34,6 +34,74 @@ class ClassMeans:
         return (sums[:, :-1] / sums[:, -1:]).float()
 
 
+class SharedCovariance:
+    """One covariance of raw features about their classes' means, for all classes, added up in float64 batch by batch.
+
+    With it, prototypes score as linear discriminant analysis does; the sums of earlier tasks are those of the model at their time.
+
+    Args:
+        width: Dr.
+        device: of the features.
+        shrinkage: share of the mean variance on the diagonal, mixed in.
+
+    Attributes:
+        scatter: sum of (z − μ)(z − μ)ᵀ over all images so far, each about its class's mean, `[Dr, Dr]`.
+        count: images so far.
+    """
+
+    def __init__(self, width: int, device: torch.device, shrinkage: float) -> None:
+        self.shrinkage = shrinkage
+        self.scatter = torch.zeros(width, width, dtype=torch.float64, device=device)
+        self.count = 0
+        self._factor: Tensor | None = None
+        self.begin(0)
+
+    def begin(self, classes: int) -> None:
+        """Starts a task of so many classes."""
+        width, device = len(self.scatter), self.scatter.device
+        self._products = torch.zeros(width, width, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(classes, width + 1, dtype=torch.float64, device=device)  # the last column counts
+
+    def add(self, feature: Tensor, label: Tensor, index: Tensor) -> None:
+        """Takes features `[N, Dr]` of images with labels int64 `[N]` within the task; their numbers in it do not matter here."""
+        z = feature.double()
+        self._products += z.T @ z
+        self._sums.index_add_(0, label, torch.cat([z, z.new_ones(len(z), 1)], dim=1))
+
+    def finish(self, processes: Processes) -> None:
+        """Ends the task."""
+        products, sums = processes.sum(self._products), processes.sum(self._sums)
+        counts = sums[:, -1:]
+        means = sums[:, :-1] / counts
+        self._take(self.scatter + products - (counts * means).T @ means, self.count + int(counts.sum()))
+        self.begin(0)
+
+    def _take(self, scatter: Tensor, count: int) -> None:
+        """Keeps the sums, and a factor A of the inverse covariance, A Aᵀ = Σ⁻¹."""
+        covariance = scatter / max(count, 1)
+        ridge = covariance.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
+        identity = torch.eye(len(scatter), dtype=torch.float64, device=scatter.device)
+        covariance = (1 - self.shrinkage) * covariance + self.shrinkage * ridge * identity
+        values, vectors = torch.linalg.eigh(covariance)
+        floor = torch.finfo(torch.float64).eps * values[-1]
+        self._factor = vectors * values.clamp(min=floor).rsqrt()
+        self.scatter, self.count = scatter, count
+
+    def scores(self, feature: Tensor, prototypes: Tensor) -> Tensor:
+        """−½ (z − p)ᵀ Σ⁻¹ (z − p): features `[B, Dr]`, prototypes `[C, Dr]` → log-likelihoods up to a constant `[B, C]`."""
+        assert self._factor is not None
+        z, p = feature.double() @ self._factor, prototypes.double() @ self._factor
+        return (z @ p.T - 0.5 * p.square().sum(dim=1) - 0.5 * z.square().sum(dim=1, keepdim=True)).float()
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps."""
+        return {"scatter": self.scatter, "count": torch.tensor([float(self.count)], dtype=torch.float64)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Takes over what `state` gave."""
+        self._take(state["scatter"].to(self.scatter.device), int(state["count"]))
+
+
 def transfer(
     prototypes: Tensor,
     before: Tensor,

@@ -1,7 +1,4 @@
-"""Classifiers on the raw features of a frozen model, learnt task after task from sums alone: what a trained model has to beat.
-
-Each takes features of new classes batch by batch and needs no old image, as its sums hold all that joint training would see.
-"""
+"""A classifier on the raw features of a frozen model, learnt task after task from sums alone: what a trained model has to beat."""
 
 from __future__ import annotations
 
@@ -79,8 +76,8 @@ class RidgeHead:
         self._weights = torch.linalg.solve(gram + penalty, targets)
         self.gram, self.targets, self.power = gram, targets, power
 
-    def scores(self, feature: Tensor) -> Tensor:
-        """Features `[B, Dr]` → scores `[B, C]`, near 1 for the class and near 0 for others."""
+    def scores(self, feature: Tensor, prototypes: Tensor) -> Tensor:
+        """Features `[B, Dr]` → scores `[B, C]`, near 1 for the class and near 0 for others; prototypes do not matter here."""
         return (self._lifted(feature) @ self._weights).float()
 
     def state(self) -> dict[str, Tensor]:
@@ -95,70 +92,3 @@ class RidgeHead:
         """Takes over what `state` gave."""
         device = self.gram.device
         self._take(state["gram"].to(device), state["targets"].to(device), int(state["power"]))
-
-
-class DiscriminantHead:
-    """Linear discriminant analysis with one covariance for all classes, streamed (Hayes and Kanan, arXiv 1909.01520).
-
-    Args:
-        raw_dim: Dr.
-        device: of the features.
-
-    Attributes:
-        scatter: sum of (z − μ)(z − μ)ᵀ over all images so far, each about its class's mean, `[Dr, Dr]`, float64.
-        means: μ, `[C, Dr]`.
-        count: images so far.
-    """
-
-    _SHRINKAGE = 1e-4
-
-    def __init__(self, raw_dim: int, device: torch.device) -> None:
-        self.scatter = torch.zeros(raw_dim, raw_dim, dtype=torch.float64, device=device)
-        self.means = torch.zeros(0, raw_dim, dtype=torch.float64, device=device)
-        self.count = 0
-        self.begin(0)
-
-    def begin(self, classes: int) -> None:
-        """Starts a task of so many classes."""
-        width, device = len(self.scatter), self.scatter.device
-        self._products = torch.zeros(width, width, dtype=torch.float64, device=device)
-        self._sums = torch.zeros(classes, width + 1, dtype=torch.float64, device=device)  # the last column counts
-
-    def add(self, feature: Tensor, label: Tensor, index: Tensor) -> None:
-        """Takes features `[N, Dr]` of images with labels int64 `[N]` within the task; their numbers do not matter here."""
-        z = F.normalize(feature.double(), dim=-1)
-        self._products += z.T @ z
-        self._sums.index_add_(0, label, torch.cat([z, z.new_ones(len(z), 1)], dim=1))
-
-    def finish(self, processes: Processes) -> None:
-        """Ends the task."""
-        products, sums = processes.sum(self._products), processes.sum(self._sums)
-        counts = sums[:, -1:]
-        means = sums[:, :-1] / counts
-        scatter = self.scatter + products - (counts * means).T @ means
-        self._take(scatter, torch.cat([self.means, means]), self.count + int(counts.sum()))
-        self.begin(0)
-
-    def _take(self, scatter: Tensor, means: Tensor, count: int) -> None:
-        identity = torch.eye(len(scatter), dtype=torch.float64, device=scatter.device)
-        covariance = (1 - self._SHRINKAGE) * scatter / max(count, 1) + self._SHRINKAGE * identity
-        weights = torch.linalg.solve(covariance, means.T)
-        self._weights, self._offsets = weights, -0.5 * (means.T * weights).sum(dim=0)
-        self.scatter, self.means, self.count = scatter, means, count
-
-    def scores(self, feature: Tensor) -> Tensor:
-        """Features `[B, Dr]` → log-likelihoods up to a constant `[B, C]`."""
-        return (F.normalize(feature.double(), dim=-1) @ self._weights + self._offsets).float()
-
-    def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
-        return {
-            "scatter": self.scatter,
-            "means": self.means,
-            "count": torch.tensor([float(self.count)], dtype=torch.float64),
-        }
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Takes over what `state` gave."""
-        scatter, means = (state[name].to(self.scatter.device) for name in ("scatter", "means"))
-        self._take(scatter, means, int(state["count"]))
