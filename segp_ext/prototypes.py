@@ -79,7 +79,7 @@ class SharedCovariance:
     def _take(self, scatter: Tensor, count: int) -> None:
         """Keeps the sums, and a factor A of the inverse covariance, A Aᵀ = Σ⁻¹."""
         covariance = scatter / max(count, 1)
-        ridge = covariance.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
+        ridge = covariance.diagonal().mean().clamp(min=1e-12)  # of images that are all alike there is none
         identity = torch.eye(len(scatter), dtype=torch.float64, device=scatter.device)
         covariance = (1 - self.shrinkage) * covariance + self.shrinkage * ridge * identity
         values, vectors = torch.linalg.eigh(covariance)

@@ -1,0 +1,211 @@
+"""The methods to compare with: each does what its paper says, by numbers worked out another way."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from method.made import tiny_backbone
+from trees import make
+
+from segp_ext.anchors import perturb, select_seeds
+from segp_ext.config import (
+    METHODS,
+    AnchorsConfig,
+    DataConfig,
+    LoraConfig,
+    MethodConfig,
+    PrototypesConfig,
+    TrainingConfig,
+    with_method,
+)
+from segp_ext.data import load_scenario
+from segp_ext.learner import SeGPCL
+from segp_ext.processes import Processes
+from segp_ext.prototypes import SharedCovariance, transfer
+from segp_ext.ridge import RidgeHead
+
+CPU = torch.device("cpu")
+
+
+def features(seed=0, count=200, classes=6, width=5):
+    """Features around class centres, with labels."""
+    draw = torch.Generator().manual_seed(seed)
+    label = torch.arange(count) % classes
+    mixing = torch.randn(width, width, generator=draw)
+    centre = 3 * torch.randn(classes, width, generator=draw)
+    return centre[label] + torch.randn(count, width, generator=draw) @ mixing, label
+
+
+def learnt(head, feature, label, sizes):
+    """The head after tasks of so many classes each."""
+    start = 0
+    for size in sizes:
+        chosen = (label >= start) & (label < start + size)
+        head.begin(size)
+        for rows in chosen.nonzero().flatten().split(7):
+            head.add(feature[rows], label[rows] - start, rows)
+        head.finish(Processes())
+        start += size
+    return head
+
+
+@pytest.mark.parametrize("sizes", [(6,), (2, 2, 2), (1, 5)])
+def test_covariance_scores_are_discriminant_analysis_whatever_the_tasks(sizes):
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    feature, label = features()
+    head = learnt(SharedCovariance(5, CPU, 0.0), feature, label, sizes)
+    means = torch.stack([feature[label == c].mean(0) for c in range(6)])
+    joint = LinearDiscriminantAnalysis(solver="lsqr", priors=[1 / 6] * 6).fit(feature.numpy(), label.numpy())
+    test, _ = features(seed=1)
+    expected = torch.from_numpy(joint.predict_log_proba(test.numpy())).float()
+    torch.testing.assert_close(F.log_softmax(head.scores(test, means), dim=1), expected, rtol=5e-2, atol=0.1)
+    assert head.count == 200
+
+
+def test_shrinkage_goes_from_the_covariance_to_a_sphere():
+    feature, label = features()
+    means = torch.stack([feature[label == c].mean(0) for c in range(6)])
+    sphere = learnt(SharedCovariance(5, CPU, 1.0), feature, label, (3, 3))
+    variance = sphere.scatter.diagonal().mean() / 200
+    expected = -0.5 * torch.cdist(feature, means).double().square() / variance
+    torch.testing.assert_close(sphere.scores(feature, means), expected.float(), rtol=1e-3, atol=1e-3)
+
+
+def test_few_images_leave_the_scores_finite():
+    head = learnt(SharedCovariance(50, CPU, 0.01), torch.randn(4, 50), torch.tensor([0, 0, 1, 1]), (2,))
+    assert head.scores(torch.randn(3, 50), torch.randn(2, 50)).isfinite().all()
+    alike = learnt(SharedCovariance(4, CPU, 0.01), torch.ones(4, 4), torch.tensor([0, 0, 1, 1]), (2,))
+    assert alike.scores(torch.randn(3, 4), torch.randn(2, 4)).isfinite().all()
+
+
+@pytest.mark.parametrize("sizes", [(6,), (2, 2, 2)])
+def test_ridge_is_that_of_all_images_at_once(sizes):
+    feature, label = features()
+    head = learnt(RidgeHead(5, 40, 3, CPU), feature, label, sizes)
+    projection = torch.randn(5, 40, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    h = F.relu(F.normalize(feature.double(), dim=-1) @ projection)
+    target = F.one_hot(label, 6).double()
+    weights = torch.linalg.solve(h.T @ h + 10.0**head.power * torch.eye(40), h.T @ target)
+    torch.testing.assert_close(head.scores(feature, None), (h @ weights).float(), rtol=1e-4, atol=1e-4)
+
+
+def test_the_penalty_is_the_best_on_images_left_out():
+    feature, label = features(count=60)
+    head = learnt(RidgeHead(5, 40, 3, CPU), feature, label, (6,))
+    h = head._lifted(feature)
+    target = F.one_hot(label, 6).double()
+    held = torch.arange(60) % 5 == 4
+    errors = {}
+    for power in range(-8, 10):
+        gram = h[~held].T @ h[~held] + 10.0**power * torch.eye(40, dtype=torch.float64)
+        errors[power] = float(
+            (h[held] @ torch.linalg.solve(gram, h[~held].T @ target[~held]) - target[held]).square().sum()
+        )
+    assert errors[head.power] <= min(errors.values()) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(
+    "make_head",
+    [lambda: RidgeHead(5, 20, 3, CPU), lambda: SharedCovariance(5, CPU, 0.1)],
+)
+def test_what_is_kept_gives_the_same_scores(make_head):
+    feature, label = features()
+    means = torch.stack([feature[label == c].mean(0) for c in range(6)])
+    head, other = learnt(make_head(), feature, label, (3, 3)), make_head()
+    other.restore(head.state())
+    assert torch.equal(other.scores(feature, means), head.scores(feature, means))
+    more, labels = features(seed=5, classes=2)
+    both = [learnt(h, more, labels, (2,)) for h in (head, other)]
+    wide = torch.cat([means, means[:2]])
+    assert torch.equal(*(h.scores(more, wide) for h in both))
+
+
+def test_drift_rules():
+    draw = torch.Generator().manual_seed(0)
+    p, before, after = (torch.randn(n, 4, generator=draw) for n in (3, 12, 12))
+    unit = F.normalize(p, dim=-1), F.normalize(before, dim=-1)
+    gauss = torch.exp(-torch.cdist(*unit).square() / (2 * 0.3**2))  # Semantic Drift Compensation, sigma 0.3
+    expected = p + (gauss / gauss.sum(dim=1, keepdim=True)) @ (after - before)
+    torch.testing.assert_close(transfer(p, before, after, 0.09, "sdc"), expected, rtol=1e-4, atol=1e-4)
+    own = torch.stack([p[c] + (after - before)[4 * c : 4 * c + 4].mean(dim=0) for c in range(3)])
+    torch.testing.assert_close(transfer(p, before, after, 0.1, "adc"), own)
+
+
+def test_seeds_of_adc_are_the_nearest_to_the_prototype():
+    draw = torch.Generator().manual_seed(0)
+    feature, prototypes = torch.randn(30, 4, generator=draw), torch.randn(3, 4, generator=draw)
+    batches = ((i, feature[i]) for i in torch.arange(30).split(8))
+    found = select_seeds(batches, prototypes, 5, by_distance=True)
+    assert torch.equal(found, torch.cdist(prototypes, feature).topk(5, largest=False).indices)
+
+
+def test_steps_of_adc_approach_the_prototype():
+    backbone = tiny_backbone()
+    draw = torch.Generator().manual_seed(0)
+    seed = torch.rand(6, 3, backbone.image_size, backbone.image_size, generator=draw)
+    with torch.no_grad():
+        goal = backbone.encode_image(torch.rand(seed[:2].shape, generator=draw))[1]
+    target = torch.arange(6) % 2
+    config = AnchorsConfig(kind="adc", steps=3, step_size=0.01)
+    moved = perturb(backbone, seed, target, torch.zeros(2, backbone.embed_dim), goal, config, None)
+    with torch.no_grad():
+        before, after = ((backbone.encode_image(x)[1] - goal[target]).norm(dim=1) for x in (seed, moved))
+    assert (after < before).all() and moved.min() >= 0 and moved.max() <= 1
+    small = AnchorsConfig(kind="adc", steps=1, step_size=1e-4)
+    first = perturb(backbone, seed, target, torch.zeros(2, backbone.embed_dim), goal, small, None)
+    torch.testing.assert_close(
+        (first - seed).square().mean(dim=(1, 2, 3)).sqrt(), torch.full((6,), 1e-4), rtol=0.05, atol=0
+    )
+    alone = perturb(backbone, seed[:1], target[:1], torch.zeros(2, backbone.embed_dim), goal, config, None)
+    torch.testing.assert_close(alone, moved[:1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["sdc", "adc", "zscl", "ranpac", "lda"])
+def test_two_tasks_of_every_method(tmp_path, method):
+    make(tmp_path / "reference", {f"{part}/{c}": 6 for part in ("train", "test") for c in "xy"})
+    make(tmp_path / "data", {f"{part}/{c}": 6 for part in ("train", "test") for c in ("red", "green", "blue", "cat")})
+    tasks = load_scenario(DataConfig(root=str(tmp_path / "data"), classes_per_task=2, order=None)).tasks
+    config = MethodConfig(
+        method=method,
+        lora=LoraConfig(rank=4),
+        training=TrainingConfig(epochs=2, batch_size=4),
+        anchors=AnchorsConfig(seeds_per_class=2, reference=str(tmp_path / "reference")),
+        prototypes=PrototypesConfig(random_features=20),
+    )
+    learner = SeGPCL(tiny_backbone(), config)
+    reports = [learner.learn_task(task.train, task.class_names) for task in tasks]
+    frozen = method in ("ranpac", "lda")
+    assert (learner.untransferred is not None) == (not frozen) and learner.prototypes.isfinite().all()
+    if method == "zscl":
+        assert reports[1].anchors == 4 and reports[1].losses["acgd"] > 0
+    if method in ("sdc", "adc"):
+        assert reports[1].anchors == {"sdc": 12, "adc": 24}[method]
+    images = [tasks[0].test[0][0]]
+    for path in ("text", "visual", "dual"):
+        assert len(learner.predict(images, path=path)[0]) == 4
+    if frozen:
+        learner.backbone.pretrained = None
+        twin = learner.copy()
+        assert twin.predict(images, path="visual") == learner.predict(images, path="visual")
+        learner.learn_task(tasks[0].train, ["w", "of"])
+        assert len(twin.predict(images, path="visual", topk=9)[0]) == 4
+
+
+def test_reference_images_are_needed_and_named(tmp_path):
+    with pytest.raises(ValueError, match="anchors.reference must name images"):
+        with_method(MethodConfig(method="zscl"))
+    with pytest.raises(ValueError, match="prototypes.score ridge is for a model that stays as it is"):
+        MethodConfig(prototypes=PrototypesConfig(score="ridge"))
+    learner = SeGPCL(
+        tiny_backbone(),
+        MethodConfig(method="zscl", lora=LoraConfig(rank=4), anchors=AnchorsConfig(reference=str(tmp_path / "no"))),
+    )
+    with pytest.raises(ValueError, match="anchors.reference: .* cannot be used"):
+        learner._reference_images()
+
+
+def test_every_method_says_what_it_is():
+    from segp_ext.command_line import parse
+
+    for method in METHODS:
+        assert parse([f"--method={method}", "--anchors.reference=digits"]).method == method

@@ -1,0 +1,186 @@
+"""Methods side by side: what is run, taken and gone on with; the numbers of the table worked out by hand; the page."""
+
+import csv
+import json
+import math
+import re
+import shutil
+
+import pytest
+
+from segp_ext import compare, train
+from segp_ext.comparison import Comparison, Difference, spread
+from segp_ext.page import Page
+
+FAST = [
+    "--training.epochs=1", "--data.max_images_per_class=6", "--data.classes_per_task=5", "--anchors.seeds_per_class=2",
+    "--anchors.steps=1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    out = tmp_path_factory.mktemp("compared")
+    arguments = ["--methods", "lwf", "lora training.classes=new", "ranpac", "--seeds", "1", "2", f"--out={out}", *FAST]
+    assert compare.main(arguments) == 0
+    return out, arguments
+
+
+def test_all_runs_are_there_and_in_the_table(compared):
+    out, _ = compared
+    names = {f"{row}-{seed}" for row in ("lwf", "lora-training.classes=new", "ranpac") for seed in (1, 2)}
+    assert {path.name for path in (out / "runs").iterdir() if path.is_dir()} == names
+    lines = list(csv.DictReader((out / "results.csv").open()))
+    rows = {(line["row"], line["path"], line["seed"]) for line in lines}
+    assert len(rows) == len(lines) == 2 * (2 + 3 * 3)
+    assert ("zero-shot", "text", "1") in rows and ("lora training.classes=new", "dual", "2") in rows
+    for line in lines:
+        if line["row"] == "lwf":
+            result = json.loads((out / f"runs/lwf-{line['seed']}/result.json").read_text())
+            assert float(line["last"]) == pytest.approx(result["scores"][f"lwf ({line['path']})"]["last"], abs=1e-6)
+    settings = [json.loads((out / f"runs/{name}/result.json").read_text()) for name in ("lwf-1", "lwf-2")]
+    assert [(r["seed"], r["protocol"]["order"]) for r in settings] == [(1, 1), (2, 2)]
+
+
+def test_the_page_holds_its_pictures(compared):
+    out, _ = compared
+    page, markdown = (out / "report.html").read_text(), (out / "summary.md").read_text()
+    assert page.count("data:image/png;base64,") == len(list((out / "plots").glob("*.png"))) == 4
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "| lora training.classes=new | dual | 2 |" in markdown and "![Time by phase](plots/time.png)" in markdown
+    own = (out / "runs/lwf-1/report.html").read_text()
+    assert own.count("data:image/png;base64,") == len(list((out / "runs/lwf-1/plots").glob("*.png")))
+
+
+def test_what_is_done_is_taken_and_what_stopped_goes_on(compared, capsys):
+    out, arguments = compared
+    before = (out / "results.csv").read_text()
+    kept = json.loads((out / "runs/lwf-2/result.json").read_text())
+    (out / "runs/lwf-2/result.json").write_text(json.dumps({**kept, "status": "running"}))
+    shutil.rmtree(out / "runs/ranpac-1")
+    assert compare.main(arguments) == 0
+    assert "6 runs, 4 of them done" in capsys.readouterr().out
+    gone_on = json.loads((out / "runs/lwf-2/result.json").read_text())
+    assert (
+        gone_on["status"] == "finished"
+        and gone_on["scores"] == kept["scores"]
+        and gone_on["started"] == kept["started"]
+    )
+
+    def numbers(text):
+        return [line.split(",")[:8] for line in text.splitlines()]
+
+    assert numbers((out / "results.csv").read_text()) == numbers(before)
+
+
+def test_a_run_of_other_settings_is_not_taken(compared, capsys):
+    assert compare.main([*compared[1], "--anchors.steps=2"]) == 2
+    assert "holds a run with anchors.steps 1, not 2 as asked for" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys):
+    arguments = [
+        "--methods",
+        "lora",
+        "segp anchors.seeds_per_class=999",
+        "--seeds",
+        "1",
+        f"--out={tmp_path}",
+        *FAST[:-2],
+        "--anchors.steps=1",
+    ]
+    assert compare.main(arguments) == 1
+    said = capsys.readouterr()
+    assert (
+        "error: segp anchors.seeds_per_class=999, seed 1: exit status 2: " in said.err
+        and "fewer than the 999 seeds" in said.err
+    )
+    assert "lora" in said.out and (tmp_path / "summary.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--methods", "lora", "lora", "--out=x"], "--methods holds 'lora' twice"),
+        (["--seeds", "1", "1", "--out=x"], "--seeds holds 1 twice"),
+        (["--jobs=0", "--out=x"], "--jobs must be 1 or more; got 0"),
+        (["--methods", "sgep", "--out=x"], "method must be one of segp"),
+        (["--methods", "lora training.epoch=3", "--out=x"], "close: --training.epochs"),
+        ([], "--out"),
+    ],
+)
+def test_wrong_arguments_are_named_before_anything_runs(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        compare.main(arguments)
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def result(last, drop):
+    """A made result of two tasks."""
+    matrix = [[0.9], [0.9 - drop, last]]
+    values = {
+        "A": [0.9, last],
+        "R": matrix,
+        "avg": (0.9 + last) / 2,
+        "last": last,
+        "forgetting": drop,
+        "bwt": -drop,
+        "fwt": None,
+    }
+    scores = {f"m ({path})": values for path in ("text", "visual", "dual")}
+    return {
+        "scores": scores, "phases": {"training": {"wall": 10.0}, "baselines": {"wall": 2.0}}, "protocol": {"id": "p"}, "device": "cpu",
+        "threads": 1, "versions": {"torch": "2", "segp_ext": "0"}, "started": "now", "retention": {},
+    }  # fmt: skip
+
+
+def test_differences_are_paired_by_seed():
+    lasts = {"a": [0.5, 0.6, 0.7], "b": [0.6, 0.72, 0.77]}
+    found = Comparison({(row, seed): result(lasts[row][seed], 0.1) for row in "ab" for seed in range(3)}, "command")
+    apart = found.difference("b", "text", "last")
+    # differences .10 .12 .07: mean .0967, sd .0252, t(.975, 2) = 4.303
+    assert apart.mean == pytest.approx(0.096667, abs=1e-6) and apart.half == pytest.approx(
+        4.302653 * 0.0251661 / math.sqrt(3), rel=1e-4
+    )
+    assert str(apart) == "+9.7 (+3.4 to +15.9)"
+    assert found.difference("a", "text", "last") is None
+    header, rows = found.table()
+    numbers = ["79.8 ± 4.4", "69.7 ± 8.7", "10.0 ± 0.0", "-10.0 ± 0.0", "–"]
+    assert rows[3] == ["b", "text", "3", *numbers, str(apart), "+0.0 (+0.0 to +0.0)", "10"]
+    assert header[-3:] == ["Last − a's", "Forgetting − a's", "seconds"]
+
+
+def test_one_seed_has_no_spread_and_no_interval():
+    assert spread([0.5]) == "50.0" and spread([0.5, None]) == "–" and spread([]) == "–"
+    assert str(Difference.of([0.1])) == "+10.0"
+
+
+def test_a_page_in_both_forms(tmp_path):
+    page = Page("A <title>")
+    page.heading("One & two")
+    page.text("as `a<b` says, not `so")
+    page.items(["x|y"])
+    page.table(["", "n"], [["a|b", "1"]])
+    page.picture("gone.png", "a picture")
+    parts = [
+        "# A <title>", "## One & two", "as `a<b` says, not `so", "- x|y", "|  | n |\n|---|---:|\n| a\\|b | 1 |", "![a picture](gone.png)\n",
+    ]  # fmt: skip
+    assert page.markdown() == "\n\n".join(parts)
+    shown = page.html(tmp_path)
+    assert (
+        "<title>A &lt;title&gt;</title>" in shown
+        and "<h2>One &amp; two</h2>" in shown
+        and "<td>a|b</td><td>1</td>" in shown
+    )
+    assert "as `a&lt;b` says, not `so" in shown and "a picture: gone.png is not there" in shown
+
+
+def test_all_of_trains_settings_are_taken(tmp_path):
+    assert train.Run is not None
+    row = compare.Row("segp anchors.steps=3")
+    job = compare.Job.of(row, 4, tmp_path, ["--config", "digits"], None)
+    assert job.settings["anchors"]["steps"] == 3 and job.settings["seed"] == job.settings["data"]["order"] == 4
+    fixed = compare.Job.of(compare.Row("segp data.order=9"), 4, tmp_path, [], None)
+    assert fixed.settings["data"]["order"] == 9
+    named = compare.Job.of(row, 4, tmp_path, ["--protocol=segp-cub200", "--data.root=x"], None)
+    assert named.settings["data"]["order"] == "cub200-rapf" and named.settings["seed"] == 4
