@@ -63,6 +63,7 @@ def small_config(**changes) -> MethodConfig:
     config.training.optimizer, config.training.learning_rate = "adamw", 1e-2
     config.anchors.step_size, config.anchors.epsilon = 2e-2, 0.1
     config.anchors.seeds_per_class, config.anchors.steps = 3, 3
+    config.prototypes.random_features = 50
     for dotted, value in changes.items():
         section, _, name = dotted.partition("__")
         setattr(getattr(config, section) if name else config, name or section, value)
