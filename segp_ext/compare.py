@@ -29,8 +29,9 @@ from segp_ext.sealed import write_atomically
 
 DESCRIPTION = """\
 Run methods over several seeds and put them into one table: mean and standard deviation, and the paired difference of each row from the
-first with its 95 % confidence interval. A seed sets the class order too, unless that has a name of its own. Runs that are there already
-are taken, runs that stopped go on. Writes OUT/runs/ (one folder a run), OUT/results.csv, OUT/summary.md, OUT/report.html and OUT/plots/.
+first with its 95 % confidence interval. A seed sets the class order too, unless that has a name of its own, and it
+takes the place of {seed} in settings. Runs that are there already are taken, runs that stopped go on. Writes OUT/runs/ (one folder a run),
+OUT/results.csv, OUT/summary.md, OUT/report.html and OUT/plots/.
 
 examples:
   python -m segp_ext.compare --out comparisons/digits
@@ -69,6 +70,7 @@ class Job:
         name = re.sub(r"[^\w.=-]+", "-", row.label) + f"-{seed}"
         fixed = [*row.arguments(), f"--seed={seed}", f"--run.directory={out / 'runs'}", f"--run.name={name}"]
         fixed += [] if threads is None else [f"--run.threads={threads}"]
+        given = [argument.replace("{seed}", str(seed)) for argument in given]
         for setting in FIXED.get(
             row.label.split()[0], {}
         ):  # what all rows are given does not hold where a method has its own

@@ -119,6 +119,9 @@ class TrainingConfig:
     """Prompts that the text encoder holds at a time. With more classes each step encodes them twice, to keep memory bounded."""
     classes: Literal["seen", "new"] = "seen"
     """Classes in the cross-entropy: all seen so far, or the new ones alone. The paper's summaries leave it open; ours to choose."""
+    joint: bool = False
+    """In runs, start anew from the pre-trained model at every task, with the images of all tasks so far: the ceiling for a method that \
+keeps none. `SeGPCL.learn_task` learns what it is given."""
 
     def __post_init__(self) -> None:
         _not_negative("training", self, "epochs", "weight_decay")
@@ -205,9 +208,10 @@ class PrototypesConfig:
 proximity (anchors), without the scale (sdc), along the mean drift of the class's own anchors (adc), or not at all (none)."""
     temperature: float = 0.1
     """Tau_p: temperature of the drift weights over anchors; of sdc it is sigma squared."""
-    score: Literal["cosine", "mahalanobis", "ridge"] = "cosine"
+    score: Literal["cosine", "mahalanobis", "ridge", "probe"] = "cosine"
     """Visual path. cosine: s·cos(z, p), the paper's; mahalanobis (ours): -1/2 of the squared distance to p under one covariance of all \
-classes, summed up over the tasks; ridge: regression behind random features (RanPAC), for a model that stays frozen."""
+classes, summed up over the tasks; ridge: regression behind random features (RanPAC), for a model that stays frozen; probe: logistic \
+regression, for a frozen model with training.joint."""
     shrinkage: float = 0.01
     """Share of the mean variance that is mixed into the covariance of mahalanobis, which few images would leave singular."""
     random_features: int = 2000
@@ -260,7 +264,8 @@ class MethodConfig:
     method: str = "segp"
     """segp, the full method, or one to compare with: zero-shot, frozen-prototypes (untrained model with class means), lora (no anchors, \
 no text geometry), lwf (distillation on the new images), zscl (on reference images), sdc, adc (lora with prototypes that follow the \
-new images, or images moved towards them), ranpac, lda (heads on the frozen model), seeds, noise, text-pgd, visual-pgd (other anchors)."""
+new images, or images moved towards them), ranpac, lda (heads on the frozen model), linear-probe, joint (frozen or trained, with all \
+images of all tasks), seeds, noise, text-pgd, visual-pgd (other anchors)."""
     seed: int = 0
     """Seed of the adapter's start, the sample order and all draws."""
     ops: Literal["fused", "eager"] = "fused"
@@ -288,10 +293,15 @@ new images, or images moved towards them), ranpac, lda (heads on the frozen mode
         )
         _require(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
         _require(self.min_images_per_class >= 1, "min_images_per_class", "1 or more", self.min_images_per_class)
-        frozen = self.training.epochs == 0 or METHODS[self.method].get("training.epochs") == 0
-        if self.prototypes.score == "ridge" and not frozen:
+        fixed = METHODS[self.method]
+        score = fixed.get("prototypes.score", self.prototypes.score)
+        if score in ("ridge", "probe") and fixed.get("training.epochs", self.training.epochs) > 0:
             raise ValueError(
-                f"prototypes.score ridge is for a model that stays as it is, training.epochs must be 0; got {self.training.epochs}"
+                f"prototypes.score {score} is for a model that stays as it is, training.epochs must be 0; got {self.training.epochs}"
+            )
+        if score == "probe" and not fixed.get("training.joint", self.training.joint):
+            raise ValueError(
+                "prototypes.score probe knows the last task's classes alone, so training.joint must be true; got false"
             )
 
 
@@ -446,6 +456,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "frozen-prototypes": {**_FROZEN, "inference.path": "visual"},
     "ranpac": {**_FROZEN, "inference.path": "visual", "prototypes.score": "ridge"},
     "lda": {**_FROZEN, "inference.path": "visual", "prototypes.score": "mahalanobis"},
+    "linear-probe": {**_FROZEN, "inference.path": "visual", "prototypes.score": "probe", "training.joint": True},
+    "joint": {**_LORA, "anchors.kind": "none", "prototypes.transfer": "none", "training.joint": True},
     "lora": {**_LORA, "anchors.kind": "none", "prototypes.transfer": "none"},
     "sdc": {
         **_LORA, "anchors.kind": "new-images", "distillation.weight": 0.0, "prototypes.transfer": "sdc",

@@ -29,6 +29,7 @@ from segp_ext.config import PATHS, MethodConfig, ScorePath, with_method
 from segp_ext.data import named_source
 from segp_ext.data.folder import open_image
 from segp_ext.data.images import Images, Reader, SizedDataset, to_pil
+from segp_ext.probe import LinearProbe
 from segp_ext.processes import Processes
 from segp_ext.progress import progress
 from segp_ext.prototypes import ClassMeans, SharedCovariance, transfer
@@ -153,10 +154,12 @@ class SeGPCL:
         if self.config.training.epochs > 0:
             backbone.adapt(self.config.lora, self.config.seed)
 
-    def _new_head(self) -> RidgeHead | SharedCovariance | None:
+    def _new_head(self) -> RidgeHead | SharedCovariance | LinearProbe | None:
         settings, width, device = self.config.prototypes, self.backbone.raw_dim, self.backbone.device
         if settings.score == "ridge":
             return RidgeHead(width, settings.random_features, self.config.seed, device)
+        if settings.score == "probe":
+            return LinearProbe(width, device)
         return SharedCovariance(width, device, settings.shrinkage) if settings.score == "mahalanobis" else None
 
     # -- learning --------------------------------------------------------------------------------------------------------------
@@ -188,6 +191,10 @@ class SeGPCL:
     def _learn_task(
         self, dataset: SizedDataset | Images, class_names: Sequence[str], kept: TaskProgress | None
     ) -> TaskReport:
+        if self.config.training.joint and self.class_names:
+            raise ValueError(
+                "training.joint takes the images of all tasks together: call forget, then learn_task with all of them"
+            )
         names = list(class_names)
         self._check_names(names)
         images = dataset if isinstance(dataset, Images) else Images(dataset, self.reader)
@@ -253,6 +260,16 @@ class SeGPCL:
         del anchors
         _give_back_memory()
         return report
+
+    def forget(self) -> None:
+        """Makes it a learner of no class again, its adapter as at the start."""
+        self._check_idle()
+        self.backbone.unmerge()
+        for parameter in self.backbone.trained_parameters():
+            parameter.data.zero_()
+        self.class_names, self.task_sizes = [], []
+        self.prototypes, self.untransferred = self.prototypes[:0], None
+        self._tokens, self._text, self._head = None, None, self._new_head()
 
     def _check_idle(self) -> None:
         if self._learning.locked():

@@ -26,8 +26,9 @@ from segp_ext.command_line import RESUMABLE, parse_run
 from segp_ext.config import PATHS, Config, dotted, with_method
 from segp_ext.data import held_out, load_scenario
 from segp_ext.data.images import Images, Reader
+from segp_ext.data.scenario import Joined
 from segp_ext.evaluate import Evaluated, EvaluationSet, Evaluator, PathResult
-from segp_ext.learner import SeGPCL, prompts
+from segp_ext.learner import SeGPCL, TaskReport, prompts
 from segp_ext.preflight import attempts
 from segp_ext.pretrained import load_clip
 from segp_ext.processes import join, leave
@@ -233,7 +234,10 @@ class Run:
                     self.backbone.device,
                     self._start(done),
                 )
-                learnt = learner.learn_task(images, task.class_names, kept)
+                if learner.config.training.joint:
+                    learnt = self._learn_all(learner, done + 1, kept)
+                else:
+                    learnt = learner.learn_task(images, task.class_names, kept)
                 evaluator.after_task()
                 for phases in (learnt.phases, evaluator.timer.phases):
                     for name, phase in phases.items():
@@ -256,6 +260,17 @@ class Run:
             self._finish("failed", f"Failed after {done} of {total} tasks: {type(error).__name__}: {error}")
             raise
         return self.result
+
+    def _learn_all(self, learner: SeGPCL, count: int, kept: TaskProgress) -> TaskReport:
+        """Has the learner learn the first `count` tasks at once, from the pre-trained model."""
+        tasks = self.scenario.tasks[:count]
+        sizes = [len(task.class_names) for task in tasks]
+        learner.forget()
+        learnt = learner.learn_task(
+            Joined([task.train for task in tasks], sizes), [name for task in tasks for name in task.class_names], kept
+        )
+        learner.task_sizes = sizes
+        return learnt
 
     def _progress(self, done: int) -> str:
         return f"{done} of {len(self.scenario.tasks)} tasks learnt." if done else "No task learnt yet."

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from segp_ext.config import DataConfig
-from segp_ext.data.images import SizedDataset
+from segp_ext.data.images import SizedDataset, labels_of
 
 
 class LabelledImages:
@@ -34,6 +34,29 @@ class LabelledImages:
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         return self.opener(self.sources[index]), self.labels[index]
+
+
+class Joined:
+    """The datasets of several tasks as one.
+
+    Args:
+        parts: theirs, with labels within each task.
+        sizes: number of classes of each task.
+    """
+
+    def __init__(self, parts: Sequence[SizedDataset], sizes: Sequence[int]) -> None:
+        self.parts, self.first = parts, [sum(sizes[:i]) for i in range(len(parts))]
+        self.ends = np.cumsum([len(part) for part in parts])
+        self.labels = [
+            first + label for part, first in zip(parts, self.first, strict=True) for label in labels_of(part).tolist()
+        ]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        part = int(np.searchsorted(self.ends, index, side="right"))
+        return self.parts[part][index - int(self.ends[part]) + len(self.parts[part])][0], self.labels[index]
 
 
 class PixelArray:

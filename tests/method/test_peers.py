@@ -1,11 +1,14 @@
 """The methods to compare with: each does what its paper says, by numbers worked out another way."""
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
 from method.made import tiny_backbone
 from trees import make
 
+from segp_ext import train
 from segp_ext.anchors import perturb, select_seeds
 from segp_ext.config import (
     METHODS,
@@ -19,6 +22,7 @@ from segp_ext.config import (
 )
 from segp_ext.data import load_scenario
 from segp_ext.learner import SeGPCL
+from segp_ext.probe import LinearProbe
 from segp_ext.processes import Processes
 from segp_ext.prototypes import SharedCovariance, transfer
 from segp_ext.ridge import RidgeHead
@@ -46,6 +50,81 @@ def learnt(head, feature, label, sizes):
         head.finish(Processes())
         start += size
     return head
+
+
+def test_the_probe_is_logistic_regression(monkeypatch):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    feature, label = features()
+    feature = feature * torch.tensor([1.0, 10, 100, 0.1, 1]) + 5
+    monkeypatch.setattr("segp_ext.probe._PENALTIES", (1e-3,))
+    head = learnt(LinearProbe(5, CPU), feature, label, (6,))
+    scaler = StandardScaler().fit(feature.numpy())
+    fitted = LogisticRegression(C=1 / (2 * 1e-3 * len(label)), tol=1e-10, max_iter=10_000)
+    fitted.fit(scaler.transform(feature.numpy()), label.numpy())
+    test = features(seed=1)[0] + 5
+    expected = torch.from_numpy(fitted.predict_log_proba(scaler.transform(test.numpy()))).float()
+    torch.testing.assert_close(head.scores(test, test).log_softmax(dim=1), expected, rtol=0.02, atol=0.02)
+
+
+def test_the_probes_penalty_is_the_best_on_images_left_out(monkeypatch):
+    feature, label = features(count=40)
+    feature, label = feature + 6 * torch.randn(feature.shape, generator=torch.Generator().manual_seed(5)), label
+    held = torch.arange(40) % 5 == 4
+    losses = {}
+    for penalty in (1.0, 1e-2, 1e-6):
+        monkeypatch.setattr("segp_ext.probe._PENALTIES", (penalty,))
+        head = learnt(LinearProbe(5, CPU), feature[~held], label[~held], (6,))
+        losses[penalty] = float(F.cross_entropy(head.scores(feature[held], feature), label[held]))
+        whole = learnt(LinearProbe(5, CPU), feature, label, (6,))
+        losses[penalty] = losses[penalty], whole.weight
+    monkeypatch.setattr("segp_ext.probe._PENALTIES", tuple(losses))
+    chosen = learnt(LinearProbe(5, CPU), feature, label, (6,)).weight
+    best = min(losses.values(), key=lambda found: found[0])[1]
+    torch.testing.assert_close(chosen, best, rtol=1e-4, atol=1e-6)
+
+
+def test_joint_training_is_learning_all_at_once(tmp_path):
+    """Each task of such a run begins from the pre-trained model, with the images of all tasks so far."""
+    fast = [
+        "--data.max_images_per_class=6",
+        "--training.epochs=1",
+        "--training.batch_size=16",
+        "--data.classes_per_task=5",
+    ]
+    where = [f"--run.directory={tmp_path}", "--run.name=run", "--run.threads=1"]
+    assert train.main(["--method=joint", *fast, *where]) == 0
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert [task["images"] for task in result["tasks"]] == [30, 60] and len(
+        result["scores"]["joint (text)"]["R"][1]
+    ) == 2
+    kept = SeGPCL.load(tmp_path / "run/checkpoints/latest")
+    assert kept.task_sizes == [5, 5]
+    once = SeGPCL.load(tmp_path / "run/checkpoints/task-000")
+    tasks = load_scenario(DataConfig(max_images_per_class=6, classes_per_task=5, order=1)).tasks
+    images = [(image, label + 5 * n) for n, task in enumerate(tasks) for image, label in task.train]
+    once.learn_task(images, [name for task in tasks for name in task.class_names])
+    for name, tensor in once.backbone.adapter_state().items():
+        torch.testing.assert_close(kept.backbone.adapter_state()[name], tensor)
+    torch.testing.assert_close(kept.prototypes, once.prototypes)
+    with pytest.raises(ValueError, match="training.joint takes the images of all tasks together: call forget, then"):
+        kept.learn_task(images[:30], ["six", "seven", "eight", "nine", "ten"])
+    kept.forget()
+    kept.learn_task(images, [name for task in tasks for name in task.class_names])
+    torch.testing.assert_close(kept.prototypes, once.prototypes)
+
+
+def test_the_probe_is_for_frozen_models_and_all_tasks(tmp_path):
+    fast = ["--data.max_images_per_class=20", "--data.classes_per_task=5"]
+    assert train.main(["--method=linear-probe", *fast, f"--run.directory={tmp_path}", "--run.name=run"]) == 0
+    scores = json.loads((tmp_path / "run/result.json").read_text())["scores"]
+    assert scores["linear-probe (visual)"]["last"] > scores["frozen prototypes"]["last"] - 0.05
+    probe = PrototypesConfig(score="probe")
+    with pytest.raises(ValueError, match="score probe is for a model that stays as it is"):
+        MethodConfig(prototypes=probe, training=TrainingConfig(joint=True))
+    with pytest.raises(ValueError, match="training.joint must be true; got false"):
+        MethodConfig(prototypes=probe, training=TrainingConfig(epochs=0))
 
 
 @pytest.mark.parametrize("sizes", [(6,), (2, 2, 2), (1, 5)])

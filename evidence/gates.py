@@ -1,0 +1,66 @@
+"""Says whether a scene can tell methods apart: `python -m evidence.gates COMPARISON`.
+
+COMPARISON is a folder that segp_ext.compare wrote, with the methods linear-probe, joint and lora, and the scene's clean images held out:
+
+    python -m segp_ext.compare --out COMPARISON --methods lora joint linear-probe --seeds 1 2 3 --held_out '[SCENES/{seed}/clean]' ...
+
+Three gates, each on the mean over seeds: the model knows the clean classes; training helps its features; plain fine-tuning forgets. On a scene
+that fails one, no method can show that it learns without forgetting, and no ablation says anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def results(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Finished runs by method."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(folder.glob("runs/*/result.json")):
+        result = json.loads(path.read_text())
+        if result["status"] == "finished":
+            found.setdefault(result["settings"]["method"], []).append(result)
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("comparison", type=Path)
+    options = parser.parse_args()
+    found = results(options.comparison)
+    missing = {"linear-probe", "joint", "lora"} - found.keys()
+    if missing:
+        parser.error(f"{options.comparison} has no finished run of {', '.join(sorted(missing))}")
+
+    def scores(method: str, metric: str, *paths: str) -> list[float]:
+        return [max(100 * run["scores"][f"{method} ({path})"][metric] for path in paths) for run in found[method]]
+
+    clean = [100 * values[0] for run in found["lora"] for name, values in run["retention"].items() if "clean" in name]
+    if not clean:
+        parser.error(
+            "the runs of lora hold no data set named clean; give --held_out '[SCENES/{seed}/clean]' to segp_ext.compare"
+        )
+    probe = scores("linear-probe", "last", "visual")
+    gates = [
+        ("zero-shot on the clean classes, at least 55", clean, 55.0),
+        ("joint training above a linear probe on frozen features, at least 8",
+         [a - b for a, b in zip(scores("joint", "last", "text", "visual", "dual"), probe, strict=True)], 8.0),
+        ("forgetting of lora on the text path, at least 15", scores("lora", "forgetting", "text"), 15.0),
+    ]  # fmt: skip
+    passed = True
+    for name, values, least in gates:
+        mean = statistics.fmean(values)
+        passed &= mean >= least
+        print(
+            f"{'passed' if mean >= least else 'FAILED'}  {name}: {mean:.1f} ({', '.join(f'{value:.1f}' for value in values)})"
+        )
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

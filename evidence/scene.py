@@ -1,0 +1,98 @@
+"""Writes the natural-image scene: known names under a look that differs from task to task.
+
+    python -m evidence.scene --data DIR --names FILE --seed 1 --out SCENES/1
+
+A task is a few classes of Tiny-ImageNet in photographs that `evidence.pretrain` has not seen, all of its images changed in one way: colours
+inverted, turned, drawn as edges ... The text tower knows the names, so there is something to preserve; every look is new to the vision
+tower, so there is something to learn; and what one task needs is not what the next one needs, so there is something to forget. The seed
+chooses classes and which look comes when. Writes {train,test}/<class>/ in three folders: OUT/scene, with order.txt, a list of the classes in
+the order of learning; OUT/clean, the same images as they were; OUT/untouched, with the test images of the classes that no task has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+from tqdm import tqdm
+
+from evidence.pretrain import images
+
+
+def _sketch(image: Image.Image) -> Image.Image:
+    grey = np.asarray(image.convert("L").filter(ImageFilter.GaussianBlur(0.6)), dtype=np.float32)
+    down, right = np.gradient(grey)
+    return Image.fromarray((255 - np.clip(3 * np.hypot(down, right), 0, 255)).astype(np.uint8)).convert("RGB")
+
+
+def _thermal(image: Image.Image) -> Image.Image:
+    grey = np.asarray(image.convert("L"), dtype=np.float32)[..., None] / 255
+    steps = np.array([[0.0, 0, 0.4], [0.6, 0, 0.6], [1, 0.4, 0], [1, 1, 0.6]])
+    place = grey * (len(steps) - 1)
+    low = np.minimum(place.astype(int), len(steps) - 2)
+    colour = steps[low[..., 0]] + (place - low) * (steps[low[..., 0] + 1] - steps[low[..., 0]])
+    return Image.fromarray((255 * colour).astype(np.uint8))
+
+
+def _quarters(image: Image.Image) -> Image.Image:
+    pixels = np.asarray(image)
+    half = len(pixels) // 2
+    return Image.fromarray(np.roll(pixels, (half, half), axis=(0, 1)))
+
+
+LOOKS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "inverted": lambda image: Image.fromarray(255 - np.asarray(image)),
+    "turned": lambda image: image.transpose(Image.Transpose.ROTATE_90),
+    "sketch": _sketch,
+    "thermal": _thermal,
+    "quarters": _quarters,
+    "upside down, colours swapped": lambda image: Image.fromarray(np.asarray(image)[::-1, :, ::-1].copy()),
+    "two tones": lambda image: Image.fromarray(np.where(np.asarray(image) < 110, 20, 235).astype(np.uint8)),
+    "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(2)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="Tiny-ImageNet, as evidence.pretrain takes it")
+    parser.add_argument("--names", type=Path, required=True, help="JSON: wnid to names, the commonest first")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tasks", type=int, default=6, help=f"at most {len(LOOKS)}")
+    parser.add_argument("--classes", type=int, default=5, help="of each task")
+    parser.add_argument("--images", type=int, default=100, help="training images of each class")
+    options = parser.parse_args()
+    names = json.loads(options.names.read_text())
+    wnids = sorted(names)
+    draw = np.random.RandomState(options.seed)
+    chosen = draw.permutation(len(wnids))[: options.tasks * options.classes]
+    looks = [list(LOOKS)[i] for i in draw.permutation(len(LOOKS))[: options.tasks]]
+    task_of = {int(label): position // options.classes for position, label in enumerate(chosen)}
+    folder_of = [names[wnid][0].replace("/", " ") for wnid in wnids]
+    for part, where in (("scene", "train"), ("val", "test")):
+        pixels, labels = images(options.data, wnids, part)
+        counts: dict[int, int] = {}
+        for row, label in zip(tqdm(pixels, f"writing {where}"), labels.tolist(), strict=True):
+            number = counts[label] = counts.get(label, 0) + 1
+            image = Image.fromarray(row.permute(1, 2, 0).numpy())
+            made: list[tuple[str, Image.Image]] = []
+            if label in task_of:
+                if where == "test" or number <= options.images:
+                    made = [("scene", LOOKS[looks[task_of[label]]](image)), ("clean", image)]
+            elif where == "test" or number == 1:  # nothing is learnt from these
+                made = [("untouched", image)]
+            for place, content in made:
+                path = options.out / place / where / folder_of[label] / f"{number:04}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                content.save(path)
+    (options.out / "scene/order.txt").write_text("".join(f"{folder_of[label]}\n" for label in chosen))
+    facts = {"seed": options.seed, "looks": looks, "classes": [folder_of[label] for label in chosen]}
+    (options.out / "scene.json").write_text(json.dumps(facts, indent=1))
+
+
+if __name__ == "__main__":
+    main()
