@@ -4,8 +4,8 @@ COMPARISON is a folder that segp_ext.compare wrote, with the methods linear-prob
 
     python -m segp_ext.compare --out COMPARISON --methods lora joint linear-probe --seeds 1 2 3 --held_out '[SCENES/{seed}/clean]' ...
 
-Three gates, each on the mean over seeds: the model knows the clean classes; training helps its features; plain fine-tuning forgets. On a scene
-that fails one, no method can show that it learns without forgetting, and no ablation says anything.
+Three gates, each on the mean over seeds: the model knows the clean classes; training helps its features; plain fine-tuning forgets. On a
+scene that fails one, no method can show that it learns without forgetting, and no ablation says anything.
 """
 
 from __future__ import annotations

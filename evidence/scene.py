@@ -5,8 +5,8 @@
 A task is a few classes of Tiny-ImageNet in photographs that `evidence.pretrain` has not seen, all of its images changed in one way: colours
 inverted, turned, drawn as edges ... The text tower knows the names, so there is something to preserve; every look is new to the vision
 tower, so there is something to learn; and what one task needs is not what the next one needs, so there is something to forget. The seed
-chooses classes and which look comes when. Writes {train,test}/<class>/ in three folders: OUT/scene, with order.txt, a list of the classes in
-the order of learning; OUT/clean, the same images as they were; OUT/untouched, with the test images of the classes that no task has.
+chooses classes and which look comes when. Writes {train,test}/<class>/ in three folders: OUT/scene, with order.txt, a list of the classes
+in the order of learning; OUT/clean, the same images as they were; OUT/untouched, with the test images of the classes that no task has.
 """
 
 from __future__ import annotations

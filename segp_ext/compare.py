@@ -22,7 +22,7 @@ import torch
 from segp_ext.command_line import RESUMABLE, parse, read_settings, take
 from segp_ext.comparison import Comparison, console
 from segp_ext.config import METHODS as FIXED
-from segp_ext.config import dotted
+from segp_ext.config import Config, dotted, from_dict
 from segp_ext.progress import plain_warnings, progress
 from segp_ext.report import percent
 from segp_ext.sealed import write_atomically
@@ -95,7 +95,7 @@ class Job:
         file = self.folder / "config.yaml"
         if not file.is_file():
             return None
-        there = dotted(read_settings(file))
+        there = dotted(dataclasses.asdict(from_dict(Config, read_settings(file))))
         for name, value in dotted(self.settings).items():
             if name not in (*_PLACES, *RESUMABLE) and there.get(name) != value:
                 raise ValueError(
@@ -215,9 +215,13 @@ def _execute(
         running = {pool.submit(run, job): job for job in jobs}
         for future in progress(as_completed(running), "runs", len(running)):
             job, said = running[future], future.result()
-            result = None if said else job.result()
+            try:
+                result = None if said else job.result()
+            except ValueError as error:  # somebody wrote there meanwhile
+                result, said = None, str(error)
             if result is None:
                 failed[job] = said or "it ended without a result"
+                print(f"{job.row.label}, seed {job.seed}: {failed[job]}", file=sys.stderr, flush=True)
                 continue
             results[job] = result
             own = f"{job.row.label.split()[0]} ("

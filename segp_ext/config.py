@@ -212,15 +212,17 @@ proximity (anchors), without the scale (sdc), along the mean drift of the class'
     """Visual path. cosine: s·cos(z, p), the paper's; mahalanobis (ours): -1/2 of the squared distance to p under one covariance of all \
 classes, summed up over the tasks; ridge: regression behind random features (RanPAC), for a model that stays frozen; probe: logistic \
 regression, for a frozen model with training.joint."""
-    shrinkage: float = 0.01
-    """Share of the mean variance that is mixed into the covariance of mahalanobis, which few images would leave singular."""
+    shrinkage: float | None = None
+    """Share of the mean variance that is mixed into the covariance of mahalanobis, which few images would leave singular; none (null in \
+YAML) estimates it (oracle approximating shrinkage)."""
     random_features: int = 2000
     """Width of ridge's random projection."""
 
     def __post_init__(self) -> None:
         _within("prototypes", self, 1e-4, 1e6, "temperature")
         _positive("prototypes", self, "random_features")
-        _within("prototypes", self, 0, 1, "shrinkage")
+        if self.shrinkage is not None:
+            _within("prototypes", self, 0, 1, "shrinkage")
 
 
 @dataclass
@@ -448,6 +450,7 @@ _FROZEN: dict[str, Any] = {
     "training.epochs": 0,
     "anchors.kind": "none",
     "prototypes.transfer": "none",
+    "prototypes.score": "cosine",
 }
 _LORA: dict[str, Any] = {"text_geometry.weight": 0.0}
 METHODS: dict[str, dict[str, Any]] = {

@@ -42,14 +42,15 @@ class SharedCovariance:
     Args:
         width: Dr.
         device: of the features.
-        shrinkage: share of the mean variance on the diagonal, mixed in.
+        shrinkage: share of the mean variance on the diagonal, mixed in; None estimates it: oracle approximating shrinkage (Chen,
+            Wiesel, Eldar, Hero 2010), the share that fits normally distributed features best, from the covariance and their number.
 
     Attributes:
         scatter: sum of (z − μ)(z − μ)ᵀ over all images so far, each about its class's mean, `[Dr, Dr]`.
         count: images so far.
     """
 
-    def __init__(self, width: int, device: torch.device, shrinkage: float) -> None:
+    def __init__(self, width: int, device: torch.device, shrinkage: float | None) -> None:
         self.shrinkage = shrinkage
         self.scatter = torch.zeros(width, width, dtype=torch.float64, device=device)
         self.count = 0
@@ -81,11 +82,18 @@ class SharedCovariance:
         covariance = scatter / max(count, 1)
         ridge = covariance.diagonal().mean().clamp(min=1e-12)  # of images that are all alike there is none
         identity = torch.eye(len(scatter), dtype=torch.float64, device=scatter.device)
-        covariance = (1 - self.shrinkage) * covariance + self.shrinkage * ridge * identity
+        shrinkage = self._estimated(covariance, count) if self.shrinkage is None else self.shrinkage
+        covariance = (1 - shrinkage) * covariance + shrinkage * ridge * identity
         values, vectors = torch.linalg.eigh(covariance)
         floor = torch.finfo(torch.float64).eps * values[-1]
         self._factor = vectors * values.clamp(min=floor).rsqrt()
         self.scatter, self.count = scatter, count
+
+    @staticmethod
+    def _estimated(covariance: Tensor, count: int) -> float:
+        spread, level = covariance.square().mean(), covariance.diagonal().mean().square()
+        apart = (count + 1) * (spread - level / len(covariance))
+        return float(((spread + level) / apart).clamp(max=1)) if apart > 0 else 1.0
 
     def scores(self, feature: Tensor, prototypes: Tensor) -> Tensor:
         """−½ (z − p)ᵀ Σ⁻¹ (z − p): features `[B, Dr]`, prototypes `[C, Dr]` → log-likelihoods up to a constant `[B, C]`."""

@@ -299,22 +299,27 @@ class Run:
         return f"task {done + 1} after {sealed.identity(checkpoint_after(self.directory, done))}"
 
     def _frozen_baselines(self) -> None:
-        """Zero-shot CLIP and frozen prototypes, from the same learner without training."""
+        """Zero-shot CLIP and heads on the frozen model, from the same learner without training."""
         timer = Timer(self.backbone.stopwatch, self.backbone.device)
+        heads = {"frozen-prototypes": "frozen prototypes"}
+        own = with_method(self.config)
+        if own.prototypes.score == "mahalanobis" and own.training.epochs > 0:
+            heads["lda"] = "frozen lda"
+        said: list[str] = []
         with timer.phase("baselines"):
-            config = with_method(dataclasses.replace(self.config, method="frozen-prototypes"))
-            frozen = SeGPCL(self.backbone, config, self.processes)
-            evaluator = Evaluator(frozen, self.tests)
-            for task, images in zip(self.scenario.tasks, self.train_images, strict=True):
-                frozen.learn_task(images, task.class_names)
-                evaluator.after_task()
-        self._record("zero-shot", evaluator.paths["text"])
-        self._record("frozen prototypes", evaluator.paths["visual"])
+            for method, row in heads.items():
+                config = with_method(dataclasses.replace(self.config, method=method))
+                frozen = SeGPCL(self.backbone, config, self.processes)
+                evaluator = Evaluator(frozen, self.tests)
+                for task, images in zip(self.scenario.tasks, self.train_images, strict=True):
+                    frozen.learn_task(images, task.class_names)
+                    evaluator.after_task()
+                found = {} if said else {"zero-shot": evaluator.paths["text"]}
+                for name, scores in {**found, row: evaluator.paths["visual"]}.items():
+                    self._record(name, scores)
+                    said.append(f"{name} {report.percent(scores.pooled[-1])}")
         self._spend("baselines", timer.phases["baselines"])
-        self.say(
-            f"zero-shot {report.percent(evaluator.paths['text'].pooled[-1])}, "
-            f"frozen prototypes {report.percent(evaluator.paths['visual'].pooled[-1])} (accuracy % over all classes)"
-        )
+        self.say(f"{', '.join(said)} (accuracy % over all classes)")
 
     def _name_unknown_words(self) -> None:
         """Says which class names the built-in model starts without any idea of."""

@@ -31,7 +31,7 @@ def test_round_trip_through_plain_values():
     [
         (
             {"anchors": {"stepz": 3}},
-            "no such setting: anchors.stepz; close: anchors.steps; known here: kind, seeds_per_class",
+            "no such setting: anchors.stepz; close: anchors.steps; known here: kind, reference, seeds_per_class",
         ),
         ({"colour": 1}, "no such setting: colour"),
         ({"anchors": {"epsilon": -0.1}}, "anchors.epsilon must be 0 or more; got -0.1"),

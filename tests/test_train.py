@@ -38,7 +38,7 @@ def test_a_run_directory_is_complete(finished):
     learner = {"learner.json", "learner.safetensors", "adapter_config.json", "adapter_model.safetensors"}
     checkpoint = {*learner, "run.json", "SHA256SUMS"}
     assert names == (
-        {"config.yaml", "result.json", "summary.md", "run.lock"}
+        {"config.yaml", "result.json", "summary.md", "report.html", "run.lock"}
         | {f"plots/{name}.png" for name in ("accuracy", "r_matrix", "forgetting", "drift")}
         | {f"checkpoints/task-00{t}/{name}" for t in (0, 1, 2) for name in checkpoint}
     )
@@ -51,7 +51,14 @@ def test_a_run_directory_is_complete(finished):
 def test_the_result_holds_everything(finished):
     result = json.loads((finished / "result.json").read_text())
     assert result["status"] == "finished" and result["method"] == "segp"
-    assert list(result["scores"]) == ["zero-shot", "frozen prototypes", "segp (text)", "segp (visual)", "segp (dual)"]
+    assert list(result["scores"]) == [
+        "zero-shot",
+        "frozen prototypes",
+        "frozen lda",
+        "segp (text)",
+        "segp (visual)",
+        "segp (dual)",
+    ]
     for name, scores in result["scores"].items():
         assert [len(row) for row in scores["R"]] == [1, 2] and len(scores["A"]) == 2
         # both tasks have the same number of images, so the pooled accuracy is the mean of the row

@@ -52,6 +52,24 @@ def learnt(head, feature, label, sizes):
     return head
 
 
+@pytest.mark.parametrize("count", [8, 30, 3000])
+def test_estimated_shrinkage_is_oracle_approximating(count):
+    from sklearn.covariance import OAS
+
+    feature, label = features(count=count, classes=2)
+    head = learnt(SharedCovariance(5, CPU, None), feature, label, (1, 1))
+    centred = torch.cat([feature[label == c] - feature[label == c].mean(0) for c in range(2)])
+    expected = OAS(assume_centered=True).fit(centred.double().numpy())
+    torch.testing.assert_close(
+        head._factor @ head._factor.T, torch.from_numpy(expected.precision_), rtol=1e-5, atol=1e-7
+    )
+
+
+def test_images_that_are_all_alike_have_a_covariance():
+    head = learnt(SharedCovariance(5, CPU, None), torch.ones(6, 5), torch.arange(6) % 2, (2,))
+    assert head.scores(torch.ones(1, 5), torch.ones(2, 5)).isfinite().all()
+
+
 def test_the_probe_is_logistic_regression(monkeypatch):
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
