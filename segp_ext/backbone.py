@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from segp_ext.config import LoraConfig, Precision, ResizeMode
 from segp_ext.timing import Stopwatch
-from segp_ext.towers import Text, Vision, block_linears, make_adaptable
+from segp_ext.towers import Text, Vision, block_layers, make_adaptable
 
 _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -246,7 +246,7 @@ class Backbone(nn.Module):
         names = self._targets(config)
         for name in names:
             layer = self.clip.get_submodule(name)
-            width = min(layer.in_features, layer.out_features)
+            width = min(layer.weight[0].numel(), len(layer.weight))
             if config.rank > width:
                 raise ValueError(
                     f"lora.rank must be at most {width}, the width of {name} in {self.name}; got {config.rank}"
@@ -255,12 +255,12 @@ class Backbone(nn.Module):
         return names
 
     def _targets(self, config: LoraConfig) -> list[str]:
-        by_encoder = block_linears(self.clip)
+        by_encoder = block_layers(self.clip)
         for encoder, names in by_encoder.items():
             if config.encoders in ("both", encoder) and not names:
                 other = "text" if encoder == "vision" else "vision"
                 raise ValueError(
-                    f"the {encoder} tower of {self.name} has no linear layers in its blocks to adapt; use --lora.encoders {other}"
+                    f"the {encoder} tower of {self.name} has no layers in blocks that could be adapted; use --lora.encoders {other}"
                 )
         chosen = [
             name for encoder, names in by_encoder.items() if config.encoders in ("both", encoder) for name in names
@@ -346,13 +346,13 @@ class Backbone(nn.Module):
 
         Stays so until `unmerge`; nothing is done if it is merged already. The base weights are kept aside meanwhile, as merging rounds.
         """
-        from peft.tuners.lora import Linear as LoraLinear
+        from peft.tuners.lora import LoraLayer
 
         if self._merged:
             return
         try:
             for module in self.clip.modules():
-                if isinstance(module, LoraLinear):
+                if isinstance(module, LoraLayer):
                     layer: Any = module.get_base_layer()
                     self._merged.append((module, layer, layer.weight.data))
                     layer.weight.data = layer.weight.data.clone()

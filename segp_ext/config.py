@@ -90,8 +90,8 @@ class LoraConfig:
     encoders: Literal["both", "vision", "text"] = "both"
     """Which CLIP encoders are adapted."""
     targets: list[str] | None = None
-    """Linear layers to adapt, by the end of their names (attn.in_proj, mlp.c_fc ...); none adapts those of every block: attention \
-and both FFN layers."""
+    """Layers to adapt, by the end of their names (attn.in_proj, mlp.c_fc ...); none adapts the linear layers of every block, attention \
+and both FFN layers, and the convolutions of an encoder that has no such layers."""
 
     def __post_init__(self) -> None:
         _positive("lora", self, "rank")

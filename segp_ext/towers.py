@@ -234,18 +234,21 @@ class Text:
         return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
 
 
-def block_linears(clip: nn.Module) -> dict[str, list[str]]:
-    """Names of the linear layers inside repeated blocks, by encoder ("vision", "text"): attention and both FFN layers.
+def block_layers(clip: nn.Module) -> dict[str, list[str]]:
+    """Names of the layers inside repeated blocks that an adapter goes on, by encoder ("vision", "text").
 
+    The linear layers, attention's and both FFN's; of an encoder that has none, such as a ResNet, the convolutions that are not grouped.
     Layers between stages (`downsample`) and of attentional pooling are none of these.
     """
-    found: dict[str, list[str]] = {"vision": [], "text": []}
+    linear: dict[str, list[str]] = {"vision": [], "text": []}
+    convolutions: dict[str, list[str]] = {"vision": [], "text": []}
     for name, module in clip.named_modules():
         steps = name.split(".")
-        if (
-            isinstance(module, nn.Linear)
-            and any(step.isdigit() for step in steps[:-1])
-            and not {"attn_pool", "downsample"} & {*steps}
-        ):
-            found["vision" if steps[0] == "visual" else "text"].append(name)
-    return found
+        if not any(step.isdigit() for step in steps[:-1]) or {"attn_pool", "downsample"} & {*steps}:
+            continue
+        encoder = "vision" if steps[0] == "visual" else "text"
+        if isinstance(module, nn.Linear):
+            linear[encoder].append(name)
+        elif isinstance(module, nn.Conv2d) and module.groups == 1:
+            convolutions[encoder].append(name)
+    return {encoder: linear[encoder] or convolutions[encoder] for encoder in linear}

@@ -11,7 +11,7 @@ from method.made import save_tokenizer
 
 from segp_ext.config import LoraConfig
 from segp_ext.pretrained import load_clip
-from segp_ext.towers import block_linears
+from segp_ext.towers import block_layers
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
 VIT = {"image_size": 32, "patch_size": 8, "width": 48, "head_width": 12, "layers": 2}
@@ -251,9 +251,12 @@ def test_a_layer_that_is_passed_by_or_shared_is_named():
         backbone.adapt(LoraConfig(rank=2), seed=0)
 
 
-def test_a_tower_with_nothing_to_adapt_is_named():
+def test_a_tower_with_nothing_to_adapt_is_named(monkeypatch):
+    monkeypatch.setattr(
+        "segp_ext.backbone.block_layers", lambda clip: {"vision": [], "text": block_layers(clip)["text"]}
+    )
     with pytest.raises(
-        ValueError, match="the vision tower of made-resnet has no linear layers in its blocks.*lora.encoders text"
+        ValueError, match="the vision tower of made-resnet has no layers in blocks that could be.*lora.encoders text"
     ):
         load_clip("made-resnet", None).adapt(LoraConfig(rank=2), seed=0)
     backbone = load_clip("made-resnet", None)
@@ -261,9 +264,41 @@ def test_a_tower_with_nothing_to_adapt_is_named():
     assert backbone.trained_parameters()
 
 
+def test_convolutions_are_adapted_where_there_is_nothing_linear():
+    """A ResNet-18: eight blocks of two convolutions; those of its stem and between stages stay as they are."""
+    backbone = load_clip("made-resnet", None)
+    assert len(block_layers(backbone.clip)["vision"]) == 16
+    for module in backbone.clip.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data.fill_(1)  # timm's zeros would hide the branches
+    pixels = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = backbone.encode_image(pixels)
+    backbone.adapt(LoraConfig(rank=2, encoders="vision"), seed=0)
+    matrices = [p for name, p in backbone.clip.named_parameters() if ".lora_A." in name]
+    for matrix in matrices:
+        rows = matrix.flatten(1)
+        torch.testing.assert_close(rows @ rows.T, torch.eye(2), rtol=0, atol=1e-5)
+    assert len(matrices) == len(backbone.trained_parameters()) == 16
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.encode_image(pixels), before)
+    backbone.encode_image(pixels)[0].square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in backbone.trained_parameters())
+    for parameter in backbone.trained_parameters():
+        parameter.data.normal_(std=0.02, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        changed = backbone.encode_image(pixels)
+        assert (changed[0] - before[0]).abs().max() > 1e-3
+        with backbone.merged():
+            torch.testing.assert_close(backbone.encode_image(pixels), changed, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(backbone.encode_image(pixels), changed, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="lora.rank must be at most 64, the width of visual.trunk.layer1.0.conv1"):
+        load_clip("made-resnet", None).adapt(LoraConfig(rank=65, encoders="vision"), seed=0)
+
+
 @pytest.mark.parametrize("name", ["vit", "custom-text", "custom-blocks"])
 def test_the_blocks_of_open_clips_own_towers(name):
-    for layers in block_linears(load_clip(f"made-{name}", None).clip).values():
+    for layers in block_layers(load_clip(f"made-{name}", None).clip).values():
         ends = {layer.split("resblocks.0.")[1] for layer in layers if ".resblocks.0." in layer}
         assert {end for end in ends if end.startswith("attn.")} == {"attn.in_proj", "attn.out_proj"}
         assert len({end for end in ends if end.startswith("mlp.")}) == 2 and len(layers) == 8
@@ -272,7 +307,7 @@ def test_the_blocks_of_open_clips_own_towers(name):
 def test_the_blocks_of_eva02_as_clip_uses_it():
     with torch.device("meta"):
         clip = open_clip.create_model("EVA02-B-16", pretrained=None, device="meta")
-    vision = block_linears(clip)["vision"]
+    vision = block_layers(clip)["vision"]
     ends = {name.split("blocks.0.")[1] for name in vision if ".blocks.0." in name}
     assert ends == {"attn.q_proj", "attn.k_proj", "attn.v_proj", "attn.proj", "mlp.fc1_g", "mlp.fc1_x", "mlp.fc2"}
     assert len(vision) == 12 * 7
