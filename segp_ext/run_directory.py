@@ -38,7 +38,7 @@ except ImportError:  # a system without these locks
 _LATEST, _RESULT = "latest", "run.json"
 _TASK = re.compile(r"task-(\d+)")
 _LEFT = re.compile(
-    r"\.(task-\d+|learning-\d+|step-\d+|anchors)\.(new|old|gone)|\.(config\.yaml|result\.json|summary\.md)\.\d+|\.latest"
+    r"\.(task-\d+|learning-\d+|step-\d+|anchors)\.(new|old|gone)|\.(config\.yaml|result\.json|summary\.md|report\.html)\.\d+|\.latest"
 )
 """Names of what is written aside in a run's folder; a process that died leaves them half-written."""
 

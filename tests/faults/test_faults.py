@@ -29,6 +29,7 @@ def test_killed_at_any_instant(trial):
         ("open cut/run.lock", 1),
         ("rename cut/config.yaml", 1),
         ("rename cut/result.json", 3),
+        ("rename cut/report.html", 4),
         ("open cut/checkpoints/.task-N.new/learner.safetensors", 3),
         ("rename cut/checkpoints/task-N", 1),
         ("rename cut/checkpoints/task-N", 4),
