@@ -9,30 +9,17 @@ the 540 test images; the command fails where one differs by more than --toleranc
 from __future__ import annotations
 
 import argparse
-import io
 import sys
-import tempfile
-from contextlib import redirect_stderr, redirect_stdout
 
 import torch
 
 import segp_ext
-from segp_ext import command_line, train
 
+from .compare_methods import run_one
 from .harness import Table, print_setting
 
 SHOWN = ("avg", "last", "forgetting")
 OPS = ("fused", "eager")
-
-
-def run_one(order: int, settings: list[str]) -> tuple[dict, str]:
-    """Runs the default on one class order; returns its result and what it said."""
-    with tempfile.TemporaryDirectory() as folder:
-        where = [f"--run.threads={torch.get_num_threads()}", f"--run.directory={folder}", "--run.name=run"]
-        said = io.StringIO()
-        with redirect_stdout(said), redirect_stderr(said):
-            result = train.Run(command_line.parse([*settings, f"--data.order={order}", *where])).execute()
-    return result, said.getvalue()
 
 
 def figures(result: dict) -> dict[tuple[str, str], float]:
@@ -58,7 +45,7 @@ def main() -> None:
     columns = [("order", 5), ("ops", 5), ("text Last", 9), ("visual Last", 11), ("dual Last", 9), ("seconds", 8),
                ("eager s / fused s", 17), ("largest gap, points", 19)]  # fmt: skip
     table = Table("run", "cpu", columns)
-    run_one(given.orders[0], ["--training.epochs=1", "--anchors.steps=1"])  # a process's first run is slow
+    run_one("segp", given.orders[0], ["--training.epochs=1", "--anchors.steps=1"], torch.get_num_threads())  # a process's first run is slow
     apart = False
     for order in given.orders:
         settings = ["--model.device", "cpu"]
@@ -68,7 +55,7 @@ def main() -> None:
         turns = OPS if order % 2 else OPS[::-1]
         results = {}
         for ops in turns:
-            results[ops], said = run_one(order, [*settings, "--ops", ops])
+            results[ops], said = run_one("segp", order, [*settings, "--ops", ops], torch.get_num_threads())
             if results[ops]["status"] != "finished":
                 sys.exit(f"order {order}, {ops}: {said}")
         fused, eager = (figures(results[ops]) for ops in OPS)

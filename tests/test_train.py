@@ -54,7 +54,6 @@ def test_the_result_holds_everything(finished):
     assert list(result["scores"]) == [
         "zero-shot",
         "frozen prototypes",
-        "frozen lda",
         "segp (text)",
         "segp (visual)",
         "segp (dual)",
