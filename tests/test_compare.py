@@ -73,6 +73,14 @@ def test_what_is_done_is_taken_and_what_stopped_goes_on(compared, capsys):
     assert numbers((out / "results.csv").read_text()) == numbers(before)
 
 
+def test_a_seed_takes_its_place_in_settings(tmp_path):
+    given = ["--data.root=scenes/{seed}/scene", "--held_out", "[scenes/{seed}/clean]", "--data.order=null"]
+    job = compare.Job.of(compare.Row("lora"), 7, tmp_path, given, 1)
+    assert job.settings["data"]["root"] == "scenes/7/scene" and job.settings["held_out"] == ["scenes/7/clean"]
+    assert job.settings["data"]["order"] is None and job.settings["seed"] == 7
+    assert compare.Job.of(compare.Row("lora"), 7, tmp_path, given[:-1], 1).settings["data"]["order"] == 7
+
+
 def test_a_run_of_other_settings_is_not_taken(compared, capsys):
     assert compare.main([*compared[1], "--anchors.steps=2"]) == 2
     assert "holds a run with anchors.steps 1, not 2 as asked for" in capsys.readouterr().err

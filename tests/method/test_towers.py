@@ -296,6 +296,14 @@ def test_convolutions_are_adapted_where_there_is_nothing_linear():
         load_clip("made-resnet", None).adapt(LoraConfig(rank=65, encoders="vision"), seed=0)
 
 
+def test_grouped_convolutions_and_those_beside_linear_layers_stay():
+    block = [torch.nn.Conv2d(4, 4, 1), torch.nn.Conv2d(4, 4, 3, groups=4)]
+    plain = torch.nn.ModuleDict({"visual": torch.nn.ModuleList([torch.nn.Sequential(*block)])})
+    assert block_layers(plain) == {"vision": ["visual.0.0"], "text": []}
+    mixed = torch.nn.ModuleDict({"visual": torch.nn.ModuleList([torch.nn.Sequential(*block, torch.nn.Linear(4, 4))])})
+    assert block_layers(mixed) == {"vision": ["visual.0.2"], "text": []}
+
+
 @pytest.mark.parametrize("name", ["vit", "custom-text", "custom-blocks"])
 def test_the_blocks_of_open_clips_own_towers(name):
     for layers in block_layers(load_clip(f"made-{name}", None).clip).values():
