@@ -199,7 +199,9 @@ class Run:
     def _agree(self, digest: str) -> None:
         """All processes must see the same images, names and weights."""
         mine = torch.tensor(int(digest[:12], 16), device=self.backbone.device)
-        for rank, other in enumerate(self.processes.gather(mine)):
+        others = self.processes.gather(mine)
+        self.processes.wait()  # where one differs all stop, and none before the last has read what it needs
+        for rank, other in enumerate(others):
             if int(other) != int(mine):
                 raise ValueError(
                     f"processes 1 to {self.processes.count} must see the same data, settings and weights; those of process {rank + 1} "

@@ -111,7 +111,7 @@ def test_joint_training_is_learning_all_at_once(tmp_path):
         "--training.batch_size=16",
         "--data.classes_per_task=5",
     ]
-    where = [f"--run.directory={tmp_path}", "--run.name=run", "--run.threads=1"]
+    where = [f"--run.directory={tmp_path}", "--run.name=run"]
     assert train.main(["--method=joint", *fast, *where]) == 0
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert [task["images"] for task in result["tasks"]] == [30, 60] and len(
@@ -137,7 +137,7 @@ def test_a_run_that_scores_by_covariance_prints_its_frozen_counterpart(tmp_path)
     fast = ["--data.max_images_per_class=20", "--data.classes_per_task=5"]
     score = ["--prototypes.score=mahalanobis", "--inference.beta=1"]
     for name, method in (("run", "segp"), ("lda", "lda")):
-        where = [f"--run.directory={tmp_path}", f"--run.name={name}", "--run.threads=1"]
+        where = [f"--run.directory={tmp_path}", f"--run.name={name}"]
         own = [] if method == "lda" else ["--training.epochs=1", "--anchors.steps=1", *score]
         assert train.main([f"--method={method}", *fast, *own, *where]) == 0
     ours, frozen = (json.loads((tmp_path / name / "result.json").read_text())["scores"] for name in ("run", "lda"))

@@ -165,7 +165,7 @@ def test_a_launcher_that_ends_the_others_leaves_a_run_that_says_so(tmp_path):
 def test_processes_that_see_different_data_are_refused(tmp_path):
     script = "import os, sys; from segp_ext import train; sys.exit(train.main([*sys.argv[1:], '--data.order', os.environ['RANK']]))"
     for status, output in finish(start(2, "-c", script, f"--run.directory={tmp_path}")):
-        assert status == 2 and "must see the same data, settings and weights" in output
+        assert status == 2 and "must see the same data, settings and weights" in output, output
     assert not list(tmp_path.iterdir())
 
 
