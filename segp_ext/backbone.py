@@ -339,7 +339,8 @@ class Backbone(nn.Module):
         for name, tensor in state.items():
             if own[name].shape != tensor.shape:
                 raise ValueError(f"adapter tensor {name} must be {list(own[name].shape)}; got {list(tensor.shape)}")
-        set_peft_model_state_dict(self._peft, state)
+        if self._peft is not None:
+            set_peft_model_state_dict(self._peft, state)
 
     def merge(self) -> None:
         """Merges the adapter into the weights: the same function, with no adapter cost and no gradient but to the inputs.

@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 import segp_ext
 from segp_ext import sealed
 from segp_ext.checkpoint import read_learner
-from segp_ext.config import MethodConfig
+from segp_ext.config import METHODS, MethodConfig, PrototypesConfig
 from segp_ext.learner import SeGPCL
 
 
@@ -45,6 +45,20 @@ def test_a_loaded_learner_predicts_the_same_and_goes_on_the_same(learner, tmp_pa
     for each in (loaded, again):
         each.learn_task(made_images(2, 4, seed=5), ["4", "5"])
     assert torch.equal(loaded.prototypes, again.prototypes)
+
+
+@pytest.mark.parametrize("method", [name for name, fixed in METHODS.items() if fixed.get("training.epochs") == 0])
+def test_a_frozen_learner_is_loaded_as_it_was(method, tmp_path):
+    config = MethodConfig(method=method, min_images_per_class=2, prototypes=PrototypesConfig(random_features=20))
+    frozen = SeGPCL(segp_ext.load_clip("glyph"), config)
+    frozen.learn_task(made_images(2, 4), ["0", "1"])
+    if not frozen.config.training.joint:
+        frozen.learn_task(made_images(2, 4, seed=2), ["2", "3"])
+    frozen.save(tmp_path / "saved")
+    loaded = segp_ext.SeGPCL.load(tmp_path / "saved")
+    images = [image for image, _ in made_images(2, 4)]
+    for path in ("text", "visual", "dual"):
+        assert loaded.predict(images, path=path) == frozen.predict(images, path=path)
 
 
 def test_saving_replaces_a_checkpoint_but_nothing_else(learner, tmp_path):
