@@ -9,17 +9,37 @@ the 540 test images; the command fails where one differs by more than --toleranc
 from __future__ import annotations
 
 import argparse
+import io
 import sys
+import tempfile
+from contextlib import redirect_stderr, redirect_stdout
 
 import torch
 
 import segp_ext
 
-from .compare_methods import run_one
 from .harness import Table, print_setting
 
 SHOWN = ("avg", "last", "forgetting")
 OPS = ("fused", "eager")
+
+
+def run_once(order: int, settings: list[str]) -> dict:
+    """The result of the built-in run on one class order; ends the process with what the run said if it does not finish."""
+    from segp_ext import command_line, train
+
+    said = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(said), redirect_stderr(said):
+        arguments = [
+            f"--data.order={order}",
+            f"--run.threads={torch.get_num_threads()}",
+            f"--run.directory={folder}",
+            *settings,
+        ]
+        result = train.Run(command_line.parse(arguments)).execute()
+    if result["status"] != "finished":
+        sys.exit(f"order {order}, {' '.join(settings)}: {said.getvalue()}")
+    return result
 
 
 def figures(result: dict) -> dict[tuple[str, str], float]:
@@ -45,7 +65,7 @@ def main() -> None:
     columns = [("order", 5), ("ops", 5), ("text Last", 9), ("visual Last", 11), ("dual Last", 9), ("seconds", 8),
                ("eager s / fused s", 17), ("largest gap, points", 19)]  # fmt: skip
     table = Table("run", "cpu", columns)
-    run_one("segp", given.orders[0], ["--training.epochs=1", "--anchors.steps=1"], torch.get_num_threads())  # a process's first run is slow
+    run_once(given.orders[0], ["--training.epochs=1", "--anchors.steps=1"])  # a process's first run is slow
     apart = False
     for order in given.orders:
         settings = ["--model.device", "cpu"]
@@ -55,9 +75,7 @@ def main() -> None:
         turns = OPS if order % 2 else OPS[::-1]
         results = {}
         for ops in turns:
-            results[ops], said = run_one("segp", order, [*settings, "--ops", ops], torch.get_num_threads())
-            if results[ops]["status"] != "finished":
-                sys.exit(f"order {order}, {ops}: {said}")
+            results[ops] = run_once(order, [*settings, "--ops", ops])
         fused, eager = (figures(results[ops]) for ops in OPS)
         gap = max(abs(fused[cell] - eager[cell]) for cell in fused)
         apart = apart or not gap <= given.tolerance

@@ -1,18 +1,21 @@
 """Writes the natural-image scene: known names under a look that differs from task to task.
 
-    python -m evidence.scene --data DIR --names FILE --seed 1 --out SCENES/1
+    python -m evidence.scene --data DIR --names FILE --model MODEL --seed 1 --out SCENES/1
 
-A task is a few classes of Tiny-ImageNet in photographs that `evidence.pretrain` has not seen, all of its images changed in one way: colours
-inverted, turned, drawn as edges ... The text tower knows the names, so there is something to preserve; every look is new to the vision
-tower, so there is something to learn; and what one task needs is not what the next one needs, so there is something to forget. The seed
-chooses classes and which look comes when. Writes {train,test}/<class>/ in three folders: OUT/scene, with order.txt, a list of the classes
-in the order of learning; OUT/clean, the same images as they were; OUT/untouched, with the test images of the classes that no task has.
+Classes are drawn from those that the model knows best, by its zero-shot accuracy on the images that the scene will train on, as they are
+without any look (`evidence.pretrain` notes it; no test image takes part). A task is a few classes of Tiny-ImageNet in photographs that
+`evidence.pretrain` has not seen, all of its images changed in one way: colours inverted, noise, a false-colour scale ... The text tower
+knows the names, so there is something to preserve; every look is new to the vision tower, so there is something to learn; and what one task
+needs is not what the next one needs, so there is something to forget. The seed chooses classes and which look comes when. Writes
+{train,test}/<class>/ in three folders: OUT/scene, with order.txt, a list of the classes in the order of learning; OUT/clean, the same
+images as they were; OUT/untouched, with the test images of the classes that no task has.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,15 +47,59 @@ def _quarters(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.roll(pixels, (half, half), axis=(0, 1)))
 
 
+def _with_mask(image: Image.Image, mask: np.ndarray) -> Image.Image:
+    """Colours inverted where the mask `[H, W]` says so."""
+    pixels = np.asarray(image)
+    return Image.fromarray(np.where(mask[..., None], 255 - pixels, pixels))
+
+
+def _striped(image: Image.Image) -> Image.Image:
+    rows = np.arange(image.height)[:, None] // 2 % 2 == 1
+    return _with_mask(image, np.broadcast_to(rows, (image.height, image.width)))
+
+
+def _checked(image: Image.Image) -> Image.Image:
+    rows, columns = np.indices((image.height, image.width)) // 2
+    return _with_mask(image, (rows + columns) % 2 == 1)
+
+
+def _draws(image: Image.Image) -> np.random.RandomState:
+    """The same for the same image."""
+    return np.random.RandomState(zlib.crc32(image.tobytes()))
+
+
+def _noisy(image: Image.Image) -> Image.Image:
+    noise = _draws(image).normal(0, 60, (image.height, image.width, 3))
+    return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
+
+
+def _peppered(image: Image.Image) -> Image.Image:
+    draw = _draws(image).uniform(0, 1, (image.height, image.width, 1))
+    return Image.fromarray(np.where(draw < 0.2, 0, np.where(draw > 0.8, 255, np.asarray(image))).astype(np.uint8))
+
+
+def _wavy(image: Image.Image) -> Image.Image:
+    pixels = np.asarray(image)
+    shifts = np.round(4 * np.sin(np.arange(len(pixels)) * 2 * np.pi / 8)).astype(int)
+    return Image.fromarray(np.stack([np.roll(row, shift, axis=0) for row, shift in zip(pixels, shifts, strict=True)]))
+
+
 LOOKS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "inverted": lambda image: Image.fromarray(255 - np.asarray(image)),
     "turned": lambda image: image.transpose(Image.Transpose.ROTATE_90),
     "sketch": _sketch,
     "thermal": _thermal,
     "quarters": _quarters,
-    "upside down, colours swapped": lambda image: Image.fromarray(np.asarray(image)[::-1, :, ::-1].copy()),
+    "upside down and swapped": lambda image: Image.fromarray(np.asarray(image)[::-1, :, ::-1].copy()),
     "two tones": lambda image: Image.fromarray(np.where(np.asarray(image) < 110, 20, 235).astype(np.uint8)),
     "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(2)),
+    "striped": _striped,
+    "checked": _checked,
+    "noisy": _noisy,
+    "peppered": _peppered,
+    "wavy": _wavy,
+    "faint": lambda image: Image.fromarray((np.asarray(image) // 10 + 200).astype(np.uint8)),
+    "solarised": lambda image: _with_mask(image, np.asarray(image.convert("L")) > 100),
 }
 
 
@@ -60,18 +107,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="Tiny-ImageNet, as evidence.pretrain takes it")
     parser.add_argument("--names", type=Path, required=True, help="JSON: wnid to names, the commonest first")
+    parser.add_argument("--model", type=Path, required=True, help="folder that evidence.pretrain wrote")
+    parser.add_argument(
+        "--known", type=int, default=80, help="classes are drawn from so many that the model knows best"
+    )
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tasks", type=int, default=6, help=f"at most {len(LOOKS)}")
-    parser.add_argument("--classes", type=int, default=5, help="of each task")
-    parser.add_argument("--images", type=int, default=100, help="training images of each class")
+    parser.add_argument("--tasks", type=int, default=5, help=f"at most {len(LOOKS)}")
+    parser.add_argument("--classes", type=int, default=8, help="of each task")
+    parser.add_argument("--images", type=int, default=150, help="training images of each class")
     options = parser.parse_args()
     names = json.loads(options.names.read_text())
     wnids = sorted(names)
     draw = np.random.RandomState(options.seed)
-    chosen = draw.permutation(len(wnids))[: options.tasks * options.classes]
+    accuracy = json.loads((options.model / "pretrain.json").read_text())["zero-shot by class, scene"]
+    known = sorted(sorted(range(len(wnids)), key=lambda label: -accuracy[wnids[label]])[: options.known])
+    chosen = [known[i] for i in draw.permutation(len(known))[: options.tasks * options.classes]]
     looks = [list(LOOKS)[i] for i in draw.permutation(len(LOOKS))[: options.tasks]]
-    task_of = {int(label): position // options.classes for position, label in enumerate(chosen)}
+    task_of = {label: position // options.classes for position, label in enumerate(chosen)}
     folder_of = [names[wnid][0].replace("/", " ") for wnid in wnids]
     for part, where in (("scene", "train"), ("val", "test")):
         pixels, labels = images(options.data, wnids, part)

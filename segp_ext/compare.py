@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
-from segp_ext.command_line import RESUMABLE, parse, read_settings, take
+from segp_ext.command_line import CONFIGS, RESUMABLE, parse, read_settings, take
 from segp_ext.comparison import Comparison, console
 from segp_ext.config import METHODS as FIXED
 from segp_ext.config import Config, dotted, from_dict
@@ -37,9 +38,34 @@ examples:
   python -m segp_ext.compare --out comparisons/digits
   python -m segp_ext.compare --methods segp lwf lora 'lora training.classes=new' --seeds 1 2 3 4 5 --out comparisons/lwf
   python -m segp_ext.compare --methods segp 'segp anchors.steps=20' --out comparisons/steps --config cub200 --data.root DIR
+  python -m segp_ext.compare --rows paper/parts --config cifar100 --data.root DIR --out comparisons/parts      (a table of the paper's)
 """
 METHODS = ["segp", "lwf", "lora"]
 _PLACES = ("run.name", "run.directory", "run.threads")
+
+
+def packaged_rows() -> list[str]:
+    """Names of the lists of methods that come with the package."""
+    return sorted(f"paper/{path.stem}" for path in CONFIGS.glob("paper/*.yaml"))
+
+
+def read_rows(name: str) -> list[str]:
+    """The methods that a YAML list holds, each with the settings in which it differs; `name` is a file's, or one of `packaged_rows`.
+
+    Raises:
+        FileNotFoundError: if there is neither.
+        ValueError: if the file holds no list of texts.
+    """
+    file = Path(name) if Path(name).is_file() or name not in packaged_rows() else CONFIGS / f"{name}.yaml"
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no such file; lists in the package: {', '.join(packaged_rows())}")
+    try:
+        rows = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"it is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, str) and row.strip() for row in rows):
+        raise ValueError("it must hold a list of methods, as in `- segp anchors.steps=20`")
+    return rows
 
 
 @dataclass(frozen=True)
@@ -52,6 +78,10 @@ class Row:
         """As python -m segp_ext.train takes them."""
         method, *changes = self.label.split()
         return ["--method", method, *(f"--{change}" for change in changes)]
+
+    def folder(self, out: Path, seed: int) -> Path:
+        """Where its run of a seed is, in a comparison's folder."""
+        return out / "runs" / (re.sub(r"[^\w.=-]+", "-", self.label) + f"-{seed}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +97,8 @@ class Job:
     @classmethod
     def of(cls, row: Row, seed: int, out: Path, given: Sequence[str], threads: int | None) -> Job:
         """Reads the row's settings; exits with a message, as `parse` does, where they do not fit."""
-        name = re.sub(r"[^\w.=-]+", "-", row.label) + f"-{seed}"
-        fixed = [*row.arguments(), f"--seed={seed}", f"--run.directory={out / 'runs'}", f"--run.name={name}"]
+        folder = row.folder(out, seed)
+        fixed = [*row.arguments(), f"--seed={seed}", f"--run.directory={folder.parent}", f"--run.name={folder.name}"]
         fixed += [] if threads is None else [f"--run.threads={threads}"]
         given = [argument.replace("{seed}", str(seed)) for argument in given]
         for setting in FIXED.get(
@@ -79,7 +109,7 @@ class Job:
         if isinstance(config.data.order, int) and not any(c.startswith("data.order=") for c in row.label.split()):
             fixed.append(f"--data.order={seed}")
             config.data.order = seed
-        return cls(row, seed, out / "runs" / name, (*given, *fixed), dataclasses.asdict(config))
+        return cls(row, seed, folder, (*given, *fixed), dataclasses.asdict(config))
 
     @property
     def log(self) -> Path:
@@ -140,8 +170,12 @@ def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--methods", nargs="+", default=METHODS, metavar="METHOD",
+        "--methods", nargs="+", metavar="METHOD",
         help="methods, each with the settings in which it differs, in one text; default: " + " ".join(METHODS),
+    )  # fmt: skip
+    parser.add_argument(
+        "--rows", metavar="FILE",
+        help="YAML list of methods in place of --methods, or one in the package: " + ", ".join(packaged_rows()),
     )  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
     parser.add_argument("--out", type=Path, required=True, help="folder for all of it; what is there already is taken")
@@ -150,6 +184,12 @@ def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]
         "--threads", type=int, help="CPU threads of each run; default: the cores shared out over the runs at a time"
     )
     options, settings = parser.parse_known_args(argv)
+    if options.rows is not None and options.methods is not None:
+        parser.error("--methods and --rows say the same thing; give one of them")
+    try:
+        options.methods = options.methods or (METHODS if options.rows is None else read_rows(options.rows))
+    except (OSError, ValueError) as error:
+        parser.error(f"--rows {options.rows}: {error}")
     for name in ("methods", "seeds"):
         values = getattr(options, name)
         twice = [value for number, value in enumerate(values) if value in values[:number]]

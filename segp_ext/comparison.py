@@ -19,7 +19,7 @@ from segp_ext.report import METRICS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BASELINES = {"zero-shot": "text", "frozen prototypes": "visual", "frozen lda": "visual"}
+BASELINES = {"zero-shot": "text", "frozen prototypes": "visual", "frozen lda": "visual", "frozen rda": "visual"}
 """Rows that every run measures beside its method, and the path that each one goes by."""
 
 

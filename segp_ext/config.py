@@ -209,20 +209,22 @@ proximity (anchors), without the scale (sdc), along the mean drift of the class'
     temperature: float = 0.1
     """Tau_p: temperature of the drift weights over anchors; of sdc it is sigma squared."""
     score: Literal["cosine", "mahalanobis", "ridge", "probe"] = "cosine"
-    """Visual path. cosine: s·cos(z, p), the paper's; mahalanobis (ours): -1/2 of the squared distance to p under one covariance of all \
-classes, summed up over the tasks; ridge: regression behind random features (RanPAC), for a model that stays frozen; probe: logistic \
-regression, for a frozen model with training.joint."""
+    """Visual path. cosine: s·cos(z, p), the paper's; mahalanobis (ours): log-likelihood under a normal distribution about p, with one \
+covariance of all classes, summed up over the tasks, or partly with each class's own; ridge: regression behind random features (RanPAC), \
+for a model that stays frozen; probe: logistic regression, for a frozen model with training.joint."""
     shrinkage: float | None = None
     """Share of the mean variance that is mixed into the covariance of mahalanobis, which few images would leave singular; none (null in \
 YAML) estimates it (oracle approximating shrinkage)."""
+    own_covariance: float = 0.0
+    """Share of each class's own covariance beside the one of all classes in mahalanobis (regularised discriminant analysis). Above 0 a \
+matrix of the feature's width squared is kept for every class: 4.7 MB at 768 in checkpoints, twice that in memory."""
     random_features: int = 2000
     """Width of ridge's random projection."""
 
     def __post_init__(self) -> None:
         _within("prototypes", self, 1e-4, 1e6, "temperature")
         _positive("prototypes", self, "random_features")
-        if self.shrinkage is not None:
-            _within("prototypes", self, 0, 1, "shrinkage")
+        _within("prototypes", self, 0, 1, "own_covariance", *([] if self.shrinkage is None else ["shrinkage"]))
 
 
 @dataclass
@@ -266,8 +268,9 @@ class MethodConfig:
     method: str = "segp"
     """segp, the full method, or one to compare with: zero-shot, frozen-prototypes (untrained model with class means), lora (no anchors, \
 no text geometry), lwf (distillation on the new images), zscl (on reference images), sdc, adc (lora with prototypes that follow the \
-new images, or images moved towards them), ranpac, lda (heads on the frozen model), linear-probe, joint (frozen or trained, with all \
-images of all tasks), seeds, noise, text-pgd, visual-pgd (other anchors)."""
+new images, or images moved towards them), ranpac, lda, rda (heads on the frozen model: ridge regression, one covariance, and half \
+each class's own), linear-probe, joint (frozen or trained, with all images of all tasks), seeds, noise, text-pgd, visual-pgd (other \
+anchors)."""
     seed: int = 0
     """Seed of the adapter's start, the sample order and all draws."""
     ops: Literal["fused", "eager"] = "fused"
@@ -458,7 +461,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "zero-shot": {**_FROZEN, "inference.path": "text"},
     "frozen-prototypes": {**_FROZEN, "inference.path": "visual"},
     "ranpac": {**_FROZEN, "inference.path": "visual", "prototypes.score": "ridge"},
-    "lda": {**_FROZEN, "inference.path": "visual", "prototypes.score": "mahalanobis"},
+    "lda": {**_FROZEN, "inference.path": "visual", "prototypes.score": "mahalanobis", "prototypes.own_covariance": 0.0},
+    "rda": {**_FROZEN, "inference.path": "visual", "prototypes.score": "mahalanobis", "prototypes.own_covariance": 0.5},
     "linear-probe": {**_FROZEN, "inference.path": "visual", "prototypes.score": "probe", "training.joint": True},
     "joint": {**_LORA, "anchors.kind": "none", "prototypes.transfer": "none", "training.joint": True},
     "lora": {**_LORA, "anchors.kind": "none", "prototypes.transfer": "none"},

@@ -29,10 +29,11 @@ from segp_ext.config import PATHS, MethodConfig, ScorePath, with_method
 from segp_ext.data import named_source
 from segp_ext.data.folder import open_image
 from segp_ext.data.images import Images, Reader, SizedDataset, to_pil
+from segp_ext.gaussians import Gaussians
 from segp_ext.probe import LinearProbe
 from segp_ext.processes import Processes
 from segp_ext.progress import progress
-from segp_ext.prototypes import ClassMeans, SharedCovariance, transfer
+from segp_ext.prototypes import ClassMeans, transfer
 from segp_ext.ridge import RidgeHead
 from segp_ext.timing import Phase, Timer
 from segp_ext.training import fit
@@ -154,13 +155,15 @@ class SeGPCL:
         if self.config.training.epochs > 0:
             backbone.adapt(self.config.lora, self.config.seed)
 
-    def _new_head(self) -> RidgeHead | SharedCovariance | LinearProbe | None:
+    def _new_head(self) -> RidgeHead | Gaussians | LinearProbe | None:
         settings, width, device = self.config.prototypes, self.backbone.raw_dim, self.backbone.device
         if settings.score == "ridge":
             return RidgeHead(width, settings.random_features, self.config.seed, device)
         if settings.score == "probe":
             return LinearProbe(width, device)
-        return SharedCovariance(width, device, settings.shrinkage) if settings.score == "mahalanobis" else None
+        if settings.score == "mahalanobis":
+            return Gaussians(width, device, settings.shrinkage, settings.own_covariance)
+        return None
 
     # -- learning --------------------------------------------------------------------------------------------------------------
 

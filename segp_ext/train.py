@@ -306,7 +306,8 @@ class Run:
         heads = {"frozen-prototypes": "frozen prototypes"}
         own = with_method(self.config)
         if own.prototypes.score == "mahalanobis" and own.training.epochs > 0:
-            heads["lda"] = "frozen lda"
+            head = "rda" if own.prototypes.own_covariance > 0 else "lda"
+            heads[head] = f"frozen {head}"
         said: list[str] = []
         with timer.phase("baselines"):
             for method, row in heads.items():

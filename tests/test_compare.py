@@ -7,6 +7,7 @@ import re
 import shutil
 
 import pytest
+from trees import cifar100
 
 from segp_ext import compare, train
 from segp_ext.comparison import Comparison, Difference, spread
@@ -121,6 +122,70 @@ def test_wrong_arguments_are_named_before_anything_runs(arguments, message, caps
     with pytest.raises(SystemExit) as stop:
         compare.main(arguments)
     assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+ROWS = "main.yaml", "parts.yaml", "sources.yaml", "anchors.yaml", "training.yaml"
+
+
+def test_the_papers_tables_are_lists_of_methods():
+    assert compare.packaged_rows() == sorted(f"paper/{name.removesuffix('.yaml')}" for name in ROWS)
+
+
+@pytest.mark.parametrize("rows", compare.packaged_rows())
+@pytest.mark.parametrize("benchmark", ["cifar100", "imagenet-r", "imagenet100", "cub200", "ucf101"])
+def test_every_row_of_the_papers_tables_fits_every_benchmark(rows, benchmark, tmp_path):
+    """The settings of each row reach the run, and nothing that a protocol fixes is changed by one."""
+    for label in compare.read_rows(rows):
+        given = ["--config", benchmark, "--data.root=made", "--anchors.reference=other"]
+        settings = compare.Job.of(compare.Row(label), 1, tmp_path, given, 1).settings
+        method, *changes = label.split()
+        assert settings["method"] == method and settings["protocol"] == f"segp-{benchmark}"
+        for change in changes:
+            name, value = change.split("=")
+            section, setting = name.split(".")
+            assert str(settings[section][setting]) == value or settings[section][setting] == float(value)
+        assert settings["training"]["epochs"] == 10 and settings["model"]["pretrained"] == "openai"
+
+
+def test_a_table_of_the_papers_runs_on_made_data(tmp_path, capsys):
+    """What needs weights and images is replaced on the command line, everything else is the table's own: a run of each row."""
+    archive = cifar100(tmp_path / "data", per_class=(3, 2), classes=6)
+    arguments = [
+        "--rows=paper/sources", "--seeds", "1", f"--out={tmp_path / 'out'}", "--config", "cifar100", f"--data.root={archive}",
+        "--model.name=glyph", "--model.pretrained=null", "--data.order=null", "--data.classes_per_task=3", "--training.epochs=1",
+        "--anchors.seeds_per_class=2", "--anchors.reference=digits", "--lora.rank=2",
+    ]  # fmt: skip
+    assert compare.main(arguments) == 0
+    lines = list(csv.DictReader((tmp_path / "out/results.csv").open()))
+    assert {line["row"] for line in lines} >= {*compare.read_rows("paper/sources"), "zero-shot", "frozen prototypes"}
+    assert all(line["protocol"].startswith("segp-cifar100+changed-") for line in lines)
+    assert "9 runs, 0 of them done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no such file; lists in the package: paper/anchors"),
+        ("segp: 1", "it must hold a list of methods"),
+        ("- [segp]", "it must hold a list of methods"),
+        ("[]", "it must hold a list of methods"),
+        ("- 'segp", "it is no YAML"),
+        ("- segp\n- segp", "--methods holds 'segp' twice"),
+        ("- sgep", "method must be one of segp"),
+    ],
+)
+def test_a_list_of_methods_that_is_none_is_named(content, message, tmp_path, capsys):
+    if content is not None:
+        (tmp_path / "rows.yaml").write_text(content)
+    with pytest.raises(SystemExit) as stop:
+        compare.main([f"--rows={tmp_path / 'rows.yaml'}", f"--out={tmp_path}"])
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_rows_and_methods_are_not_mixed(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        compare.main(["--rows=paper/main", "--methods", "segp", f"--out={tmp_path}"])
+    assert "--methods and --rows say the same thing" in capsys.readouterr().err
 
 
 def result(last, drop):

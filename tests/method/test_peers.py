@@ -1,6 +1,7 @@
 """The methods to compare with: each does what its paper says, by numbers worked out another way."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -21,10 +22,11 @@ from segp_ext.config import (
     with_method,
 )
 from segp_ext.data import load_scenario
+from segp_ext.gaussians import Gaussians
 from segp_ext.learner import SeGPCL
 from segp_ext.probe import LinearProbe
 from segp_ext.processes import Processes
-from segp_ext.prototypes import SharedCovariance, transfer
+from segp_ext.prototypes import transfer
 from segp_ext.ridge import RidgeHead
 
 CPU = torch.device("cpu")
@@ -57,16 +59,16 @@ def test_estimated_shrinkage_is_oracle_approximating(count):
     from sklearn.covariance import OAS
 
     feature, label = features(count=count, classes=2)
-    head = learnt(SharedCovariance(5, CPU, None), feature, label, (1, 1))
+    head = learnt(Gaussians(5, CPU, None), feature, label, (1, 1))
     centred = torch.cat([feature[label == c] - feature[label == c].mean(0) for c in range(2)])
     expected = OAS(assume_centered=True).fit(centred.double().numpy())
     torch.testing.assert_close(
-        head._factor @ head._factor.T, torch.from_numpy(expected.precision_), rtol=1e-5, atol=1e-7
+        head._factors[0] @ head._factors[0].T, torch.from_numpy(expected.precision_), rtol=1e-5, atol=1e-7
     )
 
 
 def test_images_that_are_all_alike_have_a_covariance():
-    head = learnt(SharedCovariance(5, CPU, None), torch.ones(6, 5), torch.arange(6) % 2, (2,))
+    head = learnt(Gaussians(5, CPU, None), torch.ones(6, 5), torch.arange(6) % 2, (2,))
     assert head.scores(torch.ones(1, 5), torch.ones(2, 5)).isfinite().all()
 
 
@@ -163,28 +165,46 @@ def test_covariance_scores_are_discriminant_analysis_whatever_the_tasks(sizes):
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     feature, label = features()
-    head = learnt(SharedCovariance(5, CPU, 0.0), feature, label, sizes)
+    head = learnt(Gaussians(5, CPU, 0.0), feature, label, sizes)
     means = torch.stack([feature[label == c].mean(0) for c in range(6)])
     joint = LinearDiscriminantAnalysis(solver="lsqr", priors=[1 / 6] * 6).fit(feature.numpy(), label.numpy())
     test, _ = features(seed=1)
     expected = torch.from_numpy(joint.predict_log_proba(test.numpy())).float()
     torch.testing.assert_close(F.log_softmax(head.scores(test, means), dim=1), expected, rtol=5e-2, atol=0.1)
-    assert head.count == 200
+    assert head.counts.tolist() == [200]
+
+
+@pytest.mark.parametrize("own", [0.3, 1.0])
+@pytest.mark.parametrize("sizes", [(6,), (2, 2, 2), (1, 5)])
+def test_own_covariances_are_normal_distributions_whatever_the_tasks(own, sizes):
+    feature, label = features()
+    head = learnt(Gaussians(5, CPU, 0.1, own), feature, label, sizes)
+    means = torch.stack([feature[label == c].mean(0) for c in range(6)]).double()
+    centred = [feature[label == c].double() - means[c] for c in range(6)]
+    shared = sum(rows.T @ rows for rows in centred) / 200
+    test, expected = features(seed=1)[0].double(), []
+    for mean, rows in zip(means, centred, strict=True):
+        mixed = (1 - own) * shared + own * rows.T @ rows / len(rows)
+        covariance = 0.9 * mixed + 0.1 * mixed.diagonal().mean() * torch.eye(5)
+        expected.append(torch.distributions.MultivariateNormal(mean, covariance).log_prob(test))
+    expected = torch.stack(expected, dim=1) + 2.5 * math.log(2 * math.pi)
+    torch.testing.assert_close(head.scores(test.float(), means.float()), expected.float(), rtol=1e-4, atol=1e-3)
+    assert head.counts.sum() == 200 and head.scatters.shape == (6, 5, 5)
 
 
 def test_shrinkage_goes_from_the_covariance_to_a_sphere():
     feature, label = features()
     means = torch.stack([feature[label == c].mean(0) for c in range(6)])
-    sphere = learnt(SharedCovariance(5, CPU, 1.0), feature, label, (3, 3))
-    variance = sphere.scatter.diagonal().mean() / 200
+    sphere = learnt(Gaussians(5, CPU, 1.0), feature, label, (3, 3))
+    variance = sphere.scatters[0].diagonal().mean() / 200
     expected = -0.5 * torch.cdist(feature, means).double().square() / variance
     torch.testing.assert_close(sphere.scores(feature, means), expected.float(), rtol=1e-3, atol=1e-3)
 
 
 def test_few_images_leave_the_scores_finite():
-    head = learnt(SharedCovariance(50, CPU, 0.01), torch.randn(4, 50), torch.tensor([0, 0, 1, 1]), (2,))
+    head = learnt(Gaussians(50, CPU, 0.01), torch.randn(4, 50), torch.tensor([0, 0, 1, 1]), (2,))
     assert head.scores(torch.randn(3, 50), torch.randn(2, 50)).isfinite().all()
-    alike = learnt(SharedCovariance(4, CPU, 0.01), torch.ones(4, 4), torch.tensor([0, 0, 1, 1]), (2,))
+    alike = learnt(Gaussians(4, CPU, 0.01), torch.ones(4, 4), torch.tensor([0, 0, 1, 1]), (2,))
     assert alike.scores(torch.randn(3, 4), torch.randn(2, 4)).isfinite().all()
 
 
@@ -216,7 +236,7 @@ def test_the_penalty_is_the_best_on_images_left_out():
 
 @pytest.mark.parametrize(
     "make_head",
-    [lambda: RidgeHead(5, 20, 3, CPU), lambda: SharedCovariance(5, CPU, 0.1)],
+    [lambda: RidgeHead(5, 20, 3, CPU), lambda: Gaussians(5, CPU, 0.1), lambda: Gaussians(5, CPU, None, 0.3)],
 )
 def test_what_is_kept_gives_the_same_scores(make_head):
     feature, label = features()

@@ -1,0 +1,148 @@
+"""How far old classes' distributions move with each task: `python -m evidence.geometry COMPARISON --out DIR`.
+
+COMPARISON is a folder that segp_ext.compare wrote with `--run.keep_checkpoints null`. For each of its runs and every task after the first,
+the test images of all older classes are scored on the text path by the model before the task and by the one after it, p and q, both
+softmax over the older classes; the drift of an image is their Jensen-Shannon divergence in bits, from 0 (nothing moved) to 1. Core
+are the third of the images on which the model before was surest (largest gap between its two highest probabilities), boundary the third on
+which it was least sure. The model before is that of the task before, so drifts of tasks add up over a run.
+
+Writes DIR/geometry.csv, DIR/geometry.md and DIR/geometry.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segp_ext.command_line import read_settings
+from segp_ext.compare import Row
+from segp_ext.comparison import Difference
+from segp_ext.config import Config, from_dict
+from segp_ext.data import load_scenario
+from segp_ext.data.images import Images
+from segp_ext.learner import SeGPCL
+
+REGIONS = ("core", "boundary")
+
+
+def divergence(p: Tensor, q: Tensor) -> Tensor:
+    """Jensen-Shannon divergence in bits of the distributions in the rows of p and q `[N, C]`, `[N]`."""
+    middle = (p + q) / 2
+
+    def to_middle(a: Tensor) -> Tensor:
+        return torch.where(a > 0, a * (a / middle).log2(), 0.0).sum(dim=1)
+
+    return ((to_middle(p) + to_middle(q)) / 2).clamp(min=0)
+
+
+def regions(p: Tensor) -> dict[str, Tensor]:
+    """Indices of the rows of p `[N, C]` that belong to each of `REGIONS`, a third each."""
+    first, second = p.topk(2, dim=1).values.unbind(dim=1)
+    order = (first - second).argsort(stable=True)
+    third = len(p) // 3
+    return {"boundary": order[:third], "core": order[len(p) - third :]}
+
+
+@torch.no_grad()
+def probabilities(learner: SeGPCL, images: list[Images], classes: int) -> Tensor:
+    """Text path's softmax over the first `classes` classes, `[N, classes]`, of all images in order."""
+    text = F.normalize(learner.text_embeddings()[:classes], dim=-1)
+    rows = [F.normalize(embedding, dim=-1) @ text.T for own in images for _, embedding, _ in learner.encode(own)]
+    return (learner.backbone.logit_scale * torch.cat(rows)).double().softmax(dim=1)
+
+
+def drifts(run: Path) -> Iterator[tuple[int, str, float]]:
+    """(task, region, mean drift of the older classes' images) for each task of a run after its first.
+
+    Raises:
+        FileNotFoundError: if the run did not keep all its checkpoints.
+    """
+    config = from_dict(Config, read_settings(run / "config.yaml"))
+    tasks = load_scenario(config.data).tasks
+    before: SeGPCL | None = None
+    for done in range(1, len(tasks) + 1):
+        checkpoint = run / "checkpoints" / f"task-{done:03d}"
+        if not checkpoint.is_dir():
+            raise FileNotFoundError(f"{checkpoint} is not there; compare with --run.keep_checkpoints null")
+        after = SeGPCL.load(checkpoint, config.model.device)
+        if before is not None:
+            images = [Images(task.test, after.reader) for task in tasks[: done - 1]]
+            classes = len(before.class_names)
+            p, q = (probabilities(learner, images, classes) for learner in (before, after))
+            apart = divergence(p, q)
+            for name, chosen in regions(p).items():
+                yield done, name, float(apart[chosen].mean())
+        before = after
+
+
+def draw(values: dict[tuple[str, str, int], list[float]], file: Path) -> None:
+    """One panel a region, one line a row: mean drift by task, with the standard deviation over seeds."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = figure.subplots(1, len(REGIONS), sharey=True)
+    for axes, region in zip(panels, REGIONS, strict=True):
+        for row in dict.fromkeys(row for row, _, _ in values):
+            tasks = sorted(task for own, of, task in values if (own, of) == (row, region))
+            members = [values[row, region, task] for task in tasks]
+            means = [statistics.fmean(m) for m in members]
+            (line,) = axes.plot(tasks, means, marker="o", markersize=3, label=row)
+            if all(len(m) > 1 for m in members):
+                low, high = (
+                    [a + s * statistics.stdev(m) for a, m in zip(means, members, strict=True)] for s in (-1, 1)
+                )
+                axes.fill_between(tasks, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        axes.set_title(region)
+        axes.set_xlabel("task learnt")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("drift of older classes (JS, bits)")
+    panels[0].legend(fontsize="small")
+    FigureCanvasAgg(figure).print_figure(file, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("comparison", type=Path)
+    parser.add_argument(
+        "--rows", nargs="+", required=True, help="methods as segp_ext.compare has them; the first is compared with"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    values: dict[tuple[str, str, int], list[float]] = {}
+    overall: dict[tuple[str, str], list[float]] = {}
+    lines = []
+    for row in options.rows:
+        for seed in options.seeds:
+            found = list(drifts(Row(row).folder(options.comparison, seed)))
+            for task, region, drift in found:
+                values.setdefault((row, region, task), []).append(drift)
+                lines.append([row, seed, task, region, f"{drift:.6f}"])
+            for region in REGIONS:
+                overall.setdefault((row, region), []).append(statistics.fmean(d for _, r, d in found if r == region))
+    options.out.mkdir(parents=True, exist_ok=True)
+    with (options.out / "geometry.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([["row", "seed", "task", "region", "divergence_bits"], *lines])
+    first = options.rows[0]
+    table = ["| method | region | drift (bits), mean of tasks | of it, " + first + "'s less |", "|---|---|---:|---:|"]
+    for (row, region), own in overall.items():
+        apart = Difference.of([a - b for a, b in zip(own, overall[first, region], strict=True)])
+        less = "–" if row == first else f"{apart.mean:+.4f} ± {apart.half:.4f}"
+        table.append(f"| {row} | {region} | {statistics.fmean(own):.4f} | {less} |")
+    (options.out / "geometry.md").write_text("\n".join(table) + "\n")
+    draw(values, options.out / "geometry.png")
+    print("\n".join(table))
+
+
+if __name__ == "__main__":
+    main()

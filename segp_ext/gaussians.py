@@ -1,0 +1,117 @@
+"""Normally distributed classes: prototypes score as discriminant analysis does, with covariances learnt task after task from sums."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from segp_ext.processes import Processes
+
+
+class Gaussians:
+    """Normal distributions of raw features about their classes' prototypes, all classes equally likely.
+
+    Σ_c = (1 − γ)·((1 − λ)·Σ + λ·S_c) + γ·v·I: Σ is the covariance of all images about their classes' means, S_c that of class c alone, v
+    the mean variance of what they are mixed to. λ = 0 is linear discriminant analysis, λ = 1 a quadratic one; in between lies regularised
+    discriminant analysis (Friedman 1989; for class-incremental learning on frozen features, FeCAM, arXiv 2309.14062). Sums are added
+    up in float64 batch by batch; those of earlier tasks are those of the model at their time.
+
+    Args:
+        width: Dr.
+        device: of the features.
+        shrinkage: γ; None estimates it: oracle approximating shrinkage (Chen, Wiesel, Eldar, Hero 2010), the share that fits normally
+            distributed features best, from Σ and the number of images.
+        own: λ. Above 0 every class keeps a matrix `[Dr, Dr]`.
+
+    Attributes:
+        scatters: sums of (z − μ)(z − μ)ᵀ, each image about its class's mean: of all classes together `[1, Dr, Dr]`, or of each
+            class `[C, Dr, Dr]` where `own` is above 0; float64.
+        counts: images in each of these sums.
+    """
+
+    def __init__(self, width: int, device: torch.device, shrinkage: float | None, own: float = 0.0) -> None:
+        self.shrinkage, self.own = shrinkage, own
+        self.scatters = torch.zeros(0, width, width, dtype=torch.float64, device=device)
+        self.counts = torch.zeros(0, dtype=torch.float64, device=device)
+        self._factors, self._volumes = self.scatters, self.counts
+        self.begin(0)
+
+    def begin(self, classes: int) -> None:
+        """Starts a task of so many classes."""
+        width, device = self.scatters.shape[1], self.scatters.device
+        groups = classes if self.own > 0 else 1
+        self._products = torch.zeros(groups, width, width, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(classes, width + 1, dtype=torch.float64, device=device)  # the last column counts
+
+    def add(self, feature: Tensor, label: Tensor, index: Tensor) -> None:
+        """Takes features `[N, Dr]` of images with labels int64 `[N]` within the task; their numbers in it do not matter here."""
+        z = feature.double()
+        self._sums.index_add_(0, label, torch.cat([z, z.new_ones(len(z), 1)], dim=1))
+        for group in label.unique().tolist() if self.own > 0 else [0]:
+            rows = z[label == group] if self.own > 0 else z
+            self._products[group] += rows.T @ rows
+
+    def finish(self, processes: Processes) -> None:
+        """Ends the task."""
+        products, sums = processes.sum(self._products), processes.sum(self._sums)
+        counts = sums[:, -1]
+        means = sums[:, :-1] / counts[:, None]
+        squares = counts[:, None, None] * means[:, :, None] * means[:, None, :]
+        if self.own > 0:
+            scatters, counts = torch.cat([self.scatters, products - squares]), torch.cat([self.counts, counts])
+        else:
+            scatters = (products - squares.sum(dim=0, keepdim=True)) + self.scatters.sum(dim=0, keepdim=True)
+            counts = (counts.sum() + self.counts.sum())[None]
+        self._take(scatters, counts)
+        self.begin(0)
+
+    def _take(self, scatters: Tensor, counts: Tensor) -> None:
+        """Keeps the sums, and of each covariance a factor A of its inverse, A Aᵀ = Σ_c⁻¹, and ½ log det Σ_c."""
+        self.scatters, self.counts = scatters, counts
+        shared = scatters.sum(dim=0) / counts.sum().clamp(min=1)
+        shrinkage = self._estimated(shared) if self.shrinkage is None else self.shrinkage
+        factors, volumes = [], []
+        for scatter, count in zip(scatters, counts, strict=True):
+            covariance = (1 - self.own) * shared + self.own * scatter / count
+            variance = covariance.diagonal().mean().clamp(min=1e-12)  # of images that are all alike there is none
+            identity = torch.eye(len(shared), dtype=torch.float64, device=shared.device)
+            values, vectors = torch.linalg.eigh((1 - shrinkage) * covariance + shrinkage * variance * identity)
+            values = values.clamp(min=torch.finfo(torch.float64).eps * values[-1])
+            factors.append(vectors * values.rsqrt())
+            volumes.append(values.log().sum() / 2)
+        self._factors, self._volumes = torch.stack(factors), torch.stack(volumes)
+
+    def _estimated(self, covariance: Tensor) -> float:
+        spread, level = covariance.square().mean(), covariance.diagonal().mean().square()
+        apart = (self.counts.sum() + 1) * (spread - level / len(covariance))
+        return float(((spread + level) / apart).clamp(max=1)) if apart > 0 else 1.0
+
+    def scores(self, feature: Tensor, prototypes: Tensor) -> Tensor:
+        """−½ (z − p)ᵀ Σ_c⁻¹ (z − p) − ½ log det Σ_c, log-likelihoods up to a constant that classes share.
+
+        Args:
+            feature: z `[B, Dr]`.
+            prototypes: p of all classes so far, `[C, Dr]`.
+
+        Returns:
+            float32 `[B, C]`.
+        """
+        z, p = feature.double(), prototypes.double()
+        if self.own > 0:
+            columns = [
+                -0.5 * ((z - centre) @ factor).square().sum(dim=1) - volume
+                for centre, factor, volume in zip(p, self._factors, self._volumes, strict=True)
+            ]
+            return torch.stack(columns, dim=1).float()
+        z, p = z @ self._factors[0], p @ self._factors[0]
+        return (z @ p.T - 0.5 * p.square().sum(dim=1) - 0.5 * z.square().sum(dim=1, keepdim=True)).float()
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps."""
+        return {"scatters": self.scatters, "counts": self.counts}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Takes over what `state` gave."""
+        device = self.scatters.device
+        if len(state["scatters"]):
+            self._take(state["scatters"].to(device), state["counts"].to(device))

@@ -1,0 +1,196 @@
+"""The commands behind docs/evidence.md: their arithmetic by hand, and each of them on made data."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import segp_ext
+from evidence import gates, geometry, pretrain, scene
+from segp_ext import compare
+
+NAMES = {"n1": ["dog"], "n2": ["cat", "kitten"], "n3": ["red bus"], "n4": ["tree"]}
+
+
+@pytest.fixture(scope="module")
+def tiny_imagenet(tmp_path_factory):
+    """Tiny-ImageNet's layout: each class's images are of one colour and some noise."""
+    root, draw = tmp_path_factory.mktemp("tin"), np.random.RandomState(0)
+    (root / "val/images").mkdir(parents=True)
+    rows = []
+    for colour, wnid in zip((40, 100, 160, 220), NAMES, strict=True):
+        (root / f"train/{wnid}/images").mkdir(parents=True)
+        for number in range(9):
+            image = Image.fromarray(np.uint8(colour + draw.randint(-15, 16, (32, 32, 3))))
+            if number < 6:
+                image.save(root / f"train/{wnid}/images/{wnid}_{number}.JPEG")
+            else:
+                image.save(root / f"val/images/val_{wnid}_{number}.JPEG")
+                rows.append(f"val_{wnid}_{number}.JPEG\t{wnid}\t0\t0\t1\t1\n")
+    (root / "val/val_annotations.txt").write_text("".join(rows))
+    (root / "names.json").write_text(json.dumps(NAMES))
+    return root
+
+
+def call(main, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+    return main()
+
+
+@pytest.fixture(scope="module")
+def model(tiny_imagenet, tmp_path_factory):
+    """What pre-training writes, stopped once on the way."""
+    out = tmp_path_factory.mktemp("pretrained") / "model"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrain, "HELD_OUT", 3)
+        given = ["--data", tiny_imagenet, "--names", tiny_imagenet / "names.json", "--out", out, "--batch_size", 6]
+        given += ["--epochs", 3, "--threads", torch.get_num_threads(), "--device", "cpu"]
+        call(pretrain.main, patch, *given, "--minutes", 0)
+        stopped = json.loads((out / "pretrain.json").read_text())
+        call(pretrain.main, patch, *given)
+    return out, stopped
+
+
+def test_pretraining_stops_goes_on_and_writes_a_model_that_loads(model):
+    out, stopped = model
+    report = json.loads((out / "pretrain.json").read_text())
+    assert (stopped["epochs"], report["epochs"], report["of"]) == (0, 3, 3) and len(report["losses"]) == 3
+    assert report["zero-shot by class, scene"].keys() == NAMES.keys()
+    mean = sum(report["zero-shot by class, scene"].values()) / 4
+    assert report["zero-shot over all classes"]["scene"] == pytest.approx(mean, abs=1e-3)
+    backbone = segp_ext.load_clip(f"local-dir:{out}")
+    embedding, feature = backbone.encode_image(torch.rand(2, 3, 32, 32))
+    assert embedding.shape == (2, 128) and feature.shape == (2, 512)
+
+
+def test_the_held_out_images_are_never_trained_on(tiny_imagenet, monkeypatch):
+    monkeypatch.setattr(pretrain, "HELD_OUT", 2)
+    seen, labels = pretrain.images(tiny_imagenet, sorted(NAMES), "train")
+    held, _ = pretrain.images(tiny_imagenet, sorted(NAMES), "scene")
+    assert len(seen) == 16 and len(held) == 8 and labels.bincount().tolist() == [4] * 4
+    assert not any((a == b).all() for a in seen for b in held)
+
+
+def test_a_scene_takes_the_classes_that_the_model_knows(tiny_imagenet, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "HELD_OUT", 3)
+    knows = tmp_path / "model"
+    knows.mkdir()
+    by_class = {"n1": 0.1, "n2": 0.9, "n3": 0.8, "n4": 0.2}
+    (knows / "pretrain.json").write_text(json.dumps({"zero-shot by class, scene": by_class}))
+    given = [
+        "--data",
+        tiny_imagenet,
+        "--names",
+        tiny_imagenet / "names.json",
+        "--model",
+        knows,
+        "--seed",
+        3,
+        "--known",
+        2,
+    ]
+    call(scene.main, monkeypatch, *given, "--tasks", 2, "--classes", 1, "--images", 2, "--out", tmp_path / "out")
+    facts = json.loads((tmp_path / "out/scene.json").read_text())
+    assert sorted(facts["classes"]) == ["cat", "red bus"] and len(set(facts["looks"])) == 2
+    assert (tmp_path / "out/scene/order.txt").read_text().split("\n")[:2] == facts["classes"]
+    for place, classes in (
+        ("scene", {"cat", "red bus"}),
+        ("clean", {"cat", "red bus"}),
+        ("untouched", {"dog", "tree"}),
+    ):
+        for part in ("train", "test"):
+            assert {path.name for path in (tmp_path / "out" / place / part).iterdir()} == classes
+    for own, look in zip(facts["classes"], facts["looks"], strict=True):
+        assert len(list((tmp_path / f"out/scene/train/{own}").iterdir())) == 2
+        clean, made = (Image.open(tmp_path / f"out/{place}/test/{own}/0001.png") for place in ("clean", "scene"))
+        assert (np.asarray(scene.LOOKS[look](clean)) == np.asarray(made)).all()
+
+
+@pytest.mark.parametrize("look", scene.LOOKS)
+def test_every_look_changes_an_image_and_keeps_its_kind(look):
+    image = Image.fromarray(np.random.RandomState(1).randint(0, 256, (32, 32, 3), np.uint8))
+    made = scene.LOOKS[look](image)
+    assert made.size == (32, 32) and made.mode == "RGB" and (np.asarray(made) != np.asarray(image)).any()
+    assert (np.asarray(scene.LOOKS[look](image)) == np.asarray(made)).all()
+
+
+def made_run(folder, method, last, forgetting, clean):
+    lasts = {"text": last - 0.1, "visual": last, "dual": last}
+    scores = {f"{method} ({path})": {"last": value, "forgetting": forgetting} for path, value in lasts.items()}
+    folder.mkdir(parents=True)
+    content = {
+        "status": "finished",
+        "settings": {"method": method},
+        "scores": scores,
+        "retention": {"SCENES/1/clean": [clean, 0.1]},
+    }
+    (folder / "result.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("joint", "forgetting", "clean", "failed"),
+    [(0.59, 0.16, 0.56, 0), (0.57, 0.16, 0.56, 1), (0.59, 0.14, 0.56, 1), (0.59, 0.16, 0.54, 1)],
+)
+def test_each_gate_can_fail(joint, forgetting, clean, failed, tmp_path, monkeypatch, capsys):
+    made_run(tmp_path / "runs/probe-1", "linear-probe", 0.5, 0.0, clean)
+    made_run(tmp_path / "runs/joint-1", "joint", joint, 0.0, clean)
+    made_run(tmp_path / "runs/lora-1", "lora", 0.3, forgetting, clean)
+    assert call(gates.main, monkeypatch, tmp_path) == failed
+    said = capsys.readouterr().out
+    assert said.count("FAILED") == failed and f"at least 8: {100 * (joint - 0.5):.1f}" in said
+
+
+def test_the_divergence_by_hand():
+    p = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.25, 0.75]], dtype=torch.float64)
+    q = torch.tensor([[0.0, 1.0], [0.5, 0.5], [0.75, 0.25]], dtype=torch.float64)
+    # Third row: the middle is (1/2, 1/2), 1 - H(1/4) = 1 - 0.811278 bits.
+    assert geometry.divergence(p, q).tolist() == pytest.approx([1.0, 0.0, 0.188722], abs=1e-6)
+
+
+def test_core_is_sure_and_boundary_is_not():
+    p = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.3, 0.7], [0.05, 0.95], [0.6, 0.4], [0.2, 0.8]])
+    found = geometry.regions(p)
+    assert sorted(found["core"].tolist()) == [0, 3] and sorted(found["boundary"].tolist()) == [1, 4]
+
+
+def test_the_geometry_of_a_comparison(tmp_path, monkeypatch):
+    fast = [
+        "--training.epochs=1",
+        "--data.max_images_per_class=6",
+        "--data.classes_per_task=5",
+        "--anchors.seeds_per_class=2",
+    ]
+    rows = ["--methods", "segp", "lora training.classes=new", "--seeds", "1", "2", f"--out={tmp_path}", *fast]
+    assert compare.main([*rows, "--anchors.steps=1", "--run.keep_checkpoints=null"]) == 0
+    call(
+        geometry.main,
+        monkeypatch,
+        tmp_path,
+        "--rows",
+        "segp",
+        "lora training.classes=new",
+        "--seeds",
+        1,
+        2,
+        "--out",
+        tmp_path / "g",
+    )
+    lines = (tmp_path / "g/geometry.csv").read_text().splitlines()[1:]
+    assert len(lines) == 2 * 2 * 1 * 2 and all(0 <= float(line.split(",")[-1]) <= 1 for line in lines)
+    assert (tmp_path / "g/geometry.png").stat().st_size > 5000
+    assert "| lora training.classes=new | core |" in (tmp_path / "g/geometry.md").read_text()
+
+
+def test_checkpoints_that_were_not_kept_are_asked_for(tmp_path):
+    fast = [
+        "--training.epochs=1",
+        "--data.max_images_per_class=4",
+        "--data.classes_per_task=5",
+        "--run.keep_checkpoints=1",
+    ]
+    assert compare.main(["--methods", "lora", "--seeds", "1", f"--out={tmp_path}", *fast]) == 0
+    with pytest.raises(FileNotFoundError, match="run.keep_checkpoints null"):
+        list(geometry.drifts(tmp_path / "runs/lora-1"))
