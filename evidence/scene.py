@@ -73,6 +73,12 @@ def _noisy(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
 
 
+def _washed(image: Image.Image, contrast: float, colour: tuple[int, int, int], noise: float = 0) -> Image.Image:
+    pixels = contrast * np.asarray(image, dtype=np.float32) + np.array(colour)
+    pixels += noise * _draws(image).normal(0, 1, (image.height, image.width, 3))
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
 def _peppered(image: Image.Image) -> Image.Image:
     draw = _draws(image).uniform(0, 1, (image.height, image.width, 1))
     return Image.fromarray(np.where(draw < 0.2, 0, np.where(draw > 0.8, 255, np.asarray(image))).astype(np.uint8))
@@ -98,7 +104,10 @@ LOOKS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "noisy": _noisy,
     "peppered": _peppered,
     "wavy": _wavy,
-    "faint": lambda image: Image.fromarray((np.asarray(image) // 10 + 200).astype(np.uint8)),
+    "faint": lambda image: _washed(image, 0.1, (200, 200, 200)),
+    "faint negative": lambda image: _washed(image, -0.1, (60, 60, 60)),
+    "mist": lambda image: _washed(image, 0.12, (190, 60, 120)),
+    "dusk": lambda image: _washed(image, 0.12, (5, 5, 25), noise=4),
     "solarised": lambda image: _with_mask(image, np.asarray(image.convert("L")) > 100),
 }
 
