@@ -213,6 +213,8 @@ class Backbone(nn.Module):
     def adapt(self, config: LoraConfig, seed: int) -> None:
         """Puts a fresh LoRA adapter on the chosen encoders: A random orthonormal and frozen, B zero (PEFT's LoRA).
 
+        A layer that is narrower than the rank gets its width as rank, and the scale of the others.
+
         Raises:
             ValueError: if the settings do not fit the model (see `layers_to_adapt`), or an adapter is there already.
         """
@@ -222,13 +224,20 @@ class Backbone(nn.Module):
         if self._peft is not None:
             raise ValueError("this backbone carries an adapter already; a learner needs a backbone of its own")
         targets = self.layers_to_adapt(config)
-        scale_numerator = config.rank if config.alpha is None else config.alpha
+        alpha = config.rank if config.alpha is None else config.alpha
+        narrow = {re.escape(name): width for name in targets if (width := self._width(name)) < config.rank}
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PEFT warns of target modules that its own registry does not know
             torch.manual_seed(seed)
             # A pattern, because PEFT matches a list by suffix, and the text tower's names are suffixes of the vision tower's.
             pattern = "|".join(re.escape(name) for name in targets)
-            settings = PeftLoraConfig(r=config.rank, lora_alpha=scale_numerator, target_modules=pattern)
+            settings = PeftLoraConfig(
+                r=config.rank,
+                lora_alpha=alpha,
+                target_modules=pattern,
+                rank_pattern=narrow,
+                alpha_pattern={name: alpha * width / config.rank for name, width in narrow.items()},
+            )
             self._peft = get_peft_model(self.clip, settings)
             for name, parameter in self.clip.named_parameters():
                 if ".lora_A." in name:
@@ -241,18 +250,21 @@ class Backbone(nn.Module):
         """Names of the layers that `adapt` adapts.
 
         Raises:
-            ValueError: for targets that are not there or that an adapter could not change, and a rank above a layer's width.
+            ValueError: for targets that are not there or that an adapter could not change, and a rank above the width of every layer.
         """
         names = self._targets(config)
-        for name in names:
-            layer = self.clip.get_submodule(name)
-            width = min(layer.weight[0].numel(), len(layer.weight))
-            if config.rank > width:
-                raise ValueError(
-                    f"lora.rank must be at most {width}, the width of {name} in {self.name}; got {config.rank}"
-                )
+        widest = max(names, key=self._width)
+        if config.rank > self._width(widest):
+            raise ValueError(
+                f"lora.rank must be at most {self._width(widest)}, the width of {widest} in {self.name}; got {config.rank}"
+            )
         self._check_called(names)
         return names
+
+    def _width(self, name: str) -> int:
+        """The highest rank that a change of a layer's weight can have."""
+        weight = self.clip.get_submodule(name).weight
+        return min(weight[0].numel(), len(weight))
 
     def _targets(self, config: LoraConfig) -> list[str]:
         by_encoder = block_layers(self.clip)

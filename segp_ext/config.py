@@ -84,7 +84,7 @@ class LoraConfig:
     """Low-rank adaptation of the CLIP encoders: A frozen at its random orthonormal start, only B trained."""
 
     rank: int = 32
-    """Rank of every adapter."""
+    """Rank of every adapter; at most its layer's width."""
     alpha: int | None = None
     """Numerator of the adapter's scale alpha/rank; none means alpha = rank, a scale of 1."""
     encoders: Literal["both", "vision", "text"] = "both"

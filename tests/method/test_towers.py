@@ -292,8 +292,23 @@ def test_convolutions_are_adapted_where_there_is_nothing_linear():
         with backbone.merged():
             torch.testing.assert_close(backbone.encode_image(pixels), changed, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(backbone.encode_image(pixels), changed, rtol=0, atol=0)
-    with pytest.raises(ValueError, match="lora.rank must be at most 64, the width of visual.trunk.layer1.0.conv1"):
-        load_clip("made-resnet", None).adapt(LoraConfig(rank=65, encoders="vision"), seed=0)
+    with pytest.raises(ValueError, match="lora.rank must be at most 512, the width of visual.trunk.layer4.0.conv1"):
+        load_clip("made-resnet", None).adapt(LoraConfig(rank=513, encoders="vision"), seed=0)
+
+
+def test_narrow_layers_get_their_width_as_rank_and_the_scale_of_the_others():
+    backbone = load_clip("made-resnet", None)
+    backbone.adapt(LoraConfig(rank=100, alpha=50, encoders="vision"), seed=0)
+    found = {}
+    for name, module in backbone.clip.named_modules():
+        if hasattr(module, "lora_A"):
+            found[name.removeprefix("visual.trunk.")] = module.r["default"], module.scaling["default"]
+    assert found["layer1.0.conv1"] == found["layer1.1.conv2"] == (64, 0.5)
+    assert found["layer2.0.conv1"] == found["layer4.1.conv2"] == (100, 0.5)
+    for name, parameter in backbone.clip.named_parameters():
+        if ".lora_A." in name:
+            rows = parameter.flatten(1)
+            torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows)), rtol=0, atol=1e-5)
 
 
 def test_grouped_convolutions_and_those_beside_linear_layers_stay():
