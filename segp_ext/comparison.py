@@ -19,6 +19,8 @@ from segp_ext.report import METRICS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_MATRICES_ABREAST = 5
+"""Heat maps beside each other in a row of the plot."""
 BASELINES = {"zero-shot": "text", "frozen prototypes": "visual", "frozen lda": "visual", "frozen rda": "visual"}
 """Rows that every run measures beside its method, and the path that each one goes by."""
 
@@ -175,7 +177,8 @@ class Comparison:
     def page(self, pictures: dict[str, str]) -> Page:
         """The table and the plots, by file name with their captions, on one page."""
         seeds = sorted({seed for _, seed in self.results})
-        made = Page(f"{len(self.rows)} methods, seeds {', '.join(map(str, seeds))}")
+        count = f"{len(self.rows)} methods" if len(self.rows) > 1 else self.rows[0]
+        made = Page(f"{count}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
         made.text(f"`{self.command}`")
         made.text(
             f"Percent, mean ± standard deviation over seeds. Differences are paired by seed, from {self.rows[0]} on the same path, with "
@@ -208,13 +211,13 @@ class Comparison:
                 self._curves(empty(13, 4.5), _forgetting_curve, "mean drop of old tasks (points)", 2),
                 "Forgetting after each task",
             )
-        size = 3.6 * len(self.rows)
+        columns = min(len(self.rows), _MATRICES_ABREAST)
         drawn["r_matrix.png"] = (
-            self._matrices(empty(size, 4.2)),
+            self._matrices(empty(3.2 * columns + 1, 3.4 * -(-len(self.rows) // columns)), columns),
             "Accuracy on each task's test images after each task, dual path, mean over seeds",
         )
         drawn["time.png"] = (
-            self._time(empty(9, 0.5 * len(self.rows) + 1.6)),
+            self._time(empty(9, 0.4 * len(self.rows) + 2)),
             "Time by phase",
         )
         if any(result["retention"] for result in self.results.values()):
@@ -236,22 +239,31 @@ class Comparison:
                 length = min(map(len, curves))
                 tasks = range(first, first + length)
                 means = [100 * statistics.fmean(c[i] for c in curves) for i in range(length)]
-                (line,) = axes.plot(tasks, means, marker="o", markersize=3, label=row)
+                axes.plot(tasks, means, marker="o", markersize=3, label=row, **self._style(row))
                 if len(curves) > 1:
                     apart = [100 * statistics.stdev([c[i] for c in curves]) for i in range(length)]
                     low, high = ([m + sign * a for m, a in zip(means, apart, strict=True)] for sign in (-1, 1))
-                    axes.fill_between(tasks, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+                    axes.fill_between(tasks, low, high, color=self._style(row)["color"], alpha=0.1, linewidth=0)
             axes.set_title(f"{path} path")
             axes.set_xlabel("tasks learnt")
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.3)
-            axes.legend(fontsize="x-small")
         panels[0].set_ylabel(label)
+        shown = {name: line for axes in panels for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+        figure.legend(shown.values(), shown.keys(), loc="outside right upper", fontsize="x-small")
         return figure
 
-    def _matrices(self, figure: Figure) -> Figure:
-        grid = figure.subplots(1, len(self.rows), squeeze=False)[0]
+    def _style(self, row: str) -> dict[str, Any]:
+        """A row's own line, the same in all panels."""
+        rows = list(dict.fromkeys(row for row, _ in self.groups))
+        return {"color": f"C{rows.index(row) % 10}", "linestyle": ("-", "--", ":", "-.")[rows.index(row) // 10 % 4]}
+
+    def _matrices(self, figure: Figure, columns: int) -> Figure:
+        grid = figure.subplots(-(-len(self.rows) // columns), columns, squeeze=False)
         image: Any = None
-        for axes, row in zip(grid, self.rows, strict=True):
+        for axes in grid.flat[len(self.rows) :]:
+            axes.set_axis_off()
+        for axes, row in zip(grid.flat, self.rows, strict=False):
             members = self.groups[row, "dual"]
             size = min(len(s.values["R"]) for s in members)
             mean = [
@@ -265,9 +277,10 @@ class Comparison:
             axes.set_xticks(range(size), [str(j + 1) for j in range(size)])
             axes.set_yticks(range(size), [str(i + 1) for i in range(size)])
             axes.set_xlabel("tested on task")
-            axes.set_title(row, fontsize="small")
-        grid[0].set_ylabel("tasks learnt")
-        figure.colorbar(image, ax=list(grid), label="accuracy over classes seen (%)", shrink=0.8)
+            axes.set_title(row, fontsize="small" if len(row) < 30 else "xx-small")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("tasks learnt")
+        figure.colorbar(image, ax=list(grid.flat), label="accuracy over classes seen (%)", shrink=0.8)
         return figure
 
     def _time(self, figure: Figure) -> Figure:
@@ -283,22 +296,26 @@ class Comparison:
             left = [a + b for a, b in zip(left, spent, strict=True)]
         axes.invert_yaxis()
         axes.set_xlabel("seconds a run")
-        axes.legend(fontsize="x-small", ncols=4)
+        figure.legend(fontsize="x-small", ncols=4, loc="outside upper center")
         return figure
 
     def _retention(self, figure: Figure) -> Figure:
         axes = figure.subplots()
         for row in self.rows:
             runs = [result for (of, _), result in self.results.items() if of == row]
-            for name in runs[0]["retention"]:
-                curves = [run["retention"][name] for run in runs]
+            names = [*runs[0]["retention"]]
+            short = [Path(name).name for name in names]
+            for place, name in enumerate(short if len({*short}) == len(short) else names):
+                # By place, as a seed may be part of where they are.
+                curves = [[*run["retention"].values()][place] for run in runs]
                 length = min(map(len, curves))
                 means = [100 * statistics.fmean(c[i] for c in curves) for i in range(length)]
                 axes.plot(range(length), means, marker="o", markersize=3, label=f"{row}: {name}")
         axes.set_xlabel("tasks learnt")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylabel("zero-shot accuracy over its own classes (%)")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="x-small")
+        figure.legend(fontsize="x-small", loc="outside right upper")
         return figure
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 
 import pytest
+from PIL import Image
 from trees import cifar100
 
 from segp_ext import compare, train
@@ -151,7 +152,7 @@ def test_a_table_of_the_papers_runs_on_made_data(tmp_path, capsys):
     """What needs weights and images is replaced on the command line, everything else is the table's own: a run of each row."""
     archive = cifar100(tmp_path / "data", per_class=(3, 2), classes=6)
     arguments = [
-        "--rows=paper/sources", "--seeds", "1", f"--out={tmp_path / 'out'}", "--config", "cifar100", f"--data.root={archive}",
+        "--rows=paper/sources", "--seeds", "1", "--jobs", "2", f"--out={tmp_path / 'out'}", "--config", "cifar100", f"--data.root={archive}",
         "--model.name=glyph", "--model.pretrained=null", "--data.order=null", "--data.classes_per_task=3", "--training.epochs=1",
         "--anchors.seeds_per_class=2", "--anchors.reference=digits", "--lora.rank=2",
     ]  # fmt: skip
@@ -221,6 +222,19 @@ def test_differences_are_paired_by_seed():
     numbers = ["79.8 ± 4.4", "69.7 ± 8.7", "10.0 ± 0.0", "-10.0 ± 0.0", "–"]
     assert rows[3] == ["b", "text", "3", *numbers, str(apart), "+0.0 (+0.0 to +0.0)", "10"]
     assert header[-3:] == ["Last − a's", "Forgetting − a's", "seconds"]
+
+
+def test_many_rows_are_drawn_in_several_lines_each_in_one_style(tmp_path):
+    rows = [f"row {n}" for n in range(12)]
+    runs = {(row, seed): result(0.5, 0.1) for row in rows for seed in (1, 2)}
+    for (_, seed), run in runs.items():
+        run["retention"] = {f"SCENES/{seed}/clean": [0.6, 0.5, 0.4], f"SCENES/{seed}/untouched": [0.3, 0.2, 0.1]}
+    found = Comparison(runs, "command")
+    assert len({tuple(found._style(row).items()) for row in rows}) == 12
+    captions = found.plot(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == captions.keys() and "retention.png" in captions
+    wide, high = Image.open(tmp_path / "r_matrix.png").size
+    assert wide < 2000 and high > 1000
 
 
 def test_one_seed_has_no_spread_and_no_interval():
