@@ -230,6 +230,8 @@ class Comparison:
         return {name: caption for name, (_, caption) in drawn.items()}
 
     def _curves(self, figure: Figure, read: Any, label: str, first: int) -> Figure:
+        from matplotlib.ticker import MaxNLocator
+
         panels = figure.subplots(1, len(PATHS), sharey=True)
         for axes, path in zip(panels, PATHS, strict=True):
             for (row, of), members in self.groups.items():
@@ -246,7 +248,7 @@ class Comparison:
                     axes.fill_between(tasks, low, high, color=self._style(row)["color"], alpha=0.1, linewidth=0)
             axes.set_title(f"{path} path")
             axes.set_xlabel("tasks learnt")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(alpha=0.3)
         panels[0].set_ylabel(label)
         shown = {name: line for axes in panels for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
@@ -300,6 +302,8 @@ class Comparison:
         return figure
 
     def _retention(self, figure: Figure) -> Figure:
+        from matplotlib.ticker import MaxNLocator
+
         axes = figure.subplots()
         for row in self.rows:
             runs = [result for (of, _), result in self.results.items() if of == row]
@@ -312,7 +316,7 @@ class Comparison:
                 means = [100 * statistics.fmean(c[i] for c in curves) for i in range(length)]
                 axes.plot(range(length), means, marker="o", markersize=3, label=f"{row}: {name}")
         axes.set_xlabel("tasks learnt")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel("zero-shot accuracy over its own classes (%)")
         axes.grid(alpha=0.3)
         figure.legend(fontsize="x-small", loc="outside right upper")

@@ -135,17 +135,19 @@ def test_joint_training_is_learning_all_at_once(tmp_path):
     torch.testing.assert_close(kept.prototypes, once.prototypes)
 
 
-def test_a_run_that_scores_by_covariance_prints_its_frozen_counterpart(tmp_path):
+@pytest.mark.parametrize(("own", "counterpart"), [(0.0, "lda"), (0.5, "rda")])
+def test_a_run_that_scores_by_covariance_prints_its_frozen_counterpart(own, counterpart, tmp_path):
     fast = ["--data.max_images_per_class=20", "--data.classes_per_task=5"]
-    score = ["--prototypes.score=mahalanobis", "--inference.beta=1"]
-    for name, method in (("run", "segp"), ("lda", "lda")):
-        where = [f"--run.directory={tmp_path}", f"--run.name={name}"]
-        own = [] if method == "lda" else ["--training.epochs=1", "--anchors.steps=1", *score]
-        assert train.main([f"--method={method}", *fast, *own, *where]) == 0
-    ours, frozen = (json.loads((tmp_path / name / "result.json").read_text())["scores"] for name in ("run", "lda"))
-    assert list(ours)[:3] == ["zero-shot", "frozen prototypes", "frozen lda"]
-    assert ours["frozen lda"] == frozen["lda (visual)"] != ours["frozen prototypes"]
-    assert list(frozen)[:3] == ["zero-shot", "frozen prototypes", "lda (text)"]
+    settings = ["--training.epochs=1", "--anchors.steps=1", f"--prototypes.own_covariance={own}"]
+    for method, given in (("segp", settings), (counterpart, [])):
+        where = [f"--run.directory={tmp_path}", f"--run.name={method}"]
+        assert train.main([f"--method={method}", *fast, *given, *where]) == 0
+    ours, frozen = (
+        json.loads((tmp_path / name / "result.json").read_text())["scores"] for name in ("segp", counterpart)
+    )
+    assert list(ours)[:3] == ["zero-shot", "frozen prototypes", f"frozen {counterpart}"]
+    assert ours[f"frozen {counterpart}"] == frozen[f"{counterpart} (visual)"] != ours["frozen prototypes"]
+    assert list(frozen)[:3] == ["zero-shot", "frozen prototypes", f"{counterpart} (text)"]
 
 
 def test_the_probe_is_for_frozen_models_and_all_tasks(tmp_path):
