@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from segp_ext.config import LoraConfig, Precision, ResizeMode
 from segp_ext.timing import Stopwatch
-from segp_ext.towers import Text, Vision, block_layers, make_adaptable
+from segp_ext.towers import Text, Vision, adaptable_layers, make_adaptable
 
 _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -267,7 +267,7 @@ class Backbone(nn.Module):
         return min(weight[0].numel(), len(weight))
 
     def _targets(self, config: LoraConfig) -> list[str]:
-        by_encoder = block_layers(self.clip)
+        by_encoder = adaptable_layers(self.clip)
         for encoder, names in by_encoder.items():
             if config.encoders in ("both", encoder) and not names:
                 other = "text" if encoder == "vision" else "vision"

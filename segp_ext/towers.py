@@ -234,21 +234,22 @@ class Text:
         return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
 
 
-def block_layers(clip: nn.Module) -> dict[str, list[str]]:
-    """Names of the layers inside repeated blocks that an adapter goes on, by encoder ("vision", "text").
+def adaptable_layers(clip: nn.Module) -> dict[str, list[str]]:
+    """Names of the layers that an adapter goes on, by encoder ("vision", "text").
 
-    The linear layers, attention's and both FFN's; of an encoder that has none, such as a ResNet, the convolutions that are not grouped.
-    Layers between stages (`downsample`) and of attentional pooling are none of these.
+    The linear layers inside repeated blocks, attention's and both FFN's. Of an encoder that has none, such as a ResNet, all convolutions
+    that are not grouped, the stem's and those between stages too: a new look of the images is learnt in the first layers, if anywhere
+    (surgical fine-tuning, arXiv 2210.11466). Attentional pooling and projections are left alone.
     """
     linear: dict[str, list[str]] = {"vision": [], "text": []}
     convolutions: dict[str, list[str]] = {"vision": [], "text": []}
     for name, module in clip.named_modules():
         steps = name.split(".")
-        if not any(step.isdigit() for step in steps[:-1]) or {"attn_pool", "downsample"} & {*steps}:
-            continue
         encoder = "vision" if steps[0] == "visual" else "text"
-        if isinstance(module, nn.Linear):
-            linear[encoder].append(name)
-        elif isinstance(module, nn.Conv2d) and module.groups == 1:
+        if "attn_pool" in steps:
+            continue
+        if isinstance(module, nn.Conv2d) and module.groups == 1:
             convolutions[encoder].append(name)
+        elif isinstance(module, nn.Linear) and "downsample" not in steps and any(s.isdigit() for s in steps[:-1]):
+            linear[encoder].append(name)
     return {encoder: linear[encoder] or convolutions[encoder] for encoder in linear}

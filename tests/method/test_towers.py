@@ -11,7 +11,7 @@ from method.made import save_tokenizer
 
 from segp_ext.config import LoraConfig
 from segp_ext.pretrained import load_clip
-from segp_ext.towers import block_layers
+from segp_ext.towers import adaptable_layers
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
 VIT = {"image_size": 32, "patch_size": 8, "width": 48, "head_width": 12, "layers": 2}
@@ -253,7 +253,7 @@ def test_a_layer_that_is_passed_by_or_shared_is_named():
 
 def test_a_tower_with_nothing_to_adapt_is_named(monkeypatch):
     monkeypatch.setattr(
-        "segp_ext.backbone.block_layers", lambda clip: {"vision": [], "text": block_layers(clip)["text"]}
+        "segp_ext.backbone.adaptable_layers", lambda clip: {"vision": [], "text": adaptable_layers(clip)["text"]}
     )
     with pytest.raises(
         ValueError, match="the vision tower of made-resnet has no layers in blocks that could be.*lora.encoders text"
@@ -267,7 +267,7 @@ def test_a_tower_with_nothing_to_adapt_is_named(monkeypatch):
 def test_convolutions_are_adapted_where_there_is_nothing_linear():
     """A ResNet-18: eight blocks of two convolutions; those of its stem and between stages stay as they are."""
     backbone = load_clip("made-resnet", None)
-    assert len(block_layers(backbone.clip)["vision"]) == 16
+    assert len(adaptable_layers(backbone.clip)["vision"]) == 16
     for module in backbone.clip.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.weight.data.fill_(1)  # timm's zeros would hide the branches
@@ -314,14 +314,14 @@ def test_narrow_layers_get_their_width_as_rank_and_the_scale_of_the_others():
 def test_grouped_convolutions_and_those_beside_linear_layers_stay():
     block = [torch.nn.Conv2d(4, 4, 1), torch.nn.Conv2d(4, 4, 3, groups=4)]
     plain = torch.nn.ModuleDict({"visual": torch.nn.ModuleList([torch.nn.Sequential(*block)])})
-    assert block_layers(plain) == {"vision": ["visual.0.0"], "text": []}
+    assert adaptable_layers(plain) == {"vision": ["visual.0.0"], "text": []}
     mixed = torch.nn.ModuleDict({"visual": torch.nn.ModuleList([torch.nn.Sequential(*block, torch.nn.Linear(4, 4))])})
-    assert block_layers(mixed) == {"vision": ["visual.0.2"], "text": []}
+    assert adaptable_layers(mixed) == {"vision": ["visual.0.2"], "text": []}
 
 
 @pytest.mark.parametrize("name", ["vit", "custom-text", "custom-blocks"])
 def test_the_blocks_of_open_clips_own_towers(name):
-    for layers in block_layers(load_clip(f"made-{name}", None).clip).values():
+    for layers in adaptable_layers(load_clip(f"made-{name}", None).clip).values():
         ends = {layer.split("resblocks.0.")[1] for layer in layers if ".resblocks.0." in layer}
         assert {end for end in ends if end.startswith("attn.")} == {"attn.in_proj", "attn.out_proj"}
         assert len({end for end in ends if end.startswith("mlp.")}) == 2 and len(layers) == 8
@@ -330,7 +330,7 @@ def test_the_blocks_of_open_clips_own_towers(name):
 def test_the_blocks_of_eva02_as_clip_uses_it():
     with torch.device("meta"):
         clip = open_clip.create_model("EVA02-B-16", pretrained=None, device="meta")
-    vision = block_layers(clip)["vision"]
+    vision = adaptable_layers(clip)["vision"]
     ends = {name.split("blocks.0.")[1] for name in vision if ".blocks.0." in name}
     assert ends == {"attn.q_proj", "attn.k_proj", "attn.v_proj", "attn.proj", "mlp.fc1_g", "mlp.fc1_x", "mlp.fc2"}
     assert len(vision) == 12 * 7
