@@ -267,7 +267,7 @@ class Backbone(nn.Module):
         return min(weight[0].numel(), len(weight))
 
     def _targets(self, config: LoraConfig) -> list[str]:
-        by_encoder = adaptable_layers(self.clip)
+        by_encoder = adaptable_layers(self.clip, outside_blocks=config.targets is not None)
         for encoder, names in by_encoder.items():
             if config.encoders in ("both", encoder) and not names:
                 other = "text" if encoder == "vision" else "vision"

@@ -91,7 +91,8 @@ class LoraConfig:
     """Which CLIP encoders are adapted."""
     targets: list[str] | None = None
     """Layers to adapt, by the end of their names (attn.in_proj, mlp.c_fc ...); none adapts the linear layers of every block, attention \
-and both FFN layers, and the convolutions of an encoder that has no such layers."""
+and both FFN layers, and the convolutions in the blocks of an encoder that has no such layers; of that one, \
+convolutions elsewhere (stem, downsample) may be named too."""
 
     def __post_init__(self) -> None:
         _positive("lora", self, "rank")

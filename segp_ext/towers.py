@@ -234,22 +234,26 @@ class Text:
         return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
 
 
-def adaptable_layers(clip: nn.Module) -> dict[str, list[str]]:
+def adaptable_layers(clip: nn.Module, outside_blocks: bool = False) -> dict[str, list[str]]:
     """Names of the layers that an adapter goes on, by encoder ("vision", "text").
 
-    The linear layers inside repeated blocks, attention's and both FFN's. Of an encoder that has none, such as a ResNet, all convolutions
-    that are not grouped, the stem's and those between stages too: a new look of the images is learnt in the first layers, if anywhere
-    (surgical fine-tuning, arXiv 2210.11466). Attentional pooling and projections are left alone.
+    The linear layers inside repeated blocks, attention's and both FFN's; of an encoder that has none, such as a ResNet, the convolutions
+    that are not grouped. Attentional pooling and projections are none of these.
+
+    Args:
+        clip: an open_clip model.
+        outside_blocks: of an encoder of convolutions, the stem's and those between stages too.
     """
     linear: dict[str, list[str]] = {"vision": [], "text": []}
     convolutions: dict[str, list[str]] = {"vision": [], "text": []}
     for name, module in clip.named_modules():
         steps = name.split(".")
-        encoder = "vision" if steps[0] == "visual" else "text"
         if "attn_pool" in steps:
             continue
-        if isinstance(module, nn.Conv2d) and module.groups == 1:
-            convolutions[encoder].append(name)
-        elif isinstance(module, nn.Linear) and "downsample" not in steps and any(s.isdigit() for s in steps[:-1]):
+        encoder = "vision" if steps[0] == "visual" else "text"
+        inside = any(step.isdigit() for step in steps[:-1]) and "downsample" not in steps
+        if isinstance(module, nn.Linear) and inside:
             linear[encoder].append(name)
+        elif isinstance(module, nn.Conv2d) and module.groups == 1 and (inside or outside_blocks):
+            convolutions[encoder].append(name)
     return {encoder: linear[encoder] or convolutions[encoder] for encoder in linear}

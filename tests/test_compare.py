@@ -34,7 +34,7 @@ def test_all_runs_are_there_and_in_the_table(compared):
     assert {path.name for path in (out / "runs").iterdir() if path.is_dir()} == names
     lines = list(csv.DictReader((out / "results.csv").open()))
     rows = {(line["row"], line["path"], line["seed"]) for line in lines}
-    assert len(rows) == len(lines) == 2 * (2 + 3 * 3)
+    assert len(rows) == len(lines) == 2 * (3 + 3 * 3)
     assert ("zero-shot", "text", "1") in rows and ("lora training.classes=new", "dual", "2") in rows
     for line in lines:
         if line["row"] == "lwf":
