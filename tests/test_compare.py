@@ -152,7 +152,8 @@ def test_a_table_of_the_papers_runs_on_made_data(tmp_path, capsys):
     """What needs weights and images is replaced on the command line, everything else is the table's own: a run of each row."""
     archive = cifar100(tmp_path / "data", per_class=(3, 2), classes=6)
     arguments = [
-        "--rows=paper/sources", "--seeds", "1", "--jobs", "2", f"--out={tmp_path / 'out'}", "--config", "cifar100", f"--data.root={archive}",
+        "--rows=paper/sources", "--seeds", "1", "--jobs", "2", f"--out={tmp_path / 'out'}", "--config", "cifar100",
+        f"--data.root={archive}",
         "--model.name=glyph", "--model.pretrained=null", "--data.order=null", "--data.classes_per_task=3", "--training.epochs=1",
         "--anchors.seeds_per_class=2", "--anchors.reference=digits", "--lora.rank=2",
     ]  # fmt: skip

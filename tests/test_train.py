@@ -54,6 +54,7 @@ def test_the_result_holds_everything(finished):
     assert list(result["scores"]) == [
         "zero-shot",
         "frozen prototypes",
+        "frozen rda",
         "segp (text)",
         "segp (visual)",
         "segp (dual)",

@@ -253,7 +253,7 @@ def test_a_layer_that_is_passed_by_or_shared_is_named():
 
 def test_a_tower_with_nothing_to_adapt_is_named(monkeypatch):
     monkeypatch.setattr(
-        "segp_ext.backbone.adaptable_layers", lambda clip: {"vision": [], "text": adaptable_layers(clip)["text"]}
+        "segp_ext.backbone.adaptable_layers", lambda clip, **_: {"vision": [], "text": adaptable_layers(clip)["text"]}
     )
     with pytest.raises(
         ValueError, match="the vision tower of made-resnet has no layers in blocks that could be.*lora.encoders text"
@@ -294,6 +294,13 @@ def test_convolutions_are_adapted_where_there_is_nothing_linear():
         torch.testing.assert_close(backbone.encode_image(pixels), changed, rtol=0, atol=0)
     with pytest.raises(ValueError, match="lora.rank must be at most 512, the width of visual.trunk.layer4.0.conv1"):
         load_clip("made-resnet", None).adapt(LoraConfig(rank=513, encoders="vision"), seed=0)
+
+
+def test_convolutions_outside_of_blocks_are_adapted_where_they_are_named():
+    backbone = load_clip("made-resnet", None)
+    backbone.adapt(LoraConfig(rank=2, encoders="vision", targets=["trunk.conv1", "downsample.0"]), seed=0)
+    adapted = {name.split(".lora_B")[0] for name, _ in backbone.clip.named_parameters() if ".lora_B." in name}
+    assert adapted == {"visual.trunk.conv1", *(f"visual.trunk.layer{n}.0.downsample.0" for n in (2, 3, 4))}
 
 
 def test_narrow_layers_get_their_width_as_rank_and_the_scale_of_the_others():
