@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 from hypothesis import settings
 
-sys.path.append(str(Path(__file__).parents[1]))  # for evidence/, which no wheel has; last, so that segp_ext is the installed one
+sys.path.append(
+    str(Path(__file__).parents[1])
+)  # for evidence/, which no wheel has; last, so that segp_ext is the installed one
 torch.set_num_threads(2)
 # Random cases: 100 of each property by default; `pytest tests/ops -k random --hypothesis-profile=thorough` draws 3,400 for
 # each op, 13,600 in all.
