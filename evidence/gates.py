@@ -17,14 +17,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
+METHODS = ("linear-probe", "joint", "lora")
+
 
 def results(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Finished runs by method."""
+    """Finished runs by method.
+
+    Raises:
+        ValueError: if a method has several rows, the same with other settings.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
+    rows: dict[str, set[str]] = {}
     for path in sorted(folder.glob("runs/*/result.json")):
         result = json.loads(path.read_text())
         if result["status"] == "finished":
-            found.setdefault(result["settings"]["method"], []).append(result)
+            method = result["settings"]["method"]
+            found.setdefault(method, []).append(result)
+            rows.setdefault(method, set()).add(path.parent.name.rpartition("-")[0])
+    for method in METHODS:
+        if len(rows.get(method, ())) > 1:
+            raise ValueError(
+                f"{folder} has several rows of {method} ({', '.join(sorted(rows[method]))}); the gates need a comparison with one"
+            )
     return found
 
 
@@ -32,8 +46,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparison", type=Path)
     options = parser.parse_args()
-    found = results(options.comparison)
-    missing = {"linear-probe", "joint", "lora"} - found.keys()
+    try:
+        found = results(options.comparison)
+    except ValueError as error:
+        parser.error(str(error))
+    missing = set(METHODS) - found.keys()
     if missing:
         parser.error(f"{options.comparison} has no finished run of {', '.join(sorted(missing))}")
 

@@ -134,7 +134,10 @@ def main() -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([["row", "seed", "task", "region", "divergence_bits"], *lines])
     first = options.rows[0]
-    table = ["| method | region | drift (bits), mean of tasks | minus " + first + "'s, 95 % interval |", "|---|---|---:|---:|"]
+    table = [
+        "| method | region | drift (bits), mean of tasks | minus " + first + "'s, 95 % interval |",
+        "|---|---|---:|---:|",
+    ]
     for (row, region), own in overall.items():
         apart = Difference.of([a - b for a, b in zip(own, overall[first, region], strict=True)])
         less = "–" if row == first else f"{apart.mean:+.4f} ± {apart.half:.4f}"

@@ -143,6 +143,19 @@ def test_each_gate_can_fail(joint, forgetting, clean, failed, tmp_path, monkeypa
     assert said.count("FAILED") == failed and f"at least 8: {100 * (joint - 0.5):.1f}" in said
 
 
+def test_gates_take_no_mean_over_rows_with_different_settings(tmp_path, monkeypatch, capsys):
+    for row, method in (
+        ("linear-probe", "linear-probe"),
+        ("joint", "joint"),
+        ("lora", "lora"),
+        ("lora-lora.rank=8", "lora"),
+    ):
+        made_run(tmp_path / f"runs/{row}-1", method, 0.5, 0.2, 0.6)
+    with pytest.raises(SystemExit):
+        call(gates.main, monkeypatch, tmp_path)
+    assert "several rows of lora (lora, lora-lora.rank=8)" in capsys.readouterr().err
+
+
 def test_the_divergence_by_hand():
     p = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.25, 0.75]], dtype=torch.float64)
     q = torch.tensor([[0.0, 1.0], [0.5, 0.5], [0.75, 0.25]], dtype=torch.float64)
