@@ -32,7 +32,7 @@ DESCRIPTION = """\
 Run methods over several seeds and put them into one table: mean and standard deviation, and the paired difference of each row from the
 first with its 95 % confidence interval. A seed sets the class order too, unless that has a name of its own, and it
 takes the place of {seed} in settings. Runs that are there already are taken, runs that stopped go on. Writes OUT/runs/ (one folder a run),
-OUT/results.csv, OUT/summary.md, OUT/report.html and OUT/plots/.
+OUT/results.csv, OUT/summary.md, OUT/report.html and OUT/plots/; with --held_out, OUT/retention.csv too.
 
 examples:
   python -m segp_ext.compare --out comparisons/digits
@@ -225,6 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     made = found.page(found.plot(options.out / "plots"))
     for name, content in (
         ("results.csv", found.csv()),
+        *([("retention.csv", found.retention_csv())] if found.retention else []),
         ("summary.md", made.markdown()),
         ("report.html", made.html(options.out)),
     ):

@@ -100,6 +100,23 @@ class Comparison:
         self.groups: dict[tuple[str, str], list[Score]] = {}
         for score in sorted(self.scores, key=lambda s: s.row not in BASELINES):
             self.groups.setdefault((score.row, score.path), []).append(score)
+        self.retention = self._retention_by_name()
+
+    def _retention_by_name(self) -> dict[tuple[str, str], dict[int, list[float]]]:
+        """Zero-shot accuracies by (row, data set) and seed. Data sets are told apart by their place in the list, as a seed may be part of
+        where they are; a row that has others than the first run of its seed is left out."""
+        of_seed: dict[int, list[str]] = {}
+        for (_, seed), result in self.results.items():
+            of_seed.setdefault(seed, [*result["retention"]])
+        paths = next(iter(of_seed.values()), [])
+        short = [Path(path).name for path in paths]
+        names = short if len({*short}) == len(short) else paths
+        found: dict[tuple[str, str], dict[int, list[float]]] = {}
+        for (row, seed), result in self.results.items():
+            if [*result["retention"]] == of_seed[seed] and len(of_seed[seed]) == len(names):
+                for name, curve in zip(names, result["retention"].values(), strict=True):
+                    found.setdefault((row, name), {})[seed] = curve
+        return found
 
     def difference(self, row: str, path: str, metric: str) -> Difference | None:
         """Of a row from the first one on the same path, over the seeds that both have; None where there is nothing to compare."""
@@ -174,6 +191,27 @@ class Comparison:
             writer.writerow([s.row, s.path, s.seed, *numbers, f"{seconds:.1f}", *where])
         return out.getvalue()
 
+    def retention_table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows: zero-shot accuracy on data sets that are never trained on, one row per method and data set."""
+        rows = []
+        for (row, name), curves in self.retention.items():
+            first = self.retention.get((self.rows[0], name), {})
+            apart = [curve[-1] - first[seed][-1] for seed, curve in curves.items() if seed in first]
+            less = "–" if row == self.rows[0] or not apart else str(Difference.of(apart))
+            ends = ([curve[end] for curve in curves.values()] for end in (0, -1))
+            rows.append([row, name, *(spread(values) for values in ends), less])
+        return ["method", "data set", "before", "after the last task", f"− {self.rows[0]}'s"], rows
+
+    def retention_csv(self) -> str:
+        """One line per row, data set, seed and number of tasks learnt."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["row", "data_set", "seed", "tasks", "accuracy"])
+        for (row, name), curves in self.retention.items():
+            for seed, curve in curves.items():
+                writer.writerows([row, name, seed, tasks, f"{value:.6f}"] for tasks, value in enumerate(curve))
+        return out.getvalue()
+
     def page(self, pictures: dict[str, str]) -> Page:
         """The table and the plots, by file name with their captions, on one page."""
         seeds = sorted({seed for _, seed in self.results})
@@ -185,6 +223,11 @@ class Comparison:
             "their 95 % confidence interval (Student's t). Seconds leave out the baselines' share."
         )
         made.table(*self.table())
+        if self.retention:
+            made.text(
+                "Zero-shot accuracy of the text path on data sets that are never trained on, over their own classes:"
+            )
+            made.table(*self.retention_table())
         for name, caption in pictures.items():
             made.picture(f"plots/{name}", caption)
         identities = dict.fromkeys(result["protocol"]["id"] for result in self.results.values())
@@ -220,9 +263,10 @@ class Comparison:
             self._time(empty(9, 0.4 * len(self.rows) + 2)),
             "Time by phase",
         )
-        if any(result["retention"] for result in self.results.values()):
+        if self.retention:
+            sets = len({name for _, name in self.retention})
             drawn["retention.png"] = (
-                self._retention(empty(7, 4.5)),
+                self._retention(empty(4 * sets + 3, 4.5), sets),
                 "Zero-shot accuracy on data sets that are never trained on",
             )
         for name, (figure, _) in drawn.items():
@@ -301,25 +345,22 @@ class Comparison:
         figure.legend(fontsize="x-small", ncols=4, loc="outside upper center")
         return figure
 
-    def _retention(self, figure: Figure) -> Figure:
+    def _retention(self, figure: Figure, sets: int) -> Figure:
         from matplotlib.ticker import MaxNLocator
 
-        axes = figure.subplots()
-        for row in self.rows:
-            runs = [result for (of, _), result in self.results.items() if of == row]
-            names = [*runs[0]["retention"]]
-            short = [Path(name).name for name in names]
-            for place, name in enumerate(short if len({*short}) == len(short) else names):
-                # By place, as a seed may be part of where they are.
-                curves = [[*run["retention"].values()][place] for run in runs]
+        panels = figure.subplots(1, sets, squeeze=False)[0]
+        for axes, name in zip(panels, dict.fromkeys(name for _, name in self.retention), strict=True):
+            for row in (row for row, of in self.retention if of == name):
+                curves = list(self.retention[row, name].values())
                 length = min(map(len, curves))
                 means = [100 * statistics.fmean(c[i] for c in curves) for i in range(length)]
-                axes.plot(range(length), means, marker="o", markersize=3, label=f"{row}: {name}")
-        axes.set_xlabel("tasks learnt")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylabel("zero-shot accuracy over its own classes (%)")
-        axes.grid(alpha=0.3)
-        figure.legend(fontsize="x-small", loc="outside right upper")
+                axes.plot(range(length), means, marker="o", markersize=3, label=row, **self._style(row))
+            axes.set_title(name)
+            axes.set_xlabel("tasks learnt")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.grid(alpha=0.3)
+        panels[0].set_ylabel("zero-shot accuracy over its own classes (%)")
+        figure.legend(*panels[0].get_legend_handles_labels(), fontsize="x-small", loc="outside right upper")
         return figure
 
 

@@ -238,6 +238,31 @@ def test_many_rows_are_drawn_in_several_lines_each_in_one_style(tmp_path):
     assert wide < 2000 and high > 1000
 
 
+def test_retention_is_compared_by_the_sets_places():
+    curves = {
+        ("a", 1): [0.6, 0.5],
+        ("a", 2): [0.8, 0.5],
+        ("b", 1): [0.6, 0.4],
+        ("b", 2): [0.8, 0.3],
+        ("c", 1): [0.9, 0.9],
+    }
+    runs = {of: result(0.5, 0.1) for of in curves}
+    for (row, seed), run in runs.items():
+        others = {"elsewhere": [0.1, 0.1]} if row == "c" else {f"SCENES/{seed}/other": [0.1, 0.1]}
+        run["retention"] = {f"SCENES/{seed}/clean": curves[row, seed], **others}
+    found = Comparison(runs, "command")
+    header, rows = found.retention_table()
+    assert header == ["method", "data set", "before", "after the last task", "− a's"]
+    apart = str(Difference.of([-0.1, -0.2]))
+    assert rows[0] == ["a", "clean", "70.0 ± 14.1", "50.0 ± 0.0", "–"]
+    assert rows[2] == ["b", "clean", "70.0 ± 14.1", "35.0 ± 7.1", apart]
+    assert [row[0] for row in rows] == ["a", "a", "b", "b"]  # c has other data sets
+    lines = found.retention_csv().splitlines()
+    assert lines[0] == "row,data_set,seed,tasks,accuracy" and len(lines) == 1 + 2 * 2 * 2 * 2
+    assert "b,clean,2,1,0.300000" in lines
+    assert "| b | clean | 70.0 ± 14.1 |" in found.page({}).markdown()
+
+
 def test_one_seed_has_no_spread_and_no_interval():
     assert spread([0.5]) == "50.0" and spread([0.5, None]) == "–" and spread([]) == "–"
     assert str(Difference.of([0.1])) == "+10.0"
