@@ -15,62 +15,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from evidence.looks import LOOKS, known_classes
 from evidence.pretrain import images
-
-
-def _thermal(image: Image.Image) -> Image.Image:
-    grey = np.asarray(image.convert("L"), dtype=np.float32)[..., None] / 255
-    steps = np.array([[0.0, 0, 0.4], [0.6, 0, 0.6], [1, 0.4, 0], [1, 1, 0.6]])
-    place = grey * (len(steps) - 1)
-    low = np.minimum(place.astype(int), len(steps) - 2)
-    colour = steps[low[..., 0]] + (place - low) * (steps[low[..., 0] + 1] - steps[low[..., 0]])
-    return Image.fromarray((255 * colour).astype(np.uint8))
-
-
-def _with_mask(image: Image.Image, mask: np.ndarray) -> Image.Image:
-    """Colours inverted where the mask `[H, W]` says so."""
-    pixels = np.asarray(image)
-    return Image.fromarray(np.where(mask[..., None], 255 - pixels, pixels))
-
-
-def _checked(image: Image.Image) -> Image.Image:
-    rows, columns = np.indices((image.height, image.width)) // 2
-    return _with_mask(image, (rows + columns) % 2 == 1)
-
-
-def _draws(image: Image.Image) -> np.random.RandomState:
-    """The same for the same image."""
-    return np.random.RandomState(zlib.crc32(image.tobytes()))
-
-
-def _noisy(image: Image.Image) -> Image.Image:
-    noise = _draws(image).normal(0, 60, (image.height, image.width, 3))
-    return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
-
-
-def _peppered(image: Image.Image) -> Image.Image:
-    draw = _draws(image).uniform(0, 1, (image.height, image.width, 1))
-    return Image.fromarray(np.where(draw < 0.2, 0, np.where(draw > 0.8, 255, np.asarray(image))).astype(np.uint8))
-
-
-LOOKS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "thermal": _thermal,
-    "checked": _checked,
-    "noisy": _noisy,
-    "peppered": _peppered,
-    "faint": lambda image: Image.fromarray((np.asarray(image) // 10 + 200).astype(np.uint8)),
-    "solarised": lambda image: _with_mask(image, np.asarray(image.convert("L")) > 100),
-}
-"""Those of 18 looks tried on which training all weights gains most over a linear probe; docs/evidence.md has the figures. The others:
-turned, inverted, drawn as edges, blurred, quarters exchanged, striped, upside down, two tones, rows shifted, and kinds of faint."""
 
 
 def main() -> None:
@@ -90,8 +42,7 @@ def main() -> None:
     names = json.loads(options.names.read_text())
     wnids = sorted(names)
     draw = np.random.RandomState(options.seed)
-    accuracy = json.loads((options.model / "pretrain.json").read_text())["zero-shot by class, scene"]
-    known = sorted(sorted(range(len(wnids)), key=lambda label: -accuracy[wnids[label]])[: options.known])
+    known = known_classes(options.model, wnids, options.known)
     chosen = [known[i] for i in draw.permutation(len(known))[: options.tasks * options.classes]]
     looks = [list(LOOKS)[i] for i in draw.permutation(len(LOOKS))[: options.tasks]]
     task_of = {label: position // options.classes for position, label in enumerate(chosen)}

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import segp_ext
-from evidence import gates, geometry, pretrain, scene
+from evidence import gates, geometry, hindsight, looks, pretrain, scene
 from segp_ext import compare
 
 NAMES = {"n1": ["dog"], "n2": ["cat", "kitten"], "n3": ["red bus"], "n4": ["tree"]}
@@ -109,12 +109,35 @@ def test_a_scene_takes_the_classes_that_the_model_knows(tiny_imagenet, model, tm
         assert (np.asarray(scene.LOOKS[look](clean)) == np.asarray(made)).all()
 
 
-@pytest.mark.parametrize("look", scene.LOOKS)
-def test_every_look_changes_an_image_and_keeps_its_kind(look):
+@pytest.mark.parametrize("name", looks.LOOKS | looks.OTHERS)
+def test_every_look_changes_an_image_and_keeps_its_kind(name):
+    look = (looks.LOOKS | looks.OTHERS)[name]
     image = Image.fromarray(np.random.RandomState(1).randint(0, 256, (32, 32, 3), np.uint8))
-    made = scene.LOOKS[look](image)
+    made = look(image)
     assert made.size == (32, 32) and made.mode == "RGB" and (np.asarray(made) != np.asarray(image)).any()
-    assert (np.asarray(scene.LOOKS[look](image)) == np.asarray(made)).all()
+    assert (np.asarray(look(image)) == np.asarray(made)).all()
+
+
+def test_the_search_for_looks_starts_anew_with_each(tiny_imagenet, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "HELD_OUT", 4)
+    monkeypatch.setattr(looks, "HELD_OUT", 4)
+    twice = {"noisy": looks.LOOKS["noisy"], "noisy again": looks.LOOKS["noisy"]}
+    monkeypatch.setattr(looks, "LOOKS", {"noisy": twice["noisy"]})
+    monkeypatch.setattr(looks, "OTHERS", {"noisy again": twice["noisy again"], "inverted": looks.OTHERS["inverted"]})
+    given = ["--data", tiny_imagenet, "--names", tiny_imagenet / "names.json", "--model", model[0], "--known", 3]
+    given += ["--classes", 2, "--epochs", 2, "--batch_size", 4, "--threads", torch.get_num_threads()]
+    call(looks.main, monkeypatch, *given, "--out", tmp_path / "looks.md")
+    rows = {
+        cells[1].strip(): cells[2:-1]
+        for line in (tmp_path / "looks.md").read_text().splitlines()[2:]
+        if (cells := line.split("|"))
+    }
+    assert rows.keys() == {"noisy", "noisy again", "inverted"} and rows["noisy"][1:] == rows["noisy again"][1:]
+    assert rows["noisy"][0].strip() == "yes" and not rows["inverted"][0].strip()
+    for _, zero_shot, probe, trained, gain in rows.values():
+        assert float(gain) == pytest.approx(float(trained) - float(probe), abs=0.11) and 0 <= float(zero_shot) <= 100
+    gains = [float(cells[-1]) for cells in rows.values()]
+    assert gains == sorted(gains, reverse=True)
 
 
 def made_run(folder, method, last, forgetting, clean):
@@ -132,7 +155,7 @@ def made_run(folder, method, last, forgetting, clean):
 
 @pytest.mark.parametrize(
     ("joint", "forgetting", "clean", "failed"),
-    [(0.59, 0.16, 0.56, 0), (0.57, 0.16, 0.56, 1), (0.59, 0.14, 0.56, 1), (0.59, 0.16, 0.54, 1)],
+    [(0.59, 0.16, 0.56, 0), (0.575, 0.16, 0.56, 1), (0.59, 0.14, 0.56, 1), (0.59, 0.16, 0.54, 1)],
 )
 def test_each_gate_can_fail(joint, forgetting, clean, failed, tmp_path, monkeypatch, capsys):
     made_run(tmp_path / "runs/probe-1", "linear-probe", 0.5, 0.0, clean)
@@ -207,3 +230,26 @@ def test_checkpoints_that_were_not_kept_are_asked_for(tmp_path):
     assert compare.main(["--methods", "lora", "--seeds", "1", f"--out={tmp_path}", *fast]) == 0
     with pytest.raises(FileNotFoundError, match="run.keep_checkpoints null"):
         list(geometry.drifts(tmp_path / "runs/lora-1"))
+
+
+def test_hindsight_measures_what_the_transfer_loses(tmp_path, monkeypatch):
+    fast = ["--training.epochs=2", "--data.max_images_per_class=12", "--data.classes_per_task=5"]
+    fast += ["--training.learning_rate=3e-2"]
+    assert compare.main(["--methods", "lora", "rda", "--seeds", "1", f"--out={tmp_path}", *fast]) == 0
+    call(hindsight.main, monkeypatch, tmp_path, "--rows", "lora", "rda", "--seeds", 1, "--out", tmp_path / "h.md")
+    found = {}
+    for method in ("lora", "rda"):
+        result = json.loads((tmp_path / f"runs/{method}-1/result.json").read_text())
+        found[method] = hindsight.accuracies(tmp_path / f"runs/{method}-1")
+        assert found[method][0] == pytest.approx(result["scores"][f"{method} (visual)"]["last"])
+    ended, _, anew = found["lora"]
+    assert anew > ended + 0.05
+    assert len({*found["rda"]}) == 1  # a frozen model moves nothing
+    assert f"| lora | as the run ended | {100 * ended:.1f} | – |" in (tmp_path / "h.md").read_text()
+
+
+def test_hindsight_needs_covariances(tmp_path):
+    fast = ["--data.max_images_per_class=4", "--data.classes_per_task=5", "--prototypes.score=cosine"]
+    assert compare.main(["--methods", "frozen-prototypes", "--seeds", "1", f"--out={tmp_path}", *fast]) == 0
+    with pytest.raises(ValueError, match="prototypes.score cosine; mahalanobis is needed"):
+        hindsight.accuracies(tmp_path / "runs/frozen-prototypes-1")

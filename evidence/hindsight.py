@@ -1,0 +1,89 @@
+"""What would the visual path score if nothing were lost in old classes? `python -m evidence.hindsight COMPARISON --rows ... --out FILE.md`.
+
+COMPARISON is a folder that segp_ext.compare wrote, its rows with `prototypes.score mahalanobis`. The final model of each run scores all
+test images three times: with the prototypes and covariances that the run ended with; with covariances measured anew on the training
+images of all tasks; with both measured anew. The last two keep what no method may keep: they say how much a better transfer could
+bring, and so where the rest comes from.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from segp_ext.command_line import read_settings
+from segp_ext.compare import Row
+from segp_ext.comparison import Difference, spread
+from segp_ext.config import Config, from_dict
+from segp_ext.data import load_scenario
+from segp_ext.data.images import Images
+from segp_ext.gaussians import Gaussians
+from segp_ext.learner import SeGPCL
+from segp_ext.processes import Processes
+from segp_ext.prototypes import ClassMeans
+from segp_ext.sealed import write_atomically
+
+KINDS = ("as the run ended", "covariances anew", "covariances and prototypes anew")
+
+
+def accuracies(run: Path) -> list[float]:
+    """Of the run's final model on the visual path over all classes, in the order of `KINDS`.
+
+    Raises:
+        ValueError: if its visual path has no covariances.
+    """
+    config = from_dict(Config, read_settings(run / "config.yaml"))
+    learner = SeGPCL.load(run / "checkpoints/latest", config.model.device)
+    settings = learner.config.prototypes
+    if settings.score != "mahalanobis":
+        raise ValueError(f"{run} has prototypes.score {settings.score}; mahalanobis is needed")
+    width, device = learner.backbone.raw_dim, learner.backbone.device
+    anew, means = Gaussians(width, device, settings.shrinkage, settings.own_covariance), []
+    tested: list[tuple[Tensor, Tensor, Tensor]] = []
+    first = 0
+    with learner.backbone.merged():
+        for task in load_scenario(config.data).tasks:
+            of_task = ClassMeans(len(task.class_names), width, device)
+            anew.begin(len(task.class_names))
+            images = Images(task.train, learner.reader)
+            for indices, _, feature in learner.encode(images):
+                label = images.labels[indices].to(device)
+                of_task.add(feature, label)
+                anew.add(feature, label, indices)
+            anew.finish(Processes())
+            means.append(of_task.read(Processes()))
+            images = Images(task.test, learner.reader)
+            tested += [(v, z, first + images.labels[indices].to(device)) for indices, v, z in learner.encode(images)]
+            first += len(task.class_names)
+        embedding, feature, label = (torch.cat(parts) for parts in zip(*tested, strict=True))
+        scores = (
+            learner.scores(embedding, feature, "visual"),
+            anew.scores(feature, learner.prototypes),
+            anew.scores(feature, torch.cat(means)),
+        )
+    return [float((own.argmax(dim=1) == label).double().mean()) for own in scores]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("comparison", type=Path)
+    parser.add_argument("--rows", nargs="+", required=True, help="methods as segp_ext.compare has them")
+    parser.add_argument("--seeds", nargs="+", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="file for the table")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    table = ["| method | old classes' statistics | Last, visual path | more than as it ended |", "|---|---|---:|---:|"]
+    for row in options.rows:
+        found = [accuracies(Row(row).folder(options.comparison, seed)) for seed in options.seeds]
+        for kind, own in zip(KINDS, zip(*found, strict=True), strict=True):
+            more = "–" if kind == KINDS[0] else str(Difference.of([a - b[0] for a, b in zip(own, found, strict=True)]))
+            table.append(f"| {row} | {kind} | {spread(own)} | {more} |")
+    write_atomically(options.out, ("\n".join(table) + "\n").encode())
+    print("\n".join(table))
+
+
+if __name__ == "__main__":
+    main()
