@@ -264,7 +264,7 @@ def main() -> None:
         "epochs": training.epoch, "of": options.epochs, "minutes": round(training.seconds / 60, 1), "device": options.device,
         "threads": options.threads, "seed": options.seed, "batch_size": options.batch_size, "learning_rate": options.learning_rate,
         "losses": [round(loss, 3) for loss in training.losses],
-        "logit_scale": round(float(training.model.logit_scale.exp()), 2),
+        "logit_scale": round(float(training.model.logit_scale.detach().exp()), 2),
         "zero-shot over all classes": {part: round(statistics.fmean(values), 4) for part, values in known.items()},
         "zero-shot by class, scene": {wnid: round(value, 4) for wnid, value in zip(wnids, known["scene"], strict=True)},
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "open_clip_torch", "timm")},
