@@ -21,24 +21,25 @@ METHODS = ("linear-probe", "joint", "lora")
 
 
 def results(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Finished runs by method.
+    """Finished runs of `METHODS`, by method; of several rows of one, those of the row without settings of its own.
 
     Raises:
-        ValueError: if a method has several rows, the same with other settings.
+        ValueError: if there are several rows, and all have such settings.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
-    rows: dict[str, set[str]] = {}
+    rows: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for path in sorted(folder.glob("runs/*/result.json")):
         result = json.loads(path.read_text())
-        if result["status"] == "finished":
-            method = result["settings"]["method"]
-            found.setdefault(method, []).append(result)
-            rows.setdefault(method, set()).add(path.parent.name.rpartition("-")[0])
-    for method in METHODS:
-        if len(rows.get(method, ())) > 1:
+        if result["status"] == "finished" and result["settings"]["method"] in METHODS:
+            own = rows.setdefault(result["settings"]["method"], {})
+            own.setdefault(path.parent.name.rpartition("-")[0], []).append(result)
+    found = {}
+    for method, own in rows.items():
+        name = method if method in own else next(iter(own))
+        if len(own) > 1 and name != method:
             raise ValueError(
-                f"{folder} has several rows of {method} ({', '.join(sorted(rows[method]))}); the gates need a comparison with one"
+                f"{folder} has several rows of {method} ({', '.join(own)}), and none of them is {method} alone"
             )
+        found[method] = own[name]
     return found
 
 

@@ -167,16 +167,16 @@ def test_each_gate_can_fail(joint, forgetting, clean, failed, tmp_path, monkeypa
 
 
 def test_gates_take_no_mean_over_rows_with_different_settings(tmp_path, monkeypatch, capsys):
-    for row, method in (
-        ("linear-probe", "linear-probe"),
-        ("joint", "joint"),
-        ("lora", "lora"),
-        ("lora-lora.rank=8", "lora"),
-    ):
-        made_run(tmp_path / f"runs/{row}-1", method, 0.5, 0.2, 0.6)
+    for row, forgetting in (("lora", 0.2), ("lora-lora.rank=8", 0.1)):
+        made_run(tmp_path / f"runs/{row}-1", "lora", 0.5, forgetting, 0.6)
+    made_run(tmp_path / "runs/linear-probe-1", "linear-probe", 0.5, 0.2, 0.6)
+    made_run(tmp_path / "runs/joint-lora.rank=8-1", "joint", 0.6, 0.2, 0.6)
+    assert call(gates.main, monkeypatch, tmp_path) == 0
+    assert "at least 15: 20.0 (20.0)" in capsys.readouterr().out
+    made_run(tmp_path / "runs/joint-lora.rank=9-1", "joint", 0.9, 0.2, 0.6)
     with pytest.raises(SystemExit):
         call(gates.main, monkeypatch, tmp_path)
-    assert "several rows of lora (lora, lora-lora.rank=8)" in capsys.readouterr().err
+    assert "several rows of joint (joint-lora.rank=8, joint-lora.rank=9)" in capsys.readouterr().err
 
 
 def test_the_divergence_by_hand():
