@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _MATRICES_ABREAST = 5
 """Heat maps beside each other in a row of the plot."""
+_LABEL = 44
+"""Characters of a row's name in plots; tables have all of it."""
 BASELINES = {"zero-shot": "text", "frozen prototypes": "visual", "frozen lda": "visual", "frozen rda": "visual"}
 """Rows that every run measures beside its method, and the path that each one goes by."""
 
@@ -285,7 +287,7 @@ class Comparison:
                 length = min(map(len, curves))
                 tasks = range(first, first + length)
                 means = [100 * statistics.fmean(c[i] for c in curves) for i in range(length)]
-                axes.plot(tasks, means, marker="o", markersize=3, label=row, **self._style(row))
+                axes.plot(tasks, means, marker="o", markersize=3, label=self._label(row), **self._style(row))
                 if len(curves) > 1:
                     apart = [100 * statistics.stdev([c[i] for c in curves]) for i in range(length)]
                     low, high = ([m + sign * a for m, a in zip(means, apart, strict=True)] for sign in (-1, 1))
@@ -303,6 +305,12 @@ class Comparison:
         """A row's own line, the same in all panels."""
         rows = list(dict.fromkeys(row for row, _ in self.groups))
         return {"color": f"C{rows.index(row) % 10}", "linestyle": ("-", "--", ":", "-.")[rows.index(row) // 10 % 4]}
+
+    def _label(self, row: str) -> str:
+        """A row's name as plots have it, cut where that leaves it a name of its own."""
+        rows = {row for row, _ in self.groups}
+        cut = row if len(row) <= _LABEL else row[: _LABEL - 1] + "…"
+        return cut if sum(other[: _LABEL - 1] == row[: _LABEL - 1] for other in rows) == 1 else row
 
     def _matrices(self, figure: Figure, columns: int) -> Figure:
         grid = figure.subplots(-(-len(self.rows) // columns), columns, squeeze=False)
@@ -323,7 +331,7 @@ class Comparison:
             axes.set_xticks(range(size), [str(j + 1) for j in range(size)])
             axes.set_yticks(range(size), [str(i + 1) for i in range(size)])
             axes.set_xlabel("tested on task")
-            axes.set_title(row, fontsize="small" if len(row) < 30 else "xx-small")
+            axes.set_title(self._label(row), fontsize="small" if len(row) < 30 else "xx-small")
         for axes in grid[:, 0]:
             axes.set_ylabel("tasks learnt")
         figure.colorbar(image, ax=list(grid.flat), label="accuracy over classes seen (%)", shrink=0.8)
@@ -338,7 +346,7 @@ class Comparison:
             for row in self.rows:
                 runs = [result for (of, _), result in self.results.items() if of == row]
                 spent.append(statistics.fmean(run["phases"].get(phase, {"wall": 0.0})["wall"] for run in runs))
-            axes.barh(self.rows, spent, left=left, label=phase)
+            axes.barh([self._label(row) for row in self.rows], spent, left=left, label=phase)
             left = [a + b for a, b in zip(left, spent, strict=True)]
         axes.invert_yaxis()
         axes.set_xlabel("seconds a run")
@@ -354,7 +362,7 @@ class Comparison:
                 curves = list(self.retention[row, name].values())
                 length = min(map(len, curves))
                 means = [100 * statistics.fmean(c[i] for c in curves) for i in range(length)]
-                axes.plot(range(length), means, marker="o", markersize=3, label=row, **self._style(row))
+                axes.plot(range(length), means, marker="o", markersize=3, label=self._label(row), **self._style(row))
             axes.set_title(name)
             axes.set_xlabel("tasks learnt")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

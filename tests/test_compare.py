@@ -263,6 +263,14 @@ def test_retention_is_compared_by_the_sets_places():
     assert "| b | clean | 70.0 ± 14.1 |" in found.page({}).markdown()
 
 
+def test_long_names_are_cut_in_plots_unless_that_makes_two_alike():
+    long = "joint lora.targets=[attn.in_proj,attn.out_proj,mlp.c_fc,mlp.c_proj]"
+    found = Comparison({(row, 1): result(0.5, 0.1) for row in ("segp", long)}, "command")
+    assert found._label("segp") == "segp" and found._label(long) == long[:43] + "…"
+    found = Comparison({(row, 1): result(0.5, 0.1) for row in (long, long + " seed=2")}, "command")
+    assert found._label(long) == long
+
+
 def test_one_seed_has_no_spread_and_no_interval():
     assert spread([0.5]) == "50.0" and spread([0.5, None]) == "–" and spread([]) == "–"
     assert str(Difference.of([0.1])) == "+10.0"
