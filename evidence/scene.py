@@ -39,6 +39,14 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=8, help="of each task")
     parser.add_argument("--images", type=int, default=150, help="training images of each class")
     options = parser.parse_args()
+    if not 1 <= options.tasks <= len(LOOKS):
+        parser.error(f"--tasks must be from 1 to {len(LOOKS)}; got {options.tasks}")
+    if options.tasks * options.classes > options.known:
+        parser.error(
+            f"--tasks times --classes must be at most --known, {options.known}; got {options.tasks * options.classes}"
+        )
+    if options.out.exists() and any(options.out.iterdir()):
+        parser.error(f"--out must be a new or an empty folder; {options.out} holds something")
     names = json.loads(options.names.read_text())
     wnids = sorted(names)
     draw = np.random.RandomState(options.seed)

@@ -11,8 +11,9 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,17 @@ examples:
 """
 METHODS = ["segp", "lwf", "lora"]
 _PLACES = ("run.name", "run.directory", "run.threads")
+_SAME = ("data.root", "model.pretrained")
+"""Settings that a run may be resumed with, and that make another result all the same."""
+_OWN = {
+    "method": "--methods",
+    "seed": "--seeds",
+    "run.name": "--out",
+    "run.directory": "--out",
+    "run.threads": "--threads",
+}
+"""Settings of a run that options of a comparison say."""
+_KEYS = ("scores", "phases", "retention", "protocol", "device", "threads", "versions", "started")
 
 
 def packaged_rows() -> list[str]:
@@ -74,6 +86,10 @@ class Row:
 
     label: str
 
+    def of_seed(self, seed: int) -> Row:
+        """With the seed in its places."""
+        return Row(self.label.replace("{seed}", str(seed)))
+
     def arguments(self) -> list[str]:
         """As python -m segp_ext.train takes them."""
         method, *changes = self.label.split()
@@ -98,7 +114,12 @@ class Job:
     def of(cls, row: Row, seed: int, out: Path, given: Sequence[str], threads: int | None) -> Job:
         """Reads the row's settings; exits with a message, as `parse` does, where they do not fit."""
         folder = row.folder(out, seed)
-        fixed = [*row.arguments(), f"--seed={seed}", f"--run.directory={folder.parent}", f"--run.name={folder.name}"]
+        fixed = [
+            *row.of_seed(seed).arguments(),
+            f"--seed={seed}",
+            f"--run.directory={folder.parent}",
+            f"--run.name={folder.name}",
+        ]
         fixed += [] if threads is None else [f"--run.threads={threads}"]
         given = [argument.replace("{seed}", str(seed)) for argument in given]
         for setting in FIXED.get(
@@ -108,7 +129,7 @@ class Job:
         config = parse([*given, *fixed], "compare")
         if isinstance(config.data.order, int) and not any(c.startswith("data.order=") for c in row.label.split()):
             fixed.append(f"--data.order={seed}")
-            config.data.order = seed
+            config = parse([*given, *fixed], "compare")
         return cls(row, seed, folder, (*given, *fixed), dataclasses.asdict(config))
 
     @property
@@ -125,9 +146,14 @@ class Job:
         file = self.folder / "config.yaml"
         if not file.is_file():
             return None
-        there = dotted(dataclasses.asdict(from_dict(Config, read_settings(file))))
+        try:
+            there = dotted(dataclasses.asdict(from_dict(Config, read_settings(file))))
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{file} cannot be read; remove {self.folder}, or choose another --out: {error}"
+            ) from error
         for name, value in dotted(self.settings).items():
-            if name not in (*_PLACES, *RESUMABLE) and there.get(name) != value:
+            if (name in _SAME or name not in (*_PLACES, *RESUMABLE)) and there.get(name) != value:
                 raise ValueError(
                     f"{self.folder} holds a run with {name} {there.get(name)!r}, not {value!r} as asked for; remove it, or "
                     "choose another --out"
@@ -136,15 +162,19 @@ class Job:
             result = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return result if result.get("status") == "finished" else None
+        whole = isinstance(result, dict) and all(key in result for key in _KEYS)
+        return result if whole and result.get("status") == "finished" else None
 
-    def execute(self, device: int | None) -> str:
+    def execute(self, device: str | None) -> str:
         """Runs it in a process of its own, or goes on with it; returns what it said last, empty if it ended well."""
-        resumable = (self.folder / "config.yaml").is_file()
-        arguments = ["--resume", str(self.folder)] if resumable else list(self.arguments)
-        environment = dict(os.environ) if device is None else {**os.environ, "CUDA_VISIBLE_DEVICES": str(device)}
+        arguments = list(self.arguments)
+        if (self.folder / "config.yaml").is_file():
+            now = [(name, take(self.arguments, f"--{name}")[0]) for name in RESUMABLE if name not in _SAME]
+            arguments = ["--resume", str(self.folder), *(f"--{name}={values[-1]}" for name, values in now if values)]
+        environment = dict(os.environ) if device is None else {**os.environ, "CUDA_VISIBLE_DEVICES": device}
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("a", encoding="utf-8") as log:
+            before = log.tell()
             done = subprocess.run(
                 [sys.executable, "-m", "segp_ext.train", *arguments],
                 stdout=log,
@@ -154,7 +184,7 @@ class Job:
             )
         if done.returncode == 0:
             return ""
-        said = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        said = self.log.read_bytes()[before:].decode(errors="replace").strip().splitlines()
         return f"exit status {done.returncode}: " + next(
             (line for line in reversed(said) if "error" in line), (said or ["nothing said"])[-1]
         )
@@ -184,12 +214,19 @@ def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]
         "--threads", type=int, help="CPU threads of each run; default: the cores shared out over the runs at a time"
     )
     options, settings = parser.parse_known_args(argv)
+    for name, option in _OWN.items():
+        if take(settings, f"--{name}")[0]:
+            parser.error(f"--{name} is what {option} says here; give that")
+    if options.out.exists() and not options.out.is_dir():
+        parser.error(f"--out must be a folder; {options.out} is none")
     if options.rows is not None and options.methods is not None:
         parser.error("--methods and --rows say the same thing; give one of them")
     try:
         options.methods = options.methods or (METHODS if options.rows is None else read_rows(options.rows))
     except (OSError, ValueError) as error:
         parser.error(f"--rows {options.rows}: {error}")
+    if not all(method.strip() for method in options.methods):
+        parser.error("--methods must hold methods; got an empty text")
     for name in ("methods", "seeds"):
         values = getattr(options, name)
         twice = [value for number, value in enumerate(values) if value in values[:number]]
@@ -205,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status: 0 if all runs ended well, 1 if one did not, 2 for settings that do not fit."""
     plain_warnings()
     options, given = _options(argv)
-    devices: list[int | None] = [*range(torch.cuda.device_count())] or [None]
+    devices = _devices()
     count = options.jobs or len(devices)
     threads = options.threads or max(1, (os.cpu_count() or 1) // count)
     jobs = [
@@ -236,11 +273,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
+@contextmanager
+def _no_more_of(pool: ThreadPoolExecutor) -> Iterator[None]:
+    """Where it ends early, as by Ctrl-C, what has not begun does not begin; runs under way get the same Ctrl-C and end by themselves."""
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+
+
+def _devices() -> list[str | None]:
+    """What CUDA_VISIBLE_DEVICES says to a run on each device that may be used here; one that says nothing where there is none."""
+    count = torch.cuda.device_count()
+    listed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return [*(listed or map(str, range(count)))][:count] or [None]
+
+
 def _execute(
-    jobs: Sequence[Job], devices: Sequence[int | None], count: int, results: dict[Job, dict[str, Any]]
+    jobs: Sequence[Job], devices: Sequence[str | None], count: int, results: dict[Job, dict[str, Any]]
 ) -> dict[Job, str]:
     """Runs the jobs, `count` at a time and each on a device that is free; adds what they gave, returns what failed ones said."""
-    free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    free: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     for number in range(count):
         free.put(devices[number % len(devices)])
 
@@ -248,11 +302,13 @@ def _execute(
         device = free.get()
         try:
             return job.execute(device)
+        except OSError as error:
+            return str(error)
         finally:
             free.put(device)
 
     failed = {}
-    with ThreadPoolExecutor(count) as pool:
+    with ThreadPoolExecutor(count) as pool, _no_more_of(pool):
         running = {pool.submit(run, job): job for job in jobs}
         for future in progress(as_completed(running), "runs", len(running)):
             job, said = running[future], future.result()

@@ -222,7 +222,8 @@ class Comparison:
         made.text(f"`{self.command}`")
         made.text(
             f"Percent, mean ± standard deviation over seeds. Differences are paired by seed, from {self.rows[0]} on the same path, with "
-            "their 95 % confidence interval (Student's t). Seconds leave out the baselines' share."
+            "their 95 % confidence interval (Student's t). Seconds of a method leave out those of the zero-shot and frozen rows, which "
+            "share theirs."
         )
         made.table(*self.table())
         if self.retention:

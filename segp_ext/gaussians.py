@@ -56,11 +56,12 @@ class Gaussians:
         products, sums = processes.sum(self._products), processes.sum(self._sums)
         counts = sums[:, -1]
         means = sums[:, :-1] / counts[:, None]
-        squares = counts[:, None, None] * means[:, :, None] * means[:, None, :]
         if self.own > 0:
+            squares = counts[:, None, None] * means[:, :, None] * means[:, None, :]
             scatters, counts = torch.cat([self.scatters, products - squares]), torch.cat([self.counts, counts])
         else:
-            scatters = (products - squares.sum(dim=0, keepdim=True)) + self.scatters.sum(dim=0, keepdim=True)
+            squares = (counts[:, None] * means).T @ means
+            scatters = (products - squares) + self.scatters.sum(dim=0, keepdim=True)
             counts = (counts.sum() + self.counts.sum())[None]
         self._take(scatters, counts)
         self.begin(0)

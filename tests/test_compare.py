@@ -5,12 +5,16 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import time
 
 import pytest
+import torch
+import yaml
 from PIL import Image
 from trees import cifar100
 
-from segp_ext import compare, train
+from segp_ext import compare
 from segp_ext.comparison import Comparison, Difference, spread
 from segp_ext.page import Page
 
@@ -81,11 +85,94 @@ def test_a_seed_takes_its_place_in_settings(tmp_path):
     assert job.settings["data"]["root"] == "scenes/7/scene" and job.settings["held_out"] == ["scenes/7/clean"]
     assert job.settings["data"]["order"] is None and job.settings["seed"] == 7
     assert compare.Job.of(compare.Row("lora"), 7, tmp_path, given[:-1], 1).settings["data"]["order"] == 7
+    job = compare.Job.of(compare.Row("lora data.root=scenes/{seed}"), 7, tmp_path, [], 1)
+    assert job.settings["data"]["root"] == "scenes/7"
 
 
 def test_a_run_of_other_settings_is_not_taken(compared, capsys):
     assert compare.main([*compared[1], "--anchors.steps=2"]) == 2
     assert "holds a run with anchors.steps 1, not 2 as asked for" in capsys.readouterr().err
+
+
+def made_folder(tmp_path, **settings):
+    """A finished run of lora, and the arguments that it came from."""
+    given = [f"--{name.replace('__', '.')}={value}" for name, value in settings.items()]
+    job = compare.Job.of(compare.Row("lora"), 1, tmp_path, given, 1)
+    job.folder.mkdir(parents=True)
+    (job.folder / "config.yaml").write_text(yaml.safe_dump(job.settings))
+    (job.folder / "result.json").write_text(json.dumps({"status": "finished", **dict.fromkeys(compare._KEYS)}))
+    return job
+
+
+def test_a_run_on_other_data_or_weights_is_not_taken(tmp_path):
+    there = {"data__root": "a", "model__pretrained": "openai"}
+    assert made_folder(tmp_path, **there).result() is not None
+    for change, name in (({"data__root": "b"}, "data.root"), ({"model__pretrained": "laion"}, "model.pretrained")):
+        given = [f"--{key.replace('__', '.')}={value}" for key, value in (there | change).items()]
+        with pytest.raises(ValueError, match=f"holds a run with {name} "):
+            compare.Job.of(compare.Row("lora"), 1, tmp_path, given, 1).result()
+
+
+@pytest.mark.parametrize("content", ["[]", '{"status": "finished"}', "{"])
+def test_half_a_result_is_none(content, tmp_path):
+    job = made_folder(tmp_path)
+    (job.folder / "result.json").write_text(content)
+    assert job.result() is None
+
+
+def test_an_unreadable_run_is_named(tmp_path):
+    job = made_folder(tmp_path)
+    (job.folder / "config.yaml").write_text("a: [")
+    with pytest.raises(ValueError, match=r"lora-1.config.yaml cannot be read; remove .*lora-1"):
+        job.result()
+
+
+def test_what_a_run_may_be_resumed_with_is_passed_on_and_its_last_words_are_its_own(tmp_path, monkeypatch):
+    job = made_folder(tmp_path, anchors__batch_size=16, data__root="a")
+    job.log.write_text("error: an old failure\n")
+    called = {}
+
+    def run(command, stdout, env, **_):
+        called.update(command=command, env=env)
+        stdout.write("Killed\n")
+        stdout.flush()
+        return subprocess.CompletedProcess(command, -9)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert job.execute("3") == "exit status -9: Killed"
+    assert called["env"]["CUDA_VISIBLE_DEVICES"] == "3"
+    resumed = ["--resume", str(job.folder), "--run.threads=1", "--anchors.batch_size=16"]
+    assert called["command"][3:] == resumed
+
+
+def test_runs_get_the_devices_that_may_be_used(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5")
+    assert compare._devices() == ["2", "GPU-5"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert compare._devices() == ["0", "1"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert compare._devices() == [None]
+
+
+def test_nothing_begins_after_an_interrupt(tmp_path, monkeypatch):
+    begun = []
+
+    def execute(job, device):
+        begun.append(job.seed)
+        time.sleep(0.2)
+        return "failed"
+
+    def interrupted(futures, *_):
+        next(futures)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare.Job, "execute", execute)
+    monkeypatch.setattr(compare, "progress", interrupted)
+    jobs = [compare.Job.of(compare.Row("lora"), seed, tmp_path, [], 1) for seed in range(1, 7)]
+    with pytest.raises(KeyboardInterrupt):
+        compare._execute(jobs, [None], 1, {})
+    assert len(begun) <= 2
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys):
@@ -116,6 +203,11 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys):
         (["--jobs=0", "--out=x"], "--jobs must be 1 or more; got 0"),
         (["--methods", "sgep", "--out=x"], "method must be one of segp"),
         (["--methods", "lora training.epoch=3", "--out=x"], "close: --training.epochs"),
+        (["--methods", " ", "--out=x"], "--methods must hold methods"),
+        (["--seed=7", "--out=x"], "--seed is what --seeds says here"),
+        (["--run.name", "mine", "--out=x"], "--run.name is what --out says here"),
+        (["--seeds", "5000000000", "--out=x"], "data.order must be from 0 to 4294967295"),
+        ([f"--out={__file__}"], "--out must be a folder"),
         ([], "--out"),
     ],
 )
@@ -297,7 +389,6 @@ def test_a_page_in_both_forms(tmp_path):
 
 
 def test_all_of_trains_settings_are_taken(tmp_path):
-    assert train.Run is not None
     row = compare.Row("segp anchors.steps=3")
     job = compare.Job.of(row, 4, tmp_path, ["--config", "digits"], None)
     assert job.settings["anchors"]["steps"] == 3 and job.settings["seed"] == job.settings["data"]["order"] == 4

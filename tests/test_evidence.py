@@ -146,7 +146,7 @@ def made_run(folder, method, last, forgetting, clean):
     folder.mkdir(parents=True)
     content = {
         "status": "finished",
-        "settings": {"method": method},
+        "settings": {"method": method, "seed": int(folder.name.rpartition("-")[2])},
         "scores": scores,
         "retention": {"SCENES/1/clean": [clean, 0.1]},
     }
@@ -177,6 +177,35 @@ def test_gates_take_no_mean_over_rows_with_different_settings(tmp_path, monkeypa
     with pytest.raises(SystemExit):
         call(gates.main, monkeypatch, tmp_path)
     assert "several rows of joint (joint-lora.rank=8, joint-lora.rank=9)" in capsys.readouterr().err
+
+
+def test_gates_pair_seeds(tmp_path, monkeypatch, capsys):
+    for method, seeds in (("linear-probe", (1, 2)), ("joint", (2, 3)), ("lora", (1, 2))):
+        for seed in seeds:
+            made_run(tmp_path / f"runs/{method}-{seed}", method, 0.5, 0.2, 0.6)
+    with pytest.raises(SystemExit):
+        call(gates.main, monkeypatch, tmp_path)
+    assert "not the same seeds of each method" in capsys.readouterr().err
+    (tmp_path / "runs/joint-3/result.json").write_text("{")
+    with pytest.raises(SystemExit):
+        call(gates.main, monkeypatch, tmp_path)
+    assert "joint-3/result.json is no JSON" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--tasks", 7], "--tasks must be from 1 to 6; got 7"),
+        (["--tasks", 2, "--classes", 2, "--known", 3], "must be at most --known, 3; got 4"),
+        (["--tasks", 1], "must be a new or an empty folder"),
+    ],
+)
+def test_a_scene_that_cannot_be_is_refused(more, message, tmp_path, monkeypatch, capsys):
+    (tmp_path / "there").touch()
+    given = ["--data", tmp_path, "--names", tmp_path, "--model", tmp_path, "--seed", 1, "--out", tmp_path]
+    with pytest.raises(SystemExit):
+        call(scene.main, monkeypatch, *given, *more)
+    assert message in capsys.readouterr().err
 
 
 def test_the_divergence_by_hand():
