@@ -206,7 +206,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys):
         (["--methods", " ", "--out=x"], "--methods must hold methods"),
         (["--seed=7", "--out=x"], "--seed is what --seeds says here"),
         (["--run.name", "mine", "--out=x"], "--run.name is what --out says here"),
-        (["--seeds", "5000000000", "--out=x"], "data.order must be from 0 to 4294967295"),
+        (["--seeds", "5000000000", "--out=x"], "data.order must be from 0 to 2**32 - 1; got 5000000000"),
         ([f"--out={__file__}"], "--out must be a folder"),
         ([], "--out"),
     ],
