@@ -31,7 +31,7 @@ from segp_ext.sealed import write_atomically
 
 DESCRIPTION = """\
 Run methods over several seeds and put them into one table: mean and standard deviation, and the paired difference of each row from the
-first with its 95 % confidence interval. A seed sets the class order too, unless that has a name of its own, and it
+first with its 95 % confidence interval. A seed sets the class order too, unless a protocol or data.order says it, and it
 takes the place of {seed} in settings. Runs that are there already are taken, runs that stopped go on. Writes OUT/runs/ (one folder a run),
 OUT/results.csv, OUT/summary.md, OUT/report.html and OUT/plots/; with --held_out, OUT/retention.csv too.
 
@@ -127,7 +127,10 @@ class Job:
         ):  # what all rows are given does not hold where a method has its own
             given = take(given, f"--{setting}")[1]
         config = parse([*given, *fixed], "compare")
-        if isinstance(config.data.order, int) and not any(c.startswith("data.order=") for c in row.label.split()):
+        stated = config.protocol is not None or any(
+            take(arguments, "--data.order")[0] for arguments in (given, row.of_seed(seed).arguments())
+        )
+        if isinstance(config.data.order, int) and not stated:
             fixed.append(f"--data.order={seed}")
             config = parse([*given, *fixed], "compare")
         return cls(row, seed, folder, (*given, *fixed), dataclasses.asdict(config))
@@ -225,6 +228,10 @@ def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]
         options.methods = options.methods or (METHODS if options.rows is None else read_rows(options.rows))
     except (OSError, ValueError) as error:
         parser.error(f"--rows {options.rows}: {error}")
+    for name, option in _OWN.items():
+        for method in options.methods:
+            if any(change.startswith(f"{name}=") for change in method.split()[1:]):
+                parser.error(f"--methods: {method!r} sets {name}, which is what {option} says here")
     if not all(method.strip() for method in options.methods):
         parser.error("--methods must hold methods; got an empty text")
     for name in ("methods", "seeds"):

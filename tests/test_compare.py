@@ -17,6 +17,7 @@ from trees import cifar100
 from segp_ext import compare
 from segp_ext.comparison import Comparison, Difference, spread
 from segp_ext.page import Page
+from segp_ext.protocols import PROTOCOLS
 
 FAST = [
     "--training.epochs=1", "--data.max_images_per_class=6", "--data.classes_per_task=5", "--anchors.seeds_per_class=2",
@@ -85,6 +86,7 @@ def test_a_seed_takes_its_place_in_settings(tmp_path):
     assert job.settings["data"]["root"] == "scenes/7/scene" and job.settings["held_out"] == ["scenes/7/clean"]
     assert job.settings["data"]["order"] is None and job.settings["seed"] == 7
     assert compare.Job.of(compare.Row("lora"), 7, tmp_path, given[:-1], 1).settings["data"]["order"] == 7
+    assert compare.Job.of(compare.Row("lora"), 7, tmp_path, ["--data.order=3"], 1).settings["data"]["order"] == 3
     job = compare.Job.of(compare.Row("lora data.root=scenes/{seed}"), 7, tmp_path, [], 1)
     assert job.settings["data"]["root"] == "scenes/7"
 
@@ -203,6 +205,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys):
         (["--jobs=0", "--out=x"], "--jobs must be 1 or more; got 0"),
         (["--methods", "sgep", "--out=x"], "method must be one of segp"),
         (["--methods", "lora training.epoch=3", "--out=x"], "close: --training.epochs"),
+        (["--methods", "lora seed=3", "--out=x"], "'lora seed=3' sets seed, which is what --seeds says here"),
         (["--methods", " ", "--out=x"], "--methods must hold methods"),
         (["--seed=7", "--out=x"], "--seed is what --seeds says here"),
         (["--run.name", "mine", "--out=x"], "--run.name is what --out says here"),
@@ -238,6 +241,7 @@ def test_every_row_of_the_papers_tables_fits_every_benchmark(rows, benchmark, tm
             section, setting = name.split(".")
             assert str(settings[section][setting]) == value or settings[section][setting] == float(value)
         assert settings["training"]["epochs"] == 10 and settings["model"]["pretrained"] == "openai"
+        assert settings["data"]["order"] == PROTOCOLS[f"segp-{benchmark}"]["data.order"]
 
 
 def test_a_table_of_the_papers_runs_on_made_data(tmp_path, capsys):
