@@ -10,7 +10,9 @@ from segp_ext.processes import Processes
 
 
 class RidgeHead:
-    """Ridge regression onto one-hot targets behind a fixed random projection and ReLU (RanPAC, arXiv 2307.02251, its first stage).
+    """Ridge regression onto one-hot targets behind a fixed random projection and ReLU (RanPAC, arXiv 2307.02251).
+
+    Without the adaptation on the first task that comes before it there, and on features of unit length, which its authors do not make.
 
     Args:
         raw_dim: Dr.
