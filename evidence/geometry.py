@@ -123,7 +123,10 @@ def main() -> None:
     lines = []
     for row in options.rows:
         for seed in options.seeds:
-            found = list(drifts(Row(row).folder(options.comparison, seed)))
+            try:
+                found = list(drifts(Row(row).folder(options.comparison, seed)))
+            except (OSError, ValueError) as error:
+                parser.error(f"{row}, seed {seed}: {error}")
             for task, region, drift in found:
                 values.setdefault((row, region, task), []).append(drift)
                 lines.append([row, seed, task, region, f"{drift:.6f}"])

@@ -77,7 +77,10 @@ def main() -> None:
     torch.set_num_threads(1)
     table = ["| method | old classes' statistics | Last, visual path | more than as it ended |", "|---|---|---:|---:|"]
     for row in options.rows:
-        found = [accuracies(Row(row).folder(options.comparison, seed)) for seed in options.seeds]
+        try:
+            found = [accuracies(Row(row).folder(options.comparison, seed)) for seed in options.seeds]
+        except (OSError, ValueError) as error:
+            parser.error(f"{row}: {error}")
         for kind, own in zip(KINDS, zip(*found, strict=True), strict=True):
             more = "–" if kind == KINDS[0] else str(Difference.of([a - b[0] for a, b in zip(own, found, strict=True)]))
             table.append(f"| {row} | {kind} | {spread(own)} | {more} |")

@@ -282,3 +282,10 @@ def test_hindsight_needs_covariances(tmp_path):
     assert compare.main(["--methods", "frozen-prototypes", "--seeds", "1", f"--out={tmp_path}", *fast]) == 0
     with pytest.raises(ValueError, match="prototypes.score cosine; mahalanobis is needed"):
         hindsight.accuracies(tmp_path / "runs/frozen-prototypes-1")
+
+
+@pytest.mark.parametrize("command", [geometry, hindsight])
+def test_a_run_that_is_not_there_is_named(command, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        call(command.main, monkeypatch, tmp_path, "--rows", "lara", "--seeds", 1, "--out", tmp_path / "out")
+    assert "error: lara" in capsys.readouterr().err
