@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import queue
 import re
@@ -27,7 +26,8 @@ from segp_ext.config import METHODS as FIXED
 from segp_ext.config import Config, dotted, from_dict
 from segp_ext.progress import plain_warnings, progress
 from segp_ext.report import percent
-from segp_ext.sealed import write_atomically
+from segp_ext.run_directory import check_result
+from segp_ext.sealed import read_json, write_atomically
 
 DESCRIPTION = """\
 Run methods over several seeds and put them into one table: mean and standard deviation, and the paired difference of each row from the
@@ -53,7 +53,6 @@ _OWN = {
     "run.threads": "--threads",
 }
 """Settings of a run that options of a comparison say."""
-_KEYS = ("scores", "phases", "retention", "protocol", "device", "threads", "versions", "started")
 
 
 def packaged_rows() -> list[str]:
@@ -161,12 +160,13 @@ class Job:
                     f"{self.folder} holds a run with {name} {there.get(name)!r}, not {value!r} as asked for; remove it, or "
                     "choose another --out"
                 )
+        file = self.folder / "result.json"
         try:
-            result = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
+            result = read_json(file)
+            check_result(file, result, len(result.get("tasks") or []))
         except (OSError, ValueError):
             return None
-        whole = isinstance(result, dict) and all(key in result for key in _KEYS)
-        return result if whole and result.get("status") == "finished" else None
+        return result if result["status"] == "finished" else None
 
     def execute(self, device: str | None) -> str:
         """Runs it in a process of its own, or goes on with it; returns what it said last, empty if it ended well."""

@@ -197,11 +197,11 @@ class SavedRun:
         if _RESULT not in learner.files:
             raise ValueError(f"{path} is a learner, but not a run's: {_RESULT} is no part of it")
         result = sealed.read_json(path / _RESULT)
-        _check_result(path / _RESULT, result, _number(path))
+        check_result(path / _RESULT, result, _number(path))
         return cls(learner, result)
 
 
-def _check_result(file: Path, result: dict[str, Any], tasks: int) -> None:
+def check_result(file: Path, result: dict[str, Any], tasks: int) -> None:
     """Refuses a result that is not one of a run after so many tasks; it is gone on with, and shown.
 
     Raises:

@@ -102,7 +102,12 @@ def made_folder(tmp_path, **settings):
     job = compare.Job.of(compare.Row("lora"), 1, tmp_path, given, 1)
     job.folder.mkdir(parents=True)
     (job.folder / "config.yaml").write_text(yaml.safe_dump(job.settings))
-    (job.folder / "result.json").write_text(json.dumps({"status": "finished", **dict.fromkeys(compare._KEYS)}))
+    result = {
+        "scores": {}, "settings": {}, "protocol": {}, "versions": {}, "phases": {}, "retention": {},
+        "tasks": [], "resumed": [], "prototype_distance": [],
+        "device": "cpu", "threads": 1, "processes": 1, "status": "finished",
+    }  # fmt: skip
+    (job.folder / "result.json").write_text(json.dumps(result))
     return job
 
 
