@@ -151,6 +151,7 @@ class Pretraining:
             self.optimizer, lambda s: min(1, (s + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * min(s / steps, 1)))
         )
         self.generator = torch.Generator().manual_seed(options.seed)
+        self.options = {name: getattr(options, name) for name in ("epochs", "seed", "batch_size", "learning_rate")}
         self.epochs, self.epoch, self.seconds = options.epochs, 0, 0.0
         self.losses: list[float] = []
 
@@ -158,13 +159,21 @@ class Pretraining:
         """For `restore`."""
         parts = (self.model, self.optimizer, self.schedule)
         return {
+            "options": self.options,
             "parts": [part.state_dict() for part in parts],
             "vectors": self.vectors.detach(),
             "generator": self.generator.get_state(), "epoch": self.epoch, "seconds": self.seconds, "losses": self.losses,
         }  # fmt: skip
 
     def restore(self, state: dict) -> None:
-        """Takes over what `state` gave."""
+        """Takes over what `state` gave.
+
+        Raises:
+            ValueError: naming an option that was another one then.
+        """
+        for name, value in self.options.items():
+            if state["options"][name] != value:
+                raise ValueError(f"it was begun with --{name} {state['options'][name]}; got {value}")
         for part, kept in zip((self.model, self.optimizer, self.schedule), state["parts"], strict=True):
             part.load_state_dict(kept)
         self.vectors.data.copy_(state["vectors"])
@@ -252,7 +261,10 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     kept = options.out / "training.pt"
     if kept.is_file():
-        training.restore(torch.load(kept, weights_only=True, map_location=options.device))
+        try:
+            training.restore(torch.load(kept, weights_only=True, map_location=options.device))
+        except ValueError as error:
+            parser.error(f"{kept} cannot go on: {error}. Give that, or another --out")
     while training.epoch < options.epochs and time.perf_counter() - begun < 60 * options.minutes:
         training.train(pixels, labels, captions, options.batch_size)
         aside = kept.with_suffix(".new")

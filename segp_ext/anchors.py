@@ -150,6 +150,18 @@ def check_seeds(images: int, task: int, config: AnchorsConfig) -> None:
         )
 
 
+def check_reference(images: int, classes: int) -> None:
+    """Refuses a set of reference images that cannot give one to every old class.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    if images < classes:
+        raise ValueError(
+            f"anchors.reference must hold an image for each of {classes} old classes at the least; got {images}"
+        )
+
+
 def _keys(score: Tensor, indices: Tensor) -> Tensor:
     """Scores float32 and image indices as int64 that sort by score, and by the smaller index where scores are equal."""
     bits = score.float().view(torch.int32).to(torch.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import os
 import queue
 import re
@@ -42,6 +43,8 @@ examples:
   python -m segp_ext.compare --rows paper/parts --config cifar100 --data.root DIR --out comparisons/parts      (a table of the paper's)
 """
 METHODS = ["segp", "lwf", "lora"]
+_LONGEST = 200
+"""Bytes of a method's label in the name of its run's folder."""
 _PLACES = ("run.name", "run.directory", "run.threads")
 _SAME = ("data.root", "model.pretrained")
 """Settings that a run may be resumed with, and that make another result all the same."""
@@ -96,7 +99,11 @@ class Row:
 
     def folder(self, out: Path, seed: int) -> Path:
         """Where its run of a seed is, in a comparison's folder."""
-        return out / "runs" / (re.sub(r"[^\w.=-]+", "-", self.label) + f"-{seed}")
+        name = re.sub(r"[^\w.=-]+", "-", self.label)
+        if len(name.encode()) > _LONGEST:  # a file system takes 255 bytes
+            cut = name.encode()[: _LONGEST - 9].decode(errors="ignore")
+            name = f"{cut}-{hashlib.sha256(self.label.encode()).hexdigest()[:8]}"
+        return out / "runs" / f"{name}-{seed}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,6 +246,13 @@ def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]
         twice = [value for number, value in enumerate(values) if value in values[:number]]
         if twice:
             parser.error(f"--{name} holds {twice[0]!r} twice")
+    folders: dict[Path, str] = {}
+    for method in options.methods:
+        other = folders.setdefault(Row(method).folder(options.out, 0), method)
+        if other != method:
+            parser.error(
+                f"--methods: {other!r} and {method!r} would share a folder; a setting that neither needs tells them apart"
+            )
     for name in ("jobs", "threads"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             parser.error(f"--{name} must be 1 or more; got {getattr(options, name)}")
@@ -252,9 +266,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     devices = _devices()
     count = options.jobs or len(devices)
     threads = options.threads or max(1, (os.cpu_count() or 1) // count)
-    jobs = [
-        Job.of(Row(label), seed, options.out, given, threads) for label in options.methods for seed in options.seeds
-    ]
+    jobs = []
+    for label in options.methods:
+        try:
+            jobs += [Job.of(Row(label), seed, options.out, given, threads) for seed in options.seeds]
+        except SystemExit:
+            print(f"(in the row {label!r})", file=sys.stderr)
+            raise
     try:
         results = {job: result for job in jobs if (result := job.result()) is not None}
     except ValueError as error:
@@ -265,7 +283,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not results:
         return 1
     words = ["python", "-m", "segp_ext.compare", *(sys.argv[1:] if argv is None else argv)]
-    found = Comparison({(job.row.label, job.seed): results[job] for job in jobs if job in results}, shlex.join(words))
+    finished = {(job.row.label, job.seed): results[job] for job in jobs if job in results}
+    found = Comparison(finished, shlex.join(words), options.methods[0])
     made = found.page(found.plot(options.out / "plots"))
     for name, content in (
         ("results.csv", found.csv()),

@@ -84,13 +84,17 @@ class Comparison:
     """Finished runs, by row and seed.
 
     Args:
-        results: what result.json holds, by (row, seed), in the order of the table; the first row is what others are compared with.
+        results: what result.json holds, by (row, seed), in the order of the table.
         command: how they were made, for the page.
+        reference: the row that others are compared with; none of its runs need be there. None takes the first.
     """
 
-    def __init__(self, results: dict[tuple[str, int], dict[str, Any]], command: str) -> None:
+    def __init__(
+        self, results: dict[tuple[str, int], dict[str, Any]], command: str, reference: str | None = None
+    ) -> None:
         self.command, self.results = command, results
         self.rows = list(dict.fromkeys(row for row, _ in results))
+        self.reference = self.rows[0] if reference is None else reference
         self.scores: list[Score] = []
         for (row, seed), result in results.items():
             for name, values in result["scores"].items():
@@ -121,11 +125,11 @@ class Comparison:
         return found
 
     def difference(self, row: str, path: str, metric: str) -> Difference | None:
-        """Of a row from the first one on the same path, over the seeds that both have; None where there is nothing to compare."""
-        first = {s.seed: s.values.get(metric) for s in self.groups.get((self.rows[0], path), [])}
+        """Of a row from the reference on the same path, over the seeds that both have; None where there is nothing to compare."""
+        first = {s.seed: s.values.get(metric) for s in self.groups.get((self.reference, path), [])}
         pairs = [(s.values.get(metric), first.get(s.seed)) for s in self.groups[row, path]]
         values = [a - b for a, b in pairs if a is not None and b is not None]
-        return Difference.of(values) if values and row != self.rows[0] else None
+        return Difference.of(values) if values and row != self.reference else None
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows: one per method and path."""
@@ -134,8 +138,8 @@ class Comparison:
             "path",
             "seeds",
             *METRICS.values(),
-            f"Last − {self.rows[0]}'s",
-            f"Forgetting − {self.rows[0]}'s",
+            f"Last − {self.reference}'s",
+            f"Forgetting − {self.reference}'s",
             "seconds",
         ]
         rows = []
@@ -197,12 +201,12 @@ class Comparison:
         """Header and rows: zero-shot accuracy on data sets that are never trained on, one row per method and data set."""
         rows = []
         for (row, name), curves in self.retention.items():
-            first = self.retention.get((self.rows[0], name), {})
+            first = self.retention.get((self.reference, name), {})
             apart = [curve[-1] - first[seed][-1] for seed, curve in curves.items() if seed in first]
-            less = "–" if row == self.rows[0] or not apart else str(Difference.of(apart))
+            less = "–" if row == self.reference or not apart else str(Difference.of(apart))
             ends = ([curve[end] for curve in curves.values()] for end in (0, -1))
             rows.append([row, name, *(spread(values) for values in ends), less])
-        return ["method", "data set", "before", "after the last task", f"− {self.rows[0]}'s"], rows
+        return ["method", "data set", "before", "after the last task", f"− {self.reference}'s"], rows
 
     def retention_csv(self) -> str:
         """One line per row, data set, seed and number of tasks learnt."""
@@ -221,7 +225,7 @@ class Comparison:
         made = Page(f"{count}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
         made.text(f"`{self.command}`")
         made.text(
-            f"Percent, mean ± standard deviation over seeds. Differences are paired by seed, from {self.rows[0]} on the same path, with "
+            f"Percent, mean ± standard deviation over seeds. Differences are paired by seed, from {self.reference} on the same path, with "
             "their 95 % confidence interval (Student's t). Seconds of a method leave out those of the zero-shot and frozen rows, which "
             "share theirs."
         )
@@ -260,7 +264,7 @@ class Comparison:
         columns = min(len(self.rows), _MATRICES_ABREAST)
         drawn["r_matrix.png"] = (
             self._matrices(empty(3.2 * columns + 1, 3.4 * -(-len(self.rows) // columns)), columns),
-            "Accuracy on each task's test images after each task, dual path, mean over seeds",
+            "Accuracy on each task's test images after each task, on the path by which the method predicts, mean over seeds",
         )
         drawn["time.png"] = (
             self._time(empty(9, 0.4 * len(self.rows) + 2)),
@@ -319,7 +323,8 @@ class Comparison:
         for axes in grid.flat[len(self.rows) :]:
             axes.set_axis_off()
         for axes, row in zip(grid.flat, self.rows, strict=False):
-            members = self.groups[row, "dual"]
+            path = next(run["settings"]["inference"]["path"] for (of, _), run in self.results.items() if of == row)
+            members = self.groups[row, path]
             size = min(len(s.values["R"]) for s in members)
             mean = [
                 [
@@ -332,7 +337,7 @@ class Comparison:
             axes.set_xticks(range(size), [str(j + 1) for j in range(size)])
             axes.set_yticks(range(size), [str(i + 1) for i in range(size)])
             axes.set_xlabel("tested on task")
-            axes.set_title(self._label(row), fontsize="small" if len(row) < 30 else "xx-small")
+            axes.set_title(f"{self._label(row)}\n{path}", fontsize="small" if len(row) < 30 else "xx-small")
         for axes in grid[:, 0]:
             axes.set_ylabel("tasks learnt")
         figure.colorbar(image, ax=list(grid.flat), label="accuracy over classes seen (%)", shrink=0.8)

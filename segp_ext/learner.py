@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from segp_ext import ops
-from segp_ext.anchors import Anchors, check_folder, check_seeds, make_anchors
+from segp_ext.anchors import Anchors, check_folder, check_reference, check_seeds, make_anchors
 from segp_ext.backbone import Backbone
 from segp_ext.config import PATHS, MethodConfig, ScorePath, with_method
 from segp_ext.data import named_source
@@ -349,6 +349,7 @@ class SeGPCL:
             self._reference = Images(
                 named_source("anchors.reference", self.config.anchors.reference).tasks[0].train, self.reader
             )
+        check_reference(len(self._reference), len(self.class_names))
         return self._reference
 
     def _class_means(self, images: Images, classes: int) -> Tensor:

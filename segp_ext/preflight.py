@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from segp_ext.anchors import check_folder, check_seeds
+from segp_ext.anchors import check_folder, check_reference, check_seeds
 from segp_ext.backbone import Backbone
 from segp_ext.config import Config, with_method
 from segp_ext.data import Scenario, named_source
@@ -23,7 +23,7 @@ def attempts(config: Config, scenario: Scenario, backbone: Backbone) -> Iterator
     anchors = method.anchors
     yield partial(check_folder, anchors)
     if anchors.kind == "reference" and anchors.reference is not None:
-        yield partial(named_source, "anchors.reference", anchors.reference)
+        yield partial(_check_reference, anchors.reference, scenario)
     if method.training.epochs > 0:
         yield partial(backbone.layers_to_adapt, config.lora)
     yield partial(prompts, backbone, config.template, scenario.class_names)
@@ -32,6 +32,12 @@ def attempts(config: Config, scenario: Scenario, backbone: Backbone) -> Iterator
     for number, task in enumerate(scenario.tasks, start=1):
         yield partial(check_labels, labels_of(task.train), task.class_names, config.min_images_per_class)
         yield partial(check_seeds, len(task.train), number, anchors)
+
+
+def _check_reference(source: str, scenario: Scenario) -> None:
+    """Refuses reference images that cannot be read, or that the last task will find too few."""
+    classes = sum(len(task.class_names) for task in scenario.tasks[:-1])
+    check_reference(len(named_source("anchors.reference", source).tasks[0].train), classes)
 
 
 def _check_sizes(scenario: Scenario) -> None:

@@ -210,6 +210,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys):
         (["--jobs=0", "--out=x"], "--jobs must be 1 or more; got 0"),
         (["--methods", "sgep", "--out=x"], "method must be one of segp"),
         (["--methods", "lora training.epoch=3", "--out=x"], "close: --training.epochs"),
+        (["--methods", "segp", "lora training.epoch=3", "--out=x"], "(in the row 'lora training.epoch=3')"),
         (["--methods", "lora seed=3", "--out=x"], "'lora seed=3' sets seed, which is what --seeds says here"),
         (["--methods", " ", "--out=x"], "--methods must hold methods"),
         (["--seed=7", "--out=x"], "--seed is what --seeds says here"),
@@ -307,6 +308,7 @@ def result(last, drop):
     return {
         "scores": scores, "phases": {"training": {"wall": 10.0}, "baselines": {"wall": 2.0}}, "protocol": {"id": "p"}, "device": "cpu",
         "threads": 1, "versions": {"torch": "2", "segp_ext": "0"}, "started": "now", "retention": {},
+        "settings": {"inference": {"path": "dual"}},
     }  # fmt: skip
 
 
@@ -324,6 +326,34 @@ def test_differences_are_paired_by_seed():
     numbers = ["79.8 ± 4.4", "69.7 ± 8.7", "10.0 ± 0.0", "-10.0 ± 0.0", "–"]
     assert rows[3] == ["b", "text", "3", *numbers, str(apart), "+0.0 (+0.0 to +0.0)", "10"]
     assert header[-3:] == ["Last − a's", "Forgetting − a's", "seconds"]
+
+
+def test_nothing_takes_the_place_of_a_reference_that_is_missing():
+    found = Comparison({(row, 1): result(0.5, 0.1) for row in "bc"}, "command", "a")
+    assert found.difference("b", "text", "last") is None and found.difference("c", "text", "last") is None
+    header, rows = found.table()
+    assert header[-3] == "Last − a's" and {row[-3] for row in rows} == {"–"}
+
+
+def test_heat_maps_are_of_the_path_that_a_method_predicts_by(monkeypatch, tmp_path):
+    shown = []
+    monkeypatch.setattr(
+        "matplotlib.axes.Axes.imshow", lambda axes, values, **_: shown.append(values) or axes.scatter([], [], c=[])
+    )
+    run = result(0.5, 0.1)
+    run["settings"]["inference"]["path"] = "visual"
+    run["scores"]["m (visual)"] = {**run["scores"]["m (visual)"], "R": [[0.25], [0.25, 0.75]]}
+    Comparison({("ranpac", 1): run}, "command").plot(tmp_path)
+    assert [row[0] for row in shown[0]] == [25.0, 25.0] and shown[0][1][1] == 75.0
+
+
+def test_folders_have_names_that_a_disk_takes_and_tell_methods_apart(tmp_path, capsys):
+    long = "joint lora.targets=[" + ",".join(f"layer.{n}" for n in range(60)) + "]"
+    folders = [compare.Row(label).folder(tmp_path, 1) for label in (long, long + " lora.rank=2")]
+    assert folders[0] != folders[1] and max(len(folder.name.encode()) for folder in folders) < 220
+    with pytest.raises(SystemExit):
+        compare.main(["--out", str(tmp_path), "--methods", "segp template={}", "segp template=({})"])
+    assert "'segp template={}' and 'segp template=({})' would share a folder" in capsys.readouterr().err
 
 
 def test_many_rows_are_drawn_in_several_lines_each_in_one_style(tmp_path):

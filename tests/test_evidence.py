@@ -66,6 +66,14 @@ def test_pretraining_stops_goes_on_and_writes_a_model_that_loads(model):
     assert embedding.shape == (2, 128) and feature.shape == (2, 512)
 
 
+def test_pretraining_goes_on_with_its_own_options_alone(model, tiny_imagenet, monkeypatch, capsys):
+    monkeypatch.setattr(pretrain, "HELD_OUT", 3)
+    given = ["--data", tiny_imagenet, "--names", tiny_imagenet / "names.json", "--out", model[0], "--batch_size", 6]
+    with pytest.raises(SystemExit):
+        call(pretrain.main, monkeypatch, *given, "--epochs", 5, "--device", "cpu")
+    assert "it was begun with --epochs 3; got 5" in capsys.readouterr().err
+
+
 def test_the_held_out_images_are_never_trained_on(tiny_imagenet, monkeypatch):
     monkeypatch.setattr(pretrain, "HELD_OUT", 2)
     seen, labels = pretrain.images(tiny_imagenet, sorted(NAMES), "train")

@@ -11,6 +11,7 @@ from trees import make
 
 from segp_ext import train
 from segp_ext.anchors import perturb, select_seeds
+from segp_ext.command_line import parse
 from segp_ext.config import (
     METHODS,
     AnchorsConfig,
@@ -24,6 +25,7 @@ from segp_ext.config import (
 from segp_ext.data import load_scenario
 from segp_ext.gaussians import Gaussians
 from segp_ext.learner import SeGPCL
+from segp_ext.preflight import attempts
 from segp_ext.probe import LinearProbe
 from segp_ext.processes import Processes
 from segp_ext.prototypes import transfer
@@ -336,8 +338,23 @@ def test_reference_images_are_needed_and_named(tmp_path):
         learner._reference_images()
 
 
-def test_every_method_says_what_it_is():
-    from segp_ext.command_line import parse
+def test_reference_images_must_be_as_many_as_old_classes(tmp_path):
+    make(tmp_path / "reference", {"train/x": 1, "test/x": 1})
+    make(tmp_path / "data", {f"{part}/{c}": 6 for part in ("train", "test") for c in ("red", "green", "blue", "cat")})
+    message = "anchors.reference must hold an image for each of 2 old classes at the least; got 1"
+    given = [f"--data.root={tmp_path}/data", f"--anchors.reference={tmp_path}/reference", "--data.classes_per_task=2"]
+    config = parse(["--method=zscl", "--model.name=glyph", *given])
+    scenario = load_scenario(config.data)
+    backbone = tiny_backbone()
+    with pytest.raises(ValueError, match=message):  # before anything is learnt
+        for attempt in attempts(config, scenario, backbone):
+            attempt()
+    learner = SeGPCL(backbone, config)
+    learner.learn_task(scenario.tasks[0].train, scenario.tasks[0].class_names)
+    with pytest.raises(ValueError, match=message):
+        learner.learn_task(scenario.tasks[1].train, scenario.tasks[1].class_names)
 
+
+def test_every_method_says_what_it_is():
     for method in METHODS:
         assert parse([f"--method={method}", "--anchors.reference=digits"]).method == method
