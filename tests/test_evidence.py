@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import segp_ext
-from evidence import gates, geometry, hindsight, looks, pretrain, scene
+from evidence import gates, geometry, hindsight, looks, paired, pretrain, scene
 from segp_ext import compare
 
 NAMES = {"n1": ["dog"], "n2": ["cat", "kitten"], "n3": ["red bus"], "n4": ["tree"]}
@@ -284,6 +284,26 @@ def test_hindsight_measures_what_the_transfer_loses(tmp_path, monkeypatch):
     assert len({*found["rda"]}) == 1  # a frozen model moves nothing
     assert f"| lora | as the run ended | {100 * ended:.1f} | – |" in (tmp_path / "h.md").read_text()
 
+    call(paired.main, monkeypatch, tmp_path, "--rows", "lora", "rda", "--seeds", 1, "--out", tmp_path / "p.md")
+    scores = {
+        row: json.loads((tmp_path / f"runs/{row}-1/result.json").read_text())["scores"] for row in ("lora", "rda")
+    }
+    last = {"lora": scores["lora"]["lora (dual)"]["last"], "rda": scores["rda"]["rda (visual)"]["last"]}
+    lines = (tmp_path / "p.md").read_text().splitlines()
+    assert lines[2] == f"| lora | {100 * last['lora']:.1f} | – | – |"
+    assert lines[3].startswith(f"| rda | {100 * last['rda']:.1f} | {100 * (last['rda'] - last['lora']):+.1f} | ")
+    assert sum(map(len, paired.hits(tmp_path / "runs/lora-1").values())) == 120
+
+
+def test_a_difference_over_images_counts_an_image_once_in_all_orders():
+    first = [{"a": [True], "b": [False], "c": [False]}, {"a": [True], "b": [False], "c": [True]}]
+    second = [{"a": [True], "b": [True], "c": [True]}, {"a": [True], "b": [False], "c": [True]}]
+    apart = paired.difference(second, first)  # 0, 1/2, 1/2
+    assert apart.mean == pytest.approx(1 / 3)
+    assert apart.half == pytest.approx(4.302653 * (1 / 12) ** 0.5 / 3**0.5, rel=1e-5)
+    with pytest.raises(ValueError, match="its test images are not those of the first row"):
+        paired.difference(second, [{"a": [True]}, {"a": [True]}])
+
 
 def test_hindsight_needs_covariances(tmp_path):
     fast = ["--data.max_images_per_class=4", "--data.classes_per_task=5", "--prototypes.score=cosine"]
@@ -292,7 +312,7 @@ def test_hindsight_needs_covariances(tmp_path):
         hindsight.accuracies(tmp_path / "runs/frozen-prototypes-1")
 
 
-@pytest.mark.parametrize("command", [geometry, hindsight])
+@pytest.mark.parametrize("command", [geometry, hindsight, paired])
 def test_a_run_that_is_not_there_is_named(command, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         call(command.main, monkeypatch, tmp_path, "--rows", "lara", "--seeds", 1, "--out", tmp_path / "out")
