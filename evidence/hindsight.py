@@ -8,20 +8,15 @@ bring, and so where the rest comes from.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from segp_ext.command_line import read_settings
-from segp_ext.compare import Row
+from evidence.runs import arguments, of_every_run, opened
 from segp_ext.comparison import Difference, spread
-from segp_ext.config import Config, from_dict
-from segp_ext.data import load_scenario
 from segp_ext.data.images import Images
 from segp_ext.gaussians import Gaussians
-from segp_ext.learner import SeGPCL
 from segp_ext.processes import Processes
 from segp_ext.prototypes import ClassMeans
 from segp_ext.sealed import write_atomically
@@ -35,8 +30,7 @@ def accuracies(run: Path) -> list[float]:
     Raises:
         ValueError: if its visual path has no covariances.
     """
-    config = from_dict(Config, read_settings(run / "config.yaml"))
-    learner = SeGPCL.load(run / "checkpoints/latest", config.model.device)
+    learner, tasks = opened(run)
     settings = learner.config.prototypes
     if settings.score != "mahalanobis":
         raise ValueError(f"{run} has prototypes.score {settings.score}; mahalanobis is needed")
@@ -45,7 +39,7 @@ def accuracies(run: Path) -> list[float]:
     tested: list[tuple[Tensor, Tensor, Tensor]] = []
     first = 0
     with learner.backbone.merged():
-        for task in load_scenario(config.data).tasks:
+        for task in tasks:
             of_task = ClassMeans(len(task.class_names), width, device)
             anew.begin(len(task.class_names))
             images = Images(task.train, learner.reader)
@@ -68,19 +62,11 @@ def accuracies(run: Path) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("comparison", type=Path)
-    parser.add_argument("--rows", nargs="+", required=True, help="methods as segp_ext.compare has them")
-    parser.add_argument("--seeds", nargs="+", type=int, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="file for the table")
+    parser = arguments(__doc__)
     options = parser.parse_args()
     torch.set_num_threads(1)
     table = ["| method | old classes' statistics | Last, visual path | more than as it ended |", "|---|---|---:|---:|"]
-    for row in options.rows:
-        try:
-            found = [accuracies(Row(row).folder(options.comparison, seed)) for seed in options.seeds]
-        except (OSError, ValueError) as error:
-            parser.error(f"{row}: {error}")
+    for row, found in of_every_run(parser, options, accuracies).items():
         for kind, own in zip(KINDS, zip(*found, strict=True), strict=True):
             more = "–" if kind == KINDS[0] else str(Difference.of([a - b[0] for a, b in zip(own, found, strict=True)]))
             table.append(f"| {row} | {kind} | {spread(own)} | {more} |")

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import segp_ext
-from evidence import gates, geometry, hindsight, looks, paired, pretrain, scene
+from evidence import beta, gates, geometry, hindsight, looks, paired, pretrain, scene
 from segp_ext import compare
 
 NAMES = {"n1": ["dog"], "n2": ["cat", "kitten"], "n3": ["red bus"], "n4": ["tree"]}
@@ -284,6 +284,15 @@ def test_hindsight_measures_what_the_transfer_loses(tmp_path, monkeypatch):
     assert len({*found["rda"]}) == 1  # a frozen model moves nothing
     assert f"| lora | as the run ended | {100 * ended:.1f} | – |" in (tmp_path / "h.md").read_text()
 
+    given = ["--rows", "lora", "--seeds", 1, "--betas", 0, 0.5, 1e6]
+    call(beta.main, monkeypatch, tmp_path, *given, "--out", tmp_path / "b.md")
+    ends = [
+        json.loads((tmp_path / "runs/lora-1/result.json").read_text())["scores"][f"lora ({p})"]["last"]
+        for p in ("text", "visual")
+    ]
+    table = [line.split(" | ") for line in (tmp_path / "b.md").read_text().splitlines()]
+    assert [table[2][2], table[4][2]] == [f"{100 * last:.1f}" for last in ends]
+
     call(paired.main, monkeypatch, tmp_path, "--rows", "lora", "rda", "--seeds", 1, "--out", tmp_path / "p.md")
     scores = {
         row: json.loads((tmp_path / f"runs/{row}-1/result.json").read_text())["scores"] for row in ("lora", "rda")
@@ -301,7 +310,7 @@ def test_a_difference_over_images_counts_an_image_once_in_all_orders():
     apart = paired.difference(second, first)  # 0, 1/2, 1/2
     assert apart.mean == pytest.approx(1 / 3)
     assert apart.half == pytest.approx(4.302653 * (1 / 12) ** 0.5 / 3**0.5, rel=1e-5)
-    with pytest.raises(ValueError, match="its test images are not those of the first row"):
+    with pytest.raises(ValueError, match="its rows were not tested on the same images"):
         paired.difference(second, [{"a": [True]}, {"a": [True]}])
 
 
@@ -312,7 +321,7 @@ def test_hindsight_needs_covariances(tmp_path):
         hindsight.accuracies(tmp_path / "runs/frozen-prototypes-1")
 
 
-@pytest.mark.parametrize("command", [geometry, hindsight, paired])
+@pytest.mark.parametrize("command", [beta, geometry, hindsight, paired])
 def test_a_run_that_is_not_there_is_named(command, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         call(command.main, monkeypatch, tmp_path, "--rows", "lara", "--seeds", 1, "--out", tmp_path / "out")
