@@ -11,20 +11,18 @@ from pathlib import Path
 
 import torch
 
-from evidence.runs import arguments, of_every_run, opened
+from evidence.runs import arguments, of_every_run, opened, write_table
 from segp_ext.comparison import Difference, spread
 from segp_ext.data.images import Images
-from segp_ext.sealed import write_atomically
 
 
 def accuracies(betas: list[float], run: Path) -> list[float]:
     """Of the run's final model on the dual path over all classes: with each beta, and last with its own."""
-    learner, tasks = opened(run)
+    learner, scenario = opened(run)
     betas = [*betas, learner.config.inference.beta]
     hits, count, first = torch.zeros(len(betas), dtype=torch.float64), 0, 0
-    learner.text_embeddings()
     with learner.backbone.merged():
-        for task in tasks:
+        for task in scenario.tasks:
             images = Images(task.test, learner.reader)
             for indices, embedding, feature in learner.encode(images):
                 text, visual = (learner.scores(embedding, feature, path) for path in ("text", "visual"))
@@ -39,14 +37,12 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--betas", nargs="+", type=float, default=[0, 0.03, 0.1, 0.3, 1, 3, 10])
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    table = ["| method | beta | Last, dual path | − that with its own |", "|---|---:|---:|---:|"]
+    table = [["method", "beta", "Last, dual path", "− that with its own"]]
     for row, found in of_every_run(parser, options, partial(accuracies, options.betas)).items():
-        for beta, own in zip(options.betas, zip(*found, strict=True), strict=False):
+        for beta, own in zip(options.betas, zip(*found, strict=True), strict=False):  # the last one is its own
             apart = Difference.of([a - values[-1] for a, values in zip(own, found, strict=True)])
-            table.append(f"| {row} | {beta:g} | {spread(own)} | {apart} |")
-    write_atomically(options.out, ("\n".join(table) + "\n").encode())
-    print("\n".join(table))
+            table.append([row, f"{beta:g}", spread(own), str(apart)])
+    write_table(options.out, table)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ scene that fails one, no method can show that it learns without forgetting, and 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from pathlib import Path
 from typing import Any
+
+from segp_ext.sealed import read_json
 
 METHODS = ("linear-probe", "joint", "lora")
 
@@ -28,10 +29,7 @@ def results(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for path in sorted(folder.glob("runs/*/result.json")):
-        try:
-            result = json.loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(f"{path} is no JSON: {error}") from error
+        result = read_json(path)
         if result["status"] == "finished" and result["settings"]["method"] in METHODS:
             own = rows.setdefault(result["settings"]["method"], {})
             own.setdefault(path.parent.name.rpartition("-")[0], []).append(result)
@@ -55,7 +53,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         found = results(options.comparison)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     missing = set(METHODS) - found.keys()
     if missing:
@@ -70,9 +68,10 @@ def main() -> int:
         for name, values in run["retention"].items()
         if Path(name).name == "clean"
     ]
-    if not clean:
+    if len(clean) < len(found["lora"]):
         parser.error(
-            "the runs of lora hold no data set named clean; give --held_out '[SCENES/{seed}/clean]' to segp_ext.compare"
+            f"only {len(clean)} of the {len(found['lora'])} runs of lora hold a data set named clean; give "
+            "--held_out '[SCENES/{seed}/clean]' to segp_ext.compare"
         )
     probe = scores("linear-probe", "last", "visual")
     gates = [

@@ -1,18 +1,18 @@
-"""How far old classes' distributions move with each task: `python -m evidence.geometry COMPARISON --out DIR`.
+"""How far old classes' distributions move with each task: `python -m evidence.geometry COMPARISON --rows ... --seeds ... --out DIR`.
 
-COMPARISON is a folder that segp_ext.compare wrote with `--run.keep_checkpoints null`. For each of its runs and every task after the first,
+COMPARISON is a folder that segp_ext.compare wrote with `--run.keep_checkpoints null`. For each run and every task after the first,
 the test images of all older classes are scored on the text path by the model before the task and by the one after it, p and q, both
 softmax over the older classes; the drift of an image is their Jensen-Shannon divergence in bits, from 0 (nothing moved) to 1. Core
 are the third of the images on which the model before was surest (largest gap between its two highest probabilities), boundary the third on
-which it was least sure. The model before is that of the task before, so drifts of tasks add up over a run.
+which it was least sure. The model before is that of the task before: a drift is one task's.
 
 Writes DIR/geometry.csv, DIR/geometry.md and DIR/geometry.png.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
+import io
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,13 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segp_ext.command_line import read_settings
-from segp_ext.compare import Row
+from evidence.runs import arguments, of_every_run, scenario_of, write_table
 from segp_ext.comparison import Difference
-from segp_ext.config import Config, from_dict
-from segp_ext.data import load_scenario
 from segp_ext.data.images import Images
 from segp_ext.learner import SeGPCL
+from segp_ext.sealed import write_atomically
 
 REGIONS = ("core", "boundary")
 
@@ -63,9 +61,14 @@ def drifts(run: Path) -> Iterator[tuple[int, str, float]]:
 
     Raises:
         FileNotFoundError: if the run did not keep all its checkpoints.
+        ValueError: if it has one task, or one class in its first.
     """
-    config = from_dict(Config, read_settings(run / "config.yaml"))
-    tasks = load_scenario(config.data).tasks
+    config, scenario = scenario_of(run)
+    tasks = scenario.tasks
+    if len(tasks) < 2 or len(tasks[0].class_names) < 2:
+        raise ValueError(
+            f"{run} must have two tasks, and two classes in the first; it has {[len(t.class_names) for t in tasks]}"
+        )
     before: SeGPCL | None = None
     for done in range(1, len(tasks) + 1):
         checkpoint = run / "checkpoints" / f"task-{done:03d}"
@@ -109,45 +112,30 @@ def draw(values: dict[tuple[str, str, int], list[float]], file: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("comparison", type=Path)
-    parser.add_argument(
-        "--rows", nargs="+", required=True, help="methods as segp_ext.compare has them; the first is compared with"
-    )
-    parser.add_argument("--seeds", nargs="+", type=int, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = arguments(__doc__, "folder for the table, the single drifts and the plot")
     options = parser.parse_args()
-    torch.set_num_threads(1)
     values: dict[tuple[str, str, int], list[float]] = {}
     overall: dict[tuple[str, str], list[float]] = {}
-    lines = []
-    for row in options.rows:
-        for seed in options.seeds:
-            try:
-                found = list(drifts(Row(row).folder(options.comparison, seed)))
-            except (OSError, ValueError) as error:
-                parser.error(f"{row}, seed {seed}: {error}")
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(["row", "seed", "task", "region", "divergence_bits"])
+    for row, of_seeds in of_every_run(parser, options, lambda run: list(drifts(run))).items():
+        for seed, found in zip(options.seeds, of_seeds, strict=True):
             for task, region, drift in found:
                 values.setdefault((row, region, task), []).append(drift)
-                lines.append([row, seed, task, region, f"{drift:.6f}"])
+                writer.writerow([row, seed, task, region, f"{drift:.6f}"])
             for region in REGIONS:
                 overall.setdefault((row, region), []).append(statistics.fmean(d for _, r, d in found if r == region))
-    options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "geometry.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([["row", "seed", "task", "region", "divergence_bits"], *lines])
     first = options.rows[0]
-    table = [
-        "| method | region | drift (bits), mean of tasks | minus " + first + "'s, 95 % interval |",
-        "|---|---|---:|---:|",
-    ]
+    table = [["method", "region", "drift (bits), mean of tasks", f"minus {first}'s, 95 % interval"]]
     for (row, region), own in overall.items():
         apart = Difference.of([a - b for a, b in zip(own, overall[first, region], strict=True)])
-        less = "–" if row == first else f"{apart.mean:+.4f} ± {apart.half:.4f}"
-        table.append(f"| {row} | {region} | {statistics.fmean(own):.4f} | {less} |")
-    (options.out / "geometry.md").write_text("\n".join(table) + "\n")
+        half = f" ± {apart.half:.4f}" if len(own) > 1 else ""
+        table.append([row, region, f"{statistics.fmean(own):.4f}", "–" if row == first else f"{apart.mean:+.4f}{half}"])
+    options.out.mkdir(exist_ok=True)
+    write_table(options.out / "geometry.md", table)
+    write_atomically(options.out / "geometry.csv", lines.getvalue().encode())
     draw(values, options.out / "geometry.png")
-    print("\n".join(table))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""What would the visual path score if nothing were lost in old classes? `python -m evidence.hindsight COMPARISON --rows ... --out FILE.md`.
+"""What would the visual path score if nothing of old classes were lost?
+
+    python -m evidence.hindsight COMPARISON --rows ... --seeds ... --out FILE.md
 
 COMPARISON is a folder that segp_ext.compare wrote, its rows with `prototypes.score mahalanobis`. The final model of each run scores all
 test images three times: with the prototypes and covariances that the run ended with; with covariances measured anew on the training
@@ -13,13 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from evidence.runs import arguments, of_every_run, opened
+from evidence.runs import arguments, of_every_run, opened, write_table
 from segp_ext.comparison import Difference, spread
 from segp_ext.data.images import Images
 from segp_ext.gaussians import Gaussians
 from segp_ext.processes import Processes
 from segp_ext.prototypes import ClassMeans
-from segp_ext.sealed import write_atomically
 
 KINDS = ("as the run ended", "covariances anew", "covariances and prototypes anew")
 
@@ -30,7 +31,7 @@ def accuracies(run: Path) -> list[float]:
     Raises:
         ValueError: if its visual path has no covariances.
     """
-    learner, tasks = opened(run)
+    learner, scenario = opened(run)
     settings = learner.config.prototypes
     if settings.score != "mahalanobis":
         raise ValueError(f"{run} has prototypes.score {settings.score}; mahalanobis is needed")
@@ -39,7 +40,7 @@ def accuracies(run: Path) -> list[float]:
     tested: list[tuple[Tensor, Tensor, Tensor]] = []
     first = 0
     with learner.backbone.merged():
-        for task in tasks:
+        for task in scenario.tasks:
             of_task = ClassMeans(len(task.class_names), width, device)
             anew.begin(len(task.class_names))
             images = Images(task.train, learner.reader)
@@ -64,14 +65,12 @@ def accuracies(run: Path) -> list[float]:
 def main() -> None:
     parser = arguments(__doc__)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    table = ["| method | old classes' statistics | Last, visual path | more than as it ended |", "|---|---|---:|---:|"]
+    table = [["method", "old classes' statistics", "Last, visual path", "more than as it ended"]]
     for row, found in of_every_run(parser, options, accuracies).items():
         for kind, own in zip(KINDS, zip(*found, strict=True), strict=True):
             more = "–" if kind == KINDS[0] else str(Difference.of([a - b[0] for a, b in zip(own, found, strict=True)]))
-            table.append(f"| {row} | {kind} | {spread(own)} | {more} |")
-    write_atomically(options.out, ("\n".join(table) + "\n").encode())
-    print("\n".join(table))
+            table.append([row, kind, spread(own), more])
+    write_table(options.out, table)
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ from tqdm import tqdm
 
 import segp_ext
 from evidence.pretrain import HELD_OUT, TEMPLATES, images
+from evidence.runs import write_table
 from segp_ext.backbone import Backbone
 from segp_ext.probe import LinearProbe
 from segp_ext.processes import Processes
-from segp_ext.sealed import write_atomically
 
 
 def _sketch(image: Image.Image) -> Image.Image:
@@ -168,6 +168,8 @@ class Trial:
 
     def __call__(self, pixels: Tensor, label: Tensor, held: Tensor) -> dict[str, float]:
         """Accuracies on the images that `held`, bool `[N]`, says: zero-shot, of a probe and with all weights trained on the others."""
+        label, held = label.to(self.backbone.device), held.to(self.backbone.device)
+        pixels = pixels.to(self.backbone.device)
         start = copy.deepcopy(self.backbone.clip.visual.state_dict())
         zero_shot = self._zero_shot(pixels[held], label[held])
         _, feature = self._encoded(pixels)
@@ -195,7 +197,11 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--learning_rate", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="auto", help="torch device; auto takes CUDA where it is usable")
     options = parser.parse_args()
+    if options.classes > options.known:
+        parser.error(f"--classes must be at most --known, {options.known}; got {options.classes}")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     names = json.loads(options.names.read_text())
     wnids = sorted(names)
@@ -207,7 +213,7 @@ def main() -> None:
     held = torch.arange(len(rows)) % 4 == 3
     clean = [Image.fromarray(row.permute(1, 2, 0).numpy()) for row in pixels[rows]]
     trial = Trial(
-        segp_ext.load_clip(f"local-dir:{options.model}", precision="bf16"),
+        segp_ext.load_clip(f"local-dir:{options.model}", device=options.device, precision="bf16"),
         [names[wnids[label]][0] for label in chosen],
         options,
     )
@@ -216,13 +222,11 @@ def main() -> None:
         made = np.stack([np.asarray(look(image)) for image in clean])
         found[name] = trial(torch.from_numpy(made).permute(0, 3, 1, 2).contiguous(), label, held)
     by_gain = sorted(found.items(), key=lambda item: item[1]["probe"] - item[1]["all weights"])
-    table = ["| look | in the scene | zero-shot | probe | all weights | gain |", "|---|---|---:|---:|---:|---:|"]
+    table = [["look", "in the scene", "zero-shot", "probe", "all weights", "gain"]]
     for name, own in by_gain:
         gain = own["all weights"] - own["probe"]
-        cells = [name, "yes" if name in LOOKS else "", *(f"{100 * value:.1f}" for value in (*own.values(), gain))]
-        table.append(f"| {' | '.join(cells)} |")
-    write_atomically(options.out, ("\n".join(table) + "\n").encode())
-    print("\n".join(table))
+        table.append([name, "yes" if name in LOOKS else "", *(f"{100 * value:.1f}" for value in (*own.values(), gain))])
+    write_table(options.out, table)
 
 
 if __name__ == "__main__":

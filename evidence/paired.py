@@ -14,20 +14,19 @@ from pathlib import Path
 
 import torch
 
-from evidence.runs import arguments, of_every_run, opened
+from evidence.runs import arguments, of_every_run, opened, write_table
 from segp_ext.comparison import Difference, spread
 from segp_ext.data.images import Images
-from segp_ext.sealed import write_atomically
 
 
 @torch.no_grad()
 def hits(run: Path) -> dict[str, list[bool]]:
     """Whether the run's final model predicts the class of each test image, over all classes; by a hash of the image and its class."""
-    learner, tasks = opened(run)
+    learner, scenario = opened(run)
     found: dict[str, list[bool]] = {}
     first = 0
     with learner.backbone.merged():
-        for task in tasks:
+        for task in scenario.tasks:
             images = Images(task.test, learner.reader)
             for indices, pixels in images.read(images.batches(learner.config.inference.batch_size)):
                 embedding, feature = learner.backbone.encode_image(learner.backbone.to_unit(pixels))
@@ -43,12 +42,14 @@ def difference(own: list[dict[str, list[bool]]], others: list[dict[str, list[boo
     """Of the accuracy of `own` runs from that of `others`, paired by order and image, with the interval over images.
 
     Raises:
-        ValueError: if two runs of an order were tested on different images.
+        ValueError: if the runs were not all tested on the same images.
     """
     apart: dict[str, list[float]] = {}
     for a, b in zip(own, others, strict=True):
-        if a.keys() != b.keys():
-            raise ValueError("its rows were not tested on the same images")
+        if not a.keys() == b.keys() == own[0].keys():
+            raise ValueError(
+                "its runs were not all tested on the same images, so an order's interval is one over images too"
+            )
         for name in a:
             apart.setdefault(name, []).append(statistics.fmean(a[name]) - statistics.fmean(b[name]))
     return Difference.of([statistics.fmean(values) for values in apart.values()])
@@ -57,27 +58,22 @@ def difference(own: list[dict[str, list[bool]]], others: list[dict[str, list[boo
 def main() -> None:
     parser = arguments(__doc__)
     options = parser.parse_args()
-    torch.set_num_threads(1)
     runs = of_every_run(parser, options, hits)
     first = options.rows[0]
-    try:
-        apart = {row: difference(own, runs[first]) for row, own in runs.items()}
-    except ValueError as error:
-        parser.error(f"{options.comparison}: {error}")
-    table = [
-        f"| method | Last | − {first}'s, interval over orders | interval over images |",
-        "|---|---:|---:|---:|",
-    ]
     lasts = {
         row: [statistics.fmean(hit for of_image in run.values() for hit in of_image) for run in own]
         for row, own in runs.items()
     }
-    for row in runs:
+    table = [["method", "Last", f"− {first}'s, interval over orders", "interval over images"]]
+    for row, own in runs.items():
+        try:
+            of_images = difference(own, runs[first])
+        except ValueError as error:
+            parser.error(f"{row}: {error}")
         of_orders = Difference.of([a - b for a, b in zip(lasts[row], lasts[first], strict=True)])
-        columns = "– | –" if row == first else f"{of_orders} | {apart[row]}"
-        table.append(f"| {row} | {spread(lasts[row])} | {columns} |")
-    write_atomically(options.out, ("\n".join(table) + "\n").encode())
-    print("\n".join(table))
+        apart = ["–", "–"] if row == first else [str(of_orders), str(of_images)]
+        table.append([row, spread(lasts[row]), *apart])
+    write_table(options.out, table)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ Stops after `--minutes` and goes on when called again, until `--epochs` are done
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -152,6 +153,7 @@ class Pretraining:
         )
         self.generator = torch.Generator().manual_seed(options.seed)
         self.options = {name: getattr(options, name) for name in ("epochs", "seed", "batch_size", "learning_rate")}
+        self.options["names"] = hashlib.sha256(options.names.read_bytes()).hexdigest()
         self.epochs, self.epoch, self.seconds = options.epochs, 0, 0.0
         self.losses: list[float] = []
 

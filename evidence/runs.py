@@ -1,32 +1,61 @@
-"""Finished runs of a comparison, opened again: for the commands that ask their final models something."""
+"""Finished runs of a comparison, opened again: for the commands that ask their models something."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
+
+import torch
 
 from segp_ext.command_line import read_settings
 from segp_ext.compare import Row
 from segp_ext.config import Config, from_dict
-from segp_ext.data import Task, load_scenario
+from segp_ext.data import Scenario, load_scenario
 from segp_ext.learner import SeGPCL
+from segp_ext.page import markdown_table
+from segp_ext.run_directory import check_result
+from segp_ext.sealed import read_json, write_atomically
 
 Found = TypeVar("Found")
 
 
-def opened(run: Path) -> tuple[SeGPCL, list[Task]]:
-    """The run's final model, and the tasks that it has learnt.
+def scenario_of(run: Path) -> tuple[Config, Scenario]:
+    """A finished run's settings, and the data that it learnt.
 
     Raises:
-        OSError, ValueError: if there is no such run.
+        OSError, ValueError: if there is no such run, it did not end, or its data are others now.
     """
     config = from_dict(Config, read_settings(run / "config.yaml"))
-    return SeGPCL.load(run / "checkpoints/latest", config.model.device), list(load_scenario(config.data).tasks)
+    file = run / "result.json"
+    result = read_json(file)
+    check_result(file, result, len(result.get("tasks") or []))
+    if result["status"] != "finished":
+        raise ValueError(f"{run} must be a finished run; it is {result['status']}: {result['message']}")
+    scenario = load_scenario(config.data)
+    if scenario.split_hash != result["protocol"]["split_hash"]:
+        raise ValueError(f"{run} was learnt from other images than {result['protocol']['data']} holds now")
+    return config, scenario
 
 
-def arguments(description: str) -> argparse.ArgumentParser:
+def opened(run: Path) -> tuple[SeGPCL, Scenario]:
+    """A finished run's last model, its text embeddings made as they were for its own figures, and its data.
+
+    Raises:
+        OSError, ValueError: as `scenario_of`.
+    """
+    config, scenario = scenario_of(run)
+    learner = SeGPCL.load(run / "checkpoints/latest", config.model.device)
+    if learner.class_names != scenario.class_names:
+        raise ValueError(
+            f"the checkpoint of {run} knows {len(learner.class_names)} of {len(scenario.class_names)} classes"
+        )
+    learner.text_embeddings()  # before the adapter is merged, which rounds
+    return learner, scenario
+
+
+def arguments(description: str, out: str = "file for the table") -> argparse.ArgumentParser:
     """What such a command takes."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparison", type=Path, help="folder that segp_ext.compare wrote")
@@ -34,18 +63,33 @@ def arguments(description: str) -> argparse.ArgumentParser:
         "--rows", nargs="+", required=True, help="methods as segp_ext.compare has them, the reference first"
     )
     parser.add_argument("--seeds", nargs="+", type=int, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="file for the table")
+    parser.add_argument("--out", type=Path, required=True, help=out)
     return parser
 
 
 def of_every_run(
     parser: argparse.ArgumentParser, options: argparse.Namespace, ask: Callable[[Path], Found]
 ) -> dict[str, list[Found]]:
-    """What `ask` finds in the folder of each run, by row, in the order of the seeds; a run that is not there ends the command."""
+    """What `ask` finds in the folder of each run, by row, in the order of the seeds; what is wrong ends the command before it begins."""
+    for name in ("rows", "seeds"):
+        values = getattr(options, name)
+        if len({*values}) < len(values):
+            parser.error(f"--{name} must hold each of them once; got {' '.join(map(str, values))}")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
     found: dict[str, list[Found]] = {}
-    for row in options.rows:
-        try:
-            found[row] = [ask(Row(row).folder(options.comparison, seed)) for seed in options.seeds]
-        except (OSError, ValueError) as error:
-            parser.error(f"{row}: {error}")
+    row = ""
+    try:
+        for look in (scenario_of, ask):
+            for row in options.rows:
+                found[row] = [look(Row(row).folder(options.comparison, seed)) for seed in options.seeds]  # type: ignore[misc]
+    except (OSError, ValueError) as error:
+        parser.error(f"{row}: {error}")
     return found
+
+
+def write_table(file: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table, its header first, and writes it."""
+    made = markdown_table(rows)
+    print(made)
+    write_atomically(file, f"{made}\n".encode())

@@ -55,6 +55,9 @@ def main() -> None:
     looks = [list(LOOKS)[i] for i in draw.permutation(len(LOOKS))[: options.tasks]]
     task_of = {label: position // options.classes for position, label in enumerate(chosen)}
     folder_of = [names[wnid][0].replace("/", " ") for wnid in wnids]
+    if len({*folder_of}) < len(folder_of):
+        alike = next(name for name in folder_of if folder_of.count(name) > 1)
+        parser.error(f"--names must give each class a first name of its own; {alike!r} is that of two")
     for part, where in (("scene", "train"), ("val", "test")):
         pixels, labels = images(options.data, wnids, part)
         counts: dict[int, int] = {}

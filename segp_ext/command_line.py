@@ -187,7 +187,7 @@ def _protocol_named(argv: list[str], contents: list[dict[str, Any]]) -> str | No
     return name[0]
 
 
-def _given(argv: list[str], section: str, name: str) -> list[Any]:
+def values_given(argv: Sequence[str], section: str, name: str) -> list[Any]:
     """The values that a command line gives to a setting, by itself or in its section's group."""
     groups = []
     for text in take(argv, f"--{section}")[0]:
@@ -209,8 +209,8 @@ def parse(argv: list[str], command: str = "train", description: str = DESCRIPTIO
         names, settings = take(argv, "--config")
         files = [find_config(name) for name in names]
         if not files and not take(argv, "--protocol")[0]:
-            named = [name for name in _given(argv, "data", "name") if name in packaged_configs()]
-            own_images = _given(argv, "data", "root")
+            named = [name for name in values_given(argv, "data", "name") if name in packaged_configs()]
+            own_images = values_given(argv, "data", "root")
             files = [find_config(named[-1] if named else "folder" if own_images else "digits")]
         protocol = _protocol_named(argv, [read_settings(file) for file in files])
         if protocol is not None:
@@ -224,7 +224,7 @@ def parse(argv: list[str], command: str = "train", description: str = DESCRIPTIO
     except (FileNotFoundError, TypeError, ValueError) as error:
         parser.error(str(error))
     for setting in METHODS[config.method]:
-        if _given(argv, *setting.split(".")):
+        if values_given(argv, *setting.split(".")):
             fixed = METHODS[config.method][setting]
             parser.error(f"{setting} is fixed at {fixed!r} by method {config.method}; use --method segp to choose it")
     return config

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import yaml
 
-from segp_ext.command_line import CONFIGS, RESUMABLE, parse, read_settings, take
+from segp_ext.command_line import CONFIGS, RESUMABLE, parse, read_settings, take, values_given
 from segp_ext.comparison import Comparison, console
 from segp_ext.config import METHODS as FIXED
 from segp_ext.config import Config, dotted, from_dict
@@ -32,9 +32,9 @@ from segp_ext.sealed import read_json, write_atomically
 
 DESCRIPTION = """\
 Run methods over several seeds and put them into one table: mean and standard deviation, and the paired difference of each row from the
-first with its 95 % confidence interval. A seed sets the class order too, unless a protocol or data.order says it, and it
-takes the place of {seed} in settings. Runs that are there already are taken, runs that stopped go on. Writes OUT/runs/ (one folder a run),
-OUT/results.csv, OUT/summary.md, OUT/report.html and OUT/plots/; with --held_out, OUT/retention.csv too.
+first with its 95 % confidence interval. A seed sets the class order too, unless a protocol or --data.order says it (a --config does
+not), and it takes the place of {seed} in settings. Runs that are there already are taken, runs that stopped go on. Writes OUT/runs/ (one
+folder a run), OUT/results.csv, OUT/summary.md, OUT/report.html and OUT/plots/; with --held_out, OUT/retention.csv too.
 
 examples:
   python -m segp_ext.compare --out comparisons/digits
@@ -134,7 +134,7 @@ class Job:
             given = take(given, f"--{setting}")[1]
         config = parse([*given, *fixed], "compare")
         stated = config.protocol is not None or any(
-            take(arguments, "--data.order")[0] for arguments in (given, row.of_seed(seed).arguments())
+            values_given(arguments, "data", "order") for arguments in (given, row.of_seed(seed).arguments())
         )
         if isinstance(config.data.order, int) and not stated:
             fixed.append(f"--data.order={seed}")
@@ -268,6 +268,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     threads = options.threads or max(1, (os.cpu_count() or 1) // count)
     jobs = []
     for label in options.methods:
+        for setting in FIXED.get(label.split()[0], {}):
+            if take(given, f"--{setting}")[0]:
+                print(f"note: {label} has its own {setting}; --{setting} does not reach it")
         try:
             jobs += [Job.of(Row(label), seed, options.out, given, threads) for seed in options.seeds]
         except SystemExit:
@@ -275,11 +278,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
     try:
         results = {job: result for job in jobs if (result := job.result()) is not None}
+        print(f"{len(jobs)} runs, {len(results)} of them done", flush=True)
+        failed = _execute([job for job in jobs if job not in results], devices, count, results)
+        _check_same_data(results)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{len(jobs)} runs, {len(results)} of them done", flush=True)
-    failed = _execute([job for job in jobs if job not in results], devices, count, results)
     if not results:
         return 1
     words = ["python", "-m", "segp_ext.compare", *(sys.argv[1:] if argv is None else argv)]
@@ -297,6 +301,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     for job, said in failed.items():
         print(f"error: {job.row.label}, seed {job.seed}: {said} (see {job.log})", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _check_same_data(results: dict[Job, dict[str, Any]]) -> None:
+    """Refuses runs whose settings name the same data and weights, and that did not find the same there.
+
+    Raises:
+        ValueError: naming two such runs.
+    """
+    found: dict[str, tuple[Job, tuple[str, str]]] = {}
+    for job, result in results.items():
+        named = repr((job.seed, job.settings["data"], job.settings["model"]))
+        had = result["protocol"]["split_hash"], result["protocol"]["weights"]["hash"]
+        other, theirs = found.setdefault(named, (job, had))
+        if had != theirs:
+            what = "images" if had[0] != theirs[0] else "weights"
+            raise ValueError(
+                f"{other.folder} and {job.folder} were run on other {what} under the same name; remove the older one"
+            )
 
 
 @contextmanager

@@ -37,6 +37,7 @@ class Score:
         seed: of the run.
         values: the run's numbers on this path, as `segp_ext.evaluate.PathResult.to_dict` gives them.
         run: the whole result that they come from.
+        baseline: whether the run measured this beside its method.
     """
 
     row: str
@@ -44,6 +45,12 @@ class Score:
     seed: int
     values: dict[str, Any]
     run: dict[str, Any]
+    baseline: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """What it took: of a method without the baselines, which share theirs."""
+        return sum(p["wall"] for phase, p in self.run["phases"].items() if (phase == "baselines") == self.baseline)
 
 
 @dataclass(frozen=True)
@@ -96,15 +103,18 @@ class Comparison:
         self.rows = list(dict.fromkeys(row for row, _ in results))
         self.reference = self.rows[0] if reference is None else reference
         self.scores: list[Score] = []
+        measured: dict[int, str] = {}  # the row whose runs the baselines of a seed are taken from
+        for row, seed in sorted(results, key=lambda of: of[0] != self.reference):
+            measured.setdefault(seed, row)
         for (row, seed), result in results.items():
             for name, values in result["scores"].items():
                 own = name.endswith(")") and name.rpartition(" (")[2][:-1] in PATHS
                 if own:
                     self.scores.append(Score(row, name.rpartition(" (")[2][:-1], seed, values, result))
-                elif row == self.rows[0]:
-                    self.scores.append(Score(name, BASELINES[name], seed, values, result))
+                elif row == measured[seed] and name not in self.rows:  # a row of its name says the same
+                    self.scores.append(Score(name, BASELINES[name], seed, values, result, baseline=True))
         self.groups: dict[tuple[str, str], list[Score]] = {}
-        for score in sorted(self.scores, key=lambda s: s.row not in BASELINES):
+        for score in sorted(self.scores, key=lambda s: not s.baseline):
             self.groups.setdefault((score.row, score.path), []).append(score)
         self.retention = self._retention_by_name()
 
@@ -145,10 +155,6 @@ class Comparison:
         rows = []
         for (row, path), members in self.groups.items():
             apart = [self.difference(row, path, metric) for metric in ("last", "forgetting")]
-            seconds = [
-                sum(p["wall"] for phase, p in s.run["phases"].items() if (phase == "baselines") == (row in BASELINES))
-                for s in members
-            ]
             rows.append(
                 [
                     row,
@@ -156,7 +162,7 @@ class Comparison:
                     str(len(members)),
                     *(spread([s.values.get(metric) for s in members]) for metric in METRICS),
                     *("–" if d is None else str(d) for d in apart),
-                    f"{statistics.fmean(seconds):.0f}",
+                    f"{statistics.fmean(s.seconds for s in members):.0f}",
                 ]
             )
         return header, rows
@@ -180,9 +186,6 @@ class Comparison:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(names)
         for s in self.scores:
-            seconds = sum(
-                p["wall"] for phase, p in s.run["phases"].items() if (phase == "baselines") == (s.row in BASELINES)
-            )
             versions = s.run["versions"]
             numbers = ["" if s.values.get(m) is None else f"{s.values[m]:.6f}" for m in METRICS]
             run = s.run
@@ -194,7 +197,7 @@ class Comparison:
                 versions["segp_ext"],
                 run["started"],
             ]
-            writer.writerow([s.row, s.path, s.seed, *numbers, f"{seconds:.1f}", *where])
+            writer.writerow([s.row, s.path, s.seed, *numbers, f"{s.seconds:.1f}", *where])
         return out.getvalue()
 
     def retention_table(self) -> tuple[list[str], list[list[str]]]:
@@ -239,6 +242,10 @@ class Comparison:
             made.picture(f"plots/{name}", caption)
         identities = dict.fromkeys(result["protocol"]["id"] for result in self.results.values())
         made.text("Protocols: " + ", ".join(f"`{identity}`" for identity in identities))
+        versions = dict.fromkeys(
+            (name, r["versions"][name]) for r in self.results.values() for name in ("segp_ext", "torch")
+        )
+        made.text("Made with " + ", ".join(f"{name} {version}" for name, version in sorted(versions)))
         return made
 
     def plot(self, folder: Path) -> dict[str, str]:

@@ -538,7 +538,7 @@ class SeGPCL:
         return load_learner(cls, Path(path), device)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What the learner has learnt beside its adapter, by name, float32."""
+        """What the learner has learnt beside its adapter, by name: prototypes float32, a head's float64."""
         head = {} if self._head is None else self._head.state()
         return {"prototypes": self.prototypes, **{f"head.{name}": tensor for name, tensor in head.items()}}
 

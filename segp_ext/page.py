@@ -78,7 +78,8 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _markdown_table(rows: list[list[str]]) -> str:
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """A table, its header first, as Markdown: the first column aligned to the left, the others to the right."""
     lines = ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
     return "\n".join([lines[0], "|---" + "|---:" * (len(rows[0]) - 1) + "|", *lines[1:]])
 
@@ -115,7 +116,7 @@ _MARKDOWN = {
     "text": lambda text: text,
     "items": lambda items: "\n".join(f"- {item}" for item in items),
     "numbers": lambda items: "\n".join(f"{number}. {item}" for number, item in enumerate(items, start=1)),
-    "table": _markdown_table,
+    "table": markdown_table,
     "picture": lambda picture: f"![{picture[1]}]({picture[0]})",
 }
 _HTML = {

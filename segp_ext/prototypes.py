@@ -45,7 +45,7 @@ def transfer(
 
     anchors: p_c + proximity_c · drift_c (README, method step 6). sdc: p_c + drift_c, the weights a Gaussian of the distance between unit
     vectors, σ² = τ_p (Semantic Drift Compensation, arXiv 2004.00440). adc: p_c + the mean drift of the class's own samples (Adversarial
-    Drift Compensation, arXiv 2405.19074).
+    Drift Compensation, arXiv 2405.19074, whose authors leave out the samples that do not reach their class).
 
     Args:
         prototypes: `[C, Dr]`, unnormalised.

@@ -87,6 +87,7 @@ def test_a_seed_takes_its_place_in_settings(tmp_path):
     assert job.settings["data"]["order"] is None and job.settings["seed"] == 7
     assert compare.Job.of(compare.Row("lora"), 7, tmp_path, given[:-1], 1).settings["data"]["order"] == 7
     assert compare.Job.of(compare.Row("lora"), 7, tmp_path, ["--data.order=3"], 1).settings["data"]["order"] == 3
+    assert compare.Job.of(compare.Row("lora"), 7, tmp_path, ["--data", "{order: 3}"], 1).settings["data"]["order"] == 3
     job = compare.Job.of(compare.Row("lora data.root=scenes/{seed}"), 7, tmp_path, [], 1)
     assert job.settings["data"]["root"] == "scenes/7"
 
@@ -118,6 +119,32 @@ def test_a_run_on_other_data_or_weights_is_not_taken(tmp_path):
         given = [f"--{key.replace('__', '.')}={value}" for key, value in (there | change).items()]
         with pytest.raises(ValueError, match=f"holds a run with {name} "):
             compare.Job.of(compare.Row("lora"), 1, tmp_path, given, 1).result()
+
+
+def test_rows_on_other_images_or_weights_of_one_name_are_not_compared(tmp_path):
+    jobs = [
+        compare.Job.of(compare.Row(row), 1, tmp_path, [], 1) for row in ("lora", "lwf", "lwf data.classes_per_task=5")
+    ]
+    had = [("a", "w"), ("a", "w"), ("b", "w")]
+
+    def check(had):
+        compare._check_same_data(
+            {
+                job: {"protocol": {"split_hash": s, "weights": {"hash": w}}}
+                for job, (s, w) in zip(jobs, had, strict=True)
+            }
+        )
+
+    check(had)  # other settings may find others
+    for changed, what in ((("b", "w"), "images"), (("a", "v"), "weights")):
+        with pytest.raises(ValueError, match=f"lora-1 and .*lwf-1 were run on other {what} under the same name"):
+            check([had[0], changed, had[2]])
+
+
+def test_a_setting_that_a_method_has_of_its_own_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "_execute", lambda jobs, devices, count, results: {})
+    assert compare.main(["--methods", "segp", "adc", f"--out={tmp_path}", "--anchors.steps=20"]) == 1
+    assert "note: adc has its own anchors.steps; --anchors.steps does not reach it\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", ["[]", '{"status": "finished"}', "{"])
@@ -314,7 +341,9 @@ def result(last, drop):
 
 def test_differences_are_paired_by_seed():
     lasts = {"a": [0.5, 0.6, 0.7], "b": [0.6, 0.72, 0.77]}
-    found = Comparison({(row, seed): result(lasts[row][seed], 0.1) for row in "ab" for seed in range(3)}, "command")
+    runs = {("a", seed): result(lasts["a"][seed], 0.1) for seed in range(3)}
+    runs |= {("b", seed): result(lasts["b"][seed], 0.1) for seed in (2, 0, 1)}  # in an order of their own
+    found = Comparison(runs, "command")
     apart = found.difference("b", "text", "last")
     # differences .10 .12 .07: mean .0967, sd .0252, t(.975, 2) = 4.303
     assert apart.mean == pytest.approx(0.096667, abs=1e-6) and apart.half == pytest.approx(
@@ -326,6 +355,28 @@ def test_differences_are_paired_by_seed():
     numbers = ["79.8 ± 4.4", "69.7 ± 8.7", "10.0 ± 0.0", "-10.0 ± 0.0", "–"]
     assert rows[3] == ["b", "text", "3", *numbers, str(apart), "+0.0 (+0.0 to +0.0)", "10"]
     assert header[-3:] == ["Last − a's", "Forgetting − a's", "seconds"]
+
+
+def with_baseline(drop):
+    """A made result with the zero-shot row that every run measures too."""
+    run = result(0.5, drop)
+    run["scores"]["zero-shot"] = {**run["scores"]["m (text)"], "last": 0.4 + drop}
+    return run
+
+
+def test_a_baseline_that_is_a_row_too_counts_once():
+    runs = {(row, seed): with_baseline(seed / 10) for row in ("m", "zero-shot") for seed in (1, 2)}
+    rows = {(row[0], row[1]): row for row in Comparison(runs, "command").table()[1]}
+    assert rows["zero-shot", "text"][2] == "2" and rows["zero-shot", "visual"][-1] == "10"
+    runs = {of: run for of, run in runs.items() if of[0] == "m"}
+    rows = {(row[0], row[1]): row for row in Comparison(runs, "command").table()[1]}
+    assert rows["zero-shot", "text"][2] == "2" and rows["zero-shot", "text"][-1] == "2"
+
+
+def test_baselines_of_a_seed_that_the_reference_lacks_are_taken_from_another_row():
+    runs = {("a", 1): with_baseline(0.1), ("b", 1): with_baseline(0.3), ("b", 2): with_baseline(0.2)}
+    found = Comparison(runs, "command").groups["zero-shot", "text"]
+    assert [(score.seed, score.values["last"]) for score in found] == [(1, 0.5), (2, pytest.approx(0.6))]
 
 
 def test_nothing_takes_the_place_of_a_reference_that_is_missing():

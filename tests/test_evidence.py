@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.spatial.distance import jensenshannon
 
 import segp_ext
-from evidence import beta, gates, geometry, hindsight, looks, paired, pretrain, scene
+from evidence import beta, gates, geometry, hindsight, looks, paired, pretrain, runs, scene
 from segp_ext import compare
+from segp_ext.data.images import Images
 
 NAMES = {"n1": ["dog"], "n2": ["cat", "kitten"], "n3": ["red bus"], "n4": ["tree"]}
 
@@ -197,7 +199,7 @@ def test_gates_pair_seeds(tmp_path, monkeypatch, capsys):
     (tmp_path / "runs/joint-3/result.json").write_text("{")
     with pytest.raises(SystemExit):
         call(gates.main, monkeypatch, tmp_path)
-    assert "joint-3/result.json is no JSON" in capsys.readouterr().err
+    assert "joint-3/result.json is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -256,6 +258,33 @@ def test_the_geometry_of_a_comparison(tmp_path, monkeypatch):
     assert (tmp_path / "g/geometry.png").stat().st_size > 5000
     assert "| lora training.classes=new | core |" in (tmp_path / "g/geometry.md").read_text()
 
+    found = {tuple(line.split(",")[:4]): float(line.split(",")[-1]) for line in lines}
+    run = tmp_path / "runs/segp-2"
+    _, scenario = runs.scenario_of(run)
+    p, q = (text_probabilities(run / f"checkpoints/task-00{n}", scenario.tasks[0].test, 5) for n in (1, 2))
+    apart = jensenshannon(p, q, base=2, axis=1) ** 2
+    order = (np.sort(p, axis=1)[:, -1] - np.sort(p, axis=1)[:, -2]).argsort(kind="stable")
+    third = len(p) // 3
+    assert found["segp", "2", "2", "boundary"] == pytest.approx(apart[order[:third]].mean(), abs=2e-6)
+    assert found["segp", "2", "2", "core"] == pytest.approx(apart[order[-third:]].mean(), abs=2e-6)
+    assert found["segp", "2", "2", "boundary"] > 1e-5
+
+
+def text_probabilities(checkpoint, data, classes):
+    learner = segp_ext.SeGPCL.load(checkpoint)
+    images = Images(data, learner.reader)
+    scores = [learner.scores(v, z, "text") for _, v, z in learner.encode(images)]
+    return torch.cat(scores)[:, :classes].double().softmax(dim=1).numpy()
+
+
+def test_a_drift_needs_two_tasks_and_two_old_classes(tmp_path):
+    fast = ["--training.epochs=1", "--data.max_images_per_class=4", "--run.keep_checkpoints=null"]
+    for classes, sizes in (("10", r"\[10\]"), ("1", r"\[1, 1, 1")):
+        method = f"lora data.classes_per_task={classes}"
+        assert compare.main(["--methods", method, "--seeds", "1", f"--out={tmp_path}", *fast]) == 0
+        with pytest.raises(ValueError, match=f"must have two tasks, and two classes in the first; it has {sizes}"):
+            list(geometry.drifts(compare.Row(method).folder(tmp_path, 1)))
+
 
 def test_checkpoints_that_were_not_kept_are_asked_for(tmp_path):
     fast = [
@@ -284,7 +313,7 @@ def test_hindsight_measures_what_the_transfer_loses(tmp_path, monkeypatch):
     assert len({*found["rda"]}) == 1  # a frozen model moves nothing
     assert f"| lora | as the run ended | {100 * ended:.1f} | – |" in (tmp_path / "h.md").read_text()
 
-    given = ["--rows", "lora", "--seeds", 1, "--betas", 0, 0.5, 1e6]
+    given = ["--rows", "lora", "--seeds", 1, "--betas", 0, 3, 1e6]
     call(beta.main, monkeypatch, tmp_path, *given, "--out", tmp_path / "b.md")
     ends = [
         json.loads((tmp_path / "runs/lora-1/result.json").read_text())["scores"][f"lora ({p})"]["last"]
@@ -292,6 +321,7 @@ def test_hindsight_measures_what_the_transfer_loses(tmp_path, monkeypatch):
     ]
     table = [line.split(" | ") for line in (tmp_path / "b.md").read_text().splitlines()]
     assert [table[2][2], table[4][2]] == [f"{100 * last:.1f}" for last in ends]
+    assert table[3][3] == "+0.0 |" and table[2][3] != "+0.0 |"  # 3 is its own
 
     call(paired.main, monkeypatch, tmp_path, "--rows", "lora", "rda", "--seeds", 1, "--out", tmp_path / "p.md")
     scores = {
@@ -310,7 +340,7 @@ def test_a_difference_over_images_counts_an_image_once_in_all_orders():
     apart = paired.difference(second, first)  # 0, 1/2, 1/2
     assert apart.mean == pytest.approx(1 / 3)
     assert apart.half == pytest.approx(4.302653 * (1 / 12) ** 0.5 / 3**0.5, rel=1e-5)
-    with pytest.raises(ValueError, match="its rows were not tested on the same images"):
+    with pytest.raises(ValueError, match="its runs were not all tested on the same images"):
         paired.difference(second, [{"a": [True]}, {"a": [True]}])
 
 
@@ -319,6 +349,33 @@ def test_hindsight_needs_covariances(tmp_path):
     assert compare.main(["--methods", "frozen-prototypes", "--seeds", "1", f"--out={tmp_path}", *fast]) == 0
     with pytest.raises(ValueError, match="prototypes.score cosine; mahalanobis is needed"):
         hindsight.accuracies(tmp_path / "runs/frozen-prototypes-1")
+
+
+def test_a_run_that_did_not_end_is_not_asked(tmp_path, monkeypatch, capsys):
+    fast = ["--data.max_images_per_class=4", "--data.classes_per_task=5"]
+    assert compare.main(["--methods", "rda", "--seeds", "1", f"--out={tmp_path}", *fast]) == 0
+    run = tmp_path / "runs/rda-1"
+    learner, scenario = runs.opened(run)
+    assert learner.class_names == scenario.class_names
+    file = run / "result.json"
+    result = json.loads(file.read_text())
+    given = [tmp_path, "--rows", "rda", "--out", tmp_path / "new/p.md"]
+    call(paired.main, monkeypatch, *given, "--seeds", 1)
+    assert (tmp_path / "new/p.md").is_file()
+    for changed, message in (
+        ({"status": "interrupted"}, "must be a finished run; it is interrupted"),
+        (
+            {"protocol": {**result["protocol"], "split_hash": "other"}},
+            "was learnt from other images than digits holds now",
+        ),
+    ):
+        file.write_text(json.dumps(result | changed))
+        with pytest.raises(SystemExit):
+            call(paired.main, monkeypatch, *given, "--seeds", 1)
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        call(paired.main, monkeypatch, *given, "--seeds", 1, 1)
+    assert "--seeds must hold each of them once; got 1 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [beta, geometry, hindsight, paired])

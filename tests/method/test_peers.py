@@ -254,6 +254,15 @@ def test_what_is_kept_gives_the_same_scores(make_head):
     assert torch.equal(*(h.scores(more, wide) for h in both))
 
 
+def test_a_probe_kept_gives_the_same_scores():
+    feature, label = features()
+    head, other = learnt(LinearProbe(5, CPU), feature, label, (6,)), LinearProbe(5, CPU)
+    other.restore(head.state())
+    assert head.scores(feature, feature).std() > 0.1 and torch.equal(
+        other.scores(feature, feature), head.scores(feature, feature)
+    )
+
+
 def test_drift_rules():
     draw = torch.Generator().manual_seed(0)
     p, before, after = (torch.randn(n, 4, generator=draw) for n in (3, 12, 12))
