@@ -62,7 +62,8 @@ def load_clip(
         if name == "glyph":
             from segp_ext import glyph
 
-            clip, tokenizer = glyph.build(pretrained is not None)
+            with _repeatable():
+                clip, tokenizer = glyph.build(pretrained is not None)
         else:
             clip, tokenizer = _foreign(name, pretrained is not None)
         try:

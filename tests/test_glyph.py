@@ -69,3 +69,8 @@ def test_the_recorded_zero_shot_accuracy_is_reproduced():
     # Half precision and another machine's rounding may turn a picture or two.
     assert measured == pytest.approx(recorded[f"digits, training part, '{template}'"], abs=0.005)
     assert measured > 0.6
+
+
+def test_random_weights_are_always_the_same():
+    assert load_clip("glyph", None, "cpu").weights_hash() == load_clip("glyph", None, "cpu").weights_hash()
+    assert load_clip("glyph", None, "cpu").weights_hash() != load_clip("glyph", device="cpu").weights_hash()
