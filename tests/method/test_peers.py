@@ -270,6 +270,13 @@ def test_drift_rules():
     gauss = torch.exp(-torch.cdist(*unit).square() / (2 * 0.3**2))  # Semantic Drift Compensation, sigma 0.3
     expected = p + (gauss / gauss.sum(dim=1, keepdim=True)) @ (after - before)
     torch.testing.assert_close(transfer(p, before, after, 0.09, "sdc"), expected, rtol=1e-4, atol=1e-4)
+    alike = unit[0] @ unit[1].T
+    weight = (alike / 0.1).softmax(dim=1)
+    proximity = (weight * alike.clamp(min=0)).sum(dim=1, keepdim=True)
+    assert proximity.max() < 0.99
+    torch.testing.assert_close(
+        transfer(p, before, after, 0.1), p + proximity * (weight @ (after - before)), rtol=1e-4, atol=1e-4
+    )
     own = torch.stack([p[c] + (after - before)[4 * c : 4 * c + 4].mean(dim=0) for c in range(3)])
     torch.testing.assert_close(transfer(p, before, after, 0.1, "adc"), own)
 
