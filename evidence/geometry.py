@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evidence.runs import arguments, of_every_run, scenario_of, write_table
+from evidence.runs import arguments, of_every_run, scenario_of
+from evidence.tables import write_table
 from segp_ext.comparison import Difference
 from segp_ext.data.images import Images
 from segp_ext.learner import SeGPCL

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from evidence.runs import arguments, of_every_run, opened, write_table
+from evidence.runs import arguments, of_every_run, opened
+from evidence.tables import write_table
 from segp_ext.comparison import Difference, spread
 from segp_ext.data.images import Images
 from segp_ext.gaussians import Gaussians

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import segp_ext
 from evidence.pretrain import HELD_OUT, TEMPLATES, images
-from evidence.runs import write_table
+from evidence.tables import write_table
 from segp_ext.backbone import Backbone
 from segp_ext.probe import LinearProbe
 from segp_ext.processes import Processes

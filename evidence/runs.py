@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,9 +14,8 @@ from segp_ext.compare import Row
 from segp_ext.config import Config, from_dict
 from segp_ext.data import Scenario, load_scenario
 from segp_ext.learner import SeGPCL
-from segp_ext.page import markdown_table
 from segp_ext.run_directory import check_result
-from segp_ext.sealed import read_json, write_atomically
+from segp_ext.sealed import read_json
 
 Found = TypeVar("Found")
 
@@ -86,10 +85,3 @@ def of_every_run(
     except (OSError, ValueError) as error:
         parser.error(f"{row}: {error}")
     return found
-
-
-def write_table(file: Path, rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table, its header first, and writes it."""
-    made = markdown_table(rows)
-    print(made)
-    write_atomically(file, f"{made}\n".encode())
