@@ -36,13 +36,13 @@ def accuracies(run: Path) -> list[float]:
     settings = learner.config.prototypes
     if settings.score != "mahalanobis":
         raise ValueError(f"{run} has prototypes.score {settings.score}; mahalanobis is needed")
-    width, device = learner.backbone.raw_dim, learner.backbone.device
-    anew, means = Gaussians(width, device, settings.shrinkage, settings.own_covariance), []
+    width, device, unit = learner.backbone.raw_dim, learner.backbone.device, settings.features == "unit"
+    anew, means = Gaussians(width, device, settings), []
     tested: list[tuple[Tensor, Tensor, Tensor]] = []
     first = 0
     with learner.backbone.merged():
         for task in scenario.tasks:
-            of_task = ClassMeans(len(task.class_names), width, device)
+            of_task = ClassMeans(len(task.class_names), learner.backbone, unit)
             anew.begin(len(task.class_names))
             images = Images(task.train, learner.reader)
             for indices, _, feature in learner.encode(images):

@@ -1,6 +1,6 @@
 """Seeds and anchors: new images that the teacher takes for old classes, and their targeted perturbation (DPGD).
 
-SeGP-CL (arXiv 2603.12055); README, method steps 1 and 2.
+SeGP-CL (arXiv 2603.12055), equations 9 to 14.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ class Anchors:
         shape: of one sample's pixels; none if the samples are the task's own images (LwF).
         widths: De and Dr.
         device: where samples are used.
+        dtype: of all tensors, the backbone's.
         file: maps the tensors into this file instead of keeping them on the device. The file is made by one process of each host, and
             has no name any more once all have opened it, so that nothing is left behind whatever happens.
         processes: those that share the file.
 
     Attributes:
-        pixels: float32 `[A, 3, S, S]` in [0, 1], or None.
+        pixels: `[A, 3, S, S]` in [0, 1], or None.
         mapped: whether they are in a file.
         embedding: teacher's v, `[A, De]`.
         feature: teacher's z, `[A, Dr]`.
@@ -56,6 +57,7 @@ class Anchors:
         shape: torch.Size | None,
         widths: tuple[int, int],
         device: torch.device,
+        dtype: torch.dtype,
         file: Path | None,
         processes: Processes,
     ) -> None:
@@ -63,13 +65,13 @@ class Anchors:
         self.writes = file is None or processes.local_rank == 0
         rows = [0 if shape is None else shape.numel(), *widths, widths[1]]
         if file is None:
-            parts = [torch.empty(count, width, device=device) for width in rows]
+            parts = [torch.empty(count, width, device=device, dtype=dtype) for width in rows]
         else:
             try:
                 if self.writes:
-                    _reserve(file, 4 * count * sum(rows))
+                    _reserve(file, dtype.itemsize * count * sum(rows))
                 processes.wait()
-                flat = torch.from_file(str(file), shared=True, size=count * sum(rows), dtype=torch.float32)
+                flat = torch.from_file(str(file), shared=True, size=count * sum(rows), dtype=dtype)
                 processes.wait()
             finally:
                 if self.writes:
@@ -83,7 +85,8 @@ class Anchors:
         """Anchors in memory from what `tensors` gave."""
         embedding, feature, pixels = tensors["embedding"], tensors["feature"], tensors.get("pixels")
         shape = None if pixels is None else pixels.shape[1:]
-        made = cls(len(embedding), shape, (embedding.shape[1], feature.shape[1]), device, None, Processes())
+        widths = embedding.shape[1], feature.shape[1]
+        made = cls(len(embedding), shape, widths, device, embedding.dtype, None, Processes())
         made.write(0, pixels, embedding, feature)
         return made
 
@@ -281,7 +284,7 @@ def _storage(
 ) -> Anchors:
     """Room for `count` anchors: on the device, or in a file where they take more than `config.memory_gb`."""
     widths = (backbone.embed_dim, backbone.raw_dim)
-    size = 4 * count * ((0 if shape is None else shape.numel()) + sum(widths) + widths[1])
+    size = backbone.dtype.itemsize * count * ((0 if shape is None else shape.numel()) + sum(widths) + widths[1])
     file = None
     if size > config.memory_gb * 1e9:
         token = processes.sum(
@@ -289,7 +292,7 @@ def _storage(
         )
         folder = Path(config.folder or tempfile.gettempdir())
         file = folder / f"segp-anchors-{platform.node()}-{int(token):08x}"
-    return Anchors(count, shape, widths, backbone.device, file, processes)
+    return Anchors(count, shape, widths, backbone.device, backbone.dtype, file, processes)
 
 
 @torch.no_grad()
@@ -363,7 +366,7 @@ def make_anchors(
                 zip(read, targets, noise, strict=True), "anchors", total=len(targets)
             ):
                 seed = backbone.to_unit(pixels)
-                moved = None if draws is None else draws.to(seed.device)
+                moved = None if draws is None else draws.to(seed)
                 x = perturb(backbone, seed, piece, text, prototypes, config, moved)
                 yield x, *backbone.encode_image(x)
 
@@ -378,6 +381,6 @@ def make_anchors(
 def _noise(pieces: Iterable[Tensor], side: int, generator: torch.Generator, processes: Processes) -> Iterator[Tensor]:
     """Uniform draws in [-1, 1] for this process's pieces; those of the others are drawn and left, so that all processes draw alike."""
     for number, piece in enumerate(pieces):
-        draws = torch.rand(len(piece), 3, side, side, generator=generator) * 2 - 1
+        draws = torch.rand(len(piece), 3, side, side, generator=generator, dtype=torch.float32) * 2 - 1
         if number % processes.count == processes.rank:
             yield draws

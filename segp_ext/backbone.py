@@ -24,7 +24,7 @@ from segp_ext.config import LoraConfig, Precision, ResizeMode
 from segp_ext.timing import Stopwatch
 from segp_ext.towers import Text, Vision, adaptable_layers, make_adaptable
 
-_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": None}
 
 
 class Backbone(nn.Module):
@@ -37,11 +37,13 @@ class Backbone(nn.Module):
         pretrained: weights tag or file it was loaded from, recorded likewise.
         resize_mode: "shortest" (short side to the input size, centre crop) or "squash" (both sides, ignoring aspect); the model's own
             way by default.
-        precision: arithmetic of the encoders: fp32, or bf16 and fp16 by autocast. Weights, results and gradients are float32 always.
+        precision: arithmetic of the encoders: fp32, bf16 and fp16 by autocast, or fp64. Weights, results and gradients are float64 with
+            fp64, else float32.
         compile: compile the encoders with `torch.compile`.
 
     Attributes:
         image_size: side of the square input, in pixels.
+        dtype: of weights, features and gradients.
         resize_mode, interpolation: how images get there.
         projects: False for models without a projection (SigLIP), whose raw features are their embeddings.
         stopwatch: adds up the time of all passes.
@@ -74,7 +76,8 @@ class Backbone(nn.Module):
         import open_clip
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
-        self._vision = Vision(clip, name)
+        self.dtype = torch.float64 if precision == "fp64" else torch.float32
+        self._vision = Vision(clip.to(self.dtype), name)
         make_adaptable(clip)
         self.projection = self._vision.projection
         self.clip: Any = clip.requires_grad_(False).eval()
@@ -95,7 +98,7 @@ class Backbone(nn.Module):
             step for step in steps if type(step).__name__ not in ("MaybeConvertMode", "MaybeToTensor", "Normalize")
         ]
         for statistic in ("mean", "std"):
-            value = torch.tensor(getattr(preprocessing, statistic)).view(1, 3, 1, 1)
+            value = torch.tensor(getattr(preprocessing, statistic), dtype=self.dtype).view(1, 3, 1, 1)
             self.register_buffer(statistic, value, persistent=False)
         self.stopwatch = Stopwatch()
         self._peft: Any = None
@@ -160,8 +163,8 @@ class Backbone(nn.Module):
     # -- features --------------------------------------------------------------------------------------------------------------
 
     def to_unit(self, pixels: Tensor) -> Tensor:
-        """uint8 pixels → float32 `[B, 3, S, S]` in [0, 1] on the model's device; resized there if they have another size."""
-        unit = pixels.to(self.device, non_blocking=True).to(torch.float32)
+        """uint8 pixels → `[B, 3, S, S]` in [0, 1] on the model's device; resized there if they have another size."""
+        unit = pixels.to(self.device, non_blocking=True).to(self.dtype)
         size = self.image_size
         if unit.shape[-2:] != (size, size):
             unit = _resized(unit, size, self.resize_mode, self.interpolation)
@@ -175,11 +178,11 @@ class Backbone(nn.Module):
             pixels: `[B, 3, S, S]` in [0, 1], float; normalised by the model's mean and standard deviation in here.
 
         Returns:
-            The projected embedding v `[B, De]` and the raw feature z `[B, Dr]` it was projected from, float32, neither normalised.
+            The projected embedding v `[B, De]` and the raw feature z `[B, Dr]` it was projected from, in `dtype`, neither normalised.
         """
         with self.stopwatch.running(self.device), self._autocast():
             embedding, feature = self._encoders[0]((pixels - self.mean) / self.std)
-            return embedding.float(), feature.float()
+            return embedding.to(self.dtype), feature.to(self.dtype)
 
     def _autocast(self) -> torch.autocast:
         dtype = _AUTOCAST[self.precision]
@@ -204,9 +207,9 @@ class Backbone(nn.Module):
         return self._text.tokenize(list(texts)).to(self.device)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Encodes token ids `[C, L]` from `tokenize`; returns embeddings `[C, De]`, float32, not normalised."""
+        """Encodes token ids `[C, L]` from `tokenize`; returns embeddings `[C, De]` in `dtype`, not normalised."""
         with self.stopwatch.running(self.device), self._autocast():
-            return self._encoders[1](tokens).float()
+            return self._encoders[1](tokens).to(self.dtype)
 
     # -- adaptation ------------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import yaml
 
 from segp_ext.config import METHODS, Config, check_settings, dotted_names, expected_value, with_method
+from segp_ext.paper import note
 from segp_ext.progress import first_line
 from segp_ext.protocols import PROTOCOLS
 from segp_ext.run_directory import find_run
@@ -22,7 +23,7 @@ CONFIGS = Path(__file__).parent / "configs"
 DESCRIPTION = """\
 Teach a CLIP model new classes task after task without old images (SeGP-CL, arXiv 2603.12055), and compare it with simpler methods.
 Without arguments: the built-in small CLIP on scikit-learn's handwritten digits, five tasks of two classes, in a minute or two.
-Defaults below are the paper's; the settings of --protocol go before them, a file given by --config before those, and the command line
+Defaults are the paper's where a setting says so; the settings of --protocol go before them, a file given by --config before those, and the command line
 before all. Without protocol and file: digits.
 
 examples:
@@ -142,6 +143,9 @@ def build_parser(command: str = "train", description: str = DESCRIPTION) -> Argu
             f"may be given besides: {', '.join(RESUMABLE)}.",
         )
     parser.add_class_arguments(Config)
+    for action in parser._actions:
+        if source := note(action.dest):
+            action.help = f"{action.help} {source}"
     return parser
 
 

@@ -1,7 +1,7 @@
 """The typed configuration: every setting of a run, its default and its meaning, and the methods as sets of fixed settings.
 
-Defaults are the paper's (SeGP-CL, arXiv 2603.12055) where it states a value. ``configs/digits.yaml`` holds the built-in default
-run's own values. Reading files and the command line is ``command_line.py``'s duty; this module is plain dataclasses.
+Defaults are the paper's (SeGP-CL, arXiv 2603.12055) where it states a value; ``paper.py`` has the tables of these values and of our
+own. ``configs/digits.yaml`` holds the built-in default run's own values. Reading files and the command line is ``command_line.py``'s duty; this module is plain dataclasses.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from segp_ext.protocols import PROTOCOLS
 
 AnchorKind = Literal["dpgd", "text", "visual", "seeds", "noise", "new-images", "reference", "adc", "none"]
 ScorePath = Literal["text", "visual", "dual"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "fp64"]
 ResizeMode = Literal["shortest", "squash", "longest"]
 """How images become square: short side to size and centre crop, both sides ignoring aspect, long side and padding."""
 DataName = Literal["auto", "digits", "folder", "cifar100", "imagenet-r", "imagenet100", "cub200", "ucf101"]
@@ -118,8 +118,8 @@ class TrainingConfig:
     """Parts in which a step's images are passed, one after the other, through the encoder: less memory, the same step."""
     prompts_per_pass: int = 2048
     """Prompts that the text encoder holds at a time. With more classes each step encodes them twice, to keep memory bounded."""
-    classes: Literal["seen", "new"] = "seen"
-    """Classes in the cross-entropy: all seen so far, or the new ones alone. The paper's summaries leave it open; ours to choose."""
+    classes: Literal["new", "seen"] = "new"
+    """Classes in the cross-entropy: the new ones alone, or all seen so far (ours)."""
     joint: bool = False
     """In runs, start anew from the pre-trained model at every task, with the images of all tasks so far: the ceiling for a method that \
 keeps none. `SeGPCL.learn_task` learns what it is given."""
@@ -131,7 +131,7 @@ keeps none. `SeGPCL.learn_task` learns what it is given."""
 
 @dataclass
 class AnchorsConfig:
-    """Seeds and anchors: images that stand in for the old classes (README, method steps 1 and 2)."""
+    """Seeds and anchors: images that stand in for the old classes (equations 9 to 14)."""
 
     kind: AnchorKind = "dpgd"
     """dpgd: seeds moved towards an old class's text embedding and prototype; text or visual: towards that one alone; seeds: unmoved; \
@@ -146,9 +146,9 @@ distil on."""
     """K_adv: projected gradient steps."""
     step_size: float = 1.5e-3
     """Gamma: step per pixel and iteration, in units of the pixel range [0, 1]."""
-    epsilon: float = 8 / 255
+    epsilon: float = 4 / 255
     """Largest change of a pixel from its seed, in units of [0, 1]."""
-    visual_weight: float = 1.0
+    visual_weight: float = 0.5
     """Lambda_p: weight of the visual (prototype) loss beside the text loss."""
     batch_size: int = 128
     """Anchors perturbed together; it changes speed and memory, not the anchors' definition."""
@@ -166,14 +166,14 @@ distil on."""
 
 @dataclass
 class DistillationConfig:
-    """Anchor-guided cross-modal geometry distillation, ACGD (README, method step 3)."""
+    """Anchor-guided cross-modal geometry distillation, ACGD (equations 16 to 18)."""
 
     weight: float = 5.0
     """Weight at a logit scale of 100; multiplied by 100/s for a model whose scale is s (ours: the loss grows with s squared)."""
     temperature: float = 20.0
     """Tau_A: softens the teacher's and the student's scores."""
     batch_size: int = 32
-    """Anchors drawn per training step (ours: the paper's summaries do not state it)."""
+    """Anchors drawn per training step."""
     both_directions: bool = False
     """Keep, besides each image's similarities to the texts, each text's to the images of the step (ZSCL)."""
 
@@ -185,7 +185,7 @@ class DistillationConfig:
 
 @dataclass
 class TextGeometryConfig:
-    """Text semantic-geometry regularisation, TSGR (README, method step 4)."""
+    """Text semantic-geometry regularisation, TSGR (equations 19 to 21)."""
 
     weight: float = 1.0
     """Weight of the loss."""
@@ -202,15 +202,19 @@ class TextGeometryConfig:
 
 @dataclass
 class PrototypesConfig:
-    """Class prototypes in the raw visual feature space (README, method step 6)."""
+    """Class prototypes in the raw visual feature space (equations 23 to 29)."""
 
-    transfer: Literal["anchors", "sdc", "adc", "none"] = "anchors"
-    """How old classes' prototypes follow the model after each task: along the anchors' drift, weighted by likeness and scaled by \
-proximity (anchors), without the scale (sdc), along the mean drift of the class's own anchors (adc), or not at all (none)."""
+    features: Literal["unit", "raw"] = "unit"
+    """unit: a prototype is the direction of its class's mean unit feature; raw (ours): the mean of raw features, with its length."""
+    transfer: Literal["own-anchors", "all-anchors", "sdc", "adc", "none"] = "own-anchors"
+    """How old classes' prototypes follow the model after each task. own-anchors: along the drift of the class's own anchors, each weighted \
+by its cosine to the prototype; all-anchors (ours): along the drift of all anchors, weighted by likeness and scaled by proximity; sdc: the \
+same without the scale; adc: along the mean drift of the class's own anchors; none: not at all. Anchors of kind new-images and reference \
+belong to no class and take all-anchors, sdc or none."""
     temperature: float = 0.1
-    """Tau_p: temperature of the drift weights over anchors; of sdc it is sigma squared."""
+    """Tau_p: temperature of all-anchors' weights; of sdc it is sigma squared."""
     score: Literal["cosine", "mahalanobis", "ridge", "probe"] = "cosine"
-    """Visual path. cosine: s·cos(z, p), the paper's; mahalanobis (ours): log-likelihood under a normal distribution about p, with one \
+    """Visual path. cosine: s·cos(r, μ); mahalanobis (ours): log-likelihood under a normal distribution about the class's mean, with one \
 covariance of all classes, summed up over the tasks, or partly with each class's own; ridge: regression behind random features (RanPAC), \
 for a model that stays frozen; probe: logistic regression, for a frozen model with training.joint."""
     shrinkage: float | None = None
@@ -230,7 +234,7 @@ matrix of the feature's width squared is kept for every class: 4.7 MB at 768 in 
 
 @dataclass
 class InferenceConfig:
-    """Prediction over all seen classes (README, method step 7)."""
+    """Prediction over all seen classes (equations 30 to 32)."""
 
     beta: float = 0.5
     """Weight of the visual (prototype) score beside the text score in the dual path."""
@@ -276,7 +280,7 @@ anchors)."""
     """Seed of the adapter's start, the sample order and all draws."""
     ops: Literal["fused", "eager"] = "fused"
     """fused: the native kernels; eager: their plain PyTorch twins, to compare with."""
-    template: str = "a good photo of a {}."
+    template: str = "a photo of a {}."
     """Prompt; {} stands for the class name."""
     min_images_per_class: int = 2
     """A task with a class of fewer training images is refused."""
@@ -301,6 +305,15 @@ anchors)."""
         _require(self.min_images_per_class >= 1, "min_images_per_class", "1 or more", self.min_images_per_class)
         fixed = METHODS[self.method]
         score = fixed.get("prototypes.score", self.prototypes.score)
+        kind = fixed.get("anchors.kind", self.anchors.kind)
+        transfer = fixed.get("prototypes.transfer", self.prototypes.transfer)
+        if kind in ("new-images", "reference") and transfer in ("own-anchors", "adc"):
+            raise ValueError(
+                f"prototypes.transfer must be all-anchors, sdc or none with anchors.kind {kind}, whose images belong to no old class; got "
+                f"{transfer}"
+            )
+        if kind == "adc" and fixed.get("prototypes.features", self.prototypes.features) != "raw":
+            raise ValueError("prototypes.features must be raw with anchors.kind adc, which measures distances to them; got unit")
         if score in ("ridge", "probe") and fixed.get("training.epochs", self.training.epochs) > 0:
             raise ValueError(
                 f"prototypes.score {score} is for a model that stays as it is, training.epochs must be 0; got {self.training.epochs}"
@@ -326,7 +339,7 @@ glyph bring their own."""
     """How an image becomes square: shortest (short side to the input size, centre crop), squash (both sides, ignoring aspect); none: the \
 model's own."""
     precision: Precision = "fp32"
-    """Arithmetic of the encoders: fp32, or bf16 or fp16 by autocast. Weights, losses and the adapter stay fp32."""
+    """Arithmetic of the encoders: fp32; bf16 or fp16 by autocast, where weights, losses and the adapter stay fp32; or fp64, slow, to check."""
     compile: bool = False
     """torch.compile the encoders; worth it in long runs on a GPU."""
 
@@ -473,10 +486,13 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "adc": {
         **_LORA, "anchors.kind": "adc", "anchors.seeds_per_class": 100, "anchors.steps": 3, "distillation.weight": 0.0,
-        "prototypes.transfer": "adc",
+        "prototypes.transfer": "adc", "prototypes.features": "raw",
     },
-    "lwf": {**_LORA, "anchors.kind": "new-images"},
-    "zscl": {**_LORA, "anchors.kind": "reference", "distillation.both_directions": True, "distillation.temperature": 2.0},
+    "lwf": {**_LORA, "anchors.kind": "new-images", "prototypes.transfer": "all-anchors"},
+    "zscl": {
+        **_LORA, "anchors.kind": "reference", "distillation.both_directions": True, "distillation.temperature": 2.0,
+        "prototypes.transfer": "all-anchors",
+    },
     "seeds": {"anchors.kind": "seeds"},
     "noise": {"anchors.kind": "noise"},
     "text-pgd": {"anchors.kind": "text"},

@@ -129,7 +129,7 @@ class Evaluator:
             learner.text_embeddings()
         with self.timer.phase("evaluation"), learner.backbone.merged():
             hits = torch.zeros(len(PATHS), done, dtype=torch.float64, device=device)
-            means = ClassMeans(starts[-1], learner.backbone.raw_dim, device)
+            means = ClassMeans(starts[-1], learner.backbone, learner.config.prototypes.features == "unit")
             for j in range(done):
                 labels = self.tasks[j].images.labels
                 for indices, embedding, feature in self._features(j):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from segp_ext.config import PrototypesConfig
 from segp_ext.processes import Processes
 
 
 class Gaussians:
-    """Normal distributions of raw features about their classes' prototypes, all classes equally likely.
+    """Normal distributions of features about their classes' means, all classes equally likely.
+
+    With `prototypes.features` unit features are normalised first, and a class's mean is its prototype times the length that the mean of its
+    unit features had when it was learnt. With raw the prototype is the mean.
 
     Σ_c = (1 − γ)·((1 − λ)·Σ + λ·S_c) + γ·v·I: Σ is the covariance of all images about their classes' means, S_c that of class c alone, v
     the mean variance of what they are mixed to. λ = 0 is linear discriminant analysis, λ = 1 a quadratic one; in between lies regularised
@@ -19,20 +24,22 @@ class Gaussians:
     Args:
         width: Dr.
         device: of the features.
-        shrinkage: γ; None estimates it: oracle approximating shrinkage (Chen, Wiesel, Eldar, Hero 2010), the share that fits normally
-            distributed features best, from Σ and the number of images.
-        own: λ. Above 0 every class keeps a matrix `[Dr, Dr]`.
+        settings: γ is `shrinkage`; None estimates it: oracle approximating shrinkage (Chen, Wiesel, Eldar, Hero 2010), the share that fits
+            normally distributed features best, from Σ and the number of images. λ is `own_covariance`; above 0 every class keeps a matrix
+            `[Dr, Dr]`.
 
     Attributes:
         scatters: sums of (z − μ)(z − μ)ᵀ, each image about its class's mean: of all classes together `[1, Dr, Dr]`, or of each
-            class `[C, Dr, Dr]` where `own` is above 0; float64.
+            class `[C, Dr, Dr]` where λ is above 0; float64.
         counts: images in each of these sums.
+        lengths: of the classes' means when they were learnt, float64 `[C]`.
     """
 
-    def __init__(self, width: int, device: torch.device, shrinkage: float | None, own: float = 0.0) -> None:
-        self.shrinkage, self.own = shrinkage, own
+    def __init__(self, width: int, device: torch.device, settings: PrototypesConfig) -> None:
+        self.shrinkage, self.own, self.unit = settings.shrinkage, settings.own_covariance, settings.features == "unit"
         self.scatters = torch.zeros(0, width, width, dtype=torch.float64, device=device)
         self.counts = torch.zeros(0, dtype=torch.float64, device=device)
+        self.lengths = torch.zeros(0, dtype=torch.float64, device=device)
         self._factors, self._volumes = self.scatters, self.counts
         self.begin(0)
 
@@ -44,18 +51,22 @@ class Gaussians:
         self._sums = torch.zeros(classes, width + 1, dtype=torch.float64, device=device)  # the last column counts
 
     def add(self, feature: Tensor, label: Tensor, index: Tensor) -> None:
-        """Takes features `[N, Dr]` of images with labels int64 `[N]` within the task; their numbers in it do not matter here."""
-        z = feature.double()
+        """Takes raw features `[N, Dr]` of images with labels int64 `[N]` within the task; their numbers in it do not matter here."""
+        z = self._taken(feature)
         self._sums.index_add_(0, label, torch.cat([z, z.new_ones(len(z), 1)], dim=1))
         for group in label.unique().tolist() if self.own > 0 else [0]:
             rows = z[label == group] if self.own > 0 else z
             self._products[group] += rows.T @ rows
+
+    def _taken(self, feature: Tensor) -> Tensor:
+        return F.normalize(feature.double(), dim=1) if self.unit else feature.double()
 
     def finish(self, processes: Processes) -> None:
         """Ends the task."""
         products, sums = processes.sum(self._products), processes.sum(self._sums)
         counts = sums[:, -1]
         means = sums[:, :-1] / counts[:, None]
+        self.lengths = torch.cat([self.lengths, means.norm(dim=1)])
         if self.own > 0:
             squares = counts[:, None, None] * means[:, :, None] * means[:, None, :]
             scatters, counts = torch.cat([self.scatters, products - squares]), torch.cat([self.counts, counts])
@@ -88,16 +99,18 @@ class Gaussians:
         return float(((spread + level) / apart).clamp(max=1)) if apart > 0 else 1.0
 
     def scores(self, feature: Tensor, prototypes: Tensor) -> Tensor:
-        """−½ (z − p)ᵀ Σ_c⁻¹ (z − p) − ½ log det Σ_c, log-likelihoods up to a constant that classes share.
+        """−½ (z − p)ᵀ Σ_c⁻¹ (z − p) − ½ log det Σ_c, log-likelihoods up to a constant that classes share; p is the class's mean.
 
         Args:
-            feature: z `[B, Dr]`.
-            prototypes: p of all classes so far, `[C, Dr]`.
+            feature: raw features `[B, Dr]`.
+            prototypes: of all classes so far, `[C, Dr]`.
 
         Returns:
             float32 `[B, C]`.
         """
-        z, p = feature.double(), prototypes.double()
+        z, p = self._taken(feature), prototypes.double()
+        if self.unit:
+            p = p * self.lengths[:, None]
         if self.own > 0:
             columns = [
                 -0.5 * ((z - centre) @ factor).square().sum(dim=1) - volume
@@ -109,10 +122,11 @@ class Gaussians:
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""
-        return {"scatters": self.scatters, "counts": self.counts}
+        return {"scatters": self.scatters, "counts": self.counts, "lengths": self.lengths}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Takes over what `state` gave."""
         device = self.scatters.device
+        self.lengths = state["lengths"].to(device)
         if len(state["scatters"]):
             self._take(state["scatters"].to(device), state["counts"].to(device))

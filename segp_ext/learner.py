@@ -1,4 +1,4 @@
-"""The learner: one CLIP classifier that takes up new classes task after task (SeGP-CL, arXiv 2603.12055; README, the method).
+"""The learner: one CLIP classifier that takes up new classes task after task (SeGP-CL, arXiv 2603.12055).
 
 Every method that this package compares is a configuration of this class (`segp_ext.config.METHODS`).
 """
@@ -130,7 +130,7 @@ class SeGPCL:
     Attributes:
         class_names: all classes learnt, in order.
         task_sizes: number of classes of each task learnt.
-        prototypes: raw-space prototypes `[C, Dr]`, float32, unnormalised.
+        prototypes: raw-space prototypes μ `[C, Dr]`: unit, or means of raw features where `prototypes.features` says raw.
         untransferred: the old classes' prototypes before the last task's transfer, for inspection; None if none took place.
         reader: how images are read.
         timer: time by phase, over all tasks.
@@ -145,7 +145,7 @@ class SeGPCL:
         self.reader = Reader(backbone.transform, self.config.loading, backbone.device, self.processes.local_count)
         self.class_names: list[str] = []
         self.task_sizes: list[int] = []
-        self.prototypes = torch.zeros(0, backbone.raw_dim, device=backbone.device)
+        self.prototypes = torch.zeros(0, backbone.raw_dim, device=backbone.device, dtype=backbone.dtype)
         self.untransferred: Tensor | None = None
         self._tokens: Tensor | None = None
         self._text: Tensor | None = None
@@ -162,7 +162,7 @@ class SeGPCL:
         if settings.score == "probe":
             return LinearProbe(width, device)
         if settings.score == "mahalanobis":
-            return Gaussians(width, device, settings.shrinkage, settings.own_covariance)
+            return Gaussians(width, device, settings)
         return None
 
     # -- learning --------------------------------------------------------------------------------------------------------------
@@ -353,8 +353,9 @@ class SeGPCL:
         return self._reference
 
     def _class_means(self, images: Images, classes: int) -> Tensor:
-        """Mean raw feature of each of the task's classes `[classes, Dr]`; the head, where there is one, takes the features too."""
-        means = ClassMeans(classes, self.backbone.raw_dim, self.backbone.device)
+        """Prototypes of the task's classes `[classes, Dr]`; the head, where there is one, takes the features too."""
+        unit = self.config.prototypes.features == "unit"
+        means = ClassMeans(classes, self.backbone, unit)
         if self._head is not None:
             self._head.begin(classes)
         for indices, _, feature in self.encode(images):
@@ -366,8 +367,8 @@ class SeGPCL:
 
     def _transferred_prototypes(self, anchors: Anchors | None, images: Images) -> Tensor:
         """Old prototypes moved along the drift of the anchors, or as they are where there is nothing to move them by."""
-        rule = self.config.prototypes.transfer
-        if anchors is None or rule == "none":
+        settings = self.config.prototypes
+        if anchors is None or settings.transfer == "none":
             return self.prototypes
         pieces = torch.arange(len(anchors)).split(self.config.inference.batch_size)
         if anchors.pixels is None:
@@ -381,7 +382,7 @@ class SeGPCL:
                 anchors.after[piece[0] : piece[-1] + 1] = feature
         self.processes.wait()
         before, after = (tensor.to(self.backbone.device) for tensor in (anchors.feature, anchors.after))
-        return transfer(self.prototypes, before, after, self.config.prototypes.temperature, rule)
+        return transfer(self.prototypes, before, after, settings)
 
     # -- inference -------------------------------------------------------------------------------------------------------------
 
@@ -408,16 +409,16 @@ class SeGPCL:
     def text_embeddings(self) -> Tensor:
         """Text embeddings u of all classes learnt `[C, De]`, kept until the next training."""
         if self._tokens is None:
-            return torch.zeros(0, self.backbone.embed_dim, device=self.backbone.device)
+            return torch.zeros(0, self.backbone.embed_dim, device=self.backbone.device, dtype=self.backbone.dtype)
         if self._text is None:
             self._text = self._encode_text(self._tokens)
         return self._text
 
     @torch.no_grad()
     def scores(self, embedding: Tensor, feature: Tensor, path: ScorePath | None = None) -> Tensor:
-        """Logits over all classes learnt (README, method step 7).
+        """Logits over all classes learnt (equations 30 and 31, times s).
 
-        text: s·v̂·û; visual: s·ẑ·p̂, or what prototypes.score says; dual: text + β·visual.
+        text: s·v̂·û; visual: s·r̂·μ, or what prototypes.score says; dual: text + β·visual.
 
         Args:
             embedding: v `[B, De]`.
@@ -538,7 +539,7 @@ class SeGPCL:
         return load_learner(cls, Path(path), device)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What the learner has learnt beside its adapter, by name: prototypes float32, a head's float64."""
+        """What the learner has learnt beside its adapter, by name: prototypes, and a head's tensors in float64."""
         head = {} if self._head is None else self._head.state()
         return {"prototypes": self.prototypes, **{f"head.{name}": tensor for name, tensor in head.items()}}
 
@@ -558,7 +559,7 @@ class SeGPCL:
         self.backbone.load_adapter_state({name: t for name, t in tensors.items() if name not in others})
         if self._head is not None:
             self._head.restore(of_head)
-        self.prototypes = prototypes.to(self.backbone.device)
+        self.prototypes = prototypes.to(self.backbone.device, self.backbone.dtype)
         self.class_names, self.task_sizes = list(class_names), list(task_sizes)
         self._tokens = prompts(self.backbone, self.config.template, class_names)
         self._text = None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def classification_loss(embedding: Tensor, text: Tensor, target: Tensor, logit_scale: float) -> Tensor:
-    """Cross-entropy of s·v̂·û (README, method step 5).
+    """Cross-entropy of s·v̂·û (SeGP-CL, arXiv 2603.12055, equation 15).
 
     Args:
         embedding: image embeddings v `[B, De]`, any norm.
@@ -27,7 +27,7 @@ def classification_loss(embedding: Tensor, text: Tensor, target: Tensor, logit_s
 
 
 def text_neighbours(reference: Tensor, new: range, count: int) -> Tensor:
-    """Nearest neighbours of the new classes among all seen ones in the reference text encoder (TSGR, README, method step 4).
+    """Nearest neighbours of the new classes among all seen ones in the reference text encoder (TSGR, equation 19).
 
     Args:
         reference: text embeddings of all seen classes with the adapter off, `[C, De]`, any norm.
@@ -48,7 +48,7 @@ def text_geometry_loss(text: Tensor, reference: Tensor, new: range, neighbours: 
     """TSGR: keeps each new class's similarities to its neighbours as the reference text encoder has them.
 
     mean over new classes of KL( softmax(û⁰·û⁰_nbr / τ_T) ‖ softmax(û·û_nbr / τ_T) ), SeGP-CL (arXiv 2603.12055),
-    README, method step 4. Zero where there is at most one neighbour.
+    equations 19 to 21. Zero where there is at most one neighbour.
 
     Args:
         text: text embeddings of all seen classes from the model in training, `[C, De]`, any norm.

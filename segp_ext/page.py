@@ -78,10 +78,10 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """A table, its header first, as Markdown: the first column aligned to the left, the others to the right."""
+def markdown_table(rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
+    """A table, its header first, as Markdown: the first column aligned to the left, the others, if they are numbers, to the right."""
     lines = ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
-    return "\n".join([lines[0], "|---" + "|---:" * (len(rows[0]) - 1) + "|", *lines[1:]])
+    return "\n".join([lines[0], "|---" + ("|---:" if numbers else "|---") * (len(rows[0]) - 1) + "|", *lines[1:]])
 
 
 def _escaped(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Fitting the adapter to one task: L = L_cls + λ_ACGD·L_ACGD + λ_GR·L_GR (README, method step 5).
+"""Fitting the adapter to one task: L = L_cls + λ_ACGD·L_ACGD + λ_GR·L_GR (SeGP-CL, arXiv 2603.12055, equations 15 to 22).
 
 A step's images, anchors and prompts are shared out over processes and parts; gradients are those of the whole step.
 """
@@ -51,7 +51,7 @@ class Prompts:
             own = self._kept = self.backbone.encode_text(self.parts[0])
         else:
             with torch.no_grad():
-                empty = torch.empty(0, self.backbone.embed_dim, device=self.backbone.device)
+                empty = torch.empty(0, self.backbone.embed_dim, device=self.backbone.device, dtype=self.backbone.dtype)
                 own = torch.cat([empty, *(self.backbone.encode_text(part) for part in self.parts)])
         if self.processes.count == 1:
             return own.detach().requires_grad_()
@@ -300,7 +300,7 @@ def _optimizer(parameters: list[torch.nn.Parameter], settings: TrainingConfig) -
 def _step_sums(parameters: list[torch.nn.Parameter]) -> tuple[Tensor, Tensor, Tensor]:
     """One buffer for all that processes add up in a step; and its parts: the gradients of all parameters, and the loss terms."""
     sizes = [p.numel() for p in parameters]
-    flat = torch.zeros(sum(sizes) + len(TERMS), device=parameters[0].device)
+    flat = torch.zeros(sum(sizes) + len(TERMS), device=parameters[0].device, dtype=parameters[0].dtype)
     gradients, terms = flat[: -len(TERMS)], flat[-len(TERMS) :]
     for parameter, part in zip(parameters, gradients.split(sizes), strict=True):
         parameter.grad = part.view_as(parameter)

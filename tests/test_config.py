@@ -1,24 +1,35 @@
 """Settings: what is refused, and by which name."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from segp_ext.config import METHODS, Config, DataConfig, MethodConfig, from_dict
+from segp_ext import paper
+from segp_ext.config import METHODS, Config, DataConfig, MethodConfig, dotted, from_dict
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 
 
 def test_defaults_are_the_papers():
-    config = MethodConfig()
-    assert (config.lora.rank, config.training.optimizer, config.training.learning_rate) == (32, "sgd", 1e-3)
-    assert (config.training.epochs, config.training.batch_size) == (10, 128)
-    assert (config.anchors.seeds_per_class, config.anchors.steps, config.anchors.step_size) == (5, 10, 1.5e-3)
-    assert (config.distillation.weight, config.distillation.temperature) == (5, 20)
-    assert (config.text_geometry.weight, config.text_geometry.temperature, config.text_geometry.neighbours) == (
-        1,
-        0.05,
-        10,
-    )
-    assert (config.inference.beta, config.prototypes.temperature, config.anchors.epsilon) == (0.5, 0.1, 8 / 255)
+    values = dotted(dataclasses.asdict(Config()))
+    assert {name: values[name] for name in paper.PAPER} == {name: s.value for name, s in paper.PAPER.items()}
+
+
+def test_every_setting_of_the_method_is_the_papers_or_ours():
+    settings = dotted(dataclasses.asdict(MethodConfig())).keys() | {"model.name", "model.pretrained"}
+    assert paper.PAPER.keys() | paper.OURS.keys() == settings
+    assert not paper.PAPER.keys() & paper.OURS.keys()
+
+
+def test_what_measured_a_setting_is_there():
+    root = PAGE.parents[1]
+    assert all((root / ours.measured).is_file() for ours in paper.OURS.values() if ours.measured)
+
+
+def test_the_page_of_settings_is_that_of_the_code():
+    assert PAGE.read_text() == paper.page(), "run python -m segp_ext.paper > docs/settings.md"
 
 
 def test_round_trip_through_plain_values():

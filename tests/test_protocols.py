@@ -52,7 +52,7 @@ def test_what_a_protocol_sets(name):
     config = command_line.parse(["--protocol", name, "--data.root=x"])
     data, model = config.data, config.model
     assert (data.order, data.classes_per_task, data.names) == SETTINGS[name]
-    assert config.template == "a good photo of a {}."
+    assert config.template == ("a photo of a {}." if name.startswith("segp") else "a good photo of a {}.")
     openai = ("ViT-B-16-quickgelu", "openai", "shortest")
     laion = ("ViT-B-16", "laion400m_e32", "squash")
     assert (model.name, model.pretrained, model.resize_mode) == (laion if name.startswith("lamda") else openai)

@@ -31,17 +31,21 @@ class WordTokenizer:
         return tokens
 
 
-def tiny_backbone(seed: int = 0) -> Backbone:
+def tiny_clip(seed: int = 0):
+    """open_clip's own model, with random weights that the seed fixes."""
     import open_clip
 
     torch.manual_seed(seed)
-    clip = open_clip.CLIP(
+    return open_clip.CLIP(
         embed_dim=16,
         vision_cfg={"image_size": 8, "patch_size": 4, "width": 24, "head_width": 12, "layers": 2, "mlp_ratio": 2.0},
         text_cfg={"context_length": CONTEXT, "vocab_size": VOCABULARY, "width": 20, "heads": 2, "layers": 2},
         quick_gelu=True,
     )
-    return Backbone(clip, WordTokenizer(), "tiny", None)
+
+
+def tiny_backbone(seed: int = 0, **options) -> Backbone:
+    return Backbone(tiny_clip(seed), WordTokenizer(), "tiny", None, **options)
 
 
 def made_images(classes: int, per_class: int, seed: int = 0) -> LabelledImages:

@@ -21,9 +21,9 @@ def test_a_file_that_finds_no_room_is_named_and_leaves_nothing(tmp_path):
     with pytest.raises(
         OSError, match=r"no room for 61\d{4}\.\d\d GB of anchors in .*name another folder as anchors.folder"
     ):
-        Anchors(10**9, shape, (512, 768), torch.device("cpu"), tmp_path / "anchors", Processes())
+        Anchors(10**9, shape, (512, 768), torch.device("cpu"), torch.float32, tmp_path / "anchors", Processes())
     assert not list(tmp_path.iterdir())
-    made = Anchors(10, shape, (512, 768), torch.device("cpu"), tmp_path / "anchors", Processes())
+    made = Anchors(10, shape, (512, 768), torch.device("cpu"), torch.float32, tmp_path / "anchors", Processes())
     assert made.mapped and made.after.shape == (10, 768) and not list(tmp_path.iterdir())
 
 

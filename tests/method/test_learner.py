@@ -52,7 +52,7 @@ def test_every_method_learns_two_tasks(method):
 
 
 def test_training_lowers_the_loss_and_learns_the_task():
-    learner, _ = learnt(method="lora", training__epochs=30)
+    learner, _ = learnt(method="lora", training__epochs=30, training__classes="seen")
     images = images_of(made_images(2, 10, seed=3), learner.backbone)
     for path in ("text", "visual", "dual"):
         predicted = learner.scores(*encoded(learner, images), path).argmax(dim=1) - 3
@@ -75,13 +75,17 @@ def test_zero_shot_is_the_pretrained_model():
     torch.testing.assert_close(learner.scores(embedding, feature), expected)
 
 
-def test_frozen_prototypes_are_class_means():
-    learner, _ = learnt(method="frozen-prototypes")
+@pytest.mark.parametrize("features", ["unit", "raw"])
+def test_frozen_prototypes_are_class_means(features):
+    learner, _ = learnt(method="frozen-prototypes", prototypes__features=features)
     data = made_images(3, 10)
     images = images_of(data, learner.backbone)
     _, feature = encoded(learner, images)
-    expected = torch.stack([feature[images.labels == c].mean(dim=0) for c in range(3)])
-    torch.testing.assert_close(learner.prototypes[:3], expected)
+    taken = F.normalize(feature, dim=1) if features == "unit" else feature
+    expected = torch.stack([taken[images.labels == c].mean(dim=0) for c in range(3)])
+    torch.testing.assert_close(
+        learner.prototypes[:3], F.normalize(expected, dim=1) if features == "unit" else expected
+    )
 
 
 def test_dual_path_is_text_plus_beta_visual():
@@ -153,7 +157,7 @@ def test_predicting_between_tasks_changes_nothing():
 
 
 def test_predict_takes_images_in_every_form(tmp_path):
-    learner, _ = learnt(method="lora", training__epochs=30)
+    learner, _ = learnt(method="lora", training__epochs=30, training__classes="seen")
     data = made_images(2, 3, seed=3)
     array = data[0][0]
     from PIL import Image

@@ -56,12 +56,16 @@ def learnt(head, feature, label, sizes):
     return head
 
 
+def gaussians(width, features="raw", **settings):
+    return Gaussians(width, CPU, PrototypesConfig(features=features, **settings))
+
+
 @pytest.mark.parametrize("count", [8, 30, 3000])
 def test_estimated_shrinkage_is_oracle_approximating(count):
     from sklearn.covariance import OAS
 
     feature, label = features(count=count, classes=2)
-    head = learnt(Gaussians(5, CPU, None), feature, label, (1, 1))
+    head = learnt(gaussians(5), feature, label, (1, 1))
     centred = torch.cat([feature[label == c] - feature[label == c].mean(0) for c in range(2)])
     expected = OAS(assume_centered=True).fit(centred.double().numpy())
     torch.testing.assert_close(
@@ -70,7 +74,7 @@ def test_estimated_shrinkage_is_oracle_approximating(count):
 
 
 def test_images_that_are_all_alike_have_a_covariance():
-    head = learnt(Gaussians(5, CPU, None), torch.ones(6, 5), torch.arange(6) % 2, (2,))
+    head = learnt(gaussians(5), torch.ones(6, 5), torch.arange(6) % 2, (2,))
     assert head.scores(torch.ones(1, 5), torch.ones(2, 5)).isfinite().all()
 
 
@@ -169,7 +173,7 @@ def test_covariance_scores_are_discriminant_analysis_whatever_the_tasks(sizes):
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     feature, label = features()
-    head = learnt(Gaussians(5, CPU, 0.0), feature, label, sizes)
+    head = learnt(gaussians(5, shrinkage=0.0), feature, label, sizes)
     means = torch.stack([feature[label == c].mean(0) for c in range(6)])
     joint = LinearDiscriminantAnalysis(solver="lsqr", priors=[1 / 6] * 6).fit(feature.numpy(), label.numpy())
     test, _ = features(seed=1)
@@ -182,7 +186,7 @@ def test_covariance_scores_are_discriminant_analysis_whatever_the_tasks(sizes):
 @pytest.mark.parametrize("sizes", [(6,), (2, 2, 2), (1, 5)])
 def test_own_covariances_are_normal_distributions_whatever_the_tasks(own, sizes):
     feature, label = features()
-    head = learnt(Gaussians(5, CPU, 0.1, own), feature, label, sizes)
+    head = learnt(gaussians(5, shrinkage=0.1, own_covariance=own), feature, label, sizes)
     means = torch.stack([feature[label == c].mean(0) for c in range(6)]).double()
     centred = [feature[label == c].double() - means[c] for c in range(6)]
     shared = sum(rows.T @ rows for rows in centred) / 200
@@ -196,19 +200,29 @@ def test_own_covariances_are_normal_distributions_whatever_the_tasks(own, sizes)
     assert head.counts.sum() == 200 and head.scatters.shape == (6, 5, 5)
 
 
+@pytest.mark.parametrize("own", [0.0, 0.5])
+def test_unit_features_are_normal_about_the_means_of_unit_features(own):
+    feature, label = features()
+    rows = F.normalize(feature.double(), dim=1).float()
+    means = torch.stack([rows[label == c].mean(0) for c in range(6)])
+    expected = learnt(gaussians(5, own_covariance=own), rows, label, (2, 4)).scores(rows, means)
+    head = learnt(gaussians(5, features="unit", own_covariance=own), feature, label, (2, 4))
+    torch.testing.assert_close(head.scores(feature, F.normalize(means, dim=1)), expected, rtol=1e-4, atol=1e-3)
+
+
 def test_shrinkage_goes_from_the_covariance_to_a_sphere():
     feature, label = features()
     means = torch.stack([feature[label == c].mean(0) for c in range(6)])
-    sphere = learnt(Gaussians(5, CPU, 1.0), feature, label, (3, 3))
+    sphere = learnt(gaussians(5, shrinkage=1.0), feature, label, (3, 3))
     variance = sphere.scatters[0].diagonal().mean() / 200
     expected = -0.5 * torch.cdist(feature, means).double().square() / variance
     torch.testing.assert_close(sphere.scores(feature, means), expected.float(), rtol=1e-3, atol=1e-3)
 
 
 def test_few_images_leave_the_scores_finite():
-    head = learnt(Gaussians(50, CPU, 0.01), torch.randn(4, 50), torch.tensor([0, 0, 1, 1]), (2,))
+    head = learnt(gaussians(50, shrinkage=0.01), torch.randn(4, 50), torch.tensor([0, 0, 1, 1]), (2,))
     assert head.scores(torch.randn(3, 50), torch.randn(2, 50)).isfinite().all()
-    alike = learnt(Gaussians(4, CPU, 0.01), torch.ones(4, 4), torch.tensor([0, 0, 1, 1]), (2,))
+    alike = learnt(gaussians(4, shrinkage=0.01), torch.ones(4, 4), torch.tensor([0, 0, 1, 1]), (2,))
     assert alike.scores(torch.randn(3, 4), torch.randn(2, 4)).isfinite().all()
 
 
@@ -240,7 +254,7 @@ def test_the_penalty_is_the_best_on_images_left_out():
 
 @pytest.mark.parametrize(
     "make_head",
-    [lambda: RidgeHead(5, 20, 3, CPU), lambda: Gaussians(5, CPU, 0.1), lambda: Gaussians(5, CPU, None, 0.3)],
+    [lambda: RidgeHead(5, 20, 3, CPU), lambda: gaussians(5, shrinkage=0.1), lambda: gaussians(5, own_covariance=0.3), lambda: gaussians(5, features="unit")],
 )
 def test_what_is_kept_gives_the_same_scores(make_head):
     feature, label = features()
@@ -263,22 +277,38 @@ def test_a_probe_kept_gives_the_same_scores():
     )
 
 
-def test_drift_rules():
+@pytest.mark.parametrize("features", ["unit", "raw"])
+def test_drift_rules(features):
     draw = torch.Generator().manual_seed(0)
     p, before, after = (torch.randn(n, 4, generator=draw) for n in (3, 12, 12))
-    unit = F.normalize(p, dim=-1), F.normalize(before, dim=-1)
-    gauss = torch.exp(-torch.cdist(*unit).square() / (2 * 0.3**2))  # Semantic Drift Compensation, sigma 0.3
-    expected = p + (gauss / gauss.sum(dim=1, keepdim=True)) @ (after - before)
-    torch.testing.assert_close(transfer(p, before, after, 0.09, "sdc"), expected, rtol=1e-4, atol=1e-4)
-    alike = unit[0] @ unit[1].T
+    own = F.normalize(p, dim=1)
+    if features == "unit":
+        p = own
+
+    def moved(rule, temperature=0.1):
+        settings = PrototypesConfig(transfer=rule, features=features, temperature=temperature)
+        return transfer(p, before, after, settings)
+
+    def close(rule, expected, **settings):
+        unit = F.normalize(expected, dim=1) if features == "unit" else expected
+        torch.testing.assert_close(moved(rule, **settings), unit, rtol=1e-4, atol=1e-4)
+
+    b, a = (F.normalize(rows, dim=1) for rows in (before, after))
+    taken = (b, a) if features == "unit" else (before, after)
+    gauss = torch.exp(-torch.cdist(own, b).square() / (2 * 0.3**2))  # Semantic Drift Compensation, sigma 0.3
+    close("sdc", p + (gauss / gauss.sum(dim=1, keepdim=True)) @ (taken[1] - taken[0]), temperature=0.09)
+    alike = own @ b.T
     weight = (alike / 0.1).softmax(dim=1)
     proximity = (weight * alike.clamp(min=0)).sum(dim=1, keepdim=True)
     assert proximity.max() < 0.99
-    torch.testing.assert_close(
-        transfer(p, before, after, 0.1), p + proximity * (weight @ (after - before)), rtol=1e-4, atol=1e-4
-    )
-    own = torch.stack([p[c] + (after - before)[4 * c : 4 * c + 4].mean(dim=0) for c in range(3)])
-    torch.testing.assert_close(transfer(p, before, after, 0.1, "adc"), own)
+    close("all-anchors", p + proximity * (weight @ (taken[1] - taken[0])))
+    means = [(taken[1] - taken[0])[4 * c : 4 * c + 4].mean(dim=0) for c in range(3)]
+    close("adc", p + torch.stack(means))
+    turned = []
+    for c in range(3):
+        rows = slice(4 * c, 4 * c + 4)
+        turned.append(own[c] + ((b[rows] @ own[c])[:, None] * (a - b)[rows]).mean(dim=0))
+    close("own-anchors", F.normalize(torch.stack(turned), dim=1) * p.norm(dim=1, keepdim=True))
 
 
 def test_seeds_of_adc_are_the_nearest_to_the_prototype():

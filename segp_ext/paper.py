@@ -1,0 +1,163 @@
+"""What the paper states of every setting of the method, and what is ours: the tables behind --help, docs/settings.md and a test.
+
+The paper is "Continual Learning with Vision-Language Models via Semantic-Geometry Preservation" (SeGP-CL, arXiv 2603.12055, v1).
+`python -m segp_ext.paper > docs/settings.md` writes the page again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from segp_ext.config import Config, dotted
+from segp_ext.page import markdown_table
+
+
+@dataclass(frozen=True)
+class Stated:
+    """A value that the paper states.
+
+    Attributes:
+        value: the paper's, which is our default.
+        where: section, equation, table or figure of the paper.
+    """
+
+    value: Any
+    where: str
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A setting on which the paper is silent, or that goes beyond it.
+
+    Attributes:
+        why: what it is for, and what chose its default.
+        measured: what measured it, a file of this project; empty where nothing did.
+    """
+
+    why: str
+    measured: str = ""
+
+
+_SETUP = "section IV-A.4"
+PAPER: dict[str, Stated] = {
+    "template": Stated("a photo of a {}.", "section III-A.2, equation 4"),
+    "model.name": Stated("ViT-B-16-quickgelu", f"{_SETUP}: CLIP ViT-B/16"),
+    "model.pretrained": Stated("openai", _SETUP),
+    "lora.rank": Stated(32, "table VI"),
+    "lora.encoders": Stated("both", _SETUP),
+    "lora.targets": Stated("kv+ffn", f"{_SETUP}, table VI"),
+    "training.epochs": Stated(10, _SETUP),
+    "training.batch_size": Stated(128, _SETUP),
+    "training.optimizer": Stated("sgd", _SETUP),
+    "training.learning_rate": Stated(1e-3, _SETUP),
+    "training.classes": Stated("new", "equation 15"),
+    "anchors.kind": Stated("dpgd", "section III-C, equations 10 to 14"),
+    "anchors.seeds_per_class": Stated(5, f"equation 9, {_SETUP}"),
+    "anchors.steps": Stated(10, f"equation 14, {_SETUP}"),
+    "anchors.step_size": Stated(1.5e-3, f"equation 14, {_SETUP}"),
+    "anchors.epsilon": Stated(4 / 255, "equation 10, figure 11"),
+    "anchors.visual_weight": Stated(0.5, f"equation 13, {_SETUP}"),
+    "distillation.weight": Stated(5.0, f"equation 22, {_SETUP}"),
+    "distillation.temperature": Stated(20.0, f"equations 17 and 18, {_SETUP}"),
+    "distillation.batch_size": Stated(32, _SETUP),
+    "text_geometry.weight": Stated(1.0, f"equation 22, {_SETUP}"),
+    "text_geometry.temperature": Stated(0.05, f"equations 19 and 20, {_SETUP}"),
+    "text_geometry.neighbours": Stated(10, _SETUP),
+    "prototypes.features": Stated("unit", "section III-A.3, equation 23"),
+    "prototypes.transfer": Stated("own-anchors", "equations 24 to 29"),
+    "prototypes.score": Stated("cosine", "equations 6 and 30"),
+    "inference.beta": Stated(0.5, f"equation 31, {_SETUP}"),
+    "inference.path": Stated("dual", "equations 31 and 32"),
+}
+"""The paper's value of every setting that it states, by dotted name."""
+
+_SPEED = "changes speed and memory alone"
+_DIGITS = "evidence/results/digits_validation"
+OURS: dict[str, Ours] = {
+    "method": Ours("names the methods to compare with"),
+    "seed": Ours("makes a run repeatable"),
+    "ops": Ours("the fused kernels or their eager twins; the same numbers up to rounding"),
+    "min_images_per_class": Ours("refuses a class of one image, of which no distribution can be told"),
+    "lora.alpha": Ours("the rank, so that the adapter's scale is 1"),
+    "training.weight_decay": Ours("none"),
+    "training.joint": Ours("the ceiling for a method that keeps no images"),
+    "training.accumulate": Ours(_SPEED),
+    "training.prompts_per_pass": Ours(_SPEED),
+    "anchors.reference": Ours("images for ZSCL, a method to compare with"),
+    "anchors.batch_size": Ours(_SPEED),
+    "anchors.memory_gb": Ours(_SPEED),
+    "anchors.folder": Ours(_SPEED),
+    "distillation.both_directions": Ours("for ZSCL"),
+    "prototypes.temperature": Ours("of the transfers all-anchors and sdc", f"{_DIGITS}/ablations.md"),
+    "prototypes.shrinkage": Ours("of the score mahalanobis; estimated unless given", f"{_DIGITS}/ablations.md"),
+    "prototypes.own_covariance": Ours("of the score mahalanobis", f"{_DIGITS}/summary.md"),
+    "prototypes.random_features": Ours("of RanPAC, a method to compare with"),
+    "inference.batch_size": Ours(_SPEED),
+    "loading.resize": Ours("exact is CLIP's own preprocessing; device saves memory and differs by rounding"),
+    "loading.workers": Ours(_SPEED),
+    "loading.memory_gb": Ours(_SPEED),
+}
+"""Every other setting of the method, by dotted name."""
+
+BESIDE_SETTINGS: dict[str, Ours] = {
+    "pixels of anchors stay in [0, 1]": Ours("so that an anchor is an image; equation 14 bounds the change alone"),
+    "weight of ACGD times 100/s": Ours(
+        "The weight is stated for CLIP's logit scale s of 100. The loss grows with s², the cross-entropy's gradient with s.",
+    ),
+    "s in ACGD's logits": Ours(
+        "Equation 16 writes cosines. Without s the loss would be some 10⁴ times smaller and flat in τ_A, which figure 7 contradicts."
+    ),
+    "start of the matrices A": Ours("orthonormal rows; A stays frozen, as in the paper"),
+    "momentum of SGD": Ours("0.9"),
+    "sums of losses in DPGD": Ours("A sample's path does not depend on its batch."),
+    "class orders and preprocessing": Ours("of MG-CLIP, or RAPF and C3Box where that has none; the paper names none"),
+}
+"""Choices without a setting on which the paper is silent."""
+
+
+def note(setting: str) -> str:
+    """What --help says of a setting's source; empty for settings that are none of the method's."""
+    if setting in PAPER:
+        return f"(the paper: {PAPER[setting].where})"
+    return "(ours)" if setting in OURS else ""
+
+
+def _shown(value: Any) -> str:
+    """A value as a file of settings has it."""
+    if isinstance(value, bool) or value is None:
+        return {None: "null", True: "true", False: "false"}[value]
+    return "4/255" if value == 4 / 255 else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def page() -> str:
+    """docs/settings.md: both tables."""
+    values = dotted(dataclasses.asdict(Config()))
+    stated = [[f"`{name}`", _shown(s.value), s.where] for name, s in PAPER.items()]
+    ours = [[f"`{name}`", _shown(values[name]), o.why, o.measured or "–"] for name, o in OURS.items()]
+    beside = [[name, o.why] for name, o in BESIDE_SETTINGS.items()]
+    return f"""\
+# Settings: the paper's and ours
+
+Defaults are the paper's (SeGP-CL, arXiv 2603.12055, v1) wherever it states a value. `python -m segp_ext.paper > docs/settings.md` makes
+this page from the tables in the code; a test compares both with the defaults.
+
+## What the paper states
+
+{markdown_table([["setting", "default", "where in the paper"], *stated], numbers=False)}
+
+## Settings of our own
+
+On these the paper is silent, or they go beyond it.
+
+{markdown_table([["setting", "default", "what for", "measured in"], *ours], numbers=False)}
+
+## Choices without a setting
+
+{markdown_table([["choice", "why"], *beside], numbers=False)}
+"""
+
+
+if __name__ == "__main__":
+    print(page(), end="")

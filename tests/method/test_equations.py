@@ -1,0 +1,213 @@
+"""One whole task, every intermediate against the equations of the paper in float64 NumPy (`method.equations`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from method import equations as paper
+from method.made import made_images, tiny_backbone, tiny_clip
+
+from segp_ext import anchors as anchors_module
+from segp_ext import learner as learner_module
+from segp_ext import ops
+from segp_ext.config import MethodConfig
+from segp_ext.learner import SeGPCL, TaskReport
+
+OLD, NEW = ["red fox", "grey owl", "green frog"], ["blue jay", "white hare"]
+HEADS = 2
+STEP_SIZE, LEARNING_RATE, NEIGHBOURS = 4e-3, 0.01, 3
+"""What is not the paper's here: the radius of 4/255 binds at this step size, and three neighbours are fewer than there are."""
+CLOSE = {"rtol": 0, "atol": 1e-6}
+
+
+@dataclass
+class Learnt:
+    """A second task as the package learns it."""
+
+    learner: SeGPCL
+    report: TaskReport
+    images: np.ndarray  # [N, 3, 8, 8] in [0, 1]
+    labels: np.ndarray
+    seeds: np.ndarray
+    steps: list[tuple[np.ndarray, np.ndarray, np.ndarray]]  # x, gradient, seed of every step of DPGD
+    anchors: Any
+    prototypes: np.ndarray  # before the task
+    before: dict[str, np.ndarray]  # matrices B, by the name of the weight that they change
+    tokens: np.ndarray
+
+
+def array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().double().numpy().copy()
+
+
+def learn(monkeypatch, **changes) -> Learnt:
+    """Learns a task of three classes, then one of two from a model and prototypes that are not at their start."""
+    config = MethodConfig()
+    settings = {
+        "lora__rank": 2, "training__epochs": 1, "training__learning_rate": LEARNING_RATE, "anchors__step_size": STEP_SIZE,
+        "text_geometry__neighbours": NEIGHBOURS, **changes,
+    }  # fmt: skip
+    for dotted, value in settings.items():
+        section, _, name = dotted.partition("__")
+        setattr(getattr(config, section) if name else config, name or section, value)
+    backbone = tiny_backbone(precision="fp64")
+    learner = SeGPCL(backbone, config)
+    learner.learn_task(made_images(len(OLD), 4), OLD)
+    random = torch.Generator().manual_seed(5)
+    for parameter in backbone.trained_parameters():
+        parameter.data = 0.2 * torch.randn(parameter.shape, generator=random, dtype=torch.float64)
+    moved = learner.prototypes + 0.1 * torch.randn(learner.prototypes.shape, generator=random, dtype=torch.float64)
+    learner.prototypes = moved / moved.norm(dim=1, keepdim=True)
+
+    kept: dict[str, Any] = {"steps": []}
+    select, make, step = anchors_module.select_seeds, learner_module.make_anchors, ops.dpgd_step_
+
+    def spied_select(*args, **kwargs):
+        kept["seeds"] = select(*args, **kwargs)
+        return kept["seeds"]
+
+    def spied_make(*args, **kwargs):
+        kept["anchors"] = make(*args, **kwargs)
+        return kept["anchors"]
+
+    def spied_step(x, grad, seed, **kwargs):
+        kept["steps"].append((array(x), array(grad), array(seed)))
+        return step(x, grad, seed, **kwargs)
+
+    monkeypatch.setattr(anchors_module, "select_seeds", spied_select)
+    monkeypatch.setattr(learner_module, "make_anchors", spied_make)
+    monkeypatch.setattr(ops, "dpgd_step_", spied_step)
+    prototypes, before = array(learner.prototypes), matrices(backbone)[1]
+    dataset = made_images(len(NEW), 5, seed=7)
+    report = learner.learn_task(dataset, NEW)
+    return Learnt(
+        learner,
+        report,
+        np.stack(dataset.sources).astype(np.float64) / 255,
+        np.array(dataset.labels),
+        kept["seeds"].numpy(),
+        kept["steps"],
+        kept["anchors"],
+        prototypes,
+        before,
+        learner._tokens.numpy(),
+    )
+
+
+def check(task: Learnt) -> None:
+    """Compares the task with the equations, whose constants stand here as the paper states them."""
+    learner, old, new = task.learner, len(OLD), range(len(OLD), len(OLD) + len(NEW))
+    w = plain_weights()
+    a, after = matrices(learner.backbone)
+    teacher, student = paper.adapted(w, a, task.before), paper.adapted(w, a, after)
+    scale = float(np.exp(w["logit_scale"]))
+
+    # The layers that are trained: key and value projections and both linear layers of the FFNs.
+    for name in after:
+        moved = np.abs(after[name] - task.before[name]).max(axis=1) > 0
+        trained = np.arange(len(moved)) >= len(moved) // 3 if name.endswith("in_proj_weight") else "mlp" in name
+        assert (moved == trained).all(), name
+
+    template = "a photo of a {}."
+    assert (task.tokens == learner.backbone.tokenize([template.format(n) for n in OLD + NEW]).numpy()).all()
+    text = paper.encode_text(task.tokens, teacher, HEADS)[:old]
+    reference = paper.encode_text(task.tokens, w, HEADS)
+
+    # (9)
+    embedding, _ = paper.encode_image(task.images, teacher, HEADS)
+    np.testing.assert_array_equal(task.seeds, paper.seeds(embedding, text, 5))
+
+    # (10) to (14)
+    target = np.repeat(np.arange(old), 5)
+    assert len(task.steps) == 10
+
+    def loss(x, which):
+        return paper.anchor_loss(
+            *paper.encode_image(x, teacher, HEADS), text, task.prototypes, target[which], scale, 0.5
+        )
+
+    start = task.images[task.seeds.ravel()]
+    for (x, grad, seed), (following, *_) in zip(task.steps, [*task.steps[1:], (array(task.anchors.pixels),)], strict=True):
+        np.testing.assert_allclose(seed, start, **CLOSE)
+        expected = paper.gradient(loss, x, 1e-5)
+        np.testing.assert_allclose(grad, expected, **CLOSE)
+        np.testing.assert_allclose(following, paper.dpgd(x, grad, seed, STEP_SIZE, 4 / 255), **CLOSE)
+    pixels = array(task.anchors.pixels)
+    anchor_v, anchor_r = paper.encode_image(pixels, teacher, HEADS)
+    np.testing.assert_allclose(array(task.anchors.embedding), anchor_v, **CLOSE)
+    np.testing.assert_allclose(array(task.anchors.feature), anchor_r, **CLOSE)
+
+    # (15) to (22)
+    def losses(b: paper.Weights) -> np.ndarray:
+        model = paper.adapted(w, a, b)
+        u = paper.encode_text(task.tokens, model, HEADS)
+        v = paper.encode_image(task.images, model, HEADS)[0]
+        anchors = paper.encode_image(pixels, model, HEADS)[0]
+        return np.array(
+            [
+                paper.classification(v, u[old:], task.labels, scale),
+                5 * 100 / scale * paper.acgd(anchors, u[:old], anchor_v, text, scale, 20),
+                1 * paper.tsgr(u, reference, new, NEIGHBOURS, 0.05),
+            ]
+        )
+
+    found = [task.report.losses[name] for name in ("classification", "acgd", "tsgr")]
+    np.testing.assert_allclose(found, losses(task.before), **CLOSE)
+    for name, b in task.before.items():
+        grad = (b - after[name]) / LEARNING_RATE
+        for place in np.argwhere(np.abs(grad).max(axis=1) > 0).ravel():
+            for column in range(b.shape[1]):
+                ends = []
+                for sign in (1, -1):
+                    moved = b.copy()
+                    moved[place, column] += sign * 1e-5
+                    ends.append(losses({**task.before, name: moved}).sum())
+                assert abs(grad[place, column] - (ends[0] - ends[1]) / 2e-5) < 1e-6, (name, place, column)
+
+    # (23) to (29)
+    new_v, new_r = paper.encode_image(task.images, student, HEADS)
+    moved_r = paper.encode_image(pixels, student, HEADS)[1]
+    own = [slice(5 * c, 5 * c + 5) for c in range(old)]
+    prototypes = [
+        paper.transferred(p, anchor_r[rows], moved_r[rows]) for p, rows in zip(task.prototypes, own, strict=True)
+    ]
+    prototypes += [paper.new_prototype(new_r[task.labels == c]) for c in range(len(NEW))]
+    np.testing.assert_allclose(array(learner.prototypes), np.stack(prototypes), **CLOSE)
+
+    # (30) to (32)
+    v, r = learner.backbone.encode_image(torch.from_numpy(task.images))
+    scores = array(learner.scores(v, r)) / scale
+    text = paper.encode_text(task.tokens, student, HEADS)
+    np.testing.assert_allclose(scores, paper.dual(new_v, new_r, text, np.stack(prototypes), 0.5), **CLOSE)
+
+
+def test_a_task_is_the_papers(monkeypatch):
+    check(learn(monkeypatch))
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        {"training__classes": "seen"},
+        {"prototypes__transfer": "all-anchors"},
+        {"prototypes__features": "raw"},
+        {"lora__targets": "attention+ffn"},
+        {"lora__targets": "kv"},
+        {"anchors__visual_weight": 1.0},
+        {"anchors__epsilon": 8 / 255},
+        {"anchors__kind": "text"},
+        {"template": "a good photo of a {}."},
+        {"distillation__temperature": 10.0},
+        {"text_geometry__temperature": 0.1},
+        {"inference__beta": 1.0},
+    ],
+    ids=str,
+)
+def test_a_difference_from_the_paper_is_seen(monkeypatch, difference):
+    task = learn(monkeypatch, **difference)
+    with pytest.raises(AssertionError):
+        check(task)
