@@ -42,6 +42,7 @@ CPU_SOURCES = [
     "csrc/cpu/gemm_blocked.cpp",
     "csrc/cpu/half_rows.cpp",
     "csrc/cpu/isa.cpp",
+    "csrc/cpu/transfer.cpp",
     "csrc/cpu/unit_rows.cpp",
 ]
 CUDA_SOURCES = [
@@ -51,6 +52,7 @@ CUDA_SOURCES = [
     "csrc/cuda/dpgd.cu",
     "csrc/cuda/drift.cu",
     "csrc/cuda/dual_target.cu",
+    "csrc/cuda/transfer.cu",
 ]
 # Comparisons may be turned into selects, and the CPU must round like the GPU: no contraction to fused
 # multiply-add. Nothing else of fast-math.

@@ -33,4 +33,5 @@ STABLE_TORCH_LIBRARY(segp_ext, library) {
   library.def(
       "prototype_drift(Tensor prototypes, Tensor before, Tensor after, float temperature) "
       "-> (Tensor drift, Tensor proximity)");
+  library.def("prototype_transfer(Tensor prototypes, Tensor before, Tensor after, Tensor target) -> Tensor");
 }

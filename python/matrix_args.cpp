@@ -42,6 +42,17 @@ void check_number(const char* op, const char* argument, double value, bool accep
   }
 }
 
+// A class per row of a matrix.
+void check_target(const char* op, const Tensor& target, int64_t rows, const char* like_name, const Tensor& like) {
+  if (target.dim() != 1 || target.scalar_type() != torch::headeronly::ScalarType::Long) {
+    fail(op, "target", "must be a vector of int64");
+  }
+  if (target.is_cpu() != like.is_cpu() || target.get_device_index() != like.get_device_index()) {
+    fail(op, "target", std::string("must be on the device of ") + like_name);
+  }
+  check_size(op, "target", "entries", target.size(0), rows);
+}
+
 }  // namespace
 
 DistillParams distill_params(const Tensor& student, const Tensor& student_text, const Tensor& teacher,
@@ -75,13 +86,7 @@ DualTargetParams dual_target_params(const Tensor& embedding, const Tensor& featu
   check_size(kOp, "text", "columns", params.text.cols, params.embedding.cols);
   check_size(kOp, "prototypes", "columns", params.prototypes.cols, params.feature.cols);
   check_size(kOp, "prototypes", "rows", params.prototypes.rows, params.text.rows);
-  if (target.dim() != 1 || target.scalar_type() != torch::headeronly::ScalarType::Long) {
-    fail(kOp, "target", "must be a vector of int64");
-  }
-  if (target.is_cpu() != embedding.is_cpu() || target.get_device_index() != embedding.get_device_index()) {
-    fail(kOp, "target", "must be on the device of embedding");
-  }
-  check_size(kOp, "target", "entries", target.size(0), params.embedding.rows);
+  check_target(kOp, target, params.embedding.rows, "embedding", embedding);
   if (params.embedding.rows > 0 && params.text.rows == 0) {
     fail(kOp, "text", "must have at least one class");
   }
@@ -104,6 +109,19 @@ DriftParams drift_params(const Tensor& prototypes, const Tensor& before, const T
   check_same_shape(kOp, "after", params.after, params.before);
   check_number(kOp, "temperature", temperature, temperature > 0);
   params.temperature = temperature;
+  return params;
+}
+
+TransferParams transfer_params(const Tensor& prototypes, const Tensor& before, const Tensor& after,
+                               const Tensor& target) {
+  constexpr const char* kOp = "prototype_transfer";
+  TransferParams params{};
+  params.prototypes = matrix(kOp, "prototypes", prototypes, prototypes);
+  params.before = matrix(kOp, "before", before, prototypes);
+  params.after = matrix(kOp, "after", after, prototypes);
+  check_size(kOp, "before", "columns", params.before.cols, params.prototypes.cols);
+  check_same_shape(kOp, "after", params.after, params.before);
+  check_target(kOp, target, params.before.rows, "prototypes", prototypes);
   return params;
 }
 

@@ -8,6 +8,7 @@
 #include "segp/distill.h"
 #include "segp/drift.h"
 #include "segp/dual_target.h"
+#include "segp/transfer.h"
 
 namespace segp {
 
@@ -20,6 +21,9 @@ DualTargetParams dual_target_params(const torch::stable::Tensor& embedding, cons
                                     const torch::stable::Tensor& target, double logit_scale, double visual_weight);
 DriftParams drift_params(const torch::stable::Tensor& prototypes, const torch::stable::Tensor& before,
                          const torch::stable::Tensor& after, double temperature);
+// `target` is checked too, but for its range.
+TransferParams transfer_params(const torch::stable::Tensor& prototypes, const torch::stable::Tensor& before,
+                               const torch::stable::Tensor& after, const torch::stable::Tensor& target);
 
 // The dtype in which an op on these matrices computes and returns, for torch.
 template <class... Matrices>

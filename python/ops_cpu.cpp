@@ -15,6 +15,7 @@
 #include "segp/dpgd.h"
 #include "segp/drift.h"
 #include "segp/dual_target.h"
+#include "segp/transfer.h"
 
 namespace {
 
@@ -99,6 +100,25 @@ std::tuple<Tensor, Tensor> prototype_drift(const Tensor& prototypes, const Tenso
   return {drift, proximity};
 }
 
+Tensor prototype_transfer(const Tensor& prototypes, const Tensor& before, const Tensor& after, const Tensor& target) {
+  auto params = segp::transfer_params(prototypes, before, after, target);
+  const auto* classes = static_cast<const int64_t*>(target.const_data_ptr());
+  const int64_t stride = target.stride(0);
+  for (int64_t i = 0; i < params.before.rows; ++i) {
+    const int64_t c = classes[i * stride];
+    if (c < 0 || c >= params.prototypes.rows) {
+      segp::fail("prototype_transfer", "target",
+                 "must be in [0, " + std::to_string(params.prototypes.rows) + "); got " + std::to_string(c) +
+                     " at index " + std::to_string(i));
+    }
+  }
+  const auto dtype = segp::result_type(params.prototypes, params.before, params.after);
+  const Tensor result = fresh(prototypes, {prototypes.size(0), prototypes.size(1)}, dtype);
+  params.result = result.mutable_data_ptr();
+  segp::cpu::prototype_transfer(params, classes, stride);
+  return result;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(segp_ext, CPU, library) {
@@ -107,4 +127,5 @@ STABLE_TORCH_LIBRARY_IMPL(segp_ext, CPU, library) {
   library.impl("dual_target_loss", TORCH_BOX(&dual_target_loss));
   library.impl("geometry_distill", TORCH_BOX(&geometry_distill));
   library.impl("prototype_drift", TORCH_BOX(&prototype_drift));
+  library.impl("prototype_transfer", TORCH_BOX(&prototype_transfer));
 }

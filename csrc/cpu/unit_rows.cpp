@@ -208,11 +208,16 @@ void project_gradient(UnitRows<T>& rows, int64_t begin, int64_t end, T* sum) {
 }
 
 template <class T>
-double unit_row(const MatrixRef& matrix, int64_t row, T* destination) {
+double normalise_row(T* row, int64_t width) {
   double inverse_norm = 0.0;
-  convert_rows(matrix, row, row + 1, destination);
-  run_for_isa<NormaliseKernel>(destination, matrix.cols, &inverse_norm);
+  run_for_isa<NormaliseKernel>(row, width, &inverse_norm);
   return inverse_norm;
+}
+
+template <class T>
+double unit_row(const MatrixRef& matrix, int64_t row, T* destination) {
+  convert_rows(matrix, row, row + 1, destination);
+  return normalise_row(destination, matrix.cols);
 }
 
 template <class T>
@@ -255,6 +260,8 @@ template void multiply_by_rows(const GemmMatrix<const float>&, UnitRows<float>&,
 template void multiply_by_rows(const GemmMatrix<const double>&, UnitRows<double>&, const GemmMatrix<double>&);
 template void project_gradient(UnitRows<float>&, int64_t, int64_t, float*);
 template void project_gradient(UnitRows<double>&, int64_t, int64_t, double*);
+template double normalise_row(float*, int64_t);
+template double normalise_row(double*, int64_t);
 template double unit_row(const MatrixRef&, int64_t, float*);
 template double unit_row(const MatrixRef&, int64_t, double*);
 template void convert_rows(const MatrixRef&, int64_t, int64_t, float*);

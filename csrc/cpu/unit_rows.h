@@ -79,6 +79,10 @@ void multiply_by_rows(const GemmMatrix<const T>& rows, UnitRows<T>& classes, con
 template <class T>
 void project_gradient(UnitRows<T>& rows, int64_t begin, int64_t end, T* sum);
 
+// Makes the row a unit vector in place (a zero row stays zero); returns 1 / |row|, 0 for a zero row.
+template <class T>
+double normalise_row(T* row, int64_t width);
+
 // destination = row `row` as a unit vector (zero for a zero row); returns 1 / |row|, 0 for a zero row.
 template <class T>
 double unit_row(const MatrixRef& matrix, int64_t row, T* destination);

@@ -1,0 +1,289 @@
+#include "segp/transfer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "segp/buffer.h"
+#include "isa.h"
+#include "segp/parallel.h"
+#include "unit_rows.h"
+#include "vector_math.h"
+
+namespace segp {
+namespace cpu {
+namespace {
+
+// Elements that a share of the work should have, at least; and how many shares there are, at most.
+constexpr int64_t kGrain = 32 * 1024;
+constexpr int64_t kMostShares = 256;
+
+// Asks for memory, so that it is on its way while something else is worked on. Rows lie far apart where anchors come in
+// any order, and no processor foresees the next one.
+template <bool kForWriting = false>
+inline void prefetch(const void* memory, int64_t bytes) {
+#if defined(__GNUC__) || defined(__clang__)
+  constexpr int64_t kLine = 64;
+  for (int64_t i = 0; i < bytes; i += kLine) {
+    __builtin_prefetch(static_cast<const char*>(memory) + i, kForWriting);
+  }
+#else
+  (void)memory;
+  (void)bytes;
+#endif
+}
+
+inline void prefetch_row(const MatrixRef& matrix, int64_t row) {
+  const int64_t size = size_of(matrix.dtype);
+  prefetch(static_cast<const char*>(matrix.data) + row * matrix.row_stride * size, matrix.cols * size);
+}
+
+// One anchor, both rows plain numbers of type T.
+struct AnchorKernel {
+  // sum += a (unit(after) - unit(before)), `unit` that of the prototype. Leaves *done false, and `sum` alone, where a norm
+  // is so extreme that squares may have overflowed or vanished, or is not finite.
+  template <class T>
+  SEGP_ALWAYS_INLINE static void run(const T* before, const T* after, const T* unit, int64_t width, T* sum,
+                                     bool* done) {
+    T along[kLanes] = {};
+    T before_square[kLanes] = {};
+    T after_square[kLanes] = {};
+    for_lanes(width, [&](int64_t i, int k) SEGP_INLINE_LAMBDA {
+      along[k] += before[i] * unit[i];
+      before_square[k] += before[i] * before[i];
+      after_square[k] += after[i] * after[i];
+    });
+    const T before_norm = std::sqrt(combine_sum(before_square));
+    const T after_norm = std::sqrt(combine_sum(after_square));
+    if (!is_usual_norm(before_norm) || !is_usual_norm(after_norm)) {
+      return;
+    }
+    *done = true;
+    const T a = combine_sum(along) / before_norm;
+    const T before_weight = a / before_norm;
+    const T after_weight = a / after_norm;
+    SEGP_INDEPENDENT_ITERATIONS
+    for (int64_t k = 0; k < width; ++k) {
+      sum[k] += after_weight * after[k] - before_weight * before[k];
+    }
+  }
+};
+
+// As AnchorKernel, of unit (or zero) vectors.
+struct UnitAnchorKernel {
+  template <class T>
+  SEGP_ALWAYS_INLINE static void run(const T* before, const T* after, const T* unit, int64_t width, T* sum) {
+    const T a = dot(before, unit, width);
+    for (int64_t k = 0; k < width; ++k) {
+      sum[k] += a * (after[k] - before[k]);
+    }
+  }
+};
+
+struct AddKernel {
+  // sum += added.
+  template <class T>
+  SEGP_ALWAYS_INLINE static void run(const T* added, int64_t width, T* sum) {
+    for (int64_t k = 0; k < width; ++k) {
+      sum[k] += added[k];
+    }
+  }
+};
+
+struct MeanKernel {
+  // sum = unit + sum / count.
+  template <class T>
+  SEGP_ALWAYS_INLINE static void run(const T* unit, T count, int64_t width, T* sum) {
+    const T share = T(1) / count;
+    for (int64_t k = 0; k < width; ++k) {
+      sum[k] = unit[k] + sum[k] * share;
+    }
+  }
+};
+
+// Some anchors of one class, [begin, end) of all in the order of their classes.
+struct Piece {
+  int64_t row;  // the class
+  int64_t begin;
+  int64_t end;
+  int64_t partial;  // the row of `partial_` for its sum; -1 if the class has no other piece
+};
+
+// A class of several pieces.
+struct Split {
+  int64_t row;
+  int64_t anchors;
+  int64_t first_partial;
+};
+
+template <class T>
+class Transfer {
+ public:
+  Transfer(const TransferParams& params, const int64_t* target, int64_t target_stride)
+      : params_(params),
+        classes_(params.prototypes.rows),
+        anchors_(params.before.rows),
+        width_(params.prototypes.cols),
+        plain_before_(has_plain_rows<T>(params.before)),
+        plain_after_(has_plain_rows<T>(params.after)),
+        order_(anchors_),
+        pieces_(classes_ + anchors_ / kTransferPiece),
+        splits_(anchors_ / kTransferPiece) {
+    sort(target, target_stride);
+    partial_ = Buffer<T>(partials_ * width_);
+    const int64_t elements = 2 * (anchors_ + classes_) * width_;
+    shares_ = std::max<int64_t>(1, std::min({pieces_count_, elements / kGrain, kMostShares}));
+    scratch_ = Buffer<T>(4 * shares_ * width_);
+  }
+
+  void run() {
+    parallel_for(shares_, 1, [&](int64_t first, int64_t last) {
+      T* scratch = scratch_.data() + 4 * first * width_;  // of the first share: no other call has that
+      for (const Piece* piece = first_piece(first); piece != first_piece(last); ++piece) {
+        add_piece(*piece, scratch);
+      }
+    });
+    parallel_for(splits_count_, std::max<int64_t>(1, kGrain / width_), [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) {
+        combine(splits_[i], partial_.data() + splits_[i].first_partial * width_);
+      }
+    });
+  }
+
+ private:
+  // Lists the anchors by class, as they come within a class, and cuts every class into pieces.
+  void sort(const int64_t* target, int64_t target_stride) {
+    Buffer<int64_t> place(classes_ + 1);  // of a class's first anchor, then of its next one
+    std::fill_n(place.data(), classes_ + 1, int64_t{0});
+    for (int64_t i = 0; i < anchors_; ++i) {
+      ++place[target[i * target_stride] + 1];
+    }
+    for (int64_t c = 0; c < classes_; ++c) {
+      const int64_t begin = place[c];
+      place[c + 1] += begin;
+      cut(c, begin, place[c + 1]);
+    }
+    for (int64_t i = 0; i < anchors_; ++i) {
+      order_[place[target[i * target_stride]]++] = i;
+    }
+  }
+
+  void cut(int64_t row, int64_t begin, int64_t end) {
+    const bool is_split = end - begin > kTransferPiece;
+    if (is_split) {
+      splits_[splits_count_++] = {row, end - begin, partials_};
+    }
+    do {
+      const int64_t piece_end = std::min(end, begin + kTransferPiece);
+      pieces_[pieces_count_++] = {row, begin, piece_end, is_split ? partials_++ : int64_t{-1}};
+      begin = piece_end;
+    } while (begin < end);
+  }
+
+  // Shares are equal in anchors, with one more for what a piece costs without any.
+  const Piece* first_piece(int64_t share) const {
+    const Piece* pieces = pieces_.data();
+    const double bound = static_cast<double>(anchors_ + pieces_count_) * static_cast<double>(share) /
+                         static_cast<double>(shares_);
+    return std::partition_point(pieces, pieces + pieces_count_, [&](const Piece& piece) {
+      return static_cast<double>(piece.begin + (&piece - pieces)) < bound;
+    });
+  }
+
+  // The anchors' sum into its partial row, or the whole row of the result. `scratch` has four rows.
+  void add_piece(const Piece& piece, T* scratch) {
+    T* unit = scratch;
+    T* sum = scratch + width_;
+    T* before_row = scratch + 2 * width_;
+    T* after_row = scratch + 3 * width_;
+    T* destination = piece.partial < 0 ? result(piece.row) : partial_.data() + piece.partial * width_;
+    prefetch<true>(destination, width_ * static_cast<int64_t>(sizeof(T)));
+    (void)unit_row(params_.prototypes, piece.row, unit);
+    if (piece.row + 1 < classes_) {
+      prefetch_row(params_.prototypes, piece.row + 1);
+    }
+    if (piece.begin == piece.end) {
+      std::copy_n(unit, width_, destination);
+      return;
+    }
+    std::fill_n(sum, width_, T(0));
+    for (int64_t i = piece.begin; i < piece.end; ++i) {
+      const int64_t anchor = order_[i];
+      const T* before = row_of(params_.before, plain_before_, anchor, before_row);
+      const T* after = row_of(params_.after, plain_after_, anchor, after_row);
+      if (i + 1 < anchors_) {
+        prefetch_row(params_.before, order_[i + 1]);
+        prefetch_row(params_.after, order_[i + 1]);
+      }
+      bool done = false;
+      run_for_isa<AnchorKernel>(before, after, unit, width_, sum, &done);
+      if (!done) {
+        (void)unit_row(params_.before, anchor, before_row);
+        (void)unit_row(params_.after, anchor, after_row);
+        run_for_isa<UnitAnchorKernel>(before_row, after_row, unit, width_, sum);
+      }
+    }
+    if (piece.partial < 0) {
+      finish(unit, piece.end - piece.begin, sum);
+    }
+    std::copy_n(sum, width_, destination);
+  }
+
+  void combine(const Split& split, T* partial) {
+    T* sum = result(split.row);
+    const int64_t pieces = (split.anchors + kTransferPiece - 1) / kTransferPiece;
+    std::copy_n(partial, width_, sum);
+    for (int64_t i = 1; i < pieces; ++i) {
+      run_for_isa<AddKernel>(partial + i * width_, width_, sum);
+    }
+    (void)unit_row(params_.prototypes, split.row, partial);  // nobody needs this sum any more
+    finish(partial, split.anchors, sum);
+  }
+
+  void finish(const T* unit, int64_t count, T* sum) {
+    run_for_isa<MeanKernel>(unit, static_cast<T>(count), width_, sum);
+    (void)normalise_row(sum, width_);
+  }
+
+  T* result(int64_t row) const { return static_cast<T*>(params_.result) + row * width_; }
+
+  // The row where it lies, or converted.
+  const T* row_of(const MatrixRef& matrix, bool is_plain, int64_t row, T* scratch) const {
+    if (is_plain) {
+      return plain_row<T>(matrix, row);
+    }
+    convert_rows(matrix, row, row + 1, scratch);
+    return scratch;
+  }
+
+  const TransferParams& params_;
+  int64_t classes_;
+  int64_t anchors_;
+  int64_t width_;
+  bool plain_before_;
+  bool plain_after_;
+  Buffer<int64_t> order_;  // [A]
+  Buffer<Piece> pieces_;
+  Buffer<Split> splits_;
+  int64_t pieces_count_ = 0;
+  int64_t splits_count_ = 0;
+  int64_t partials_ = 0;
+  Buffer<T> partial_{0};  // [partials, D]
+  int64_t shares_ = 1;
+  Buffer<T> scratch_{0};  // [4 * shares, D]
+};
+
+}  // namespace
+
+void prototype_transfer(const TransferParams& params, const int64_t* target, int64_t target_stride) {
+  if (params.prototypes.rows == 0 || params.prototypes.cols == 0) {
+    return;
+  }
+  if (compute_dtype({params.prototypes.dtype, params.before.dtype, params.after.dtype}) == DType::kFloat64) {
+    Transfer<double>(params, target, target_stride).run();
+  } else {
+    Transfer<float>(params, target, target_stride).run();
+  }
+}
+
+}  // namespace cpu
+}  // namespace segp
