@@ -299,7 +299,7 @@ class Backbone(nn.Module):
         hooks = [layer.register_forward_pre_hook(lambda module, _: called.add(module)) for layer in layers.values()]
         try:
             with torch.no_grad():
-                self._vision(torch.zeros(1, 3, self.image_size, self.image_size, device=self.device))
+                self._vision(torch.zeros(1, 3, self.image_size, self.image_size, device=self.device, dtype=self.dtype))
                 self._text(self.tokenize(["a"]))
         finally:
             for hook in hooks:
