@@ -104,7 +104,10 @@ def anchors(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[], 
 def training(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
     """Steps of `fit` and their floors."""
     backbone, old = scene.backbone, CLASSES - NEW
-    made = Anchors(4 * scene.batch, scene.pixels.shape[1:], (backbone.embed_dim, backbone.raw_dim), backbone.device, None, Processes())
+    widths = backbone.embed_dim, backbone.raw_dim
+    made = Anchors(
+        4 * scene.batch, scene.pixels.shape[1:], widths, backbone.device, backbone.dtype, None, Processes()
+    )
     with torch.no_grad():
         text = backbone.encode_text(scene.tokens)
         for start in range(0, len(made), scene.batch):
