@@ -384,6 +384,9 @@ files and on the command line) for the data set's own."""
     """validation holds part of the training images out and scores on it, so that settings can be chosen without the test images."""
     validation_fraction: float = 0.25
     """Share of each class's training images held out when evaluate_on is validation."""
+    evaluate_global: bool = True
+    """After every task, also score all tasks' test images, future ones too, against all class names (the paper's Table II and figure 5). \
+It encodes every test image after each task, about twice the evaluation."""
 
     def __post_init__(self) -> None:
         _positive("data", self, "classes_per_task")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -27,14 +28,18 @@ class PathResult:
         matrix: R, a lower triangle: row i holds tasks 0 to i.
         pooled: A_i.
         next_task: zero-shot accuracy on task i + 1 after task i, over that task's classes; None where it is not defined.
+        global_matrix: the global R, of all tasks over the classes of all tasks; row i comes after i tasks. Empty if not measured.
+        global_pooled: the global A_i, over all test images, for the same rows.
     """
 
     matrix: list[list[float]] = field(default_factory=list)
     pooled: list[float] = field(default_factory=list)
     next_task: list[float | None] = field(default_factory=list)
+    global_matrix: list[list[float]] = field(default_factory=list)
+    global_pooled: list[float] = field(default_factory=list)
 
     def metrics(self) -> dict[str, float | None]:
-        """Avg, Last, Forgetting, BWT and FWT, as fractions."""
+        """Avg, Last, Forgetting, BWT and FWT over seen classes, as fractions."""
         return {
             "avg": metrics.average_accuracy(self.pooled),
             "last": metrics.last_accuracy(self.pooled),
@@ -43,10 +48,31 @@ class PathResult:
             "fwt": metrics.forward_transfer(self.next_task),
         }
 
+    def global_metrics(self) -> dict[str, float | None]:
+        """Global FWT, BWT and Forgetting, as fractions."""
+        return {
+            "global_fwt": metrics.global_forward_transfer(self.global_matrix),
+            "global_bwt": metrics.global_backward_transfer(self.global_matrix),
+            "global_forgetting": metrics.global_forgetting(self.global_matrix),
+        }
+
     def to_dict(self) -> dict[str, Any]:
-        """Raw numbers and metrics, for JSON."""
-        scores = self.metrics() if self.pooled else {}
-        return {**scores, "A": self.pooled, "R": self.matrix, "next_task": self.next_task}
+        """Raw numbers and metrics, for JSON; the global ones only where they were measured."""
+        found = {
+            **(self.metrics() if self.pooled else {}),
+            "A": self.pooled,
+            "R": self.matrix,
+            "next_task": self.next_task,
+        }
+        if self.global_matrix:
+            found |= {**self.global_metrics(), "global_A": self.global_pooled, "global_R": self.global_matrix}
+        return found
+
+    @classmethod
+    def from_dict(cls, found: dict[str, Any]) -> PathResult:
+        """The raw numbers that `to_dict` gave."""
+        measured = found.get("global_R") or [], found.get("global_A") or []
+        return cls(found["R"], found["A"], found["next_task"], *measured)
 
 
 @dataclass
@@ -74,6 +100,8 @@ class Evaluator:
         tasks: test images of every task, in order.
         held_out: data sets that are never trained on, by name, for zero-shot retention.
         earlier: what was found before, of a learner that goes on; nothing by default.
+        evaluate_global: whether to measure the text path's global rows, before the first task and after each. A learner that goes on
+            has them if `earlier` has.
 
     Attributes:
         paths: results by path, one entry per evaluated task.
@@ -82,6 +110,9 @@ class Evaluator:
             old classes' test images; nothing learns from it.
         retention: for each held-out set, its zero-shot accuracy over its own classes: before the first task, then after each.
         timer: time of the phases "text" and "evaluation".
+
+    Raises:
+        ValueError: if two class names of the tasks read the same to the text encoder and global rows are measured.
     """
 
     def __init__(
@@ -90,11 +121,15 @@ class Evaluator:
         tasks: Sequence[EvaluationSet],
         held_out: dict[str, EvaluationSet] | None = None,
         earlier: Evaluated | None = None,
+        *,
+        evaluate_global: bool = False,
     ) -> None:
         self.learner, self.tasks = learner, tasks
         self.held_out = held_out or {}
         self.timer = Timer(learner.backbone.stopwatch, learner.backbone.device)
+        self._first = [0, *accumulate(len(task.class_names) for task in tasks)]
         self._frozen: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        begins = earlier is None
         if earlier is None:
             retention = {name: [self._zero_shot_accuracy(name, held)] for name, held in self.held_out.items()}
             earlier = Evaluated({path: PathResult() for path in PATHS}, [], retention)
@@ -103,6 +138,10 @@ class Evaluator:
             earlier.prototype_distance,
             earlier.retention,
         )
+        self._global = evaluate_global if begins else bool(self.paths["text"].global_matrix)
+        if begins and evaluate_global:
+            with self.timer.phase("evaluation"), learner.backbone.merged():
+                self._add_global(self._hits(None)["global"])
 
     def _features(self, task: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         images, backbone, reader = self.tasks[task].images, self.learner.backbone, self.learner.reader
@@ -122,48 +161,82 @@ class Evaluator:
     def after_task(self) -> None:
         """Evaluates the learner after the task it has just learnt."""
         learner = self.learner
-        sizes, device = learner.task_sizes, learner.backbone.device
-        done, beta = len(sizes), learner.config.inference.beta
-        starts = [sum(sizes[:j]) for j in range(done)]
+        done = len(learner.task_sizes)
         with self.timer.phase("text"):
-            learner.text_embeddings()
+            learner.text_embeddings()  # before merging, which rounds: the next task starts from it
         with self.timer.phase("evaluation"), learner.backbone.merged():
-            hits = torch.zeros(len(PATHS), done, dtype=torch.float64, device=device)
-            means = ClassMeans(starts[-1], learner.backbone, learner.config.prototypes.features == "unit")
-            for j in range(done):
-                labels = self.tasks[j].images.labels
-                for indices, embedding, feature in self._features(j):
-                    target = labels[indices].to(device) + starts[j]
-                    text, visual = (learner.scores(embedding, feature, path) for path in ("text", "visual"))
-                    for row, scores in enumerate((text, visual, text + beta * visual)):
-                        hits[row, j] += _hits(scores, target)
-                    if j < done - 1:
-                        means.add(feature, target)
-            found = learner.processes.sum(hits).tolist()
-            counts = [len(self.tasks[j].images) for j in range(done)]
-            for j in range(done):
-                _check_hits(sum(row[j] for row in found), f"task {j + 1}")
-            for path, row in zip(PATHS, found, strict=True):
-                result = self.paths[path]
-                result.matrix.append([hit / count for hit, count in zip(row, counts, strict=True)])
-                result.pooled.append(sum(row) / sum(counts))
+            means = ClassMeans(self._first[done - 1], learner.backbone, learner.config.prototypes.features == "unit")
+            hits = self._hits(means)
+            counts = [len(task.images) for task in self.tasks]
+            for path in PATHS:
+                result, row = self.paths[path], hits[path][:done]
+                result.matrix.append([hit / count for hit, count in zip(row, counts, strict=False)])
+                result.pooled.append(sum(row) / sum(counts[:done]))
                 follows = path == "text" and done < len(self.tasks)
-                result.next_task.append(
-                    self._zero_shot_accuracy(f"task {done + 1}", self.tasks[done], done) if follows else None
-                )
+                result.next_task.append(hits["next"][done] / counts[done] if follows else None)
+            if self._global:
+                self._add_global(hits["global"] if learner.config.training.epochs > 0 else None)
             if done > 1:
                 self.prototype_distance.append(self._distances(means.read(learner.processes)))
             for name, held in self.held_out.items():
                 self.retention[name].append(self._zero_shot_accuracy(name, held))
 
     @torch.no_grad()
-    def _zero_shot_accuracy(self, name: str, test: EvaluationSet, task: int | None = None) -> float:
-        """Accuracy of the text path over the set's own classes; `task` is its index if it is one of `tasks`."""
+    def _hits(self, means: ClassMeans | None) -> dict[str, list[float]]:
+        """How many test images of each task are scored right, over all processes, in one pass over their features.
+
+        By path over the classes seen; "next": of the next task over its own classes, by the text path; "global": over the classes of
+        all tasks, by the text path. Adds old tasks' features to `means`.
+        """
+        learner, device = self.learner, self.learner.backbone.device
+        done, beta = len(learner.task_sizes), learner.config.inference.beta
+        measures = self._global and (done == 0 or learner.config.training.epochs > 0)
+        last = len(self.tasks) if measures else min(done + 1, len(self.tasks))
+        unseen = [name for task in self.tasks[done:last] for name in task.class_names]
+        text = [learner.text_embeddings(), *([learner.encode_names(unseen)] if unseen else [])]
+        unit_text = F.normalize(torch.cat(text), dim=-1)
+        rows = (*PATHS, "next", "global")
+        hits = torch.zeros(len(rows), len(self.tasks), dtype=torch.float64, device=device)
+        right = dict(zip(rows, hits, strict=True))
+        for j, task in enumerate(self.tasks[:last]):
+            own = slice(self._first[j], self._first[j + 1])
+            for indices, embedding, feature in self._features(j):
+                label = task.images.labels[indices].to(device)
+                target, unit = label + own.start, F.normalize(embedding, dim=-1)
+                if j < done:
+                    on_text, visual = (learner.scores(embedding, feature, path) for path in ("text", "visual"))
+                    for path, scores in zip(PATHS, (on_text, visual, on_text + beta * visual), strict=True):
+                        right[path][j] += _right(scores, target)
+                if means is not None and j < done - 1:
+                    means.add(feature, target)
+                if j == done > 0:
+                    right["next"][j] += _right(unit @ unit_text[own].T, label)
+                if measures:
+                    right["global"][j] += _right(unit @ unit_text.T, target)
+        found = learner.processes.sum(hits)
+        for j, total in enumerate(found.sum(dim=0).tolist()):
+            _check_hits(total, f"task {j + 1}")
+        return dict(zip(rows, found.tolist(), strict=True))
+
+    def _add_global(self, hits: list[float] | None) -> None:
+        """Adds a row to the global ones: of a model that changes its hits on each task, of a frozen one the row before again."""
+        text = self.paths["text"]
+        if hits is None:
+            text.global_matrix.append([*text.global_matrix[-1]])
+            text.global_pooled.append(text.global_pooled[-1])
+            return
+        counts = [len(task.images) for task in self.tasks]
+        text.global_matrix.append([hit / count for hit, count in zip(hits, counts, strict=True)])
+        text.global_pooled.append(sum(hits) / sum(counts))
+
+    @torch.no_grad()
+    def _zero_shot_accuracy(self, name: str, test: EvaluationSet) -> float:
+        """Accuracy of the text path on a set that is never learnt, over its own classes."""
         learner = self.learner
         text = F.normalize(learner.encode_names(test.class_names), dim=-1)
         hits = torch.zeros((), dtype=torch.float64, device=text.device)
-        for indices, embedding, _ in learner.encode(test.images) if task is None else self._features(task):
-            hits += _hits(F.normalize(embedding, dim=-1) @ text.T, test.images.labels[indices].to(text.device))
+        for indices, embedding, _ in learner.encode(test.images):
+            hits += _right(F.normalize(embedding, dim=-1) @ text.T, test.images.labels[indices].to(text.device))
         found = float(learner.processes.sum(hits))
         _check_hits(found, name)
         return found / len(test.images)
@@ -175,7 +248,7 @@ class Evaluator:
         return [float((1 - F.cosine_similarity(p, means, dim=-1)).mean()) for p in (before, now)]
 
 
-def _hits(scores: Tensor, target: Tensor) -> Tensor:
+def _right(scores: Tensor, target: Tensor) -> Tensor:
     """How many rows of `scores [B, C]` are highest at their `target [B]`; NaN if a score is not finite, found without waiting for a GPU."""
     return (scores.argmax(dim=1) == target).sum() + 0 * scores.amax().double()
 

@@ -2,6 +2,9 @@
 
 R is a list of rows: R[i][j] is the accuracy on task j's test images after training task i over all classes seen by then, j ≤ i. Tasks
 count from zero here; a lower triangle is enough. Accuracies are fractions.
+
+The global R of the paper (SeGP-CL, arXiv 2603.12055, equations 33 and 34) scores all tasks after each one, over the class names of all
+tasks. Its row i is measured after i tasks: row 0 comes before the first one, and none of the metrics reads it.
 """
 
 from __future__ import annotations
@@ -47,3 +50,30 @@ def forward_transfer(next_task: Sequence[float | None]) -> float | None:
     if not scores or any(score is None for score in scores):
         return None
     return sum(score for score in scores if score is not None) / len(scores)
+
+
+def global_forgetting(rows: Rows) -> float | None:
+    """Mean over old tasks j of max_{1 ≤ i ≤ T} R[i][j] − R[T][j], of the global R after T tasks; None for fewer than two tasks.
+
+    The maximum ranges over rows before task j too, for each row scores every task (equation 34).
+    """
+    last = len(rows) - 1
+    if last < 2:
+        return None
+    return sum(max(row[j] for row in rows[1:]) - rows[last][j] for j in range(last - 1)) / (last - 1)
+
+
+def global_backward_transfer(rows: Rows) -> float | None:
+    """BWT: mean over old tasks j of R[T][j] minus R after task j, of the global R after T tasks; None for fewer than two tasks."""
+    last = len(rows) - 1
+    if last < 2:
+        return None
+    return sum(rows[last][j] - rows[j + 1][j] for j in range(last - 1)) / (last - 1)
+
+
+def global_forward_transfer(rows: Rows) -> float | None:
+    """FWT: mean over tasks j > 0 of the global R just before task j, learnt so far; None for fewer than two tasks."""
+    last = len(rows) - 1
+    if last < 2:
+        return None
+    return sum(rows[j][j] for j in range(1, last)) / (last - 1)

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 METRICS = {"avg": "Avg", "last": "Last", "forgetting": "Forgetting", "bwt": "BWT", "fwt": "FWT"}
+GLOBAL_METRICS = {"global_fwt": "global FWT", "global_bwt": "global BWT", "global_forgetting": "global Forgetting"}
 CAPTIONS = {
     "accuracy.png": "Accuracy after each task",
+    "global.png": "Accuracy of the text path over all tasks' test images and all class names, before the first task and after each",
     "r_matrix.png": "Accuracy on each task's test images after each task",
     "forgetting.png": "Forgetting after each task",
     "retention.png": "Zero-shot accuracy on data sets that are never trained on",
@@ -23,10 +25,17 @@ CAPTIONS = {
 }
 """What a run's plots show, by file name."""
 LEGEND = (
-    "A1..An: accuracy over all classes seen after that task. Avg: their mean. Last: the final one. Forgetting: mean drop of old tasks from "
-    "their best. BWT: mean change of old tasks since they were learnt. FWT: zero-shot accuracy on the next task before it is learnt, "
-    "over that task's classes (text path only). All in percent."
+    "Over seen classes. A1..An: accuracy over all classes seen after that task. Avg: their mean. Last: the final one. Forgetting: mean "
+    "drop of old tasks from their best. BWT: mean change of old tasks since they were learnt. FWT: zero-shot accuracy on the next task "
+    "before it is learnt, over that task's classes (text path only). All in percent."
 )
+GLOBAL_LEGEND = (
+    "Global, text path: all tasks' test images, future ones too, against all class names (the paper's Table II). G0..Gn: accuracy over all "
+    "these images, before the first task (G0) and after each. Global FWT: mean accuracy on a task just before it is learnt. Global BWT: "
+    "mean change of old tasks since they were learnt. Global Forgetting: mean drop of old tasks from their best after any task. G0 enters "
+    "none of the three."
+)
+"""What the two tables show, and which metrics are over seen classes and which global."""
 
 
 def percent(value: float | None) -> str:
@@ -45,18 +54,36 @@ def rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     return header, cells
 
 
-def table(result: dict[str, Any]) -> str:
-    """The result table as aligned text."""
-    header, cells = rows(result)
+def global_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of the table of global metrics; no cells where none were measured."""
+    measured = {name: scores for name, scores in result["scores"].items() if scores.get("global_A")}
+    length = max((len(scores["global_A"]) for scores in measured.values()), default=0)
+    header = ["global, text path", *(f"G{i}" for i in range(length)), *GLOBAL_METRICS.values()]
+    cells = []
+    for name, scores in measured.items():
+        pooled = [percent(a) for a in scores["global_A"]] + ["–"] * (length - len(scores["global_A"]))
+        cells.append([name, *pooled, *(percent(scores.get(key)) for key in GLOBAL_METRICS)])
+    return header, cells
+
+
+def aligned(header: list[str], cells: list[list[str]], left: int = 1) -> str:
+    """A table as aligned text; its first `left` columns are aligned to the left."""
     widths = [max(len(row[i]) for row in [header, *cells]) for i in range(len(header))]
-    lines = []
-    for row in [header, *cells]:
-        lines.append(
-            row[0].ljust(widths[0])
-            + "".join(cell.rjust(width + 2) for cell, width in zip(row[1:], widths[1:], strict=True))
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-    lines.insert(1, "─" * len(lines[0]))
-    return "\n".join(lines)
+        for row in [header, *cells]
+    ]
+    return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
+
+
+def tables(result: dict[str, Any]) -> list[str]:
+    """The result tables as aligned text, each followed by its legend."""
+    parts = [aligned(*rows(result)), LEGEND]
+    header, cells = global_rows(result)
+    return [*parts, aligned(header, cells), GLOBAL_LEGEND] if cells else parts
 
 
 def retention(result: dict[str, Any]) -> list[str]:
@@ -76,6 +103,10 @@ def page(result: dict[str, Any]) -> Page:
     if cells:
         made.table(header, cells)
         made.text(LEGEND)
+    header, cells = global_rows(result)
+    if cells:
+        made.table(header, cells)
+        made.text(GLOBAL_LEGEND)
     for line in retention(result):
         made.text(line)
     made.text(f"Protocol `{result['protocol']['id']}`:")
@@ -134,6 +165,9 @@ def plot(directory: Path, result: dict[str, Any]) -> list[str]:
     if scores:
         figures["accuracy.png"] = _accuracy(Figure(figsize=(7, 4.5), layout="constrained"), scores)
         figures["r_matrix.png"] = _r_matrix(Figure(figsize=(3.6 * len(scores), 4.2), layout="constrained"), scores)
+    measured = {name: s["global_A"] for name, s in scores.items() if s.get("global_A")}
+    if measured:
+        figures["global.png"] = _global(Figure(figsize=(7, 4.5), layout="constrained"), measured)
     if scores and max(len(s["A"]) for s in scores.values()) > 1:
         figures["forgetting.png"] = _forgetting(Figure(figsize=(7, 4.5), layout="constrained"), scores)
     if any(len(accuracies) > 1 for accuracies in result["retention"].values()):
@@ -160,6 +194,17 @@ def _accuracy(figure: Figure, scores: dict[str, Any]) -> Figure:
     _task_axis(axes, 1, max(len(s["A"]) for s in scores.values()))
     axes.set_ylabel("accuracy over all classes seen (%)")
     axes.set_title("Accuracy after each task")
+    axes.legend(fontsize="small")
+    return figure
+
+
+def _global(figure: Figure, measured: dict[str, list[float]]) -> Figure:
+    axes = figure.subplots()
+    for name, pooled in measured.items():
+        axes.plot(range(len(pooled)), [100 * a for a in pooled], marker="o", label=name)
+    _task_axis(axes, 0, max(map(len, measured.values())) - 1)
+    axes.set_ylabel("accuracy over all tasks' test images (%)")
+    axes.set_title("Text path, all class names, future tasks included")
     axes.legend(fontsize="small")
     return figure
 

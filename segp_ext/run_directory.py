@@ -211,6 +211,20 @@ def check_result(file: Path, result: dict[str, Any], tasks: int) -> None:
     def fractions(values: Any) -> bool:
         return isinstance(values, list) and all(isinstance(v, (int, float)) and 0 <= v <= 1 for v in values)
 
+    def global_rows(score: dict[str, Any]) -> bool:
+        """Whether there are none, or one before the first task and one after each, all of as many tasks."""
+        pooled, matrix = score.get("global_A", []), score.get("global_R", [])
+        if pooled == matrix == []:
+            return True
+        rows = [pooled, *matrix] if isinstance(matrix, list) else []
+        return (
+            bool(rows)
+            and all(map(fractions, rows))
+            and len(pooled) == len(matrix) == tasks + 1
+            and len({len(row) for row in matrix}) == 1
+            and len(matrix[0]) >= tasks
+        )
+
     kinds = {
         "scores": dict, "settings": dict, "protocol": dict, "versions": dict, "phases": dict, "retention": dict, "tasks": list,
         "resumed": list, "prototype_distance": list, "device": str, "threads": int, "processes": int, "status": str,
@@ -220,7 +234,8 @@ def check_result(file: Path, result: dict[str, Any], tasks: int) -> None:
         own = [s for name, s in result["scores"].items() if name.endswith(")")]
         rows = [row for s in own for row in (s.get("A"), *(s.get("R") or [])) if isinstance(s, dict)]
         whole = all(isinstance(s, dict) and len(s.get("A") or []) == len(s.get("R") or []) == tasks for s in own)
-        wrong = [] if whole and all(map(fractions, rows)) and len(result["tasks"]) == tasks else ["scores"]
+        whole = whole and all(map(fractions, rows)) and all(map(global_rows, own))
+        wrong = [] if whole and len(result["tasks"]) == tasks else ["scores"]
     if wrong:
         raise ValueError(f"{file} is no result of a run after {tasks} tasks: {wrong[0]} is not as it must be")
 

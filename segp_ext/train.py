@@ -168,6 +168,9 @@ class Run:
         settings = [
             key for key, value in dotted(now["settings"]).items() if was.get(key) != value and not key.startswith(free)
         ]
+        key = "data.evaluate_global"  # a run that began without this setting has no global rows, and goes on without
+        if was.get(key, self.config.data.evaluate_global) != self.config.data.evaluate_global:
+            settings.append(key)
         if facts or settings:
             raise ValueError(
                 f"{self.directory} cannot go on: since its start these changed: {', '.join(facts + settings)}; put them back, or start a "
@@ -217,10 +220,12 @@ class Run:
             if self._saved is None:
                 self._frozen_baselines()
             learner = SeGPCL(self.backbone, self.config, self.processes)
-            trained = sum(p.numel() for p in self.backbone.trained_parameters())
-            self.say(f"{self.config.method}: {trained:,} trained parameters")
+            self.result["trained_parameters"] = sum(p.numel() for p in self.backbone.trained_parameters())
+            self.say(f"{self.config.method}: {self.result['trained_parameters']:,} trained parameters")
             if self._saved is None:
-                evaluator = Evaluator(learner, self.tests, self.held_out)
+                evaluator = Evaluator(
+                    learner, self.tests, self.held_out, evaluate_global=self.config.data.evaluate_global
+                )
                 self._take(evaluator)
                 self._save(learner)
             else:
@@ -241,10 +246,8 @@ class Run:
                 else:
                     learnt = learner.learn_task(images, task.class_names, kept)
                 evaluator.after_task()
-                for phases in (learnt.phases, evaluator.timer.phases):
-                    for name, phase in phases.items():
-                        self._spend(name, phase)
-                evaluator.timer.phases.clear()
+                for name, phase in learnt.phases.items():
+                    self._spend(name, phase)
                 self._take(evaluator)
                 self.result["tasks"].append(dataclasses.asdict(learnt))
                 done += 1
@@ -278,16 +281,19 @@ class Run:
         return f"{done} of {len(self.scenario.tasks)} tasks learnt." if done else "No task learnt yet."
 
     def _take(self, evaluator: Evaluator) -> None:
-        """Puts the evaluator's numbers into the result."""
+        """Puts the evaluator's numbers, and the time that they took, into the result."""
         self.result["retention"] = evaluator.retention
         self.result["prototype_distance"] = evaluator.prototype_distance
         for path, scores in evaluator.paths.items():
             self._record(f"{self.config.method} ({path})", scores)
+        for name, phase in evaluator.timer.phases.items():
+            self._spend(name, phase)
+        evaluator.timer.phases.clear()
 
     def _evaluated(self) -> Evaluated:
         """What the result holds of an evaluator's numbers."""
         rows = {path: self.result["scores"][f"{self.config.method} ({path})"] for path in PATHS}
-        paths = {path: PathResult(row["R"], row["A"], row["next_task"]) for path, row in rows.items()}
+        paths = {path: PathResult.from_dict(row) for path, row in rows.items()}
         return Evaluated(paths, self.result["prototype_distance"], self.result["retention"])
 
     def _save(self, learner: SeGPCL) -> None:
@@ -313,7 +319,7 @@ class Run:
             for method, row in heads.items():
                 config = with_method(dataclasses.replace(self.config, method=method))
                 frozen = SeGPCL(self.backbone, config, self.processes)
-                evaluator = Evaluator(frozen, self.tests)
+                evaluator = Evaluator(frozen, self.tests, evaluate_global=self.config.data.evaluate_global and not said)
                 for task, images in zip(self.scenario.tasks, self.train_images, strict=True):
                     frozen.learn_task(images, task.class_names)
                     evaluator.after_task()
@@ -412,7 +418,7 @@ def _run(config: Config, resume: Path | None) -> int:
         leave()
         if run is not None:
             run.close()
-    parts = [report.table(result), *report.retention(result), report.LEGEND, report.phases(result)]
+    parts = [*report.tables(result), *report.retention(result), report.phases(result)]
     run.say("\n" + "\n\n".join(parts) + f"\n\nResults, plots and checkpoints: {run.directory}")
     return 0
 

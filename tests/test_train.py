@@ -17,7 +17,7 @@ from trees import cifar100
 
 from segp_ext import command_line, run_directory, train
 from segp_ext.learner import SeGPCL
-from segp_ext.report import percent, table
+from segp_ext.report import percent, tables
 
 FAST = ["--data.max_images_per_class=6", "--training.epochs=1", "--data.classes_per_task=5", "--anchors.steps=2"]
 
@@ -39,7 +39,7 @@ def test_a_run_directory_is_complete(finished):
     checkpoint = {*learner, "run.json", "SHA256SUMS"}
     assert names == (
         {"config.yaml", "result.json", "summary.md", "report.html", "run.lock"}
-        | {f"plots/{name}.png" for name in ("accuracy", "r_matrix", "forgetting", "drift")}
+        | {f"plots/{name}.png" for name in ("accuracy", "global", "r_matrix", "forgetting", "drift")}
         | {f"checkpoints/task-00{t}/{name}" for t in (0, 1, 2) for name in checkpoint}
     )
     assert (finished / "checkpoints/latest").resolve() == finished / "checkpoints/task-002"
@@ -80,7 +80,7 @@ def test_the_result_holds_everything(finished):
 
 def test_the_summary_and_the_table_show_the_same_numbers(finished):
     result = json.loads((finished / "result.json").read_text())
-    summary, shown = (finished / "summary.md").read_text(), table(result)
+    summary, shown = (finished / "summary.md").read_text(), "\n".join(tables(result))
     for scores in result["scores"].values():
         for value in (*scores["A"], scores["avg"], scores["forgetting"]):
             assert percent(value) in summary and percent(value) in shown
