@@ -115,6 +115,10 @@ def test_a_child_does_not_go_on_holding_the_folder(copy):
         lambda r: r["scores"]["segp (text)"].update(A=[2.0, 2.0]),
         lambda r: r["scores"]["segp (text)"].update(A=[0.5]),
         lambda r: r.update(tasks=[]),
+        lambda r: r["scores"]["segp (text)"].update(global_A=[2.0, 0.5, 0.5]),
+        lambda r: r["scores"]["segp (text)"]["global_R"].pop(),
+        lambda r: r["scores"]["segp (text)"]["global_R"][0].pop(),
+        lambda r: r["scores"]["segp (text)"].update(global_R=3),
     ],
 )
 def test_a_result_that_is_none_is_not_gone_on_with(copy, change):

@@ -15,9 +15,9 @@ import yaml
 from PIL import Image
 from trees import cifar100
 
-from segp_ext import command_line, run_directory, train
+from segp_ext import command_line, run_directory, sealed, train
 from segp_ext.learner import SeGPCL
-from segp_ext.report import percent, tables
+from segp_ext.report import GLOBAL_LEGEND, LEGEND, percent, tables
 
 FAST = ["--data.max_images_per_class=6", "--training.epochs=1", "--data.classes_per_task=5", "--anchors.steps=2"]
 
@@ -66,6 +66,14 @@ def test_the_result_holds_everything(finished):
         assert scores["avg"] == pytest.approx(sum(scores["A"]) / 2) and scores["last"] == scores["A"][1]
         assert scores["forgetting"] == pytest.approx(scores["R"][0][0] - scores["R"][1][0])
         assert (scores["fwt"] is None) == (name not in ("zero-shot", "segp (text)"))
+        assert ("global_R" in scores) == (name in ("zero-shot", "segp (text)"))
+    zero_shot, text = (result["scores"][name] for name in ("zero-shot", "segp (text)"))
+    assert [len(row) for row in text["global_R"]] == [2, 2, 2] and len(text["global_A"]) == 3
+    assert zero_shot["global_R"] == [text["global_R"][0]] * 3  # before the first task it is the pre-trained model
+    assert zero_shot["global_A"][0] == pytest.approx(zero_shot["last"]) and text["global_A"][2] == text["last"]
+    assert text["global_fwt"] == text["global_R"][1][1]
+    assert text["global_bwt"] == text["global_R"][2][0] - text["global_R"][1][0]
+    assert result["trained_parameters"] == 46_080
     assert len(result["protocol"]["hash"]) == 64 and result["protocol"]["id"].startswith("digits-2x5-glyph-")
     assert {"text", "seeds", "anchors", "training", "prototypes", "transfer", "evaluation", "baselines"} == set(
         result["phases"]
@@ -84,6 +92,12 @@ def test_the_summary_and_the_table_show_the_same_numbers(finished):
     for scores in result["scores"].values():
         for value in (*scores["A"], scores["avg"], scores["forgetting"]):
             assert percent(value) in summary and percent(value) in shown
+    for scores in (scores for scores in result["scores"].values() if "global_A" in scores):
+        for value in (*scores["global_A"], scores["global_fwt"], scores["global_bwt"], scores["global_forgetting"]):
+            assert percent(value) in summary.split("global, text path")[1].split("Global, text path:")[0]
+    for text in (summary, shown):
+        assert LEGEND in text and GLOBAL_LEGEND in text
+    assert "G0" in shown and "global FWT" in shown and "plots/global.png" in summary
     assert "Status: finished" in summary and "plots/accuracy.png" in summary
     training = result["phases"]["training"]
     assert f"training {training['wall']:.1f} s ({training['wall'] / training['backbone']:.2f}×)" in summary
@@ -251,6 +265,49 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(finished, stopped, capsys):
     ]  # of task 0 and 1, none is kept any more
     assert train.main(["--resume", str(stopped)]) == 0  # a finished one shows its table again
     assert "segp (dual)" in capsys.readouterr().out
+
+
+def change_settings(run, change):
+    """Changes the settings in a run's config.yaml."""
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    change(settings)
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+
+
+def test_global_rows_are_not_switched_off_on_the_way(stopped, capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--resume", str(stopped), "--data.evaluate_global=false"])
+    assert "got --data.evaluate_global besides" in capsys.readouterr().err
+    change_settings(stopped, lambda settings: settings["data"].update(evaluate_global=False))
+    assert train.main(["--resume", str(stopped)]) == 2
+    assert "these changed: data.evaluate_global" in capsys.readouterr().err
+
+
+def test_a_run_from_before_the_setting_goes_on_without_global_rows(stopped, finished, capsys):
+    """It has neither the setting nor the rows, in any checkpoint."""
+    change_settings(stopped, lambda settings: settings["data"].pop("evaluate_global"))
+    for path in (stopped / "checkpoints").glob("task-*"):
+        files = {file.name: file.read_bytes() for file in path.iterdir() if file.name != sealed.SUMS}
+        result = json.loads(files["run.json"])
+        result["settings"]["data"].pop("evaluate_global")
+        for name, scores in result["scores"].items():
+            result["scores"][name] = {key: value for key, value in scores.items() if "global" not in key}
+        sealed.seal(path, {**files, "run.json": json.dumps(result).encode()})
+    assert train.main(["--resume", str(stopped)]) == 0
+    assert "global" not in capsys.readouterr().out.split("Over seen classes")[1]
+    ours, theirs = (json.loads((path / "result.json").read_text()) for path in (stopped, finished))
+    for name, scores in theirs["scores"].items():
+        assert ours["scores"][name] == {key: value for key, value in scores.items() if "global" not in key}
+    assert "global.png" not in ours["plots"] and "global" not in (stopped / "summary.md").read_text()
+
+
+def test_without_global_rows(finished, tmp_path):
+    assert run(tmp_path, "--data.evaluate_global=false") == 0
+    ours, theirs = (json.loads((path / "result.json").read_text()) for path in (tmp_path / "run", finished))
+    for name, scores in theirs["scores"].items():
+        assert ours["scores"][name] == {key: value for key, value in scores.items() if "global" not in key}
+    assert not (tmp_path / "run/plots/global.png").exists()
+    assert "Global" not in (tmp_path / "run/summary.md").read_text().replace("data.evaluate_global", "")
 
 
 def test_a_run_of_the_same_settings_is_offered(stopped, capsys):

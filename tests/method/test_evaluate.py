@@ -1,10 +1,13 @@
 """What is evaluated after each task, on a learner whose scores are known."""
 
+import json
+
 import pytest
 import torch
 from method.made import encoded, images_of, made_images, small_config, tiny_backbone
 
-from segp_ext.evaluate import EvaluationSet, Evaluator
+from segp_ext.data.scenario import Joined
+from segp_ext.evaluate import Evaluated, EvaluationSet, Evaluator, PathResult
 from segp_ext.learner import SeGPCL
 
 TASKS = [
@@ -18,6 +21,12 @@ TASKS = [
 def evaluator():
     learner = SeGPCL(tiny_backbone(), small_config(training__epochs=0))
     return Evaluator(learner, [EvaluationSet(names, images_of(test, learner.backbone)) for names, _, test in TASKS])
+
+
+def made_evaluator(evaluate_global=True, **changes):
+    learner = SeGPCL(tiny_backbone(), small_config(**changes))
+    tests = [EvaluationSet(names, images_of(test, learner.backbone)) for names, _, test in TASKS]
+    return Evaluator(learner, tests, evaluate_global=evaluate_global)
 
 
 def learn(evaluator, count):
@@ -150,3 +159,131 @@ def test_held_out_sets_are_scored_before_and_after_every_task():
         expected.append(accuracy())
         evaluator.after_task()
     assert evaluator.retention == {"animals": pytest.approx(expected)} and len(set(expected)) > 1
+
+
+ALL_NAMES = ["red", "green", "blue", "cat", "dog"]
+
+
+def direct_global_row(learner, tests):
+    """Accuracy on each task over all class names, by the model's own encoders."""
+    text = torch.nn.functional.normalize(learner.encode_names(ALL_NAMES), dim=1)
+    row, first = [], 0
+    for test in tests:
+        embedding, _ = encoded(learner, test.images)
+        best = (torch.nn.functional.normalize(embedding, dim=1) @ text.T).argmax(1)
+        row.append((best == test.images.labels + first).float().mean().item())
+        first += len(test.class_names)
+    return row
+
+
+def test_global_rows_score_all_tasks_over_all_names_before_the_first_task_and_after_each():
+    evaluator = made_evaluator(training__epochs=6)
+    learner, text = evaluator.learner, evaluator.paths["text"]
+    expected = [direct_global_row(learner, evaluator.tasks)]
+    assert text.global_matrix == [pytest.approx(expected[0])]
+    for names, train, _ in TASKS:
+        learner.learn_task(train, names)
+        expected.append(direct_global_row(learner, evaluator.tasks))
+        evaluator.after_task()
+    assert text.global_matrix == [pytest.approx(row) for row in expected]
+    assert len({tuple(row) for row in expected}) == 4  # each task changes something
+    counts = [4, 3, 8]
+    pooled = [sum(a * n for a, n in zip(row, counts, strict=True)) / 15 for row in expected]
+    assert text.global_pooled == pytest.approx(pooled)
+    assert text.global_matrix[-1] == pytest.approx(text.matrix[-1])  # all classes are seen by then
+    assert {path: bool(result.global_matrix) for path, result in evaluator.paths.items()} == {
+        "text": True,
+        "visual": False,
+        "dual": False,
+    }
+    found = text.to_dict()
+    assert found["global_R"] == text.global_matrix and found["global_A"] == text.global_pooled
+    assert found["global_fwt"] == pytest.approx((expected[1][1] + expected[2][2]) / 2)
+
+
+@pytest.mark.parametrize("changes", [{"training__epochs": 2}, {"training__epochs": 0}])
+def test_the_other_numbers_do_not_depend_on_the_global_rows(changes):
+    found = []
+    for evaluate_global in (True, False):
+        evaluator = made_evaluator(evaluate_global, **changes)
+        learn(evaluator, 3)
+        found.append({path: result.to_dict() for path, result in evaluator.paths.items()})
+    extra = found[0]["text"].keys() - found[1]["text"].keys()
+    assert extra == {"global_R", "global_A", "global_fwt", "global_bwt", "global_forgetting"}
+    for name in extra:
+        del found[0]["text"][name]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("evaluate_global", "counts"), [(True, [15, 15, 15, 15]), (False, [0, 7, 15, 15])])
+def test_an_evaluation_encodes_every_image_once(evaluate_global, counts, monkeypatch):
+    """With global rows all 15 test images of 4, 3 and 8; without, those of the classes seen and of the next task."""
+    calls, encode = [], SeGPCL._encode_image
+    monkeypatch.setattr(SeGPCL, "_encode_image", lambda self, x: calls.append(len(x)) or encode(self, x))
+    evaluator = made_evaluator(evaluate_global)
+    passed = [sum(calls)]
+    for names, train, _ in TASKS:
+        evaluator.learner.learn_task(train, names)
+        calls.clear()
+        evaluator.after_task()
+        passed.append(sum(calls))
+    assert passed == counts
+
+
+def test_an_evaluation_encodes_every_prompt_once_in_passes(monkeypatch):
+    evaluator = made_evaluator(training__prompts_per_pass=2)
+    learner = evaluator.learner
+    learner.learn_task(TASKS[0][1], TASKS[0][0])
+    calls, encode = [], learner.backbone.encode_text
+    monkeypatch.setattr(learner.backbone, "encode_text", lambda tokens: calls.append(len(tokens)) or encode(tokens))
+    evaluator.after_task()
+    assert sum(calls) == len(ALL_NAMES) and max(calls) == 2
+
+
+def test_the_global_rows_of_a_frozen_model_are_alike_and_measured_once(monkeypatch):
+    evaluator = made_evaluator(training__epochs=0, anchors__kind="none")
+    calls, encode = [], SeGPCL._encode_image
+    monkeypatch.setattr(SeGPCL, "_encode_image", lambda self, x: calls.append(len(x)) or encode(self, x))
+    learn(evaluator, 3)
+    text = evaluator.paths["text"]
+    assert text.global_matrix == [direct_global_row(evaluator.learner, evaluator.tasks)] * 4
+    assert text.to_dict()["global_bwt"] == text.to_dict()["global_forgetting"] == 0
+    assert sum(calls) == 12 + 6 + 12 + 15  # training images for the class means, and the direct computation's
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_an_evaluator_that_goes_on_has_global_rows_if_the_one_before_had(measured):
+    first = made_evaluator(measured)
+    learn(first, 1)
+    written = json.dumps({path: result.to_dict() for path, result in first.paths.items()})
+    kept = {path: PathResult.from_dict(found) for path, found in json.loads(written).items()}
+    second = Evaluator(first.learner, first.tasks, None, Evaluated(kept, [], {}), evaluate_global=not measured)
+    for evaluator in (first, second):
+        if len(first.learner.task_sizes) == 1:
+            first.learner.learn_task(TASKS[1][1], TASKS[1][0])
+        evaluator.after_task()
+    assert second.paths["text"].global_matrix == first.paths["text"].global_matrix
+    assert len(second.paths["text"].global_matrix) == (3 if measured else 0)
+
+
+def test_names_that_read_the_same_are_refused_before_anything_is_learnt():
+    learner = SeGPCL(tiny_backbone(), small_config())
+    tests = [EvaluationSet(names, images_of(made_images(1, 2), learner.backbone)) for names in (["red"], ["Red"])]
+    Evaluator(learner, tests)
+    with pytest.raises(ValueError, match="class names 'red' and 'Red' read the same to the text encoder"):
+        Evaluator(learner, tests, evaluate_global=True)
+
+
+@pytest.mark.parametrize("together", [2, 3])
+def test_tasks_that_are_learnt_at_once_have_a_global_row_each(together):
+    """As a run with training.joint learns them: anew, with the images of all tasks so far."""
+    evaluator = made_evaluator(training__joint=True, anchors__kind="none", prototypes__transfer="none")
+    learner = evaluator.learner
+    for count in (1, together):
+        learner.forget()
+        parts = TASKS[:count]
+        sizes = [len(names) for names, _, _ in parts]
+        learner.learn_task(Joined([train for _, train, _ in parts], sizes), [n for names, _, _ in parts for n in names])
+        learner.task_sizes = sizes
+        evaluator.after_task()
+        assert evaluator.paths["text"].global_matrix[-1] == pytest.approx(direct_global_row(learner, evaluator.tasks))

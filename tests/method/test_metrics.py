@@ -34,3 +34,34 @@ def test_one_task_has_no_old_tasks():
     assert metrics.forgetting([[0.9]]) is None
     assert metrics.backward_transfer([[0.9]]) is None
     assert metrics.forward_transfer([None]) is None
+
+
+# Before the first task, then after each of three; every row has all three tasks.
+G = [[0.6, 0.5, 0.4], [0.8, 0.55, 0.35], [0.7, 0.9, 0.3], [0.65, 0.7, 0.95]]
+
+
+def test_global_metrics_of_the_worked_example():
+    # task 1 just before it is learnt: .55; task 2: .3
+    assert metrics.global_forward_transfer(G) == pytest.approx((0.55 + 0.3) / 2)
+    # task 0: .65 after all, .8 when learnt; task 1: .7 and .9
+    assert metrics.global_backward_transfer(G) == pytest.approx((-0.15 - 0.2) / 2)
+    assert metrics.global_forgetting(G) == pytest.approx((0.15 + 0.2) / 2)
+
+
+def test_global_forgetting_takes_the_best_after_any_task():
+    # task 0 ends at its best, so it forgets nothing; task 1 was at its best (.75) before it was learnt
+    rows = [[0.6, 0.5, 0.4], [0.6, 0.75, 0.4], [0.7, 0.7, 0.4], [0.8, 0.65, 0.9]]
+    assert metrics.global_forgetting(rows) == pytest.approx((0 + 0.1) / 2)
+    assert metrics.global_backward_transfer(rows) == pytest.approx((0.2 - 0.05) / 2)
+
+
+def test_the_row_before_the_first_task_enters_no_global_metric():
+    every = (metrics.global_forward_transfer, metrics.global_backward_transfer, metrics.global_forgetting)
+    assert [metric(G) for metric in every] == [metric([[1.0, 1.0, 1.0], *G[1:]]) for metric in every]
+
+
+@pytest.mark.parametrize("rows", [[], [[0.5, 0.5]], [[0.5, 0.5], [0.9, 0.5]]])
+def test_fewer_than_two_tasks_have_no_global_metrics(rows):
+    assert metrics.global_forgetting(rows) is None
+    assert metrics.global_backward_transfer(rows) is None
+    assert metrics.global_forward_transfer(rows) is None
