@@ -31,10 +31,11 @@ from segp_ext.run_directory import check_result
 from segp_ext.sealed import read_json, write_atomically
 
 DESCRIPTION = """\
-Run methods over several seeds and put them into one table: mean and standard deviation, and the paired difference of each row from the
-first with its 95 % confidence interval. A seed sets the class order too, unless a protocol or --data.order says it (a --config does
-not), and it takes the place of {seed} in settings. Runs that are there already are taken, runs that stopped go on. Writes OUT/runs/ (one
-folder a run), OUT/results.csv, OUT/summary.md, OUT/report.html and OUT/plots/; with --held_out, OUT/retention.csv too.
+Run methods over several seeds and put them into tables: metrics over seen classes, global ones of the text path, and the cost. Numbers
+are mean and standard deviation, beside the paired difference of each row from the first with its 95 % confidence interval. A seed sets
+the class order too, unless a protocol or --data.order says it (a --config does not), and it takes the place of {seed} in settings. Runs
+that are there already are taken, runs that stopped go on. Writes OUT/runs/ (one folder a run), OUT/results.csv, OUT/summary.md,
+OUT/report.html and OUT/plots/; with --held_out, OUT/retention.csv too.
 
 examples:
   python -m segp_ext.compare --out comparisons/digits
@@ -297,7 +298,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("report.html", made.html(options.out)),
     ):
         write_atomically(options.out / name, content.encode())
-    print(f"\n{console(found)}\n\nTable, plots and page: {options.out}")
+    print(f"\n{console(found)}\n\nTables, plots and page: {options.out}")
     for job, said in failed.items():
         print(f"error: {job.row.label}, seed {job.seed}: {said} (see {job.log})", file=sys.stderr)
     return 1 if failed else 0

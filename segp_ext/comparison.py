@@ -1,4 +1,4 @@
-"""What runs of several methods and seeds say together: one table, paired differences, plots, one page."""
+"""What runs of several methods and seeds say together: tables, paired differences, plots, one page."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segp_ext.config import PATHS
+from segp_ext.config import PATHS, ScorePath
 from segp_ext.metrics import forgetting
 from segp_ext.page import Page
-from segp_ext.report import METRICS
+from segp_ext.report import GLOBAL_METRICS, METRICS, aligned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,6 +23,20 @@ _MATRICES_ABREAST = 5
 """Heat maps beside each other in a row of the plot."""
 _LABEL = 44
 """Characters of a row's name in plots; tables have all of it."""
+_GLOBAL = {"global_last": "global Last", **GLOBAL_METRICS}
+"""Metrics of the table of global ones, by their keys in `Score.values`."""
+LEGEND = "Over seen classes: Avg, Last, Forgetting, BWT and FWT (zero-shot on the next task, over its classes; text path only)."
+GLOBAL_LEGEND = (
+    "Global, text path: all tasks' test images, future ones too, against all class names (the paper's Table II). Global Last: accuracy "
+    "over all these images after the last task, the same as Last over seen classes. Global FWT: mean accuracy on a task just before it is "
+    "learnt. Global BWT and Forgetting: mean change of old tasks since they were learnt, and mean drop from their best."
+)
+RETENTION_LEGEND = "Zero-shot accuracy of the text path on data sets that are never trained on, over their own classes."
+COST_LEGEND = (
+    "Cost. trained: parameters that the optimiser changes. ms/step: time of training over optimiser steps, mean over tasks and seeds, "
+    "tasks that were gone on with left out. seconds: a whole run; those of a method leave out those of the zero-shot and frozen rows, "
+    "which share theirs."
+)
 BASELINES = {"zero-shot": "text", "frozen prototypes": "visual", "frozen lda": "visual", "frozen rda": "visual"}
 """Rows that every run measures beside its method, and the path that each one goes by."""
 
@@ -35,7 +49,7 @@ class Score:
         row: the method with its changes, or one of `BASELINES`.
         path: text, visual or dual.
         seed: of the run.
-        values: the run's numbers on this path, as `segp_ext.evaluate.PathResult.to_dict` gives them.
+        values: the run's numbers on this path, as `segp_ext.evaluate.PathResult.to_dict` gives them, and "global_last".
         run: the whole result that they come from.
         baseline: whether the run measured this beside its method.
     """
@@ -51,6 +65,23 @@ class Score:
     def seconds(self) -> float:
         """What it took: of a method without the baselines, which share theirs."""
         return sum(p["wall"] for phase, p in self.run["phases"].items() if (phase == "baselines") == self.baseline)
+
+    @property
+    def trained(self) -> int | None:
+        """How many parameters it trained; None of a frozen model, and where the run did not note them."""
+        return None if self.baseline else self.run.get("trained_parameters") or None
+
+    @property
+    def ms_per_step(self) -> float | None:
+        """Milliseconds of training per optimiser step, mean over tasks; None of a frozen model."""
+        # A task that was gone on with has all of its steps, but the time of the last ones alone.
+        resumed = {stop["after"] for stop in self.run["resumed"]}
+        spent = [
+            1000 * task["phases"]["training"]["wall"] / task["steps"]
+            for number, task in enumerate(self.run["tasks"])
+            if task["steps"] and number not in resumed
+        ]
+        return statistics.fmean(spent) if spent and not self.baseline else None
 
 
 @dataclass(frozen=True)
@@ -107,7 +138,8 @@ class Comparison:
         for row, seed in sorted(results, key=lambda of: of[0] != self.reference):
             measured.setdefault(seed, row)
         for (row, seed), result in results.items():
-            for name, values in result["scores"].items():
+            for name, found in result["scores"].items():
+                values = {**found, "global_last": (found.get("global_A") or [None])[-1]}
                 own = name.endswith(")") and name.rpartition(" (")[2][:-1] in PATHS
                 if own:
                     self.scores.append(Score(row, name.rpartition(" (")[2][:-1], seed, values, result))
@@ -142,19 +174,13 @@ class Comparison:
         return Difference.of(values) if values and row != self.reference else None
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows: one per method and path."""
-        header = [
-            "method",
-            "path",
-            "seeds",
-            *METRICS.values(),
-            f"Last − {self.reference}'s",
-            f"Forgetting − {self.reference}'s",
-            "seconds",
-        ]
+        """Header and rows: metrics over seen classes, one row per method and path."""
+        compared = ("avg", "last", "forgetting")
+        header = ["method", "path", "seeds", *METRICS.values()]
+        header += [f"{METRICS[metric]} − {self.reference}'s" for metric in compared]
         rows = []
         for (row, path), members in self.groups.items():
-            apart = [self.difference(row, path, metric) for metric in ("last", "forgetting")]
+            apart = (self.difference(row, path, metric) for metric in compared)
             rows.append(
                 [
                     row,
@@ -162,10 +188,46 @@ class Comparison:
                     str(len(members)),
                     *(spread([s.values.get(metric) for s in members]) for metric in METRICS),
                     *("–" if d is None else str(d) for d in apart),
-                    f"{statistics.fmean(s.seconds for s in members):.0f}",
                 ]
             )
         return header, rows
+
+    def global_table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows: global metrics of the text path, one row per method; no rows where none were measured."""
+        rows = []
+        for (row, path), members in self.groups.items():
+            if any(s.values["global_last"] is not None for s in members):
+                apart = self.difference(row, path, "global_last")
+                numbers = [spread([s.values.get(metric) for s in members]) for metric in _GLOBAL]
+                rows.append([row, str(len(members)), *numbers, "–" if apart is None else str(apart)])
+        return ["method", "seeds", *_GLOBAL.values(), f"global Last − {self.reference}'s"], rows
+
+    def cost_table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows: trained parameters, milliseconds a step and seconds a run, one row per method."""
+        by_row = {row: members for (row, _), members in self.groups.items()}  # all paths of a run cost the same
+        rows = []
+        for row, members in by_row.items():
+            trained = {s.trained for s in members}
+            steps = [s.ms_per_step for s in members if s.ms_per_step is not None]
+            rows.append(
+                [
+                    row,
+                    " or ".join(_count(number) for number in sorted(trained, key=lambda number: number or 0)),
+                    f"{statistics.fmean(steps):.0f}" if steps else "–",
+                    f"{statistics.fmean(s.seconds for s in members):.0f}",
+                ]
+            )
+        return ["method", "trained", "ms/step", "seconds"], rows
+
+    def tables(self) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
+        """The tables in order, each behind a sentence that says which numbers it holds; those without rows are left out."""
+        found = [
+            (LEGEND, self.table()),
+            (GLOBAL_LEGEND, self.global_table()),
+            (RETENTION_LEGEND, self.retention_table()),
+            (COST_LEGEND, self.cost_table()),
+        ]
+        return [(legend, table) for legend, table in found if table[1]]
 
     def csv(self) -> str:
         """One line per row, seed and path."""
@@ -175,7 +237,10 @@ class Comparison:
             "path",
             "seed",
             *METRICS,
+            *_GLOBAL,
             "seconds",
+            "trained_parameters",
+            "ms_per_step",
             "protocol",
             "device",
             "threads",
@@ -187,7 +252,8 @@ class Comparison:
         writer.writerow(names)
         for s in self.scores:
             versions = s.run["versions"]
-            numbers = ["" if s.values.get(m) is None else f"{s.values[m]:.6f}" for m in METRICS]
+            numbers = ["" if s.values.get(m) is None else f"{s.values[m]:.6f}" for m in (*METRICS, *_GLOBAL)]
+            cost = [f"{s.seconds:.1f}", s.trained or "", "" if s.ms_per_step is None else f"{s.ms_per_step:.3f}"]
             run = s.run
             where = [
                 run["protocol"]["id"],
@@ -197,7 +263,7 @@ class Comparison:
                 versions["segp_ext"],
                 run["started"],
             ]
-            writer.writerow([s.row, s.path, s.seed, *numbers, f"{s.seconds:.1f}", *where])
+            writer.writerow([s.row, s.path, s.seed, *numbers, *cost, *where])
         return out.getvalue()
 
     def retention_table(self) -> tuple[list[str], list[list[str]]]:
@@ -229,15 +295,11 @@ class Comparison:
         made.text(f"`{self.command}`")
         made.text(
             f"Percent, mean ± standard deviation over seeds. Differences are paired by seed, from {self.reference} on the same path, with "
-            "their 95 % confidence interval (Student's t). Seconds of a method leave out those of the zero-shot and frozen rows, which "
-            "share theirs."
+            "their 95 % confidence interval (Student's t)."
         )
-        made.table(*self.table())
-        if self.retention:
-            made.text(
-                "Zero-shot accuracy of the text path on data sets that are never trained on, over their own classes:"
-            )
-            made.table(*self.retention_table())
+        for legend, table in self.tables():
+            made.text(legend)
+            made.table(*table)
         for name, caption in pictures.items():
             made.picture(f"plots/{name}", caption)
         identities = dict.fromkeys(result["protocol"]["id"] for result in self.results.values())
@@ -268,6 +330,11 @@ class Comparison:
                 self._curves(empty(13, 4.5), _forgetting_curve, "mean drop of old tasks (points)", 2),
                 "Forgetting after each task",
             )
+        if any(s.values["global_last"] is not None for s in self.scores):
+            drawn["global.png"] = (
+                self._curves(empty(9, 4.5), _global_curve, "accuracy over all tasks' test images (%)", 0, ("text",)),
+                "Global accuracy of the text path, all tasks' test images against all class names, before the first task and after each",
+            )
         columns = min(len(self.rows), _MATRICES_ABREAST)
         drawn["r_matrix.png"] = (
             self._matrices(empty(3.2 * columns + 1, 3.4 * -(-len(self.rows) // columns)), columns),
@@ -287,16 +354,18 @@ class Comparison:
             FigureCanvasAgg(figure).print_figure(folder / name, dpi=110)
         return {name: caption for name, (_, caption) in drawn.items()}
 
-    def _curves(self, figure: Figure, read: Any, label: str, first: int) -> Figure:
+    def _curves(self, figure: Figure, read: Any, label: str, first: int, paths: Sequence[ScorePath] = PATHS) -> Figure:
         from matplotlib.ticker import MaxNLocator
 
-        panels = figure.subplots(1, len(PATHS), sharey=True)
-        for axes, path in zip(panels, PATHS, strict=True):
+        panels = figure.subplots(1, len(paths), sharey=True, squeeze=False)[0]
+        for axes, path in zip(panels, paths, strict=True):
             for (row, of), members in self.groups.items():
                 if of != path:
                     continue
                 curves = [read(s) for s in members]
                 length = min(map(len, curves))
+                if length == 0:
+                    continue
                 tasks = range(first, first + length)
                 means = [100 * statistics.fmean(c[i] for c in curves) for i in range(length)]
                 axes.plot(tasks, means, marker="o", markersize=3, label=self._label(row), **self._style(row))
@@ -390,14 +459,20 @@ def _forgetting_curve(score: Score) -> list[float]:
     return [forgetting(matrix[:tasks]) or 0.0 for tasks in range(2, len(matrix) + 1)]
 
 
+def _global_curve(score: Score) -> list[float]:
+    return score.values.get("global_A") or []
+
+
+def _count(parameters: int | None) -> str:
+    """A number of parameters, in thousands or millions."""
+    if parameters is None:
+        return "–"
+    return f"{parameters / 1e6:.2f} M" if parameters >= 1e6 else f"{parameters / 1e3:.1f} k"
+
+
 def console(comparison: Comparison) -> str:
-    """The table as aligned text."""
-    header, rows = comparison.table()
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in (header, *rows)
-    ]
-    return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
+    """The tables as aligned text, each under the sentence that says which numbers it holds."""
+    columns = {LEGEND: 2, RETENTION_LEGEND: 2}  # method and path, method and data set
+    return "\n\n".join(
+        f"{legend}\n\n{aligned(*table, left=columns.get(legend, 1))}" for legend, table in comparison.tables()
+    )

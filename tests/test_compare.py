@@ -1,6 +1,7 @@
 """Methods side by side: what is run, taken and gone on with; the numbers of the table worked out by hand; the page."""
 
 import csv
+import io
 import json
 import math
 import re
@@ -12,9 +13,9 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from trees import cifar100
+from trees import cifar100, make
 
-from segp_ext import compare
+from segp_ext import compare, train
 from segp_ext.comparison import Comparison, Difference, spread
 from segp_ext.page import Page
 from segp_ext.protocols import PROTOCOLS
@@ -52,7 +53,7 @@ def test_all_runs_are_there_and_in_the_table(compared):
 def test_the_page_holds_its_pictures(compared):
     out, _ = compared
     page, markdown = (out / "report.html").read_text(), (out / "summary.md").read_text()
-    assert page.count("data:image/png;base64,") == len(list((out / "plots").glob("*.png"))) == 4
+    assert page.count("data:image/png;base64,") == len(list((out / "plots").glob("*.png"))) == 5
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "| lora training.classes=new | dual | 2 |" in markdown and "![Time by phase](plots/time.png)" in markdown
     own = (out / "runs/lwf-1/report.html").read_text()
@@ -75,7 +76,7 @@ def test_what_is_done_is_taken_and_what_stopped_goes_on(compared, capsys):
     )
 
     def numbers(text):
-        return [line.split(",")[:8] for line in text.splitlines()]
+        return [line.split(",")[:12] for line in text.splitlines()]
 
     assert numbers((out / "results.csv").read_text()) == numbers(before)
 
@@ -253,11 +254,11 @@ def test_wrong_arguments_are_named_before_anything_runs(arguments, message, caps
     assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
-ROWS = "main.yaml", "parts.yaml", "sources.yaml", "anchors.yaml", "training.yaml"
+ROWS = "main", "parts", "sources", "robustness", "places", "anchors", "training"
 
 
 def test_the_papers_tables_are_lists_of_methods():
-    assert compare.packaged_rows() == sorted(f"paper/{name.removesuffix('.yaml')}" for name in ROWS)
+    assert compare.packaged_rows() == sorted(f"paper/{name}" for name in ROWS)
 
 
 @pytest.mark.parametrize("rows", compare.packaged_rows())
@@ -277,20 +278,117 @@ def test_every_row_of_the_papers_tables_fits_every_benchmark(rows, benchmark, tm
         assert settings["data"]["order"] == PROTOCOLS[f"segp-{benchmark}"]["data.order"]
 
 
-def test_a_table_of_the_papers_runs_on_made_data(tmp_path, capsys):
-    """What needs weights and images is replaced on the command line, everything else is the table's own: a run of each row."""
+MADE = [
+    "--seeds", "1", "--config", "cifar100", "--model.name=glyph", "--model.pretrained=null", "--data.order=null",
+    "--data.classes_per_task=3", "--training.epochs=1", "--anchors.seeds_per_class=2", "--anchors.reference=digits", "--lora.rank=2",
+]  # fmt: skip
+"""What needs weights and images is replaced on the command line; everything else is a table's own."""
+
+
+def tables_of(page):
+    """The tables of a page in Markdown, each as rows by column."""
+    blocks = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
+    found = []
+    for block in blocks:
+        header, _, *rows = (
+            [cell.strip() for cell in line.strip().strip("|").split("|")] for line in block.splitlines()
+        )
+        found.append([dict(zip(header, row, strict=True)) for row in rows])
+    return found
+
+
+def row_of(table, method, path=None):
+    return next(row for row in table if row["method"] == method and row.get("path") in (path, None))
+
+
+@pytest.fixture
+def compared_rows(tmp_path, monkeypatch):
+    """Runs a list of methods on made data, in this process, and gives the tables of its page by name."""
+
+    def execute(job, device):
+        return "" if train.main([*job.arguments]) == 0 else "failed"
+
+    def run(rows, *arguments, without=()):
+        monkeypatch.setattr(compare.Job, "execute", execute)
+        archive = cifar100(tmp_path / "data", per_class=(3, 2), classes=6)
+        labels = [label for label in compare.read_rows(f"paper/{rows}") if label.split()[0] not in without]
+        given = ["--methods", *labels, f"--out={tmp_path / rows}", f"--data.root={archive}", *MADE, *arguments]
+        assert compare.main(given) == 0
+        tables = tables_of((tmp_path / rows / "summary.md").read_text())
+        names = ["seen", "global", *(["retention"] if len(tables) == 4 else []), "cost"]
+        return dict(zip(names, tables, strict=True))
+
+    return run
+
+
+NUMBER = r"[+-]?\d+\.\d"
+
+
+def test_main_has_the_columns_of_tables_one_and_two(compared_rows):
+    # adc takes 100 seeds of each class, ranpac 10,000 random features: too much for made data
+    tables = compared_rows("main", without=("adc", "ranpac"))
+    for path in ("text", "dual"):  # the paper's onlyCLIP, and its method
+        row = row_of(tables["seen"], "segp", path)
+        assert re.fullmatch(NUMBER, row["Avg"]) and re.fullmatch(NUMBER, row["Last"])
+    assert row_of(tables["seen"], "zero-shot")["Last"] != "–"
+    own = row_of(tables["global"], "segp")
+    assert all(re.fullmatch(NUMBER, own[f"global {name}"]) for name in ("FWT", "BWT", "Forgetting", "Last"))
+    assert own["global Last"] == row_of(tables["seen"], "segp", "text")["Last"]
+    assert row_of(tables["global"], "zero-shot")["global BWT"] == "0.0"
+    assert {row["method"] for row in tables["global"]} >= {"zero-shot", "segp", "lora", "joint", "linear-probe"}
+
+
+def test_sources_has_the_columns_of_table_three(compared_rows):
+    tables = compared_rows("sources")
+    row = row_of(tables["seen"], "segp", "text")
+    assert re.fullmatch(NUMBER, row["Avg − lora's"]) and re.fullmatch(NUMBER, row["Last − lora's"])
+    assert row_of(tables["seen"], "lora", "text")["Avg − lora's"] == "–"
+
+
+def test_parts_has_the_columns_of_table_four(compared_rows):
+    tables = compared_rows("parts")
+    steps = ["lora", "segp text_geometry.weight=0 prototypes.transfer=none", "segp prototypes.transfer=none", "segp"]
+    assert compare.read_rows("paper/parts")[:4] == steps
+    for method, path in [*((step, "text") for step in steps), ("segp", "dual")]:
+        row = row_of(tables["seen"], method, path)
+        assert re.fullmatch(NUMBER, row["Last"]) and re.fullmatch(NUMBER, row["Forgetting"])
+
+
+def test_robustness_has_the_columns_of_table_five(compared_rows, tmp_path):
+    held = [make(tmp_path / name, {f"{c}": 3 for c in ("ant", "bee", "cow")}) for name in ("food", "pets", "imagenet")]
+    tables = compared_rows("robustness", f"--held_out=[{','.join(map(str, held))}]")
+    rows = [row for row in tables["retention"] if row["method"] == "segp"]
+    assert [row["data set"] for row in rows] == ["food", "pets", "imagenet"]
+    assert all(re.fullmatch(NUMBER, row["before"]) and re.fullmatch(NUMBER, row["after the last task"]) for row in rows)
+
+
+def test_places_has_the_columns_of_table_six(compared_rows):
+    tables = compared_rows("places")
+    counts = {}
+    for method in ("segp", "lora"):
+        for places in ("kv", "ffn", "kv+ffn"):
+            for rank in (8, 32):
+                label = f"{method} lora.targets={places} lora.rank={rank}"
+                assert re.fullmatch(NUMBER, row_of(tables["seen"], label, "dual")["Last"])
+                cost = row_of(tables["cost"], label)
+                assert int(cost["ms/step"]) > 0
+                counts[method, places, rank] = float(cost["trained"].removesuffix(" k"))
+    assert counts["segp", "kv", 8] < counts["segp", "ffn", 8] < counts["segp", "kv+ffn", 8]
+    assert counts["segp", "kv+ffn", 8] < counts["segp", "kv+ffn", 32] == counts["lora", "kv+ffn", 32]
+
+
+def test_a_table_of_the_papers_runs_by_its_command(tmp_path, capsys):
+    """Each run in a process of its own, as users have it."""
     archive = cifar100(tmp_path / "data", per_class=(3, 2), classes=6)
-    arguments = [
-        "--rows=paper/sources", "--seeds", "1", "--jobs", "2", f"--out={tmp_path / 'out'}", "--config", "cifar100",
-        f"--data.root={archive}",
-        "--model.name=glyph", "--model.pretrained=null", "--data.order=null", "--data.classes_per_task=3", "--training.epochs=1",
-        "--anchors.seeds_per_class=2", "--anchors.reference=digits", "--lora.rank=2",
-    ]  # fmt: skip
+    arguments = ["--rows=paper/parts", "--jobs", "2", f"--out={tmp_path / 'out'}", f"--data.root={archive}", *MADE]
     assert compare.main(arguments) == 0
     lines = list(csv.DictReader((tmp_path / "out/results.csv").open()))
-    assert {line["row"] for line in lines} >= {*compare.read_rows("paper/sources"), "zero-shot", "frozen prototypes"}
+    assert {line["row"] for line in lines} >= {*compare.read_rows("paper/parts"), "zero-shot", "frozen prototypes"}
     assert all(line["protocol"].startswith("segp-cifar100+changed-") for line in lines)
-    assert "9 runs, 0 of them done" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "6 runs, 0 of them done" in said
+    for heading in ("Over seen classes: ", "Global, text path: ", "Cost. "):
+        assert heading in said
 
 
 @pytest.mark.parametrize(
@@ -332,10 +430,13 @@ def result(last, drop):
         "fwt": None,
     }
     scores = {f"m ({path})": values for path in ("text", "visual", "dual")}
+    wide = {"global_R": [[0.5, 0.4], [0.9, 0.5], [0.9 - drop, last]], "global_A": [0.45, 0.7, last]}
+    scores["m (text)"] = {**values, **wide, "global_fwt": 0.5, "global_bwt": -drop, "global_forgetting": drop}
+    step = {"steps": 20, "phases": {"training": {"wall": 5.0}}}
     return {
         "scores": scores, "phases": {"training": {"wall": 10.0}, "baselines": {"wall": 2.0}}, "protocol": {"id": "p"}, "device": "cpu",
         "threads": 1, "versions": {"torch": "2", "segp_ext": "0"}, "started": "now", "retention": {},
-        "settings": {"inference": {"path": "dual"}},
+        "settings": {"inference": {"path": "dual"}}, "trained_parameters": 3_440_640, "resumed": [], "tasks": [step, step],
     }  # fmt: skip
 
 
@@ -353,8 +454,58 @@ def test_differences_are_paired_by_seed():
     assert found.difference("a", "text", "last") is None
     header, rows = found.table()
     numbers = ["79.8 ± 4.4", "69.7 ± 8.7", "10.0 ± 0.0", "-10.0 ± 0.0", "–"]
-    assert rows[3] == ["b", "text", "3", *numbers, str(apart), "+0.0 (+0.0 to +0.0)", "10"]
-    assert header[-3:] == ["Last − a's", "Forgetting − a's", "seconds"]
+    # Avg is (.9 + Last) / 2, so its differences are half of Last's
+    assert rows[3] == ["b", "text", "3", *numbers, "+4.8 (+1.7 to +8.0)", str(apart), "+0.0 (+0.0 to +0.0)"]
+    assert header[-3:] == ["Avg − a's", "Last − a's", "Forgetting − a's"]
+    header, rows = found.global_table()
+    assert header == [
+        "method",
+        "seeds",
+        "global Last",
+        "global FWT",
+        "global BWT",
+        "global Forgetting",
+        "global Last − a's",
+    ]
+    assert rows[0] == ["a", "3", "60.0 ± 10.0", "50.0 ± 0.0", "-10.0 ± 0.0", "10.0 ± 0.0", "–"]
+    assert rows[1] == ["b", "3", "69.7 ± 8.7", "50.0 ± 0.0", "-10.0 ± 0.0", "10.0 ± 0.0", str(apart)]
+
+
+def test_what_a_method_costs():
+    runs = {("a", seed): result(0.5, 0.1) for seed in (1, 2)} | {("frozen", 1): result(0.5, 0.1)}
+    runs["a", 2]["tasks"] = [{"steps": 10, "phases": {"training": {"wall": 4.5}}}] * 2
+    runs["frozen", 1].update(trained_parameters=0, tasks=[{"steps": 0, "phases": {}}] * 2)
+    for run in runs.values():
+        run["scores"]["zero-shot"] = run["scores"]["m (text)"]
+    found = Comparison(runs, "command")
+    header, rows = found.cost_table()
+    assert header == ["method", "trained", "ms/step", "seconds"]
+    # 5 s over 20 steps and 4.5 s over 10: 250 and 450 ms
+    assert rows == [["zero-shot", "–", "–", "2"], ["a", "3.44 M", "350", "10"], ["frozen", "–", "–", "10"]]
+    lines = {(line["row"], line["seed"], line["path"]): line for line in csv.DictReader(io.StringIO(found.csv()))}
+    line = lines["a", "2", "text"]
+    assert line["trained_parameters"] == "3440640" and line["ms_per_step"] == "450.000"
+    assert (line["global_fwt"], line["global_bwt"], line["global_forgetting"]) == ("0.500000", "-0.100000", "0.100000")
+    assert line["global_last"] == "0.500000" and lines["a", "2", "dual"]["global_last"] == ""
+    assert lines["frozen", "1", "text"]["ms_per_step"] == lines["zero-shot", "1", "text"]["trained_parameters"] == ""
+
+
+def test_a_task_that_was_gone_on_with_says_nothing_about_the_time_of_a_step():
+    run = result(0.5, 0.1)
+    run["tasks"][1] = {"steps": 20, "phases": {"training": {"wall": 0.1}}}
+    run["resumed"] = [{"after": 1}]
+    assert Comparison({("a", 1): run}, "command").cost_table()[1][0][2] == "250"
+
+
+def test_runs_without_global_rows_have_no_global_table_and_no_plot(tmp_path):
+    run = result(0.5, 0.1)
+    run["scores"]["m (text)"] = run["scores"]["m (dual)"]
+    found = Comparison({("a", 1): run}, "command")
+    assert found.global_table()[1] == [] and "global.png" not in found.plot(tmp_path)
+    assert "global" not in found.page({}).markdown().lower()
+    runs = {("a", 1): run, ("b", 1): result(0.5, 0.1)}  # one of them made before they were measured
+    assert [row[0] for row in Comparison(runs, "command").global_table()[1]] == ["b"]
+    assert "global.png" in Comparison(runs, "command").plot(tmp_path)
 
 
 def with_baseline(drop):
@@ -366,11 +517,13 @@ def with_baseline(drop):
 
 def test_a_baseline_that_is_a_row_too_counts_once():
     runs = {(row, seed): with_baseline(seed / 10) for row in ("m", "zero-shot") for seed in (1, 2)}
-    rows = {(row[0], row[1]): row for row in Comparison(runs, "command").table()[1]}
-    assert rows["zero-shot", "text"][2] == "2" and rows["zero-shot", "visual"][-1] == "10"
+    found = Comparison(runs, "command")
+    rows = {(row[0], row[1]): row for row in found.table()[1]}
+    assert rows["zero-shot", "text"][2] == "2" and found.cost_table()[1][1][-1] == "10"
     runs = {of: run for of, run in runs.items() if of[0] == "m"}
-    rows = {(row[0], row[1]): row for row in Comparison(runs, "command").table()[1]}
-    assert rows["zero-shot", "text"][2] == "2" and rows["zero-shot", "text"][-1] == "2"
+    found = Comparison(runs, "command")
+    rows = {(row[0], row[1]): row for row in found.table()[1]}
+    assert rows["zero-shot", "text"][2] == "2" and found.cost_table()[1][0] == ["zero-shot", "–", "–", "2"]
 
 
 def test_baselines_of_a_seed_that_the_reference_lacks_are_taken_from_another_row():
@@ -383,7 +536,7 @@ def test_nothing_takes_the_place_of_a_reference_that_is_missing():
     found = Comparison({(row, 1): result(0.5, 0.1) for row in "bc"}, "command", "a")
     assert found.difference("b", "text", "last") is None and found.difference("c", "text", "last") is None
     header, rows = found.table()
-    assert header[-3] == "Last − a's" and {row[-3] for row in rows} == {"–"}
+    assert header[-2] == "Last − a's" and {row[-2] for row in rows} == {"–"}
 
 
 def test_heat_maps_are_of_the_path_that_a_method_predicts_by(monkeypatch, tmp_path):
