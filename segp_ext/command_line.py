@@ -23,8 +23,8 @@ CONFIGS = Path(__file__).parent / "configs"
 DESCRIPTION = """\
 Teach a CLIP model new classes task after task without old images (SeGP-CL, arXiv 2603.12055), and compare it with simpler methods.
 Without arguments: the built-in small CLIP on scikit-learn's handwritten digits, five tasks of two classes, in a minute or two.
-Defaults are the paper's where a setting says so; the settings of --protocol go before them, a file given by --config before those, and the command line
-before all. Without protocol and file: digits.
+Defaults are the paper's where a setting says so; the settings of --protocol go before them, a file given by --config before those, and
+the command line before all. Without protocol and file: digits.
 
 examples:
   python -m segp_ext.train

@@ -1,7 +1,8 @@
 """The typed configuration: every setting of a run, its default and its meaning, and the methods as sets of fixed settings.
 
-Defaults are the paper's (SeGP-CL, arXiv 2603.12055) where it states a value; ``paper.py`` has the tables of these values and of our
-own. ``configs/digits.yaml`` holds the built-in default run's own values. Reading files and the command line is ``command_line.py``'s duty; this module is plain dataclasses.
+Defaults are the paper's (SeGP-CL, arXiv 2603.12055) where it states a value; ``paper.py`` has the tables of these values and of our own.
+``configs/digits.yaml`` holds the built-in default run's own values. Reading files and the command line is ``command_line.py``'s duty;
+this module is plain dataclasses.
 """
 
 from __future__ import annotations
@@ -208,8 +209,8 @@ class PrototypesConfig:
     """unit: a prototype is the direction of its class's mean unit feature; raw (ours): the mean of raw features, with its length."""
     transfer: Literal["own-anchors", "all-anchors", "sdc", "adc", "none"] = "own-anchors"
     """How old classes' prototypes follow the model after each task. own-anchors: along the drift of the class's own anchors, each weighted \
-by its cosine to the prototype; all-anchors (ours): along the drift of all anchors, weighted by likeness and scaled by proximity; sdc: the \
-same without the scale; adc: along the mean drift of the class's own anchors; none: not at all. Anchors of kind new-images and reference \
+by its cosine to the prototype; all-anchors (ours): along the drift of all anchors, weighted by likeness and scaled by proximity; sdc: \
+the same without the scale; adc: along the mean drift of the class's own anchors; none: not at all. Anchors of kind new-images and reference \
 belong to no class and take all-anchors, sdc or none."""
     temperature: float = 0.1
     """Tau_p: temperature of all-anchors' weights; of sdc it is sigma squared."""
@@ -339,7 +340,8 @@ glyph bring their own."""
     """How an image becomes square: shortest (short side to the input size, centre crop), squash (both sides, ignoring aspect); none: the \
 model's own."""
     precision: Precision = "fp32"
-    """Arithmetic of the encoders: fp32; bf16 or fp16 by autocast, where weights, losses and the adapter stay fp32; or fp64, slow, to check."""
+    """Arithmetic of the encoders: fp32; bf16 or fp16 by autocast, where weights, losses and the adapter stay fp32; or fp64, slow, to \
+check."""
     compile: bool = False
     """torch.compile the encoders; worth it in long runs on a GPU."""
 

@@ -101,6 +101,18 @@ OURS: dict[str, Ours] = {
 }
 """Every other setting of the method, by dotted name."""
 
+_METHOD = f"{_DIGITS}/method.md"
+OTHER_VALUES: dict[str, Ours] = {
+    "training.classes=seen": Ours("cross-entropy over all classes seen; better on the digits", _METHOD),
+    "prototypes.transfer=all-anchors": Ours("all anchors, by the softmax of their cosines over prototypes.temperature", _METHOD),
+    "prototypes.transfer=sdc": Ours("Semantic Drift Compensation, arXiv 2004.00440"),
+    "prototypes.transfer=adc": Ours("Adversarial Drift Compensation, arXiv 2405.19074"),
+    "prototypes.features=raw": Ours("means of raw features", _METHOD),
+    "prototypes.score=mahalanobis": Ours("a normal distribution about each class's mean", f"{_DIGITS}/summary.md"),
+    "lora.targets=attention+ffn": Ours("query and output projections too", _METHOD),
+}
+"""Values that the paper does not have, of settings on which it states one."""
+
 BESIDE_SETTINGS: dict[str, Ours] = {
     "pixels of anchors stay in [0, 1]": Ours("so that an anchor is an image; equation 14 bounds the change alone"),
     "weight of ACGD times 100/s": Ours(
@@ -136,6 +148,7 @@ def page() -> str:
     values = dotted(dataclasses.asdict(Config()))
     stated = [[f"`{name}`", _shown(s.value), s.where] for name, s in PAPER.items()]
     ours = [[f"`{name}`", _shown(values[name]), o.why, o.measured or "–"] for name, o in OURS.items()]
+    other = [[f"`{name}`", o.why, o.measured or "–"] for name, o in OTHER_VALUES.items()]
     beside = [[name, o.why] for name, o in BESIDE_SETTINGS.items()]
     return f"""\
 # Settings: the paper's and ours
@@ -152,6 +165,10 @@ this page from the tables in the code; a test compares both with the defaults.
 On these the paper is silent, or they go beyond it.
 
 {markdown_table([["setting", "default", "what for", "measured in"], *ours], numbers=False)}
+
+## Values of our own, where the paper has another
+
+{markdown_table([["value", "what it is", "measured in"], *other], numbers=False)}
 
 ## Choices without a setting
 

@@ -6,26 +6,35 @@ from pathlib import Path
 import pytest
 
 from segp_ext import paper
-from segp_ext.config import METHODS, Config, DataConfig, MethodConfig, dotted, from_dict
-
+from segp_ext.config import METHODS, Config, DataConfig, MethodConfig, from_dict
+from segp_ext.config import dotted as by_dotted_name
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 
 
 def test_defaults_are_the_papers():
-    values = dotted(dataclasses.asdict(Config()))
+    values = by_dotted_name(dataclasses.asdict(Config()))
     assert {name: values[name] for name in paper.PAPER} == {name: s.value for name, s in paper.PAPER.items()}
 
 
 def test_every_setting_of_the_method_is_the_papers_or_ours():
-    settings = dotted(dataclasses.asdict(MethodConfig())).keys() | {"model.name", "model.pretrained"}
+    settings = by_dotted_name(dataclasses.asdict(MethodConfig())).keys() | {"model.name", "model.pretrained"}
     assert paper.PAPER.keys() | paper.OURS.keys() == settings
     assert not paper.PAPER.keys() & paper.OURS.keys()
 
 
 def test_what_measured_a_setting_is_there():
     root = PAGE.parents[1]
-    assert all((root / ours.measured).is_file() for ours in paper.OURS.values() if ours.measured)
+    tables = paper.OURS, paper.OTHER_VALUES, paper.BESIDE_SETTINGS
+    assert all((root / ours.measured).is_file() for table in tables for ours in table.values() if ours.measured)
+
+
+def test_other_values_are_settings_that_the_paper_states_otherwise():
+    for name in paper.OTHER_VALUES:
+        setting, value = name.split("=")
+        assert paper.PAPER[setting].value != value
+        section, _, field = setting.partition(".")
+        from_dict(MethodConfig, {section: {field: value}})
 
 
 def test_the_page_of_settings_is_that_of_the_code():

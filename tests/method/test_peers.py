@@ -254,7 +254,12 @@ def test_the_penalty_is_the_best_on_images_left_out():
 
 @pytest.mark.parametrize(
     "make_head",
-    [lambda: RidgeHead(5, 20, 3, CPU), lambda: gaussians(5, shrinkage=0.1), lambda: gaussians(5, own_covariance=0.3), lambda: gaussians(5, features="unit")],
+    [
+        lambda: RidgeHead(5, 20, 3, CPU),
+        lambda: gaussians(5, shrinkage=0.1),
+        lambda: gaussians(5, own_covariance=0.3),
+        lambda: gaussians(5, features="unit"),
+    ],
 )
 def test_what_is_kept_gives_the_same_scores(make_head):
     feature, label = features()
