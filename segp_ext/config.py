@@ -208,10 +208,10 @@ class PrototypesConfig:
     features: Literal["unit", "raw"] = "unit"
     """unit: a prototype is the direction of its class's mean unit feature; raw (ours): the mean of raw features, with its length."""
     transfer: Literal["own-anchors", "all-anchors", "sdc", "adc", "none"] = "own-anchors"
-    """How old classes' prototypes follow the model after each task. own-anchors: along the drift of the class's own anchors, each weighted \
-by its cosine to the prototype; all-anchors (ours): along the drift of all anchors, weighted by likeness and scaled by proximity; sdc: \
-the same without the scale; adc: along the mean drift of the class's own anchors; none: not at all. Anchors of kind new-images and reference \
-belong to no class and take all-anchors, sdc or none."""
+    """How old classes' prototypes follow the model after each task. own-anchors: along the drift of the class's own anchors, each \
+weighted by its cosine to the prototype; all-anchors (ours): along the drift of all anchors, weighted by likeness and scaled by \
+proximity; sdc: the same without the scale; adc: along the mean drift of the class's own anchors; none: not at all. Anchors of kind \
+new-images and reference belong to no class and take all-anchors, sdc or none."""
     temperature: float = 0.1
     """Tau_p: temperature of all-anchors' weights; of sdc it is sigma squared."""
     score: Literal["cosine", "mahalanobis", "ridge", "probe"] = "cosine"
