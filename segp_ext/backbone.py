@@ -6,7 +6,6 @@ open_clip does the modelling (see `segp_ext.towers` for what it must look like) 
 from __future__ import annotations
 
 import copy
-import difflib
 import hashlib
 import math
 import re
@@ -20,9 +19,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from segp_ext.adapter_layout import NEEDS_ADAPTABLE, from_plain, packed_projections, plain_names, to_plain
 from segp_ext.config import LoraConfig, Precision, ResizeMode
+from segp_ext.lora_targets import chosen_layers, shares_start
 from segp_ext.timing import Stopwatch
-from segp_ext.towers import Text, Vision, adaptable_layers, make_adaptable
+from segp_ext.towers import Text, Vision, make_adaptable
 
 _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": None}
 
@@ -102,6 +103,9 @@ class Backbone(nn.Module):
             self.register_buffer(statistic, value, persistent=False)
         self.stopwatch = Stopwatch()
         self._peft: Any = None
+        # Of the adapted layers, by name; the rank and alpha that were asked for.
+        self._ranks: dict[str, int] = {}
+        self._rank = self._alpha = 0
         # Adapted layers while merged: (LoRA, its base layer, base weight).
         self._merged: list[tuple[Any, Any, Tensor]] = []
         self._hash: str | None = None
@@ -216,46 +220,64 @@ class Backbone(nn.Module):
     def adapt(self, config: LoraConfig, seed: int) -> None:
         """Puts a fresh LoRA adapter on the chosen encoders: A random orthonormal and frozen, B zero (PEFT's LoRA).
 
-        A layer that is narrower than the rank gets its width as rank, and the scale of the others.
+        Projections of one attention that read the same input have the same A. A layer that is narrower than the rank gets its width as
+        rank, and the scale of the others.
 
         Raises:
             ValueError: if the settings do not fit the model (see `layers_to_adapt`), or an adapter is there already.
         """
-        from peft import LoraConfig as PeftLoraConfig
         from peft import get_peft_model
 
         if self._peft is not None:
             raise ValueError("this backbone carries an adapter already; a learner needs a backbone of its own")
-        targets = self.layers_to_adapt(config)
-        alpha = config.rank if config.alpha is None else config.alpha
-        narrow = {re.escape(name): width for name in targets if (width := self._width(name)) < config.rank}
+        names = self.layers_to_adapt(config)
+        widths: dict[str, int] = {}
+        for name in names:
+            group = shares_start(name)
+            widths[group] = min(self._width(name), config.rank, widths.get(group, config.rank))
+        self._ranks = {name: widths[shares_start(name)] for name in names}
+        self._rank, self._alpha = config.rank, config.rank if config.alpha is None else config.alpha
+        starts: dict[str, Tensor] = {}
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PEFT warns of target modules that its own registry does not know
             torch.manual_seed(seed)
-            # A pattern, because PEFT matches a list by suffix, and the text tower's names are suffixes of the vision tower's.
-            pattern = "|".join(re.escape(name) for name in targets)
-            settings = PeftLoraConfig(
-                r=config.rank,
-                lora_alpha=alpha,
-                target_modules=pattern,
-                rank_pattern=narrow,
-                alpha_pattern={name: alpha * width / config.rank for name, width in narrow.items()},
-            )
-            self._peft = get_peft_model(self.clip, settings)
-            for name, parameter in self.clip.named_parameters():
-                if ".lora_A." in name:
-                    start = torch.empty(parameter.shape, dtype=torch.float32)
-                    parameter.data.copy_(nn.init.orthogonal_(start))
-                    parameter.requires_grad_(False)
+            self._peft = get_peft_model(self.clip, self._settings(self._ranks))
+            for name in names:
+                matrix = self.clip.get_submodule(name).lora_A["default"].weight
+                group = shares_start(name)
+                if group not in starts:
+                    starts[group] = nn.init.orthogonal_(torch.empty(matrix.shape, dtype=torch.float32))
+                matrix.data.copy_(starts[group])
+        self._train_b_alone()
         self.clip.eval()
+
+    def _settings(self, ranks: dict[str, int]) -> Any:
+        """PEFT's settings for an adapter of these ranks, by module."""
+        from peft import LoraConfig as PeftLoraConfig
+
+        # Patterns, because PEFT matches a list by suffix, and the text tower's names are suffixes of the vision tower's.
+        narrow = {f"^{re.escape(name)}": rank for name, rank in ranks.items() if rank < self._rank}
+        return PeftLoraConfig(
+            r=self._rank,
+            lora_alpha=self._alpha,
+            target_modules="|".join(re.escape(name) for name in ranks),
+            rank_pattern=narrow,
+            alpha_pattern={name: self._alpha * rank / self._rank for name, rank in narrow.items()},
+        )
+
+    def _train_b_alone(self) -> None:
+        """Lets gradients to the matrices B and to nothing else; PEFT switches A on too whenever it enables an adapter."""
+        for name, parameter in self.clip.named_parameters():
+            parameter.requires_grad_(".lora_B." in name)
 
     def layers_to_adapt(self, config: LoraConfig) -> list[str]:
         """Names of the layers that `adapt` adapts.
 
         Raises:
-            ValueError: for targets that are not there or that an adapter could not change, and a rank above the width of every layer.
+            ValueError: for targets that are not there (see `segp_ext.lora_targets`) or that an adapter could not change, and for a rank
+                above the width of every layer.
         """
-        names = self._targets(config)
+        names = chosen_layers(self.clip, self.name, config)
         widest = max(names, key=self._width)
         if config.rank > self._width(widest):
             raise ValueError(
@@ -269,29 +291,6 @@ class Backbone(nn.Module):
         weight = self.clip.get_submodule(name).weight
         return min(weight[0].numel(), len(weight))
 
-    def _targets(self, config: LoraConfig) -> list[str]:
-        by_encoder = adaptable_layers(self.clip, outside_blocks=config.targets is not None)
-        for encoder, names in by_encoder.items():
-            if config.encoders in ("both", encoder) and not names:
-                other = "text" if encoder == "vision" else "vision"
-                raise ValueError(
-                    f"the {encoder} tower of {self.name} has no layers in blocks that could be adapted; use --lora.encoders {other}"
-                )
-        chosen = [
-            name for encoder, names in by_encoder.items() if config.encoders in ("both", encoder) for name in names
-        ]
-        if config.targets is None:
-            return chosen
-        for target in config.targets:
-            if not any(_ends(name, target) for name in chosen):
-                ends = sorted({re.split(r"\.\d+\.(?!.*\.\d+\.)", name)[-1] for name in chosen})
-                close = difflib.get_close_matches(target, ends, n=1)
-                hint = f"; close: {close[0]}" if close else ""
-                raise ValueError(
-                    f"lora.targets: no layer of {self.name} ends in {target!r}{hint}; there are {', '.join(ends)}"
-                )
-        return [name for name in chosen if any(_ends(name, target) for target in config.targets)]
-
     def _check_called(self, targets: list[str]) -> None:
         """Refuses layers on which an adapter would do nothing, because the model reads their weights past them, or shares them."""
         layers = {name: self.clip.get_submodule(name) for name in targets}
@@ -304,9 +303,9 @@ class Backbone(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
-        owners: dict[int, str] = {}
+        owners: dict[tuple[int, torch.Size], str] = {}
         for name, layer in layers.items():
-            other = owners.setdefault(id(layer.weight), name)
+            other = owners.setdefault((layer.weight.data_ptr(), layer.weight.shape), name)
             reason = (
                 "is never called"
                 if layer not in called
@@ -324,25 +323,32 @@ class Backbone(nn.Module):
         return [p for name, p in self.clip.named_parameters() if ".lora_B." in name]
 
     def adapter_state(self) -> dict[str, Tensor]:
-        """The adapter's tensors, named as PEFT saves them; empty without an adapter."""
+        """The adapter's tensors, named and packed as PEFT saves them for the plain open_clip model; empty without an adapter.
+
+        See `segp_ext.adapter_layout.packed_projections` for models that cannot carry an adapter in that way.
+        """
         if self._peft is None:
             return {}
         from peft import get_peft_model_state_dict
 
-        return get_peft_model_state_dict(self._peft)
+        return to_plain(get_peft_model_state_dict(self._peft), packed_projections(self.clip, self._ranks) or [])
 
     def adapter_config(self) -> dict[str, Any] | None:
-        """The adapter's settings as PEFT writes them beside its tensors."""
+        """The adapter's settings as PEFT writes them beside the tensors of `adapter_state`."""
         if self._peft is None:
             return None
-        settings = self._peft.peft_config["default"].to_dict()
+        packed = packed_projections(self.clip, self._ranks)
+        plain = plain_names(self._ranks, packed or [])
+        settings = self._settings({plain[name]: rank for name, rank in self._ranks.items()}).to_dict()
+        if packed is None:
+            settings[NEEDS_ADAPTABLE] = "call it on the open_clip model, then open the adapter"
         return {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}
 
     def load_adapter_state(self, state: dict[str, Tensor]) -> None:
         """Loads tensors from `adapter_state` into the adapter.
 
         Raises:
-            ValueError: if names or shapes differ.
+            ValueError: if names or shapes differ, or a layer is changed that is not adapted here.
         """
         from peft import set_peft_model_state_dict
 
@@ -355,7 +361,9 @@ class Backbone(nn.Module):
             if own[name].shape != tensor.shape:
                 raise ValueError(f"adapter tensor {name} must be {list(own[name].shape)}; got {list(tensor.shape)}")
         if self._peft is not None:
-            set_peft_model_state_dict(self._peft, state)
+            packed = packed_projections(self.clip, self._ranks) or []
+            set_peft_model_state_dict(self._peft, from_plain(state, packed, self._ranks))
+            self._train_b_alone()
 
     def merge(self) -> None:
         """Merges the adapter into the weights: the same function, with no adapter cost and no gradient but to the inputs.
@@ -389,8 +397,7 @@ class Backbone(nn.Module):
                 module.unmerge()
             layer.weight.data = original
         self._merged.clear()
-        for parameter in self.trained_parameters():
-            parameter.requires_grad_(True)
+        self._train_b_alone()
 
     def copy(self) -> Backbone:
         """A backbone of its own in the present state; weights that no adapter changes are shared. A compiled one's copy is not compiled."""
@@ -422,12 +429,11 @@ class Backbone(nn.Module):
         if self._peft is None:
             yield
         else:
-            with self._peft.disable_adapter():
-                yield
-
-
-def _ends(name: str, target: str) -> bool:
-    return name == target or name.endswith(f".{target}")
+            try:
+                with self._peft.disable_adapter():
+                    yield
+            finally:
+                self._train_b_alone()
 
 
 def _resized(pixels: Tensor, size: int, resize_mode: str, interpolation: str) -> Tensor:

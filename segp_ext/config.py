@@ -80,6 +80,10 @@ def _not_negative(section: str, config: object, *names: str) -> None:
         _require(value >= 0, f"{section}.{name}", "0 or more", value)
 
 
+LORA_WORDS = ("kv", "attention", "ffn", "convolutions")
+"""What `lora.targets` may name, joined by +; `segp_ext.lora_targets` finds the layers."""
+
+
 @dataclass
 class LoraConfig:
     """Low-rank adaptation of the CLIP encoders: A frozen at its random orthonormal start, only B trained."""
@@ -90,15 +94,18 @@ class LoraConfig:
     """Numerator of the adapter's scale alpha/rank; none means alpha = rank, a scale of 1."""
     encoders: Literal["both", "vision", "text"] = "both"
     """Which CLIP encoders are adapted."""
-    targets: list[str] | None = None
-    """Layers to adapt, by the end of their names (attn.in_proj, mlp.c_fc ...); none adapts the linear layers of every block, attention \
-and both FFN layers, and the convolutions in the blocks of an encoder that has no such layers; of that one, \
-convolutions elsewhere (stem, downsample) may be named too."""
+    targets: list[str] | str = "kv+ffn"
+    """Layers to adapt: words joined by +, or a list of the ends of their names (attn.kv_proj, mlp.c_fc ...). The words: kv (key and value \
+projections), attention (query, key, value and output projections), ffn (all linear layers of the feed-forward networks), and, ours, \
+convolutions (in blocks, ungrouped). A list may name other convolutions too."""
 
     def __post_init__(self) -> None:
         _positive("lora", self, "rank")
         if self.alpha is not None:
             _positive("lora", self, "alpha")
+        words = self.targets.split("+") if isinstance(self.targets, str) else []
+        known = f"words out of {', '.join(LORA_WORDS)}, joined by +, or a list of the ends of layers' names"
+        _require(bool(self.targets) and set(words) <= {*LORA_WORDS}, "lora.targets", known, self.targets)
 
 
 @dataclass

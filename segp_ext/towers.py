@@ -17,18 +17,16 @@ WORKS = "what works are vision towers that pool first and project last, open_cli
 
 
 class LinearAttention(nn.Module):
-    """Self-attention with the weights of an `nn.MultiheadAttention`, as two linear layers around fused attention.
+    """Self-attention with the weights of an `nn.MultiheadAttention`, as linear layers around fused attention.
 
-    `nn.MultiheadAttention` keeps its input projection as a bare parameter, which an adapter cannot wrap.
+    `nn.MultiheadAttention` keeps its input projection as a bare parameter, which an adapter cannot wrap. Here queries have a layer of their
+    own, so that an adapter can leave them alone.
     """
 
     def __init__(self, source: Any) -> None:
         super().__init__()
-        width = source.out_proj.in_features
         self.heads = source.num_heads
-        self.in_proj = nn.Linear(width, 3 * width, bias=source.in_proj_bias is not None, device="meta")
-        self.in_proj.weight = source.in_proj_weight
-        self.in_proj.bias = source.in_proj_bias
+        self.q_proj, self.kv_proj = split_projection(source.in_proj_weight, source.in_proj_bias)
         self.out_proj = source.out_proj
 
     def forward(
@@ -42,8 +40,8 @@ class LinearAttention(nn.Module):
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x `[B, L, E]` → queries, keys and values, each `[B, heads, L, E / heads]`."""
         batch, length, width = x.shape
-        packed = self.in_proj(x).view(batch, length, 3, self.heads, width // self.heads)
-        q, k, v = packed.permute(2, 0, 3, 1, 4)
+        q = self.q_proj(x).view(batch, length, self.heads, width // self.heads).transpose(1, 2)
+        k, v = self.kv_proj(x).view(batch, length, 2, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         return q, k, v
 
 
@@ -64,20 +62,63 @@ class NormedLinearAttention(LinearAttention):
         return self.out_proj(self.ln_inner(mixed.transpose(1, 2).reshape(x.shape)))
 
 
+class SplitLinear(nn.Module):
+    """timm's `qkv`, one linear layer whose rows are queries, keys and values, as two: queries, and keys with values.
+
+    Attributes:
+        plain_carries: whether timm calls the layer that this one replaces, so that an adapter on that layer does something.
+    """
+
+    def __init__(self, source: nn.Linear, plain_carries: bool) -> None:
+        super().__init__()
+        self.q_proj, self.kv_proj = split_projection(source.weight, source.bias)
+        self.plain_carries = plain_carries
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x `[..., D]` → `[..., 3E]`: queries, keys, values."""
+        return torch.cat([self.q_proj(x), self.kv_proj(x)], dim=-1)
+
+
+def split_projection(weight: Tensor, bias: Tensor | None) -> tuple[nn.Linear, nn.Linear]:
+    """Layers of the first third of a packed projection's rows, and of the others: views of `weight` `[3E, D]` and `bias` `[3E]`."""
+    rows = len(weight) // 3
+    layers = []
+    for part in (slice(None, rows), slice(rows, None)):
+        layer = nn.Linear(weight.shape[1], len(weight[part]), bias=bias is not None, device="meta")
+        layer.weight = nn.Parameter(weight.detach()[part], requires_grad=False)
+        if bias is not None:
+            layer.bias = nn.Parameter(bias.detach()[part], requires_grad=False)
+        layers.append(layer)
+    return layers[0], layers[1]
+
+
+# Modules of timm whose `qkv` has the rows of all queries, then of all keys, then of all values; elsewhere heads may come first.
+_QUERIES_FIRST = {
+    "timm.layers.attention", "timm.models.beit", "timm.models.eva", "timm.models.fastvit", "timm.models.swin_transformer",
+    "timm.models.vision_transformer", "timm.models.vision_transformer_relpos",
+}  # fmt: skip
+
+
 def make_adaptable(clip: nn.Module) -> None:
-    """Rewrites, in place, the layers whose weights are used without calling them: an adapter on them would be passed by."""
+    """Rewrites an open_clip model in place, so that an adapter can be put on every layer of its blocks, on keys and values without queries.
+
+    Outputs stay the same to rounding, and no weight is copied. Packed projections of queries, keys and values become two layers, and
+    layers whose weights are used without calling them are called.
+    """
     from open_clip.transformer import Attention, CustomResidualAttentionBlock, ResidualAttentionBlock
 
-    for module in clip.modules():
+    for module in list(clip.modules()):
         block: Any = module
         if isinstance(module, ResidualAttentionBlock) and isinstance(block.attn, nn.MultiheadAttention):
             block.attn = LinearAttention(block.attn)
         elif isinstance(module, CustomResidualAttentionBlock) and isinstance(block.attn, Attention):
             block.attn = NormedLinearAttention(block.attn)
-        elif hasattr(
-            module, "qkv_bias_separate"
-        ):  # timm's EVA attention: told so, it calls the layer, then adds its bias
-            block.qkv_bias_separate = True
+        elif type(module).__module__ in _QUERIES_FIRST and isinstance(getattr(module, "qkv", None), nn.Linear):
+            # EVA reads the layer's weight past it, and has its bias elsewhere; told so, it calls the layer, then adds its bias.
+            passed_by = hasattr(module, "qkv_bias_separate") and block.q_bias is not None
+            if hasattr(module, "qkv_bias_separate"):
+                block.qkv_bias_separate = True
+            block.qkv = SplitLinear(block.qkv, plain_carries=not passed_by)
 
 
 class Vision:
@@ -232,28 +273,3 @@ class Text:
         if projection is None:
             return pooled
         return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
-
-
-def adaptable_layers(clip: nn.Module, outside_blocks: bool = False) -> dict[str, list[str]]:
-    """Names of the layers that an adapter goes on, by encoder ("vision", "text").
-
-    The linear layers inside repeated blocks, attention's and both FFN's; of an encoder that has none, such as a ResNet, the convolutions
-    that are not grouped. Attentional pooling and projections are none of these.
-
-    Args:
-        clip: an open_clip model.
-        outside_blocks: of an encoder of convolutions, the stem's and those between stages too.
-    """
-    linear: dict[str, list[str]] = {"vision": [], "text": []}
-    convolutions: dict[str, list[str]] = {"vision": [], "text": []}
-    for name, module in clip.named_modules():
-        steps = name.split(".")
-        if "attn_pool" in steps:
-            continue
-        encoder = "vision" if steps[0] == "visual" else "text"
-        inside = any(step.isdigit() for step in steps[:-1]) and "downsample" not in steps
-        if isinstance(module, nn.Linear) and inside:
-            linear[encoder].append(name)
-        elif isinstance(module, nn.Conv2d) and module.groups == 1 and (inside or outside_blocks):
-            convolutions[encoder].append(name)
-    return {encoder: linear[encoder] or convolutions[encoder] for encoder in linear}

@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 
-from segp_ext.command_line import parse
+from segp_ext.command_line import parse, read_settings
 
 FILES = [
     ("training: 5", "training must be a group of settings, {name: value, ...}; got 5"),
@@ -48,7 +48,18 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, capsys, content, message):
         (["--data={order: x}"], "data.order must be a whole number or one of "),
         (["--data.name=cub"], "data.name must be one of auto, digits, folder, "),
         (["--model.compile=maybe"], "model.compile must be true or false; got 'maybe'"),
-        (["--lora.targets=a"], "lora.targets must be a list of texts, [a, b] or null; got 'a'"),
+        (
+            ["--lora.targets=null"],
+            "lora.targets must be words out of kv, attention, ffn, convolutions, joined by +, or a list",
+        ),
+        (
+            ["--lora.targets=kv+mlp"],
+            "lora.targets must be words out of kv, attention, ffn, convolutions, joined by +, or a list",
+        ),
+        (
+            ["--lora.targets=[]"],
+            "lora.targets must be words out of kv, attention, ffn, convolutions, joined by +, or a list",
+        ),
         (
             ["--anchor.steps", "3"],
             "unrecognized arguments: --anchor.steps 3; close: --anchors.steps",
@@ -126,3 +137,18 @@ def test_help_explains_every_setting():
         "--print_config",
     ):
         assert word in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "targets"),
+    [("kv+ffn", "kv+ffn"), ("ffn", "ffn"), ("[attn.q_proj, mlp.c_fc]", ["attn.q_proj", "mlp.c_fc"])],
+)
+def test_targets_are_words_or_a_list(given, targets, tmp_path):
+    assert parse(["--config=digits", f"--lora.targets={given}"]).lora.targets == targets
+    (tmp_path / "settings.yaml").write_text(f"lora: {{targets: {given}}}\n")
+    assert parse([f"--config={tmp_path / 'settings.yaml'}"]).lora.targets == targets
+    (tmp_path / "settings.yaml").write_text("lora: {targets: null}\n")  # every config.yaml of segp_ext 0.1
+    with pytest.raises(
+        ValueError, match=r"settings.yaml: lora.targets must be a list of texts, \[a, b\] or a text; got None"
+    ):
+        read_settings(tmp_path / "settings.yaml")

@@ -23,6 +23,12 @@ def shake(backbone, seed=1):
         parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
 
 
+def only_b_trains(backbone):
+    return {n for n, p in backbone.named_parameters() if p.requires_grad} == {
+        n for n, _ in backbone.named_parameters() if ".lora_B." in n
+    }
+
+
 @pytest.mark.parametrize("quick_gelu", [True, False])
 def test_features_are_open_clips_own(quick_gelu):
     torch.manual_seed(0)
@@ -102,15 +108,49 @@ def test_a_fresh_adapter_changes_nothing_and_trains_only_b(backbone):
     after = backbone.encode_image(pixels())[1], backbone.encode_text(backbone.tokenize(TEXTS))
     for expected, got in zip(before, after, strict=True):
         torch.testing.assert_close(got, expected, rtol=0, atol=0)
-    assert {n for n, p in backbone.named_parameters() if p.requires_grad} == {
-        n for n, _ in backbone.named_parameters() if ".lora_B." in n
-    }
-    # per block: q, k, v together (3·width), output, FFN up (its width) and down, each times the rank
-    vision, text = 2 * 4 * (24 * 3 + 24 + 48 + 24), 2 * 4 * (20 * 3 + 20 + 80 + 20)
+    assert only_b_trains(backbone)
+    # per block: k and v together (2·width), FFN up (its width) and down, each times the rank
+    vision, text = 2 * 4 * (24 * 2 + 48 + 24), 2 * 4 * (20 * 2 + 80 + 20)
     assert sum(p.numel() for p in backbone.trained_parameters()) == vision + text
     for name, parameter in backbone.clip.named_parameters():
         if ".lora_A." in name:
             torch.testing.assert_close(parameter @ parameter.T, torch.eye(4), rtol=0, atol=1e-5)
+
+
+def test_only_b_trains_whatever_was_done_before(backbone):
+    """PEFT's disable_adapter, as it ends, lets gradients to A too."""
+    backbone.adapt(LoraConfig(rank=4, targets="attention+ffn"), seed=0)
+    shake(backbone)
+    with backbone.reference():
+        backbone.encode_image(pixels())
+    assert only_b_trains(backbone)
+    with pytest.raises(KeyboardInterrupt), backbone.reference():
+        raise KeyboardInterrupt
+    assert only_b_trains(backbone)
+    with backbone.merged():
+        assert not any(p.requires_grad for p in backbone.parameters())
+        merged = backbone.copy()
+        with backbone.reference():  # which takes the adapter out of the weights
+            pass
+        assert only_b_trains(backbone)
+    assert only_b_trains(backbone) and only_b_trains(backbone.copy())
+    merged.unmerge()
+    assert only_b_trains(merged)
+    backbone.load_adapter_state(backbone.adapter_state())
+    assert only_b_trains(backbone)
+    backbone.encode_image(pixels())[0].square().sum().backward()
+    assert all((p.grad is not None) == (".lora_B." in n) for n, p in backbone.clip.visual.named_parameters())
+
+
+def test_queries_keys_and_values_start_alike():
+    backbone = tiny_backbone()
+    backbone.adapt(LoraConfig(rank=4, targets="attention+ffn"), seed=0)
+    starts = {n.split(".lora_A.")[0]: p for n, p in backbone.clip.named_parameters() if ".lora_A." in n}
+    for block in ("visual.transformer.resblocks.0", "transformer.resblocks.1"):
+        assert torch.equal(starts[f"{block}.attn.q_proj"], starts[f"{block}.attn.kv_proj"])
+        assert not torch.equal(starts[f"{block}.attn.q_proj"], starts[f"{block}.attn.out_proj"])
+    first, second = (starts[f"transformer.resblocks.{n}.attn.q_proj"] for n in (0, 1))
+    assert not torch.equal(first, second)
 
 
 def test_the_adapters_start_follows_its_seed():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import open_clip
 import pytest
@@ -9,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from method.made import save_tokenizer
 
+from segp_ext import lora_targets
 from segp_ext.config import LoraConfig
+from segp_ext.lora_targets import adaptable_layers
 from segp_ext.pretrained import load_clip
-from segp_ext.towers import adaptable_layers
+from segp_ext.towers import make_adaptable
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
 VIT = {"image_size": 32, "patch_size": 8, "width": 48, "head_width": 12, "layers": 2}
@@ -108,6 +111,17 @@ def registered(tmp_path_factory):
     open_clip.add_model_config(folder)
 
 
+def plain_weight(theirs, key):
+    """open_clip's weight for one of ours: the first third of a packed projection for queries, the others for keys and values."""
+    packed = key
+    for part in ("q_proj", "kv_proj"):
+        packed = packed.replace(f".qkv.{part}.", ".qkv.").replace(f".attn.{part}.", ".attn.in_proj_")
+    if key in theirs or packed == key:
+        return theirs[key]
+    third = len(theirs[packed]) // 3
+    return theirs[packed][third:] if ".kv_proj." in key else theirs[packed][:third]
+
+
 def own(name):
     """open_clip's own model with the same random weights, and inputs for both."""
     with torch.random.fork_rng(devices=[]):
@@ -123,10 +137,7 @@ def own(name):
     with torch.no_grad():
         theirs = dict(plain.named_parameters())
         for key, parameter in backbone.clip.named_parameters():
-            source = key.replace(".attn.in_proj.weight", ".attn.in_proj_weight").replace(
-                ".attn.in_proj.bias", ".attn.in_proj_bias"
-            )
-            parameter.copy_(theirs[source])
+            parameter.copy_(plain_weight(theirs, key))
     pixels = torch.rand(3, 3, backbone.image_size, backbone.image_size, generator=generator)
     return plain, backbone, pixels
 
@@ -158,10 +169,11 @@ def test_features_are_open_clips_own(name):
         torch.testing.assert_close(backbone.encode_text(own_tokens), plain.encode_text(tokens), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("targets", ["kv+ffn", "attention+ffn"])
 @pytest.mark.parametrize("name", MODELS)
-def test_every_adapter_learns_and_merges(name):
+def test_every_adapter_learns_and_merges(name, targets):
     _, backbone, pixels = own(name)
-    backbone.adapt(LoraConfig(rank=2), seed=0)
+    backbone.adapt(LoraConfig(rank=2, targets=targets), seed=0)
     generator = torch.Generator().manual_seed(2)
     for parameter in backbone.trained_parameters():
         parameter.data.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
@@ -224,15 +236,15 @@ def test_models_without_a_raw_feature_are_refused(name, reason):
 
 def test_layers_are_chosen_by_name():
     backbone = load_clip("made-vit", None)
-    backbone.adapt(LoraConfig(rank=2, targets=["attn.in_proj", "c_fc"], encoders="vision"), seed=0)
+    backbone.adapt(LoraConfig(rank=2, targets=["attn.q_proj", "c_fc"], encoders="vision"), seed=0)
     adapted = {key.split(".lora_B")[0].removeprefix("visual.transformer.resblocks.") for key, _ in backbone.clip.named_parameters()
                if ".lora_B." in key}  # fmt: skip
-    assert adapted == {f"{block}.{layer}" for block in (0, 1) for layer in ("attn.in_proj", "mlp.c_fc")}
+    assert adapted == {f"{block}.{layer}" for block in (0, 1) for layer in ("attn.q_proj", "mlp.c_fc")}
     with pytest.raises(
         ValueError,
-        match=r"lora.targets: no layer of made-vit ends in 'attn.q_proj'; .*there are attn.in_proj, attn.out_proj",
+        match=r"lora.targets: no layer of made-vit ends in 'attn.in_proj'; .*there are attn.kv_proj, attn.out_proj",
     ):
-        load_clip("made-vit", None).adapt(LoraConfig(targets=["attn.q_proj"]), seed=0)
+        load_clip("made-vit", None).adapt(LoraConfig(targets=["attn.in_proj"]), seed=0)
 
 
 def test_a_layer_that_is_passed_by_or_shared_is_named():
@@ -243,20 +255,49 @@ def test_a_layer_that_is_passed_by_or_shared_is_named():
         ValueError, match=r"resblocks.1.mlp.c_fc of made-vit shares its weight with .*resblocks.0.mlp.c_fc"
     ):
         backbone.adapt(LoraConfig(rank=2), seed=0)
+    backbone = load_clip("made-vit", None)
+    blocks = backbone.clip.visual.transformer.resblocks
+    blocks[1].attn.kv_proj.weight.data = blocks[0].attn.kv_proj.weight.data
+    with pytest.raises(ValueError, match=r"1.attn.kv_proj of made-vit shares its weight with .*0.attn.kv_proj"):
+        backbone.adapt(LoraConfig(rank=2), seed=0)
     backbone = load_clip("made-eva02", None)
     for module in backbone.clip.modules():
-        if hasattr(module, "qkv_bias_separate"):
-            module.qkv_bias_separate = False  # as timm has it: the layer's weight is read past it
-    with pytest.raises(ValueError, match=r"attn.qkv of made-eva02 is never called, so it cannot be adapted"):
+        if hasattr(module, "fc2"):
+            module.forward = module.fc1.forward  # a layer whose weight is read past it
+    with pytest.raises(ValueError, match=r"mlp.fc1 of made-eva02 is never called, so it cannot be adapted"):
         backbone.adapt(LoraConfig(rank=2), seed=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "encoders", "targets", "message"),
+    [
+        (
+            "resnet", "both", "kv+ffn",
+            "the vision tower of made-resnet has no layer that kv+ffn names; what it has: convolutions (16 layers); write "
+            "--lora.encoders text or --lora.targets kv+ffn+convolutions",
+        ),
+        ("resnet", "vision", "kv+ffn", "write --lora.encoders text or --lora.targets convolutions"),
+        ("convnext", "both", "kv", "the vision tower of made-convnext has no layer that kv names; what it has: ffn (36 layers); write "
+         "--lora.encoders text or --lora.targets kv+ffn"),
+        ("vit", "text", "convolutions", "the text tower of made-vit has no layer that convolutions names; what it has: "
+         "kv (2 layers), attention (6 layers), ffn (4 layers); write --lora.encoders vision or --lora.targets kv"),
+        ("vit", "both", "kv+convolutions", "'convolutions' names no layer in the adapted encoders of made-vit; there are kv (4 layers), "),
+        ("convnext", "vision", "kv+ffn", "'kv' names no layer in the adapted encoders of made-convnext; there are ffn (36 layers)"),
+        ("resnet", "both", ["conv1"], "the text tower of made-resnet has no layer that [conv1] names"),
+    ],
+)  # fmt: skip
+def test_a_tower_and_a_word_without_layers_are_named(name, encoders, targets, message):
+    backbone = load_clip(f"made-{name}", None)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        backbone.adapt(LoraConfig(rank=2, encoders=encoders, targets=targets), seed=0)
+    assert not backbone.trained_parameters()
+
+
 def test_a_tower_with_nothing_to_adapt_is_named(monkeypatch):
-    monkeypatch.setattr(
-        "segp_ext.backbone.adaptable_layers", lambda clip, **_: {"vision": [], "text": adaptable_layers(clip)["text"]}
-    )
+    text = adaptable_layers(load_clip("made-resnet", None).clip)["text"]
+    monkeypatch.setattr("segp_ext.lora_targets.adaptable_layers", lambda clip: {"vision": {}, "text": text})
     with pytest.raises(
-        ValueError, match="the vision tower of made-resnet has no layers in blocks that could be.*lora.encoders text"
+        ValueError, match=r"the vision tower of made-resnet .* has: none in blocks; write --lora.encoders text$"
     ):
         load_clip("made-resnet", None).adapt(LoraConfig(rank=2), seed=0)
     backbone = load_clip("made-resnet", None)
@@ -264,17 +305,16 @@ def test_a_tower_with_nothing_to_adapt_is_named(monkeypatch):
     assert backbone.trained_parameters()
 
 
-def test_convolutions_are_adapted_where_there_is_nothing_linear():
+def test_convolutions_in_blocks():
     """A ResNet-18: eight blocks of two convolutions; those of its stem and between stages stay as they are."""
     backbone = load_clip("made-resnet", None)
-    assert len(adaptable_layers(backbone.clip)["vision"]) == 16
     for module in backbone.clip.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.weight.data.fill_(1)  # timm's zeros would hide the branches
     pixels = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         before = backbone.encode_image(pixels)
-    backbone.adapt(LoraConfig(rank=2, encoders="vision"), seed=0)
+    backbone.adapt(LoraConfig(rank=2, encoders="vision", targets="convolutions"), seed=0)
     matrices = [p for name, p in backbone.clip.named_parameters() if ".lora_A." in name]
     for matrix in matrices:
         rows = matrix.flatten(1)
@@ -293,7 +333,7 @@ def test_convolutions_are_adapted_where_there_is_nothing_linear():
             torch.testing.assert_close(backbone.encode_image(pixels), changed, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(backbone.encode_image(pixels), changed, rtol=0, atol=0)
     with pytest.raises(ValueError, match="lora.rank must be at most 512, the width of visual.trunk.layer4.0.conv1"):
-        load_clip("made-resnet", None).adapt(LoraConfig(rank=513, encoders="vision"), seed=0)
+        load_clip("made-resnet", None).adapt(LoraConfig(rank=513, encoders="vision", targets="convolutions"), seed=0)
 
 
 def test_convolutions_outside_of_blocks_are_adapted_where_they_are_named():
@@ -305,7 +345,7 @@ def test_convolutions_outside_of_blocks_are_adapted_where_they_are_named():
 
 def test_narrow_layers_get_their_width_as_rank_and_the_scale_of_the_others():
     backbone = load_clip("made-resnet", None)
-    backbone.adapt(LoraConfig(rank=100, alpha=50, encoders="vision"), seed=0)
+    backbone.adapt(LoraConfig(rank=100, alpha=50, encoders="vision", targets="convolutions"), seed=0)
     found = {}
     for name, module in backbone.clip.named_modules():
         if hasattr(module, "lora_A"):
@@ -318,29 +358,97 @@ def test_narrow_layers_get_their_width_as_rank_and_the_scale_of_the_others():
             torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows)), rtol=0, atol=1e-5)
 
 
-def test_grouped_convolutions_and_those_beside_linear_layers_stay():
-    block = [torch.nn.Conv2d(4, 4, 1), torch.nn.Conv2d(4, 4, 3, groups=4)]
+def test_a_narrow_text_tower_leaves_the_vision_towers_ranks_alone():
+    """The text tower's names are ends of the vision tower's, and PEFT looks for the ends of names."""
+    backbone = load_clip("made-vit", None)
+    backbone.adapt(LoraConfig(rank=40), seed=0)
+    ranks = {name: module.r["default"] for name, module in backbone.clip.named_modules() if hasattr(module, "lora_A")}
+    assert {rank for name, rank in ranks.items() if name.startswith("visual.")} == {40}
+    assert {rank for name, rank in ranks.items() if not name.startswith("visual.")} == {32}
+
+
+def test_grouped_convolutions_stay():
+    block = [torch.nn.Conv2d(4, 4, 1), torch.nn.Conv2d(4, 4, 3, groups=4), torch.nn.Linear(4, 4)]
     plain = torch.nn.ModuleDict({"visual": torch.nn.ModuleList([torch.nn.Sequential(*block)])})
-    assert adaptable_layers(plain) == {"vision": ["visual.0.0"], "text": []}
-    mixed = torch.nn.ModuleDict({"visual": torch.nn.ModuleList([torch.nn.Sequential(*block, torch.nn.Linear(4, 4))])})
-    assert adaptable_layers(mixed) == {"vision": ["visual.0.2"], "text": []}
+    assert adaptable_layers(plain) == {"vision": {"visual.0.0": "convolution", "visual.0.2": "ffn"}, "text": {}}
 
 
-@pytest.mark.parametrize("name", ["vit", "custom-text", "custom-blocks"])
-def test_the_blocks_of_open_clips_own_towers(name):
-    for layers in adaptable_layers(load_clip(f"made-{name}", None).clip).values():
-        ends = {layer.split("resblocks.0.")[1] for layer in layers if ".resblocks.0." in layer}
-        assert {end for end in ends if end.startswith("attn.")} == {"attn.in_proj", "attn.out_proj"}
-        assert len({end for end in ends if end.startswith("mlp.")}) == 2 and len(layers) == 8
+OPEN_CLIP = {"kv": "attn.kv_proj", "attention": "attn.q_proj attn.kv_proj attn.out_proj", "ffn": "mlp.c_fc mlp.c_proj"}
+TIMM_VIT = {
+    "kv": "attn.qkv.kv_proj",
+    "attention": "attn.qkv.q_proj attn.qkv.kv_proj attn.proj",
+    "ffn": "mlp.fc1 mlp.fc2",
+}
+SEPARATE = {"kv": "attn.k_proj attn.v_proj", "attention": "attn.q_proj attn.k_proj attn.v_proj attn.proj"}
 
 
-def test_the_blocks_of_eva02_as_clip_uses_it():
-    with torch.device("meta"):
-        clip = open_clip.create_model("EVA02-B-16", pretrained=None, device="meta")
-    vision = adaptable_layers(clip)["vision"]
-    ends = {name.split("blocks.0.")[1] for name in vision if ".blocks.0." in name}
-    assert ends == {"attn.q_proj", "attn.k_proj", "attn.v_proj", "attn.proj", "mlp.fc1_g", "mlp.fc1_x", "mlp.fc2"}
-    assert len(vision) == 12 * 7
+@pytest.mark.parametrize(
+    ("name", "block", "expected"),
+    [
+        ("made-vit", "visual.transformer.resblocks.1", OPEN_CLIP),
+        ("made-vit", "transformer.resblocks.1", OPEN_CLIP),
+        ("made-custom-text", "text.transformer.resblocks.1", OPEN_CLIP),
+        ("made-custom-blocks", "visual.transformer.resblocks.0", OPEN_CLIP),
+        ("made-custom-blocks", "text.transformer.resblocks.0", OPEN_CLIP),
+        ("made-sigmoid", "visual.trunk.blocks.3", TIMM_VIT),
+        ("made-timm-mlp", "visual.trunk.blocks.3", TIMM_VIT),
+        ("made-eva02", "visual.trunk.blocks.3", TIMM_VIT),
+        ("EVA02-B-16", "visual.trunk.blocks.3", {**SEPARATE, "ffn": "mlp.fc1_g mlp.fc1_x mlp.fc2"}),
+        ("EVA01-g-14", "visual.trunk.blocks.3", TIMM_VIT),
+        ("PE-Core-T-16-384", "visual.trunk.blocks.3", TIMM_VIT),
+        ("swin_base_patch4_window7_224", "visual.trunk.layers.2.blocks.3", TIMM_VIT),
+        ("vit_relpos_medium_patch16_cls_224", "visual.trunk.blocks.3", TIMM_VIT),
+        ("ViTamin-S", "visual.trunk.blocks.3", {**TIMM_VIT, "ffn": "mlp.w0 mlp.w1 mlp.w2"}),
+        ("MobileCLIP2-S0", "visual.trunk.stages.3.blocks.1",
+         {"kv": "token_mixer.qkv.kv_proj", "attention": "token_mixer.qkv.q_proj token_mixer.qkv.kv_proj token_mixer.proj",
+          "convolutions": "mlp.fc1 mlp.fc2"}),
+        ("convnext_base", "visual.trunk.stages.2.blocks.3", {"ffn": "mlp.fc1 mlp.fc2"}),
+        ("made-resnet", "visual.trunk.layer2.1", {"convolutions": "conv1 conv2"}),
+    ],
+)  # fmt: skip
+def test_what_the_words_name(name, block, expected):
+    assert named_in(clip_alone(name), block) == {word: set(expected.get(word, "").split()) for word in WORDS_OF_LORA}
+
+
+WORDS_OF_LORA = ("kv", "attention", "ffn", "convolutions")
+
+
+def clip_alone(name):
+    """An open_clip model of ours without weights."""
+    clip = open_clip.create_model(name, pretrained=None, device="meta", pretrained_text=False)
+    make_adaptable(clip)
+    return clip
+
+
+def named_in(clip, block):
+    """What each word names in one block, by the ends of names; all words together name nothing outside of blocks."""
+    named = {}
+    for word in WORDS_OF_LORA:
+        encoder = "vision" if block.startswith("visual.") else "text"
+        roles = adaptable_layers(clip)[encoder]
+        if not lora_targets._named_by(word, roles):
+            named[word] = set()
+            continue
+        layers = lora_targets.chosen_layers(clip, "made", LoraConfig(targets=word, encoders=encoder))
+        named[word] = {layer.removeprefix(f"{block}.") for layer in layers if layer.startswith(f"{block}.")}
+    return named
+
+
+@pytest.mark.parametrize(
+    ("targets", "rank", "count"),
+    [("kv+ffn", 32, 3_440_640), ("kv", 32, 983_040), ("ffn", 32, 2_457_600), ("kv+ffn", 8, 860_160)],
+)
+def test_the_papers_numbers_of_trained_parameters(vit_b_16, targets, rank, count):
+    """Section 4.1 and table V: ViT-B/16, both encoders."""
+    backbone = vit_b_16.copy()
+    backbone.adapt(LoraConfig(rank=rank, targets=targets), seed=0)
+    assert sum(p.numel() for p in backbone.clip.parameters() if p.requires_grad) == count
+    assert sum(p.numel() for p in backbone.trained_parameters()) == count
+
+
+@pytest.fixture(scope="module")
+def vit_b_16():
+    return load_clip("ViT-B-16", None)
 
 
 def test_the_context_is_refused_where_the_padding_counts_too():
@@ -426,15 +534,20 @@ def language_model(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "pooler", "projection", "context"),
+    ("kind", "pooler", "projection", "context", "block", "kv", "others", "ffn"),
     [
-        ("xlm-roberta", "mean_pooler", "mlp", 20),
-        ("bert", "cls_pooler", "linear", 12),  # fewer places than the tokenizer would fill
-        ("mt5", "mean_pooler", "mlp", 20),  # no limit of its own
-        ("m2m_100", "cls_pooler", "linear", 20),
+        ("xlm-roberta", "mean_pooler", "mlp", 20, "encoder.layer.1",
+         "attention.self.key attention.self.value", "attention.self.query attention.output.dense", "intermediate.dense output.dense"),
+        ("bert", "cls_pooler", "linear", 12, "encoder.layer.1",  # fewer places than the tokenizer would fill
+         "attention.self.key attention.self.value", "attention.self.query attention.output.dense", "intermediate.dense output.dense"),
+        ("mt5", "mean_pooler", "mlp", 20, "block.1",  # no limit of its own
+         "layer.0.SelfAttention.k layer.0.SelfAttention.v", "layer.0.SelfAttention.q layer.0.SelfAttention.o",
+         "layer.1.DenseReluDense.wi_0 layer.1.DenseReluDense.wi_1 layer.1.DenseReluDense.wo"),
+        ("m2m_100", "cls_pooler", "linear", 20, "layers.1",
+         "self_attn.k_proj self_attn.v_proj", "self_attn.q_proj self_attn.out_proj", "fc1 fc2"),
     ],
-)
-def test_text_towers_from_transformers(tmp_path, kind, pooler, projection, context):
+)  # fmt: skip
+def test_text_towers_from_transformers(tmp_path, kind, pooler, projection, context, block, kv, others, ffn):
     language_model(kind).save_pretrained(tmp_path / kind)
     save_tokenizer(tmp_path / "words", WORDS, "<s> $A </s>", bos_token="<s>", eos_token="</s>", pad_token="<pad>")
     text = {"hf_model_name": str(tmp_path / kind), "hf_tokenizer_name": str(tmp_path / "words"), "context_length": 20}
@@ -454,7 +567,17 @@ def test_text_towers_from_transformers(tmp_path, kind, pooler, projection, conte
     with pytest.raises(ValueError, match=f"does not fit the {context} tokens of made-{kind}'s text context"):
         backbone.tokenize(["w " * (context - 1)])
 
-    backbone.adapt(LoraConfig(rank=2, encoders="text"), seed=0)
+    named = named_in(backbone.clip, f"text.transformer.{block}")
+    assert named == {
+        "kv": {*kv.split()},
+        "attention": {*f"{kv} {others}".split()},
+        "ffn": {*ffn.split()},
+        "convolutions": set(),
+    }
+    backbone.adapt(LoraConfig(rank=2, encoders="text", targets="attention+ffn"), seed=0)
+    starts = {name.split(".lora_A.")[0]: p for name, p in backbone.clip.named_parameters() if ".lora_A." in name}
+    first, *rest = (starts[f"text.transformer.{block}.{end}"] for end in f"{kv} {others}".split()[:3])
+    assert all(torch.equal(first, start) for start in rest)  # queries, keys and values, as in one packed projection
     for parameter in backbone.trained_parameters():
         parameter.data.normal_(std=0.1)
     adapted = backbone.encode_text(tokens)
