@@ -1,7 +1,10 @@
 """Checkpoints of a learner: a sealed folder (`segp_ext.sealed`) of safetensors and JSON. Nothing is ever unpickled.
 
 Files: `learner.safetensors` (prototypes), `learner.json` (configuration, backbone, classes), and the adapter as PEFT writes it
-(`adapter_model.safetensors`, `adapter_config.json`), which PEFT users can open elsewhere.
+(`adapter_model.safetensors`, `adapter_config.json`). `peft.PeftModel.from_pretrained(model, folder)` opens it on the open_clip model of
+the same weights. Where `adapter_config.json` has the entry "segp_ext.towers.make_adaptable", PEFT cannot adapt that model as it is: call
+this function on the model first. Such are adapters of output projections in open_clip's transformers, of its custom attention, and of
+EVA's packed projections.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+import segp_ext
 from segp_ext import sealed
 from segp_ext.config import MethodConfig, Precision, ResizeMode, from_dict
 
@@ -23,7 +27,12 @@ if TYPE_CHECKING:
     from segp_ext.backbone import Backbone
     from segp_ext.learner import SeGPCL
 
-FORMAT = 3
+FORMAT = 4
+OTHER_METHOD = (
+    "whose method differed from the paper's: cross-entropy over all seen classes, other layers adapted, other prototypes and transfer. "
+    "It cannot be read as the paper's method; use segp_ext 0.1.0 for it, or learn anew"
+)
+"""What sets apart what segp_ext 0.1 made, and what to do about it."""
 _TENSORS, _STATE, _ADAPTER, _ADAPTER_CONFIG = (
     "learner.safetensors",
     "learner.json",
@@ -50,6 +59,7 @@ def save_learner(learner: SeGPCL, path: Path, extra: Mapping[str, bytes] | None 
     config = {f.name: getattr(learner.config, f.name) for f in dataclasses.fields(MethodConfig)}
     state = {
         "format": FORMAT,
+        "version": segp_ext.__version__,
         "backbone": {
             "name": learner.backbone.name,
             "pretrained": learner.backbone.pretrained,
@@ -133,6 +143,8 @@ def read_learner(path: Path) -> SavedLearner:
                 raise ValueError(f"{name} is no part of it: {sealed.SUMS} does not list it")
         state = sealed.read_json(path / _STATE)
         if state.get("format") != FORMAT:
+            if state.get("format") == 3:
+                raise ValueError(f"it was made by segp_ext 0.1 (format 3), {OTHER_METHOD}")
             raise ValueError(f"its format is {state.get('format')!r}; this version reads {FORMAT}")
         tensors = {
             name: tensor

@@ -14,7 +14,7 @@ from segp_ext.config import METHODS, Config, check_settings, dotted_names, expec
 from segp_ext.paper import note
 from segp_ext.progress import first_line
 from segp_ext.protocols import PROTOCOLS
-from segp_ext.run_directory import find_run
+from segp_ext.run_directory import check_version, find_run
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -242,7 +242,8 @@ def parse_run(argv: list[str]) -> tuple[Config, Path | None]:
     parser = build_parser()
     try:
         path = find_run(Path(named[-1]))
-    except FileNotFoundError as error:
+        check_version(path)
+    except (FileNotFoundError, ValueError) as error:
         parser.error(f"--resume: {error}")
     for argument in settings:
         option = argument.removeprefix("--").split("=")[0]

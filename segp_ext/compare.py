@@ -27,7 +27,7 @@ from segp_ext.config import METHODS as FIXED
 from segp_ext.config import Config, dotted, from_dict
 from segp_ext.progress import plain_warnings, progress
 from segp_ext.report import percent
-from segp_ext.run_directory import check_result
+from segp_ext.run_directory import check_result, check_version
 from segp_ext.sealed import read_json, write_atomically
 
 DESCRIPTION = """\
@@ -157,6 +157,7 @@ class Job:
         if not file.is_file():
             return None
         try:
+            check_version(self.folder)
             there = dotted(dataclasses.asdict(from_dict(Config, read_settings(file))))
         except (OSError, ValueError) as error:
             raise ValueError(

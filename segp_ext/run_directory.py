@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from segp_ext import sealed
-from segp_ext.checkpoint import SavedLearner, read_learner
+from segp_ext.checkpoint import OTHER_METHOD, SavedLearner, read_learner
 from segp_ext.config import Config
 
 if TYPE_CHECKING:
@@ -286,6 +286,20 @@ def find_run(path: Path) -> Path:
     if not (path / "config.yaml").is_file():
         raise FileNotFoundError(f"no run in {str(path)!r}: there is no config.yaml in it")
     return path
+
+
+def check_version(run: Path) -> None:
+    """Refuses a run that segp_ext 0.1 began, whose method was another; `result.json` says by which version it was.
+
+    Raises:
+        ValueError: naming the run and the version.
+    """
+    try:
+        version = sealed.read_json(run / "result.json")["versions"]["segp_ext"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # whoever reads it says what is wrong with it
+    if str(version).startswith("0.1."):
+        raise ValueError(f"{run} was made by segp_ext {version}, {OTHER_METHOD}")
 
 
 def unfinished(directory: Path, settings: dict[str, Any]) -> Iterator[tuple[Path, str]]:

@@ -155,6 +155,16 @@ def test_half_a_result_is_none(content, tmp_path):
     assert job.result() is None
 
 
+def test_a_run_of_the_earlier_method_is_named(tmp_path):
+    job = made_folder(tmp_path)
+    result = json.loads((job.folder / "result.json").read_text())
+    (job.folder / "result.json").write_text(json.dumps({**result, "versions": {"segp_ext": "0.1.0"}}))
+    with pytest.raises(
+        ValueError, match=r"remove .*lora-1, or choose another --out: .*lora-1 was made by segp_ext 0.1.0, whose"
+    ):
+        job.result()
+
+
 def test_an_unreadable_run_is_named(tmp_path):
     job = made_folder(tmp_path)
     (job.folder / "config.yaml").write_text("a: [")

@@ -13,7 +13,7 @@ from method.made import made_images
 from safetensors.torch import load, save
 
 import segp_ext
-from segp_ext import sealed
+from segp_ext import glyph, sealed
 from segp_ext.checkpoint import read_learner
 from segp_ext.config import METHODS, MethodConfig, PrototypesConfig
 from segp_ext.learner import SeGPCL
@@ -116,6 +116,37 @@ def test_missing_and_foreign_checkpoints(learner, tmp_path):
     reseal(tmp_path / "saved", {"learner.json": b"{"})
     with pytest.raises(ValueError, match="cannot load the checkpoint .*learner.json is damaged"):
         SeGPCL.load(tmp_path / "saved")
+
+
+def test_a_checkpoint_of_the_earlier_method_is_refused(learner, tmp_path):
+    """As segp_ext 0.1 wrote it: format 3, no version, and null for the layers."""
+    learner.save(tmp_path / "saved")
+    state = json.loads((tmp_path / "saved" / "learner.json").read_text())
+    assert state["format"] == 4 and state["version"] == segp_ext.__version__
+    del state["version"]
+    config = {**state["config"], "lora": {**state["config"]["lora"], "targets": None}}
+    reseal(tmp_path / "saved", {"learner.json": json.dumps({**state, "format": 3, "config": config}).encode()})
+    for read in (SeGPCL.load, read_learner):
+        with pytest.raises(
+            ValueError, match=r"saved: it was made by segp_ext 0.1 \(format 3\), whose method differed .* learn anew"
+        ):
+            read(tmp_path / "saved")
+
+
+def test_the_adapter_opens_with_peft_on_the_plain_model(learner, tmp_path):
+    from peft import PeftModel
+
+    learner.save(tmp_path / "saved")
+    backbone, (plain, _) = learner.backbone, glyph.build()
+    peft = PeftModel.from_pretrained(plain, str(tmp_path / "saved")).eval()
+    images = torch.rand(2, 3, backbone.image_size, backbone.image_size)
+    with torch.no_grad():
+        embedding = backbone.encode_image(images)[0]
+        torch.testing.assert_close(
+            peft.encode_image((images - backbone.mean) / backbone.std), embedding, rtol=1e-5, atol=1e-5
+        )
+        with backbone.reference():
+            assert (backbone.encode_image(images)[0] - embedding).abs().max() > 1e-5
 
 
 def test_no_flipped_byte_and_no_cut_file_is_accepted(learner, tmp_path):
