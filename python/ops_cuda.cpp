@@ -5,7 +5,9 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <array>
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -163,6 +165,34 @@ std::tuple<Tensor, Tensor> prototype_drift(const Tensor& prototypes, const Tenso
   return {drift, proximity};
 }
 
+// target, sorted stably, and the order that sorts it.
+std::tuple<Tensor, Tensor> sorted(const Tensor& target) {
+  std::array<StableIValue, 4> stack{
+      torch::stable::detail::from(torch::stable::contiguous(target)), torch::stable::detail::from(std::optional<bool>(true)),
+      torch::stable::detail::from(int64_t{0}), torch::stable::detail::from(false)};
+  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::sort", "stable", stack.data(), TORCH_ABI_VERSION));
+  return {torch::stable::detail::to<Tensor>(stack[0]), torch::stable::detail::to<Tensor>(stack[1])};
+}
+
+Tensor prototype_transfer(const Tensor& prototypes, const Tensor& before, const Tensor& after, const Tensor& target) {
+  const ScalarType dtype = common_type("prototype_transfer", {prototypes, before, after});
+  const Tensor p = prepared(prototypes, dtype);
+  const Tensor z = prepared(before, dtype);
+  const Tensor y = prepared(after, dtype);
+  auto params = segp::transfer_params(p, z, y, target);
+  const Tensor result = torch::stable::new_empty(p, {p.size(0), p.size(1)}, segp::result_type(params.prototypes));
+  params.result = result.mutable_data_ptr();
+  const auto [classes, order] = sorted(target);
+  const auto* sorted_classes = static_cast<const int64_t*>(classes.const_data_ptr());
+  const auto* sorted_order = static_cast<const int64_t*>(order.const_data_ptr());
+  const Tensor workspace = workspace_of(p, segp::cuda::prototype_transfer_workspace(params));
+  run_on_device_of("prototype_transfer", p, [&](int device, void* stream) {
+    return segp::cuda::prototype_transfer(params, sorted_classes, sorted_order, workspace.mutable_data_ptr(), device,
+                                          stream);
+  });
+  return result;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(segp_ext, CUDA, library) {
@@ -171,4 +201,5 @@ STABLE_TORCH_LIBRARY_IMPL(segp_ext, CUDA, library) {
   library.impl("dual_target_loss", TORCH_BOX(&dual_target_loss));
   library.impl("geometry_distill", TORCH_BOX(&geometry_distill));
   library.impl("prototype_drift", TORCH_BOX(&prototype_drift));
+  library.impl("prototype_transfer", TORCH_BOX(&prototype_transfer));
 }

@@ -17,26 +17,6 @@ namespace {
 constexpr int64_t kGrain = 32 * 1024;
 constexpr int64_t kMostShares = 256;
 
-// Asks for memory, so that it is on its way while something else is worked on. Rows lie far apart where anchors come in
-// any order, and no processor foresees the next one.
-template <bool kForWriting = false>
-inline void prefetch(const void* memory, int64_t bytes) {
-#if defined(__GNUC__) || defined(__clang__)
-  constexpr int64_t kLine = 64;
-  for (int64_t i = 0; i < bytes; i += kLine) {
-    __builtin_prefetch(static_cast<const char*>(memory) + i, kForWriting);
-  }
-#else
-  (void)memory;
-  (void)bytes;
-#endif
-}
-
-inline void prefetch_row(const MatrixRef& matrix, int64_t row) {
-  const int64_t size = size_of(matrix.dtype);
-  prefetch(static_cast<const char*>(matrix.data) + row * matrix.row_stride * size, matrix.cols * size);
-}
-
 // One anchor, both rows plain numbers of type T.
 struct AnchorKernel {
   // sum += a (unit(after) - unit(before)), `unit` that of the prototype. Leaves *done false, and `sum` alone, where a norm
@@ -61,7 +41,6 @@ struct AnchorKernel {
     const T a = combine_sum(along) / before_norm;
     const T before_weight = a / before_norm;
     const T after_weight = a / after_norm;
-    SEGP_INDEPENDENT_ITERATIONS
     for (int64_t k = 0; k < width; ++k) {
       sum[k] += after_weight * after[k] - before_weight * before[k];
     }
@@ -90,12 +69,12 @@ struct AddKernel {
 };
 
 struct MeanKernel {
-  // sum = unit + sum / count.
+  // unit += sum / count.
   template <class T>
-  SEGP_ALWAYS_INLINE static void run(const T* unit, T count, int64_t width, T* sum) {
+  SEGP_ALWAYS_INLINE static void run(const T* sum, T count, int64_t width, T* unit) {
     const T share = T(1) / count;
     for (int64_t k = 0; k < width; ++k) {
-      sum[k] = unit[k] + sum[k] * share;
+      unit[k] += sum[k] * share;
     }
   }
 };
@@ -138,7 +117,8 @@ class Transfer {
   void run() {
     parallel_for(shares_, 1, [&](int64_t first, int64_t last) {
       T* scratch = scratch_.data() + 4 * first * width_;  // of the first share: no other call has that
-      for (const Piece* piece = first_piece(first); piece != first_piece(last); ++piece) {
+      const Piece* end = first_piece(last);
+      for (const Piece* piece = first_piece(first); piece != end; ++piece) {
         add_piece(*piece, scratch);
       }
     });
@@ -191,18 +171,14 @@ class Transfer {
 
   // The anchors' sum into its partial row, or the whole row of the result. `scratch` has four rows.
   void add_piece(const Piece& piece, T* scratch) {
-    T* unit = scratch;
-    T* sum = scratch + width_;
+    const bool is_whole = piece.partial < 0;
+    // The unit prototype goes where the result will be: one row less to come from memory.
+    T* unit = is_whole ? result(piece.row) : scratch;
+    T* sum = is_whole ? scratch + width_ : partial_.data() + piece.partial * width_;
     T* before_row = scratch + 2 * width_;
     T* after_row = scratch + 3 * width_;
-    T* destination = piece.partial < 0 ? result(piece.row) : partial_.data() + piece.partial * width_;
-    prefetch<true>(destination, width_ * static_cast<int64_t>(sizeof(T)));
     (void)unit_row(params_.prototypes, piece.row, unit);
-    if (piece.row + 1 < classes_) {
-      prefetch_row(params_.prototypes, piece.row + 1);
-    }
     if (piece.begin == piece.end) {
-      std::copy_n(unit, width_, destination);
       return;
     }
     std::fill_n(sum, width_, T(0));
@@ -210,10 +186,6 @@ class Transfer {
       const int64_t anchor = order_[i];
       const T* before = row_of(params_.before, plain_before_, anchor, before_row);
       const T* after = row_of(params_.after, plain_after_, anchor, after_row);
-      if (i + 1 < anchors_) {
-        prefetch_row(params_.before, order_[i + 1]);
-        prefetch_row(params_.after, order_[i + 1]);
-      }
       bool done = false;
       run_for_isa<AnchorKernel>(before, after, unit, width_, sum, &done);
       if (!done) {
@@ -222,26 +194,24 @@ class Transfer {
         run_for_isa<UnitAnchorKernel>(before_row, after_row, unit, width_, sum);
       }
     }
-    if (piece.partial < 0) {
-      finish(unit, piece.end - piece.begin, sum);
+    if (is_whole) {
+      finish(sum, piece.end - piece.begin, unit);
     }
-    std::copy_n(sum, width_, destination);
   }
 
-  void combine(const Split& split, T* partial) {
-    T* sum = result(split.row);
+  void combine(const Split& split, T* sum) {
     const int64_t pieces = (split.anchors + kTransferPiece - 1) / kTransferPiece;
-    std::copy_n(partial, width_, sum);
     for (int64_t i = 1; i < pieces; ++i) {
-      run_for_isa<AddKernel>(partial + i * width_, width_, sum);
+      run_for_isa<AddKernel>(sum + i * width_, width_, sum);
     }
-    (void)unit_row(params_.prototypes, split.row, partial);  // nobody needs this sum any more
-    finish(partial, split.anchors, sum);
+    (void)unit_row(params_.prototypes, split.row, result(split.row));
+    finish(sum, split.anchors, result(split.row));
   }
 
-  void finish(const T* unit, int64_t count, T* sum) {
-    run_for_isa<MeanKernel>(unit, static_cast<T>(count), width_, sum);
-    (void)normalise_row(sum, width_);
+  // From the unit prototype to the result, in place.
+  void finish(const T* sum, int64_t count, T* unit) {
+    run_for_isa<MeanKernel>(sum, static_cast<T>(count), width_, unit);
+    (void)normalise_row(unit, width_);
   }
 
   T* result(int64_t row) const { return static_cast<T*>(params_.result) + row * width_; }

@@ -1,4 +1,4 @@
-// Sums over a warp and over a block. The order of the additions is fixed: results are the same from run to run.
+// Sums and maxima over a warp and over a block. The order of the additions is fixed: results are the same from run to run.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -14,6 +14,16 @@ __device__ __forceinline__ T warp_sum(T value) {
 #pragma unroll
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {
     value += __shfl_xor_sync(0xffffffffu, value, offset);
+  }
+  return value;
+}
+
+template <class T>
+__device__ __forceinline__ T warp_max(T value) {
+#pragma unroll
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    const T other = __shfl_xor_sync(0xffffffffu, value, offset);
+    value = other > value ? other : value;
   }
   return value;
 }
@@ -38,11 +48,7 @@ __device__ __forceinline__ T block_sum(T value) {
 template <class T>
 __device__ __forceinline__ T block_max(T value) {
   __shared__ T partial[kMostWarps];
-#pragma unroll
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    const T other = __shfl_xor_sync(0xffffffffu, value, offset);
-    value = other > value ? other : value;
-  }
+  value = warp_max(value);
   __syncthreads();
   if (threadIdx.x % kWarp == 0) {
     partial[threadIdx.x / kWarp] = value;
