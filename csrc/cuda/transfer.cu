@@ -46,11 +46,15 @@ __device__ __forceinline__ bool is_usual_square(Acc square) {
   return square >= Acc(0x1p-80) && square <= Acc(0x1p80);
 }
 
+template <class Acc>
+__device__ __forceinline__ Acc inverse_root(Acc square) {
+  return static_cast<Acc>(Acc(1) / sqrt(square));
+}
+
 // That of a row, all threads of a warp calling.
 template <int kPack, class S>
-__device__ UnitScale<accumulator_t<S>> unit_scale(const S* row, int64_t width) {
+__device__ __forceinline__ UnitScale<accumulator_t<S>> unit_scale(const S* row, int64_t width) {
   using Acc = accumulator_t<S>;
-  constexpr Acc kLargest = std::numeric_limits<Acc>::max();
   Acc power = 1;
   for (int attempt = 0;; ++attempt) {
     Acc square = 0;
@@ -66,10 +70,10 @@ __device__ UnitScale<accumulator_t<S>> unit_scale(const S* row, int64_t width) {
     }
     square = warp_sum(square);
     if (is_usual_square(square) || attempt == 1) {
-      return {power, Acc(1) / sqrt(square)};
+      return {power, inverse_root(square)};
     }
     most = warp_max(most);
-    if (square != square || most > kLargest) {
+    if (square != square || most - most != Acc(0)) {  // infinity less itself is NaN
       return {Acc(1), Acc(NAN)};
     }
     if (most == Acc(0)) {
@@ -85,7 +89,7 @@ __device__ UnitScale<accumulator_t<S>> unit_scale(const S* row, int64_t width) {
 
 // The first place in `sorted` with a value of at least `value`. All threads of the block must call it, and narrow the range down
 // together.
-__device__ inline int64_t first_at_least(const int64_t* sorted, int64_t count, int64_t value) {
+__device__ __forceinline__ int64_t first_at_least(const int64_t* sorted, int64_t count, int64_t value) {
   int64_t low = 0;
   int64_t high = count;
   while (low < high) {
@@ -103,13 +107,13 @@ __device__ inline int64_t first_at_least(const int64_t* sorted, int64_t count, i
 }
 
 template <class T>
-__device__ bool has_wrong_target(const TransferArgs<T>& args) {
+__device__ __forceinline__ bool has_wrong_target(const TransferArgs<T>& args) {
   return args.anchors > 0 && (args.sorted[0] < 0 || args.sorted[args.anchors - 1] >= args.classes);
 }
 
 // sum = the sum over anchors [begin, end) of `order` of a (unit(after) - unit(before)). A thread keeps to its columns of `sum`.
 template <class T, int kPack>
-__device__ void add_anchors(const TransferArgs<T>& args, const T* prototype, int64_t begin, int64_t end,
+__device__ __forceinline__ void add_anchors(const TransferArgs<T>& args, const T* prototype, int64_t begin, int64_t end,
                             accumulator_t<T>* sum) {
   using Acc = accumulator_t<T>;
   // Of each anchor: what its rows are multiplied by, and what then.
@@ -143,7 +147,7 @@ __device__ void add_anchors(const TransferArgs<T>& args, const T* prototype, int
       along = warp_sum(along);
       before_square = warp_sum(before_square);
       after_square = warp_sum(after_square);
-      UnitScale<Acc> from{Acc(1), Acc(1) / sqrt(before_square)};
+      UnitScale<Acc> from{Acc(1), inverse_root(before_square)};
       if (!is_usual_square(before_square)) {
         from = unit_scale<kPack>(before, args.width);
         along = 0;
@@ -152,7 +156,7 @@ __device__ void add_anchors(const TransferArgs<T>& args, const T* prototype, int
         }
         along = warp_sum(along);
       }
-      UnitScale<Acc> to{Acc(1), Acc(1) / sqrt(after_square)};
+      UnitScale<Acc> to{Acc(1), inverse_root(after_square)};
       if (!is_usual_square(after_square)) {
         to = unit_scale<kPack>(after, args.width);
       }
@@ -189,7 +193,7 @@ __device__ void add_anchors(const TransferArgs<T>& args, const T* prototype, int
 
 // row = unit(unit(prototype) + row / count); with a count of 0, the unit prototype. All threads of the block must call it.
 template <class T, int kPack>
-__device__ void finish_row(const T* prototype, int64_t width, int64_t count, accumulator_t<T>* row) {
+__device__ __forceinline__ void finish_row(const T* prototype, int64_t width, int64_t count, accumulator_t<T>* row) {
   using Acc = accumulator_t<T>;
   const UnitScale<Acc> centre = unit_scale<kPack>(prototype, width);
   const Acc share = count > 0 ? Acc(1) / static_cast<Acc>(count) : Acc(0);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <tuple>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "segp/drift.h"
 #include "segp/dual_target.h"
 #include "segp/half.h"
+#include "segp/transfer.h"
 
 namespace {
 
@@ -31,10 +33,28 @@ void run(const segp::DriftParams& params) {
   std::vector<char> workspace(static_cast<size_t>(segp::cuda::prototype_drift_workspace(params)), 0x7f);
   CHECK(segp::cuda::prototype_drift(params, workspace.data(), 0, nullptr) == 0);
 }
+void run(const segp::TransferParams& params, const std::vector<int64_t>& target) {
+  std::vector<int64_t> order, sorted;
+  for (size_t i = 0; i < target.size(); ++i) {
+    order.push_back(static_cast<int64_t>(i));
+  }
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return target[static_cast<size_t>(a)] < target[static_cast<size_t>(b)];
+  });
+  for (int64_t i : order) {
+    sorted.push_back(target[static_cast<size_t>(i)]);
+  }
+  const auto bytes = static_cast<size_t>(segp::cuda::prototype_transfer_workspace(params));
+  const std::unique_ptr<char[]> workspace(new char[bytes]);  // aligned as a device's memory is
+  CHECK(segp::cuda::prototype_transfer(params, sorted.data(), order.data(), workspace.get(), 0, nullptr) == 0);
+}
 #else
 void run(const segp::DistillParams& params) { segp::cpu::geometry_distill(params); }
 void run(const segp::DualTargetParams& params) { segp::cpu::dual_target_loss(params); }
 void run(const segp::DriftParams& params) { segp::cpu::prototype_drift(params); }
+void run(const segp::TransferParams& params, const std::vector<int64_t>& target) {
+  segp::cpu::prototype_transfer(params, target.data(), 1);
+}
 #endif
 
 template <class T>
@@ -316,6 +336,67 @@ void check_drift(int64_t classes, int64_t anchors, int64_t width, bool scattered
   CHECK(close(proximity, wanted_proximity, tolerance));
 }
 
+// Classes 0, 3, 6, ... have the anchors, in turns; or class 0 has all of them.
+template <class T, class Result>
+void check_transfer(int64_t classes, int64_t anchors, int64_t width, bool scattered, double size, double tolerance,
+                    bool one_class = false) {
+  Matrix<T> prototypes(classes, width, scattered, size), before(anchors, width, scattered, size);
+  Matrix<T> after(anchors, width, scattered, size);
+  std::vector<int64_t> target;
+  for (int64_t i = 0; i < anchors; ++i) {
+    target.push_back(one_class ? 0 : 3 * i % classes / 3 * 3);
+  }
+  if (classes > 2 && anchors > 2) {
+    prototypes.fill_row(1, 0);
+    before.fill_row(2, 0);
+    after.fill_row(1, 0);
+  }
+  std::vector<Result> result(static_cast<size_t>(classes * width), Result(5));
+  segp::TransferParams params{prototypes.ref(), before.ref(), after.ref(), result.data()};
+  run(params, target);
+
+  Rows moved = unit_rows(prototypes);
+  const Rows p = moved, from = unit_rows(before), to = unit_rows(after);
+  for (size_t i = 0; i < target.size(); ++i) {
+    const auto c = static_cast<size_t>(target[i]);
+    const double share = dot(from[i], p[c]) / static_cast<double>(std::count(target.begin(), target.end(), target[i]));
+    for (size_t k = 0; k < from[i].size(); ++k) {
+      moved[c][k] += share * (to[i][k] - from[i][k]);
+    }
+  }
+  std::vector<double> wanted;
+  for (const auto& row : moved) {
+    const double norm = std::sqrt(dot(row, row));
+    for (double value : row) {
+      wanted.push_back(norm > 0 ? value / norm : 0);
+    }
+  }
+  CHECK(close(result, wanted, tolerance));
+
+  if (anchors > 2 && classes > 3 && width > 0 && !one_class) {  // what is not finite stays in its class
+    before.fill_row(0, std::numeric_limits<double>::quiet_NaN());
+    after.fill_row(1, std::numeric_limits<double>::infinity());
+    prototypes.fill_row(2, std::numeric_limits<double>::infinity());
+    const std::vector<Result> sound = result;
+    run(params, target);
+    for (int64_t c = 0; c < classes; ++c) {
+      const bool is_wrong = c == target[0] || c == target[1] || c == 2;
+      for (int64_t k = c * width; k < (c + 1) * width; ++k) {
+        const auto i = static_cast<size_t>(k);
+        CHECK(is_wrong ? std::isnan(result[i]) : result[i] == sound[i]);
+      }
+    }
+#if SEGP_EMULATED_CUDA
+    for (int64_t wrong : {int64_t{-1}, classes, std::numeric_limits<int64_t>::max()}) {
+      target[2] = wrong;
+      std::fill(result.begin(), result.end(), Result(5));
+      run(params, target);
+      CHECK(std::all_of(result.begin(), result.end(), [](Result value) { return std::isnan(value); }));
+    }
+#endif
+  }
+}
+
 #if SEGP_EMULATED_CUDA
 // A thread of the emulation costs as much as a whole row elsewhere. The binding hands over consecutive columns only. The
 // weights of the gradients' products are of the inputs' type.
@@ -370,6 +451,34 @@ TEST_CASE(drift_is_its_definition) {
       check_drift<segp::BFloat16, float>(c, a, d, scattered, 1, kBFloat);
     }
   }
+}
+
+TEST_CASE(transfer_is_its_definition) {
+  const auto check = [](int64_t c, int64_t a, int64_t d, bool scattered, bool one_class) {
+    // The kernels of both sides bring any norm into range.
+    for (double size : {1.0, 1e-25, 1e25, 1e-42, 1e38}) {
+      check_transfer<float, float>(c, a, d, scattered, size, 5e-6, one_class);
+      check_transfer<double, double>(c, a, d, scattered, size, 1e-13, one_class);
+    }
+    check_transfer<double, double>(c, a, d, scattered, 1e-140, 1e-13, one_class);
+    check_transfer<double, double>(c, a, d, scattered, 1e140, 1e-13, one_class);
+    check_transfer<segp::Half, float>(c, a, d, scattered, 1, 5e-6, one_class);
+    check_transfer<segp::BFloat16, float>(c, a, d, scattered, 1, 5e-6, one_class);
+    check_transfer<segp::BFloat16, float>(c, a, d, scattered, 1e30, 5e-6, one_class);
+  };
+  for (const auto& [c, a, d] : kShapes) {
+    for (bool scattered : kScattered) {
+      check(c, a, d, scattered, false);
+      check(c, a, d, scattered, true);
+    }
+  }
+  check(4, 0, 8, false, false);
+  check(1, 64, 8, false, false);  // one piece, several, and one that is not full
+  check(1, 65, 8, false, false);
+  check(2, 128, 16, false, true);
+  check(7, 700, 24, false, false);
+  check_transfer<float, float>(0, 0, 4, false, 1, 0);
+  check_transfer<float, float>(3, 5, 0, false, 1, 0);
 }
 
 #if SEGP_EMULATED_CUDA
