@@ -115,6 +115,7 @@ def test_the_built_in_run_on_two_processes(tmp_path):
     for row, scores in one["scores"].items():
         for metric in ("avg", "last", "forgetting", "bwt"):
             assert two["scores"][row][metric] == pytest.approx(scores[metric], abs=0.005), (row, metric)
+        assert two["scores"][row].get("global_A") == pytest.approx(scores.get("global_A"), abs=0.005), row
     first = "checkpoints/task-001/adapter_model.safetensors"
     ours, theirs = load_file(tmp_path / "one" / first), load_file(tmp_path / "two" / first)
     for name, tensor in ours.items():
