@@ -13,6 +13,7 @@
 #include "segp/dpgd.h"
 #include "segp/drift.h"
 #include "segp/dual_target.h"
+#include "segp/transfer.h"
 
 namespace py = pybind11;
 
@@ -220,6 +221,36 @@ py::tuple prototype_drift(const py::array& prototypes, const py::array& before, 
   return py::make_tuple(drift, proximity);
 }
 
+py::array prototype_transfer(const py::array& prototypes, const py::array& before, const py::array& after,
+                             const py::array_t<int64_t>& target) {
+  constexpr const char* kOp = "prototype_transfer";
+  segp::TransferParams params{};
+  params.prototypes = matrix(kOp, "prototypes", prototypes);
+  params.before = matrix(kOp, "before", before);
+  params.after = matrix(kOp, "after", after);
+  require(kOp, params.before.cols == params.prototypes.cols, "before must have the width of prototypes");
+  require(kOp, params.after.rows == params.before.rows && params.after.cols == params.before.cols,
+          "after must have the shape of before");
+  require(kOp, target.ndim() == 1 && target.shape(0) == params.before.rows, "target must have a class per anchor");
+  const int64_t stride = stride_of(kOp, "target", target, 0);
+  for (int64_t i = 0; i < params.before.rows; ++i) {
+    const int64_t c = target.data()[i * stride];
+    if (c < 0 || c >= params.prototypes.rows) {
+      throw py::value_error(std::string(kOp) + ": target must be in [0, " + std::to_string(params.prototypes.rows) +
+                            "); got " + std::to_string(c) + " at index " + std::to_string(i));
+    }
+  }
+  const segp::DType dtype =
+      segp::compute_dtype({params.prototypes.dtype, params.before.dtype, params.after.dtype});
+  py::array moved = result(dtype, {params.prototypes.rows, params.prototypes.cols});
+  params.result = moved.mutable_data();
+  {
+    const py::gil_scoped_release unlocked;
+    segp::cpu::prototype_transfer(params, target.data(), stride);
+  }
+  return moved;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(segp_numpy, module) {
@@ -240,4 +271,8 @@ PYBIND11_MODULE(segp_numpy, module) {
   module.def("prototype_drift", &prototype_drift, py::arg("prototypes"), py::arg("before"), py::arg("after"),
              py::kw_only(), py::arg("temperature"),
              "The anchors' drift, weighted by softmax(cos/tau), around each prototype, and their proximity to it.");
+  module.def("prototype_transfer", &prototype_transfer, py::arg("prototypes"), py::arg("before"), py::arg("after"),
+             py::arg("target"),
+             "Unit prototypes, moved by the mean of cos(before, prototype) (unit(after) - unit(before)) over the anchors of "
+             "their class; target has the class of each.");
 }

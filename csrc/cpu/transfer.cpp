@@ -177,8 +177,11 @@ class Transfer {
     T* sum = is_whole ? scratch + width_ : partial_.data() + piece.partial * width_;
     T* before_row = scratch + 2 * width_;
     T* after_row = scratch + 3 * width_;
-    (void)unit_row(params_.prototypes, piece.row, unit);
+    const double inverse_norm = unit_row(params_.prototypes, piece.row, unit);
     if (piece.begin == piece.end) {
+      if (inverse_norm == 0.0) {  // infinite, or zero: the unit row has a NaN where the infinity was, and now everywhere
+        (void)normalise_row(unit, width_);
+      }
       return;
     }
     std::fill_n(sum, width_, T(0));

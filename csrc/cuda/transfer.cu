@@ -13,6 +13,8 @@ namespace {
 // A warp per anchor while its products are made, then a thread per column while they are used: by then the rows are in
 // the cache. So many anchors go through together.
 constexpr int kTogether = kRowThreads / kWarp;
+// Two keep memory busy and leave 128 registers a thread. Without a bound the compiler spills some, for more blocks.
+constexpr int kBlocksPerMultiprocessor = 2;
 
 template <class T>
 struct TransferArgs {
@@ -93,7 +95,7 @@ __device__ __forceinline__ int64_t first_at_least(const int64_t* sorted, int64_t
   int64_t low = 0;
   int64_t high = count;
   while (low < high) {
-    const int64_t step = (high - low + blockDim.x - 1) / blockDim.x;
+    const int64_t step = (high - low + kRowThreads - 1) / kRowThreads;
     const int64_t place = low + static_cast<int64_t>(threadIdx.x) * step;
     const int smaller = block_sum(place < high && sorted[place] < value ? 1 : 0);  // a prefix of the places
     if (smaller == 0) {
@@ -217,47 +219,39 @@ __device__ __forceinline__ void finish_row(const T* prototype, int64_t width, in
 // anchors adds up a later piece, if there is one for it: the piece m > 0 of a class that begins at `first` takes the
 // anchors from first + m * kTransferPiece on, and the block of the last multiple of kTransferPiece up to there.
 template <class T, int kPack>
-__global__ void __launch_bounds__(kRowThreads) add_pieces_kernel(const TransferArgs<T> args) {
+__global__ void __launch_bounds__(kRowThreads, kBlocksPerMultiprocessor) add_pieces_kernel(const TransferArgs<T> args) {
   using Acc = accumulator_t<T>;
-  const bool is_wrong = has_wrong_target(args);
-  int64_t c = blockIdx.x;
-  if (c < args.classes) {
-    Acc* row = args.result + c * args.width;
-    if (is_wrong) {
-      for (int64_t k = threadIdx.x; k < args.width; k += kRowThreads) {
-        row[k] = Acc(NAN);
-      }
-      return;
-    }
-    const T* prototype = args.prototypes + c * args.prototypes_stride;
-    const int64_t first = first_at_least(args.sorted, args.anchors, c);
-    const int64_t count = first_at_least(args.sorted, args.anchors, c + 1) - first;
-    const bool is_whole = count <= kTransferPiece;
-    add_anchors<T, kPack>(args, prototype, first, first + (is_whole ? count : kTransferPiece), row);
-    if (is_whole) {
-      finish_row<T, kPack>(prototype, args.width, count, row);
+  const int64_t later = static_cast<int64_t>(blockIdx.x) - args.classes;
+  const bool is_first = later < 0;
+  if (has_wrong_target(args)) {
+    for (int64_t k = threadIdx.x; is_first && k < args.width; k += kRowThreads) {
+      args.result[blockIdx.x * args.width + k] = Acc(NAN);
     }
     return;
   }
-  const int64_t place = (c - args.classes + 1) * kTransferPiece;
-  if (is_wrong || place >= args.anchors) {
+  const int64_t place = (later + 1) * kTransferPiece;
+  if (!is_first && place >= args.anchors) {
     return;
   }
-  c = args.sorted[place];
+  const int64_t c = is_first ? static_cast<int64_t>(blockIdx.x) : args.sorted[place];
   const int64_t first = first_at_least(args.sorted, args.anchors, c);
   const int64_t end = first_at_least(args.sorted, args.anchors, c + 1);
-  const int64_t begin = first + (place - first + kTransferPiece - 1) / kTransferPiece * kTransferPiece;
-  if (begin == first || begin >= end) {
+  const int64_t begin =
+      is_first ? first : first + (place - first + kTransferPiece - 1) / kTransferPiece * kTransferPiece;
+  if (!is_first && (begin == first || begin >= end)) {
     return;
   }
-  const int64_t piece_end = begin + kTransferPiece < end ? begin + kTransferPiece : end;
-  add_anchors<T, kPack>(args, args.prototypes + c * args.prototypes_stride, begin, piece_end,
-                        args.partial + (place / kTransferPiece - 1) * args.width);
+  const T* prototype = args.prototypes + c * args.prototypes_stride;
+  Acc* row = is_first ? args.result + c * args.width : args.partial + later * args.width;
+  add_anchors<T, kPack>(args, prototype, begin, begin + kTransferPiece < end ? begin + kTransferPiece : end, row);
+  if (is_first && end - first <= kTransferPiece) {
+    finish_row<T, kPack>(prototype, args.width, end - first, row);
+  }
 }
 
 // The blocks of the second pieces: each adds up the pieces of its class, in their order, and finishes it.
 template <class T, int kPack>
-__global__ void __launch_bounds__(kRowThreads) combine_pieces_kernel(const TransferArgs<T> args) {
+__global__ void __launch_bounds__(kRowThreads, kBlocksPerMultiprocessor) combine_pieces_kernel(const TransferArgs<T> args) {
   using Acc = accumulator_t<T>;
   const int64_t place = (static_cast<int64_t>(blockIdx.x) + 1) * kTransferPiece;
   if (has_wrong_target(args) || place >= args.anchors) {

@@ -15,6 +15,45 @@ def expected(x, grad, seed, step_size, epsilon, lower, upper):
     return np.clip(np.clip(moved, seed - epsilon, seed + epsilon), lower, upper)
 
 
+def unit(rows):
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
+
+
+def transferred(prototypes, before, after, target):
+    centre, before, after = (unit(rows.astype(np.float64)) for rows in (prototypes, before, after))
+    moved = centre.copy()
+    for c in range(len(centre)):
+        mine = target == c
+        if mine.any():
+            moved[c] += ((before[mine] @ centre[c])[:, None] * (after[mine] - before[mine])).mean(axis=0)
+    return unit(moved)
+
+
+def check_transfer(random) -> None:
+    prototypes, before, after = (random.standard_normal((n, 19)).astype(np.float32) for n in (6, 40, 40))
+    target = random.integers(0, 5, 40)
+    before[3] = 0
+    views = [
+        (prototypes, before, after, target),
+        (prototypes[:, ::-2], before[:, ::-2], after[:, ::-2], target),
+        (prototypes, before[::-2], after[::-2], target[::-2]),
+        (prototypes.astype(np.float64), before.astype(np.float16), after, target),
+        (prototypes, before[:0], after[:0], target[:0]),
+    ]
+    for view in views:
+        out = segp_numpy.prototype_transfer(*view)
+        assert out.dtype == view[0].dtype
+        np.testing.assert_allclose(out, transferred(*view), rtol=0, atol=5e-7)
+    target[7] = 6
+    try:
+        segp_numpy.prototype_transfer(prototypes, before, after, target)
+    except ValueError as error:
+        assert str(error) == "prototype_transfer: target must be in [0, 6); got 6 at index 7"  # noqa: PT017 (as below)
+    else:
+        raise AssertionError("a target out of range was accepted")
+
+
 def main() -> None:
     random = np.random.default_rng(0)
     bounds = {"step_size": [0.05, 0.1, 0.02], "epsilon": [0.1], "lower": [0.0], "upper": [1.0, 0.9, 0.8]}
@@ -43,6 +82,7 @@ def main() -> None:
             assert str(error).startswith("dpgd_step: "), error  # noqa: PT017 (pytest is not at hand here)
         else:
             raise AssertionError(f"{broken} was accepted")
+    check_transfer(random)
     print("the NumPy module agrees with NumPy")
 
 

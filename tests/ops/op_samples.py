@@ -127,3 +127,59 @@ def matrix_samples(dtype: torch.dtype = torch.float64) -> Iterator[MatrixSample]
     zero.classes[1] = 0
     zero.other_rows[0] = 0
     yield zero
+
+
+@dataclass
+class TransferSample:
+    """Prototypes, anchors' features in teacher and student, and the class of each anchor."""
+
+    name: str
+    prototypes: Tensor
+    before: Tensor
+    after: Tensor
+    target: Tensor
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.prototypes, self.before, self.after, self.target
+
+
+def transfer_samples(dtype: torch.dtype = torch.float64) -> Iterator[TransferSample]:
+    """Every size, layout and spread of anchors over classes that the kernels treat differently."""
+
+    def sample(name: str, target: list[int] | Tensor, classes: int, width: int, seed: int = 0) -> TransferSample:
+        """Anchors near their prototypes, as adversarial ones are, of norms around 10."""
+        random = generator(seed)
+        target = torch.as_tensor(target, dtype=torch.int64)
+        prototypes = torch.randn(classes, width, generator=random, dtype=torch.float64)
+        before = 10 * prototypes[target] + 5 * torch.randn(len(target), width, generator=random, dtype=torch.float64)
+        after = before + 3 * torch.randn(before.shape, generator=random, dtype=torch.float64)
+        return TransferSample(name, *(t.to(dtype) for t in (prototypes, before, after)), target)
+
+    in_turns = torch.arange(450) % 90
+    yield sample("realistic", in_turns.sort().values, 90, 768)
+    yield sample("unsorted", in_turns, 90, 64)
+    yield sample("tiny", [0], 1, 1)
+    yield sample("prime", [4, 0, 4, 2, 2, 4, 0], 5, 13)  # classes 1 and 3 have no anchors
+    yield sample("no_anchors", [], 4, 8)
+    yield sample("no_classes", [], 0, 8)
+    yield sample("no_width", [1, 0, 1], 2, 0)
+    yield sample("one_class", [0] * 700, 1, 24)  # several pieces, the last of them not full
+    yield sample("piece_borders", [0] * 64 + [1] * 65 + [2] * 128 + [3] * 63, 5, 16)
+    yield sample("unaligned_width", [2, 1, 0, 1], 3, 9)
+    p, b, a, target = sample("", [3, 1, 1, 0, 3, 1], 4, 16).tensors
+    yield TransferSample("non_contiguous", p[:, ::2], b.T.contiguous().T[::2, ::2], a[::2, 1::2], target[::2])
+    yield TransferSample("expanded", p[:1].expand(4, -1), b[:1].expand(6, -1), a, target[:1].expand(6))
+    flat = [torch.cat([t.new_zeros(1), t.flatten()])[1:].view_as(t) for t in (p, b, a)]
+    yield TransferSample("unaligned", *flat, target)
+    zero = sample("zero_vectors", [0, 1, 2, 3, 0, 2], 4, 8)
+    zero.prototypes[1] = 0
+    zero.before[2] = 0
+    zero.after[0] = 0
+    yield zero
+    twins = sample("duplicate_rows", [0, 0, 1, 1, 2, 2], 3, 8)
+    twins.before[1] = twins.before[0]
+    twins.after[1] = twins.after[0]
+    twins.prototypes[1] = twins.prototypes[0]
+    twins.after[2:4] = twins.before[2:4]
+    yield twins
