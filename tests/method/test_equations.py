@@ -135,6 +135,7 @@ def check(task: Learnt) -> None:
     learner, old, new = task.learner, len(OLD), range(len(OLD), len(OLD) + len(NEW))
     w = plain_weights(learner.backbone)
     a, after = matrices(learner.backbone)
+    assert after.keys() <= w.keys()  # an adapter of other layers may not fit open_clip's own model
     teacher, student = paper.adapted(w, a, task.before), paper.adapted(w, a, after)
     scale = float(np.exp(w["logit_scale"]))
 
