@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-OPS = ("dpgd", "dual_target", "distill", "drift", "overhead")
+OPS = ("dpgd", "dual_target", "distill", "drift", "transfer", "overhead")
 
 if __name__ == "__main__":
     # Each in a process of its own: one benchmark's compiled functions and memory must not be another's.

@@ -34,6 +34,7 @@ def make_candidates(device: str) -> list[Candidate]:
         Candidate("dual_target_loss", lambda: dual(rows)),
         Candidate("geometry_distill", lambda: distill(rows)),
         Candidate("prototype_drift", lambda: ops.prototype_drift(rows, classes, rows, temperature=0.1)),
+        Candidate("prototype_transfer", lambda: ops.prototype_transfer(rows, classes, rows, target)),
         Candidate("torch.add, recorded", lambda: leaf + classes),
         Candidate("dual_target_loss, recorded", lambda: dual(leaf)),
         Candidate("geometry_distill, recorded", lambda: distill(leaf)),

@@ -17,13 +17,50 @@ namespace {
 constexpr int64_t kGrain = 32 * 1024;
 constexpr int64_t kMostShares = 256;
 
+enum class Use { kNext, kLater, kWrite };
+
+// Asks for the line at `address`, so that it is on its way while something else is worked on: the next into the first
+// cache, others into the second, where they are in nobody's way.
+template <Use kUse>
+SEGP_ALWAYS_INLINE void prefetch(const char* address) {
+#if defined(__GNUC__) || defined(__clang__)
+  __builtin_prefetch(address, kUse == Use::kWrite, kUse == Use::kNext ? 3 : 2);
+#else
+  (void)address;
+#endif
+}
+
+template <Use kUse>
+void prefetch_row(const void* row, int64_t bytes) {
+  constexpr int64_t kLine = 64;
+  for (int64_t i = 0; i < bytes; i += kLine) {
+    prefetch<kUse>(static_cast<const char*>(row) + i);
+  }
+}
+
+inline const char* row_at(const MatrixRef& matrix, int64_t row) {
+  return static_cast<const char*>(matrix.data) + row * matrix.row_stride * size_of(matrix.dtype);
+}
+
+// A row that comes later, as it lies in memory.
+struct LaterRow {
+  const char* data;
+  int64_t element_size;
+
+  SEGP_ALWAYS_INLINE const char* at(int64_t i) const { return data + i * element_size; }
+};
+
 // One anchor, both rows plain numbers of type T.
 struct AnchorKernel {
   // sum += a (unit(after) - unit(before)), `unit` that of the prototype. Leaves *done false, and `sum` alone, where a norm
   // is so extreme that squares may have overflowed or vanished, or is not finite.
+  //
+  // The second pass needs nothing from memory: meanwhile rows that come later are on their way.
   template <class T>
-  SEGP_ALWAYS_INLINE static void run(const T* before, const T* after, const T* unit, int64_t width, T* sum,
-                                     bool* done) {
+  SEGP_ALWAYS_INLINE static void run(const T* before, const T* after, const T* unit, int64_t width,
+                                     const LaterRow& later_before, const LaterRow& later_after, T* sum, bool* done) {
+    constexpr int64_t kBlock = 64;
+    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
     T along[kLanes] = {};
     T before_square[kLanes] = {};
     T after_square[kLanes] = {};
@@ -41,7 +78,18 @@ struct AnchorKernel {
     const T a = combine_sum(along) / before_norm;
     const T before_weight = a / before_norm;
     const T after_weight = a / after_norm;
-    for (int64_t k = 0; k < width; ++k) {
+    int64_t first = 0;
+    for (; first + kBlock <= width; first += kBlock) {
+      for (int64_t k = first; k < first + kBlock; k += kLine) {
+        prefetch<Use::kLater>(later_before.at(k));
+        prefetch<Use::kLater>(later_after.at(k));
+      }
+      SEGP_INDEPENDENT_ITERATIONS
+      for (int64_t k = 0; k < kBlock; ++k) {
+        sum[first + k] += after_weight * after[first + k] - before_weight * before[first + k];
+      }
+    }
+    for (int64_t k = first; k < width; ++k) {
       sum[k] += after_weight * after[k] - before_weight * before[k];
     }
   }
@@ -178,6 +226,11 @@ class Transfer {
     T* before_row = scratch + 2 * width_;
     T* after_row = scratch + 3 * width_;
     const double inverse_norm = unit_row(params_.prototypes, piece.row, unit);
+    if (piece.row + 1 < classes_) {
+      const int64_t size = size_of(params_.prototypes.dtype);
+      prefetch_row<Use::kLater>(row_at(params_.prototypes, piece.row + 1), width_ * size);
+      prefetch_row<Use::kWrite>(result(piece.row + 1), width_ * static_cast<int64_t>(sizeof(T)));
+    }
     if (piece.begin == piece.end) {
       if (inverse_norm == 0.0) {  // infinite, or zero: the unit row has a NaN where the infinity was, and now everywhere
         (void)normalise_row(unit, width_);
@@ -189,8 +242,12 @@ class Transfer {
       const int64_t anchor = order_[i];
       const T* before = row_of(params_.before, plain_before_, anchor, before_row);
       const T* after = row_of(params_.after, plain_after_, anchor, after_row);
+      // The first line of the next row has the processor foresee the others.
+      prefetch<Use::kNext>(later(params_.before, i + 1).data);
+      prefetch<Use::kNext>(later(params_.after, i + 1).data);
       bool done = false;
-      run_for_isa<AnchorKernel>(before, after, unit, width_, sum, &done);
+      run_for_isa<AnchorKernel>(before, after, unit, width_, later(params_.before, i + 2), later(params_.after, i + 2),
+                                sum, &done);
       if (!done) {
         (void)unit_row(params_.before, anchor, before_row);
         (void)unit_row(params_.after, anchor, after_row);
@@ -226,6 +283,11 @@ class Transfer {
     }
     convert_rows(matrix, row, row + 1, scratch);
     return scratch;
+  }
+
+  // The row of the anchor at `place` in the order, or of the last one.
+  LaterRow later(const MatrixRef& matrix, int64_t place) const {
+    return {row_at(matrix, order_[std::min(place, anchors_ - 1)]), size_of(matrix.dtype)};
   }
 
   const TransferParams& params_;
