@@ -29,7 +29,7 @@ step() {
 }
 
 # float32 (dtype0) and float16 (dtype2), shapes that take every way through the kernels once; the sanitizers slow everything down a hundredfold.
-few="cuda and (dtype0 or dtype2 or opcheck) and (prime or non_contiguous or zero_vectors or channels_last or strided)"
+few="cuda and (dtype0 or dtype2 or opcheck) and (prime or non_contiguous or zero_vectors or channels_last or strided or piece_borders)"
 
 step device nvidia-smi
 step build env SEGP_EXT_CUDA=1 "$python" setup.py build_ext --inplace

@@ -28,8 +28,8 @@ struct TransferParams {
 
 namespace cpu {
 
-// `target` [A], elements target_stride apart, all in [0, C). The workspace is two integers per anchor and four per class,
-// a row per kTransferPiece anchors, and a few rows per thread.
+// `target` [A], elements target_stride apart, all in [0, C). The workspace is an integer per anchor, some per class, a row
+// per kTransferPiece anchors of a class with more than that, and a few rows per share of the work.
 void prototype_transfer(const TransferParams& params, const int64_t* target, int64_t target_stride);
 
 }  // namespace cpu
