@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy.spatial.distance import jensenshannon
 import segp_ext
 from evidence import beta, gates, geometry, hindsight, looks, paired, pretrain, runs, scene
 from segp_ext import compare
+from segp_ext.command_line import parse
 from segp_ext.data.images import Images
 
 NAMES = {"n1": ["dog"], "n2": ["cat", "kitten"], "n3": ["red bus"], "n4": ["tree"]}
@@ -35,6 +37,17 @@ def tiny_imagenet(tmp_path_factory):
     (root / "val/val_annotations.txt").write_text("".join(rows))
     (root / "names.json").write_text(json.dumps(NAMES))
     return root
+
+
+ROWS = sorted(Path(runs.__file__).parent.glob("rows/*.yaml"))
+
+
+@pytest.mark.parametrize("file", ROWS, ids=lambda file: file.stem)
+def test_every_row_is_a_method_with_settings(file):
+    scene_of = ["--config", str(file.parents[1] / "natural.yaml"), "--data.root=x"]
+    given = [] if file.stem.startswith("digits") else [*scene_of, "--anchors.reference=x"]
+    for row in compare.read_rows(str(file)):
+        parse([*given, *compare.Row(row).arguments()], "compare")
 
 
 def call(main, monkeypatch, *arguments):
