@@ -437,7 +437,7 @@ def test_half_precision_learns_much_the_same(precision):
 
     exact, half = with_precision("fp32"), with_precision(precision)
     for name, tensor in state(exact).items():
-        if ".lora_B." in name:
+        if ".lora_B." in name and tensor.any():  # the output projection's stays zero
             assert half.backbone.adapter_state()[name].dtype == torch.float32
             apart, moved = (state(half)[name] - tensor).norm(), tensor.norm()
             assert apart < 0.2 * moved, (name, float(apart / moved))
