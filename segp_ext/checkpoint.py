@@ -145,15 +145,17 @@ def read_learner(path: Path) -> SavedLearner:
         if state.get("format") != FORMAT:
             if state.get("format") == 3:
                 raise ValueError(f"it was made by segp_ext 0.1 (format 3), {OTHER_METHOD}")
-            raise ValueError(f"its format is {state.get('format')!r}; this version reads {FORMAT}")
+            made_by = f" of segp_ext {state['version']}" if "version" in state else ""
+            raise ValueError(f"its format is {state.get('format')!r}{made_by}; this version reads {FORMAT}")
         tensors = {
             name: tensor
             for file in (_TENSORS, _ADAPTER)
             if file in files
             for name, tensor in load_file(path / file).items()
         }
+        whole = torch.float64 if state["backbone"].get("precision") == "fp64" else torch.float32
         for name, tensor in tensors.items():
-            expected = torch.float64 if name.startswith("head.") else torch.float32
+            expected = torch.float64 if name.startswith("head.") else whole
             if tensor.dtype != expected:
                 raise ValueError(f"tensor {name} must be {expected}; got {tensor.dtype}")
             if not tensor.isfinite().all():

@@ -92,6 +92,7 @@ def read_settings(file: Path) -> dict[str, Any]:
     Raises:
         ValueError: naming the file, if it is no YAML, or has settings that do not exist or of the wrong type.
     """
+    check_version(file.parent)
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), _Loader)
         if not isinstance(content, dict):

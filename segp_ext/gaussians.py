@@ -66,7 +66,6 @@ class Gaussians:
         products, sums = processes.sum(self._products), processes.sum(self._sums)
         counts = sums[:, -1]
         means = sums[:, :-1] / counts[:, None]
-        self.lengths = torch.cat([self.lengths, means.norm(dim=1)])
         if self.own > 0:
             squares = counts[:, None, None] * means[:, :, None] * means[:, None, :]
             scatters, counts = torch.cat([self.scatters, products - squares]), torch.cat([self.counts, counts])
@@ -74,14 +73,13 @@ class Gaussians:
             squares = (counts[:, None] * means).T @ means
             scatters = (products - squares) + self.scatters.sum(dim=0, keepdim=True)
             counts = (counts.sum() + self.counts.sum())[None]
-        self._take(scatters, counts)
+        self._take(scatters, counts, torch.cat([self.lengths, means.norm(dim=1)]))
         self.begin(0)
 
-    def _take(self, scatters: Tensor, counts: Tensor) -> None:
-        """Keeps the sums, and of each covariance a factor A of its inverse, A Aᵀ = Σ_c⁻¹, and ½ log det Σ_c."""
-        self.scatters, self.counts = scatters, counts
+    def _take(self, scatters: Tensor, counts: Tensor, lengths: Tensor) -> None:
+        """Keeps the sums, and of each covariance a factor A of its inverse, A Aᵀ = Σ_c⁻¹, and ½ log det Σ_c; all of it or nothing."""
         shared = scatters.sum(dim=0) / counts.sum().clamp(min=1)
-        shrinkage = self._estimated(shared) if self.shrinkage is None else self.shrinkage
+        shrinkage = self._estimated(shared, counts) if self.shrinkage is None else self.shrinkage
         factors, volumes = [], []
         for scatter, count in zip(scatters, counts, strict=True):
             covariance = (1 - self.own) * shared + self.own * scatter / count
@@ -91,11 +89,13 @@ class Gaussians:
             values = values.clamp(min=torch.finfo(torch.float64).eps * values[-1])
             factors.append(vectors * values.rsqrt())
             volumes.append(values.log().sum() / 2)
+        self.scatters, self.counts, self.lengths = scatters, counts, lengths
         self._factors, self._volumes = torch.stack(factors), torch.stack(volumes)
 
-    def _estimated(self, covariance: Tensor) -> float:
+    @staticmethod
+    def _estimated(covariance: Tensor, counts: Tensor) -> float:
         spread, level = covariance.square().mean(), covariance.diagonal().mean().square()
-        apart = (self.counts.sum() + 1) * (spread - level / len(covariance))
+        apart = (counts.sum() + 1) * (spread - level / len(covariance))
         return float(((spread + level) / apart).clamp(max=1)) if apart > 0 else 1.0
 
     def scores(self, feature: Tensor, prototypes: Tensor) -> Tensor:
@@ -125,8 +125,16 @@ class Gaussians:
         return {"scatters": self.scatters, "counts": self.counts, "lengths": self.lengths}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Takes over what `state` gave."""
-        device = self.scatters.device
-        self.lengths = state["lengths"].to(device)
-        if len(state["scatters"]):
-            self._take(state["scatters"].to(device), state["counts"].to(device))
+        """Takes over what `state` gave.
+
+        Raises:
+            ValueError: naming the tensor that does not fit the others.
+        """
+        scatters, counts, lengths = (state[name].to(self.scatters.device) for name in ("scatters", "counts", "lengths"))
+        groups = len(lengths) if self.own > 0 else min(len(lengths), 1)
+        width = self.scatters.shape[1]
+        for name, tensor, shape in (("scatters", scatters, [groups, width, width]), ("counts", counts, [groups])):
+            if list(tensor.shape) != shape:
+                raise ValueError(f"head.{name} must be {shape} for {len(lengths)} classes; got {list(tensor.shape)}")
+        if groups:
+            self._take(scatters, counts, lengths)

@@ -10,6 +10,7 @@ import ctypes
 import math
 import os
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -109,12 +110,12 @@ def prompts(backbone: Backbone, template: str, names: Sequence[str]) -> Tensor:
             say): they would be one class to the text encoder.
     """
     tokens = backbone.tokenize([template.replace("{}", name) for name in names])
-    first: dict[tuple[int, ...], str] = {}
-    for name, row in zip(names, tokens.tolist(), strict=True):
-        other = first.setdefault(tuple(row), name)
-        if other != name:
+    first: dict[tuple[int, ...], int] = {}
+    for index, (name, row) in enumerate(zip(names, tokens.tolist(), strict=True)):
+        other = first.setdefault(tuple(row), index)
+        if other != index:
             raise ValueError(
-                f"class names {other!r} and {name!r} read the same to the text encoder; they need different words"
+                f"class names {names[other]!r} and {name!r} read the same to the text encoder; they need different words"
             )
     return tokens
 
@@ -207,6 +208,15 @@ class SeGPCL:
         new = range(old, old + len(names))
         check_seeds(len(images), len(self.task_sizes) + 1, self.config.anchors)
         check_folder(self.config.anchors)
+        trains = self.config.training.epochs > 0
+        if trains and len(names) == 1 and self.config.training.classes == "new":
+            warnings.warn(
+                f"{names[0]!r} is its task's only class, and cross-entropy over one class is zero: the adapter stays as it is, and the "
+                "class is learnt by its prototype alone. Put more classes into a task, or use training.classes seen",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            trains = False
         report = TaskReport(names, len(images))
         timer = Timer(self.backbone.stopwatch, self.backbone.device)
 
@@ -215,7 +225,7 @@ class SeGPCL:
             with timer.phase("text"):
                 teacher_text = self.text_embeddings()
             anchors = None
-            if old and self.config.anchors.kind != "none":
+            if old and trains and self.config.anchors.kind != "none":
                 anchors = None if kept is None else kept.load_anchors()
                 if anchors is None:
                     anchors = self._make_anchors(images, teacher_text, timer)
@@ -224,7 +234,7 @@ class SeGPCL:
                 if anchors is not None:
                     self._check_anchors(anchors)
                     report.anchors = len(anchors)
-            if self.config.training.epochs > 0:
+            if trains:
                 with timer.phase("text"), self.backbone.reference():
                     reference = self._encode_text(tokens)
                 self._text = None

@@ -85,6 +85,12 @@ def chosen_layers(clip: nn.Module, model: str, config: LoraConfig) -> list[str]:
     for encoder, names in chosen.items():
         if not names:
             raise ValueError(_nothing_in(encoder, layers, model, config))
+        packed = [name for name, role in layers[encoder].items() if role == "packed"]
+        if packed and isinstance(config.targets, str) and {"kv", "attention"} & {*config.targets.split("+")} == {"kv"}:
+            raise ValueError(
+                f"lora.targets: kv leaves out {len(packed)} attention layers in the {encoder} tower of {model}, whose queries, keys and "
+                f"values are one layer that cannot be split ({packed[0]} ...); write --lora.targets attention+ffn, or a list of layers"
+            )
     if isinstance(config.targets, str):
         for word in config.targets.split("+"):
             if not any(_named_by(word, roles) for roles in layers.values()):

@@ -88,7 +88,7 @@ OURS: dict[str, Ours] = {
     "anchors.reference": Ours("images for ZSCL, a method to compare with"),
     "anchors.batch_size": Ours(_SPEED),
     "anchors.memory_gb": Ours(_SPEED),
-    "anchors.folder": Ours(_SPEED),
+    "anchors.folder": Ours("where anchors beyond anchors.memory_gb lie"),
     "distillation.both_directions": Ours("for ZSCL"),
     "prototypes.temperature": Ours("of the transfers all-anchors and sdc", f"{_DIGITS}/ablations.md"),
     "prototypes.shrinkage": Ours("of the score mahalanobis; estimated unless given", f"{_DIGITS}/ablations.md"),
@@ -104,12 +104,29 @@ OURS: dict[str, Ours] = {
 _METHOD = f"{_DIGITS}/method.md"
 OTHER_VALUES: dict[str, Ours] = {
     "training.classes=seen": Ours("cross-entropy over all classes seen; better on the digits", _METHOD),
+    "training.optimizer=adamw": Ours("for the small built-in model", "benchmarks/results/digits_validation.md"),
+    "anchors.kind=text": Ours("anchors without the visual loss, to compare with"),
+    "anchors.kind=visual": Ours("anchors without the text loss, to compare with"),
+    "anchors.kind=seeds": Ours("seeds that are not moved; the paper's table III has them too"),
+    "anchors.kind=noise": Ours("seeds moved at random, to compare with"),
+    "anchors.kind=new-images": Ours("Learning without Forgetting; the paper's table III has them too"),
+    "anchors.kind=reference": Ours("ZSCL, arXiv 2303.06628; the paper's table III has them too"),
+    "anchors.kind=adc": Ours("ADC, arXiv 2405.19074"),
+    "anchors.kind=none": Ours("plain fine-tuning"),
     "prototypes.transfer=all-anchors": Ours("all anchors, by the softmax of their cosines over prototypes.temperature", _METHOD),
     "prototypes.transfer=sdc": Ours("Semantic Drift Compensation, arXiv 2004.00440"),
     "prototypes.transfer=adc": Ours("Adversarial Drift Compensation, arXiv 2405.19074"),
+    "prototypes.transfer=none": Ours("prototypes that stay"),
     "prototypes.features=raw": Ours("means of raw features", _METHOD),
     "prototypes.score=mahalanobis": Ours("a normal distribution about each class's mean", f"{_DIGITS}/summary.md"),
+    "prototypes.score=ridge": Ours("RanPAC, arXiv 2307.02251"),
+    "prototypes.score=probe": Ours("logistic regression on all tasks' images, a ceiling"),
     "lora.targets=attention+ffn": Ours("query and output projections too", _METHOD),
+    "lora.targets=kv+ffn+convolutions": Ours("for towers of convolutions"),
+    "lora.encoders=vision": Ours("one encoder alone"),
+    "lora.encoders=text": Ours("one encoder alone"),
+    "inference.path=text": Ours("the paper's onlyCLIP, its table I"),
+    "inference.path=visual": Ours("the paper's V., its figure 9"),
 }
 """Values that the paper does not have, of settings on which it states one."""
 
@@ -117,6 +134,7 @@ BESIDE_SETTINGS: dict[str, Ours] = {
     "pixels of anchors stay in [0, 1]": Ours("so that an anchor is an image; equation 14 bounds the change alone"),
     "weight of ACGD times 100/s": Ours(
         "The weight is stated for CLIP's logit scale s of 100. The loss grows with s², the cross-entropy's gradient with s.",
+        "evidence/results/natural_validation/ablations.md",
     ),
     "s in ACGD's logits": Ours(
         "Equation 16 writes cosines. Without s the loss would be some 10⁴ times smaller and flat in τ_A, which figure 7 contradicts."
@@ -149,7 +167,7 @@ def page() -> str:
     stated = [[f"`{name}`", _shown(s.value), s.where] for name, s in PAPER.items()]
     ours = [[f"`{name}`", _shown(values[name]), o.why, o.measured or "–"] for name, o in OURS.items()]
     other = [[f"`{name}`", o.why, o.measured or "–"] for name, o in OTHER_VALUES.items()]
-    beside = [[name, o.why] for name, o in BESIDE_SETTINGS.items()]
+    beside = [[name, o.why, o.measured or "–"] for name, o in BESIDE_SETTINGS.items()]
     return f"""\
 # Settings: the paper's and ours
 
@@ -172,7 +190,7 @@ On these the paper is silent, or they go beyond it.
 
 ## Choices without a setting
 
-{markdown_table([["choice", "why"], *beside], numbers=False)}
+{markdown_table([["choice", "why", "measured in"], *beside], numbers=False)}
 """
 
 

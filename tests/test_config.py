@@ -2,11 +2,12 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
 from segp_ext import paper
-from segp_ext.config import METHODS, Config, DataConfig, MethodConfig, from_dict
+from segp_ext.config import METHODS, Config, DataConfig, MethodConfig, check_settings, from_dict
 from segp_ext.config import dotted as by_dotted_name
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
@@ -29,12 +30,20 @@ def test_what_measured_a_setting_is_there():
     assert all((root / ours.measured).is_file() for table in tables for ours in table.values() if ours.measured)
 
 
+def test_every_choice_of_a_setting_is_the_papers_or_ours():
+    for name, stated in paper.PAPER.items():
+        section, _, field = name.partition(".")
+        hint = get_type_hints(type(getattr(Config(), section)))[field] if field else None
+        for choice in get_args(hint) if get_origin(hint) is Literal else ():
+            assert choice == stated.value or f"{name}={choice}" in paper.OTHER_VALUES, (name, choice)
+
+
 def test_other_values_are_settings_that_the_paper_states_otherwise():
     for name in paper.OTHER_VALUES:
         setting, value = name.split("=")
         assert paper.PAPER[setting].value != value
         section, _, field = setting.partition(".")
-        from_dict(MethodConfig, {section: {field: value}})
+        check_settings(MethodConfig, {section: {field: value}})
 
 
 def test_the_page_of_settings_is_that_of_the_code():

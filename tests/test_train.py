@@ -376,10 +376,11 @@ def test_a_run_of_the_earlier_method_is_not_resumed(finished, tmp_path, capsys):
     result = json.loads((tmp_path / "run/result.json").read_text())
     result["versions"]["segp_ext"] = "0.1.0"
     (tmp_path / "run/result.json").write_text(json.dumps(result))
-    with pytest.raises(SystemExit) as stopped:
-        train.main(["--resume", str(tmp_path / "run")])
-    assert stopped.value.code == 2
-    assert f"--resume: {tmp_path / 'run'} was made by segp_ext 0.1.0, whose method differed" in capsys.readouterr().err
+    for option, place in (("--resume", "run"), ("--config", "run/config.yaml")):
+        with pytest.raises(SystemExit) as stopped:
+            train.main([option, str(tmp_path / place)])
+        assert stopped.value.code == 2
+        assert f"{tmp_path / 'run'} was made by segp_ext 0.1.0, whose method differed" in capsys.readouterr().err
 
 
 def test_what_resume_does_not_take_is_named(stopped, tmp_path, capsys):

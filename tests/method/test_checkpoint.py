@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import random
+from typing import get_args
 
 import psutil
 import pytest
@@ -15,7 +16,7 @@ from safetensors.torch import load, save
 import segp_ext
 from segp_ext import glyph, sealed
 from segp_ext.checkpoint import read_learner
-from segp_ext.config import METHODS, MethodConfig, PrototypesConfig
+from segp_ext.config import METHODS, MethodConfig, Precision, PrototypesConfig
 from segp_ext.learner import SeGPCL
 
 
@@ -45,6 +46,22 @@ def test_a_loaded_learner_predicts_the_same_and_goes_on_the_same(learner, tmp_pa
     for each in (loaded, again):
         each.learn_task(made_images(2, 4, seed=5), ["4", "5"])
     assert torch.equal(loaded.prototypes, again.prototypes)
+
+
+@pytest.mark.parametrize("score", ["cosine", "mahalanobis"])
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_every_precision_is_loaded_as_it_was_saved(precision, score, tmp_path):
+    config = MethodConfig(prototypes=PrototypesConfig(score=score))
+    config.lora.rank, config.training.epochs = 4, 1
+    learner = SeGPCL(segp_ext.load_clip("glyph", precision=precision), config)
+    learner.learn_task(made_images(2, 8), ["0", "1"])
+    learner.save(tmp_path / "saved")
+    loaded = SeGPCL.load(tmp_path / "saved")
+    images = [image for image, _ in made_images(2, 4)]
+    assert loaded.predict(images) == learner.predict(images)
+    for each in (learner, loaded):
+        each.learn_task(made_images(2, 8, seed=2), ["2", "3"])
+    assert torch.equal(loaded.prototypes, learner.prototypes) and loaded.prototypes.dtype == loaded.backbone.dtype
 
 
 @pytest.mark.parametrize("method", [name for name, fixed in METHODS.items() if fixed.get("training.epochs") == 0])

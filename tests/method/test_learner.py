@@ -11,7 +11,7 @@ from method.made import encoded, images_of, made_images, pixels_of, small_config
 import segp_ext
 from segp_ext.anchors import Anchors
 from segp_ext.config import METHODS, MethodConfig, TrainingConfig, with_method
-from segp_ext.learner import SeGPCL
+from segp_ext.learner import SeGPCL, prompts
 from segp_ext.training import LossRecord
 
 FIRST, SECOND = ["red", "green", "blue"], ["cat", "dog"]
@@ -503,3 +503,22 @@ def test_half_precision_that_never_takes_a_step_is_an_error(monkeypatch):
     ):
         learner.learn_task(images, ["a", "b"])
     assert learner.class_names == []
+
+
+@pytest.mark.parametrize("classes", ["new", "seen"])
+def test_a_class_alone_in_its_task_is_learnt_by_its_prototype(classes, recwarn):
+    learner = SeGPCL(tiny_backbone(), small_config(training__classes=classes))
+    learner.learn_task(made_images(3, 10), FIRST)
+    before = state(learner)
+    recwarn.clear()
+    report = learner.learn_task(made_images(1, 10, seed=3), ["owl"])
+    after = state(learner)
+    still = all(torch.equal(after[name], before[name]) for name in before if ".lora_" in name)
+    said = any("'owl' is its task's only class" in str(warning.message) for warning in recwarn)
+    assert still == said == (classes == "new") and (report.steps == 0) == still and (report.anchors == 0) == still
+    assert len(learner.prototypes) == 4 and torch.equal(learner.prototypes[:3], before["prototypes"]) == still
+
+
+def test_names_that_stand_twice_read_the_same():
+    with pytest.raises(ValueError, match="class names 'cat' and 'cat' read the same"):
+        prompts(tiny_backbone(), "a {}.", ["cat", "dog", "cat"])

@@ -409,3 +409,33 @@ def test_reference_images_must_be_as_many_as_old_classes(tmp_path):
 def test_every_method_says_what_it_is():
     for method in METHODS:
         assert parse([f"--method={method}", "--anchors.reference=digits"]).method == method
+
+
+@pytest.mark.parametrize("own", [0.0, 0.5])
+def test_a_task_that_ends_in_the_middle_leaves_the_head_as_it_was(monkeypatch, own):
+    feature, label = features()
+    head = learnt(gaussians(5, own_covariance=own), feature, label, (3,))
+    before = {name: tensor.clone() for name, tensor in head.state().items()}
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch.linalg, "eigh", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        learnt(head, feature, label - 3, (3,))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in head.state().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("counts", torch.ones(2), r"head.counts must be \[3\] for 3 classes; got \[2\]"),
+        ("scatters", torch.ones(1, 5, 5), r"head.scatters must be \[3, 5, 5\] for 3 classes; got \[1, 5, 5\]"),
+        ("lengths", torch.ones(1), r"head.scatters must be \[1, 5, 5\] for 1 classes; got \[3, 5, 5\]"),
+    ],
+)
+def test_a_kept_head_that_does_not_fit_is_refused(name, wrong, message):
+    feature, label = features()
+    kept = learnt(gaussians(5, own_covariance=0.5), feature, label, (3,)).state()
+    with pytest.raises(ValueError, match=message):
+        gaussians(5, own_covariance=0.5).restore({**kept, name: wrong.double()})

@@ -12,7 +12,7 @@ from method.made import save_tokenizer
 
 from segp_ext import lora_targets
 from segp_ext.config import LoraConfig
-from segp_ext.lora_targets import adaptable_layers
+from segp_ext.lora_targets import adaptable_layers, chosen_layers
 from segp_ext.pretrained import load_clip
 from segp_ext.towers import make_adaptable
 
@@ -291,6 +291,16 @@ def test_a_tower_and_a_word_without_layers_are_named(name, encoders, targets, me
     with pytest.raises(ValueError, match=re.escape(message)):
         backbone.adapt(LoraConfig(rank=2, encoders=encoders, targets=targets), seed=0)
     assert not backbone.trained_parameters()
+
+
+def test_keys_and_values_that_cannot_be_split_off_are_named(monkeypatch):
+    text = adaptable_layers(load_clip("made-vit", None).clip)["text"]
+    vision = {"visual.blocks.0.attn.qkv": "packed", "visual.blocks.0.mlp.fc1": "ffn"}
+    monkeypatch.setattr("segp_ext.lora_targets.adaptable_layers", lambda clip: {"vision": vision, "text": text})
+    backbone = load_clip("made-vit", None)
+    with pytest.raises(ValueError, match=r"kv leaves out 1 attention layers .*visual.blocks.0.attn.qkv.*attention\+ffn"):
+        chosen_layers(backbone.clip, "made", LoraConfig())
+    assert "visual.blocks.0.attn.qkv" in chosen_layers(backbone.clip, "made", LoraConfig(targets="attention+ffn"))
 
 
 def test_a_tower_with_nothing_to_adapt_is_named(monkeypatch):

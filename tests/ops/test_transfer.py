@@ -116,7 +116,7 @@ def test_zero_rows():
     torch.testing.assert_close(result.norm(dim=1)[[0, 2, 3]], torch.ones(3, dtype=torch.float64))
     centre = torch.nn.functional.normalize(prototypes[2:3], dim=1)[0]
     alone = ops.prototype_transfer(prototypes, before[5:], after[5:], target[5:])[2]
-    # The zero anchor of class 2 moves nothing, but counts: its other anchor moves half as far as alone.
+    # The zero anchor of class 2 moves nothing, but counts: its other anchor moves the prototype less far than alone.
     lengths = [float(torch.linalg.vector_norm(row / (row @ centre) - centre)) for row in (result[2], alone)]
     assert lengths[0] < lengths[1]
 
