@@ -425,7 +425,8 @@ WORDS_OF_LORA = ("kv", "attention", "ffn", "convolutions")
 
 def clip_alone(name):
     """An open_clip model of ours without weights."""
-    clip = open_clip.create_model(name, pretrained=None, device="meta", pretrained_text=False)
+    with torch.device("meta"):
+        clip = open_clip.create_model(name, pretrained=None, device="meta", pretrained_text=False)
     make_adaptable(clip)
     return clip
 
