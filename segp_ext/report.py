@@ -167,11 +167,21 @@ def plot(directory: Path, result: dict[str, Any]) -> list[str]:
         figures["r_matrix.png"] = _r_matrix(Figure(figsize=(3.6 * len(scores), 4.2), layout="constrained"), scores)
     measured = {name: s["global_A"] for name, s in scores.items() if s.get("global_A")}
     if measured:
-        figures["global.png"] = _global(Figure(figsize=(7, 4.5), layout="constrained"), measured)
+        figures["global.png"] = _from_the_start(
+            Figure(figsize=(7, 4.5), layout="constrained"),
+            measured,
+            "accuracy over all tasks' test images (%)",
+            "Text path, all class names, future tasks included",
+        )
     if scores and max(len(s["A"]) for s in scores.values()) > 1:
         figures["forgetting.png"] = _forgetting(Figure(figsize=(7, 4.5), layout="constrained"), scores)
     if any(len(accuracies) > 1 for accuracies in result["retention"].values()):
-        figures["retention.png"] = _retention(Figure(figsize=(7, 4.5), layout="constrained"), result["retention"])
+        figures["retention.png"] = _from_the_start(
+            Figure(figsize=(7, 4.5), layout="constrained"),
+            result["retention"],
+            "zero-shot accuracy over its own classes (%)",
+            "Data sets that are never trained on",
+        )
     if result["prototype_distance"]:
         figures["drift.png"] = _drift(Figure(figsize=(7, 4.5), layout="constrained"), result["prototype_distance"])
     folder = directory / "plots"
@@ -194,17 +204,6 @@ def _accuracy(figure: Figure, scores: dict[str, Any]) -> Figure:
     _task_axis(axes, 1, max(len(s["A"]) for s in scores.values()))
     axes.set_ylabel("accuracy over all classes seen (%)")
     axes.set_title("Accuracy after each task")
-    axes.legend(fontsize="small")
-    return figure
-
-
-def _global(figure: Figure, measured: dict[str, list[float]]) -> Figure:
-    axes = figure.subplots()
-    for name, pooled in measured.items():
-        axes.plot(range(len(pooled)), [100 * a for a in pooled], marker="o", label=name)
-    _task_axis(axes, 0, max(map(len, measured.values())) - 1)
-    axes.set_ylabel("accuracy over all tasks' test images (%)")
-    axes.set_title("Text path, all class names, future tasks included")
     axes.legend(fontsize="small")
     return figure
 
@@ -247,13 +246,14 @@ def _forgetting(figure: Figure, scores: dict[str, Any]) -> Figure:
     return figure
 
 
-def _retention(figure: Figure, retention: dict[str, list[float]]) -> Figure:
+def _from_the_start(figure: Figure, curves: dict[str, list[float]], label: str, title: str) -> Figure:
+    """Accuracies before the first task and after each."""
     axes = figure.subplots()
-    for name, accuracies in retention.items():
+    for name, accuracies in curves.items():
         axes.plot(range(len(accuracies)), [100 * a for a in accuracies], marker="o", label=name)
-    _task_axis(axes, 0, max(map(len, retention.values())) - 1)
-    axes.set_ylabel("zero-shot accuracy over its own classes (%)")
-    axes.set_title("Data sets that are never trained on")
+    _task_axis(axes, 0, max(map(len, curves.values())) - 1)
+    axes.set_ylabel(label)
+    axes.set_title(title)
     axes.legend(fontsize="small")
     return figure
 
