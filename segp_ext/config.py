@@ -103,9 +103,13 @@ convolutions (in blocks, ungrouped). A list may name other convolutions too."""
         _positive("lora", self, "rank")
         if self.alpha is not None:
             _positive("lora", self, "alpha")
-        words = self.targets.split("+") if isinstance(self.targets, str) else []
         known = f"words out of {', '.join(LORA_WORDS)}, joined by +, or a list of the ends of layers' names"
-        _require(bool(self.targets) and set(words) <= {*LORA_WORDS}, "lora.targets", known, self.targets)
+        if isinstance(self.targets, str):
+            sound = {*self.targets.split("+")} <= {*LORA_WORDS}
+        else:
+            listed = isinstance(self.targets, list) and bool(self.targets)
+            sound = listed and all(isinstance(end, str) and end for end in self.targets)
+        _require(sound, "lora.targets", known, self.targets)
 
 
 @dataclass
@@ -330,6 +334,12 @@ anchors)."""
             raise ValueError(
                 "prototypes.score probe knows the last task's classes alone, so training.joint must be true; got false"
             )
+
+    @property
+    def uses_anchors(self) -> bool:
+        """Whether a task makes anchors: there is a kind, and the distillation or the transfer of prototypes reads them."""
+        read = self.distillation.weight > 0 or self.prototypes.transfer != "none"
+        return self.anchors.kind != "none" and read and not self.training.joint
 
 
 @dataclass

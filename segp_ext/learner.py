@@ -206,8 +206,9 @@ class SeGPCL:
         tokens = prompts(self.backbone, self.config.template, self.class_names + names)
         old = len(self.class_names)
         new = range(old, old + len(names))
-        check_seeds(len(images), len(self.task_sizes) + 1, self.config.anchors)
-        check_folder(self.config.anchors)
+        if self.config.uses_anchors:
+            check_seeds(len(images), len(self.task_sizes) + 1, self.config.anchors)
+            check_folder(self.config.anchors)
         trains = self.config.training.epochs > 0
         if trains and len(names) == 1 and self.config.training.classes == "new":
             warnings.warn(
@@ -222,10 +223,11 @@ class SeGPCL:
 
         self.backbone.unmerge()  # as `predict` may have left it
         with self._restored_on_failure(), ops.eager() if self.config.ops == "eager" else nullcontext():
-            with timer.phase("text"):
-                teacher_text = self.text_embeddings()
             anchors = None
-            if old and trains and self.config.anchors.kind != "none":
+            teacher_text = self.prototypes.new_zeros(0, self.backbone.embed_dim)
+            if old and trains and self.config.uses_anchors:
+                with timer.phase("text"):
+                    teacher_text = self.text_embeddings()
                 anchors = None if kept is None else kept.load_anchors()
                 if anchors is None:
                     anchors = self._make_anchors(images, teacher_text, timer)
@@ -235,8 +237,10 @@ class SeGPCL:
                     self._check_anchors(anchors)
                     report.anchors = len(anchors)
             if trains:
-                with timer.phase("text"), self.backbone.reference():
-                    reference = self._encode_text(tokens)
+                reference = None
+                if self.config.text_geometry.weight > 0:
+                    with timer.phase("text"), self.backbone.reference():
+                        reference = self._encode_text(tokens)
                 self._text = None
                 with timer.phase("training"):
                     report.losses = fit(

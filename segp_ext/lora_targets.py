@@ -135,6 +135,8 @@ def _check_ends(ends: list[str], names: list[str], model: str) -> None:
             there = sorted({re.split(r"\.\d+\.(?!.*\.\d+\.)", name)[-1] for name in names})
             close = difflib.get_close_matches(end, there, n=1)
             hint = f"; close: {close[0]}" if close else ""
+            if end in LORA_WORDS:
+                hint = f"; words are joined by +, as in --lora.targets {'+'.join(word for word in ends if word in LORA_WORDS)}"
             raise ValueError(f"lora.targets: no layer of {model} ends in {end!r}{hint}; there are {', '.join(there)}")
 
 

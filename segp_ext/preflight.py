@@ -21,9 +21,10 @@ def attempts(config: Config, scenario: Scenario, backbone: Backbone) -> Iterator
     """Yields checks of a run's settings against its data and model; each raises ValueError or OSError if the run cannot do well."""
     method = with_method(config)
     anchors = method.anchors
-    yield partial(check_folder, anchors)
-    if anchors.kind == "reference" and anchors.reference is not None:
-        yield partial(_check_reference, anchors.reference, scenario)
+    if method.uses_anchors:
+        yield partial(check_folder, anchors)
+        if anchors.kind == "reference" and anchors.reference is not None:
+            yield partial(_check_reference, anchors.reference, scenario)
     if method.training.epochs > 0:
         yield partial(backbone.layers_to_adapt, config.lora)
     yield partial(prompts, backbone, config.template, scenario.class_names)
@@ -31,7 +32,8 @@ def attempts(config: Config, scenario: Scenario, backbone: Backbone) -> Iterator
         yield partial(_check_sizes, scenario)
     for number, task in enumerate(scenario.tasks, start=1):
         yield partial(check_labels, labels_of(task.train), task.class_names, config.min_images_per_class)
-        yield partial(check_seeds, len(task.train), number, anchors)
+        if method.uses_anchors:
+            yield partial(check_seeds, len(task.train), number, anchors)
 
 
 def _check_reference(source: str, scenario: Scenario) -> None:

@@ -32,7 +32,7 @@ class Prompts:
 
     Args:
         backbone: the model in training.
-        tokens: of all classes, `[C, L]`.
+        tokens: of the classes that the step needs, `[C, L]`.
         limit: prompts whose activations are kept at a time; with more in a process's share they are encoded again for the gradient.
         processes: those that share the prompts.
     """
@@ -156,7 +156,10 @@ class TaskLosses:
         new: which classes the task brings.
         anchors: what is distilled on; none for plain fine-tuning.
         teacher_text: the teacher's text embeddings of the old classes `[C_old, De]`.
-        reference: the pre-trained model's text embeddings of all classes `[C, De]`.
+        reference: the pre-trained model's text embeddings of all classes `[C, De]`; none leaves TSGR out.
+
+    Attributes:
+        first_prompt: the first class whose prompt a term needs; the text embeddings given to the terms begin there.
     """
 
     def __init__(
@@ -167,14 +170,17 @@ class TaskLosses:
         new: range,
         anchors: Anchors | None,
         teacher_text: Tensor,
-        reference: Tensor,
+        reference: Tensor | None,
     ) -> None:
         self.config, self.scale, self.labels, self.new = config, logit_scale, labels, new
         self.anchors = anchors if config.distillation.weight > 0 else None
-        self.teacher_text, self.reference = teacher_text, reference
+        self.teacher_text = teacher_text
         self.first_class = 0 if config.training.classes == "seen" else new.start
-        self.neighbours = text_neighbours(reference, new, config.text_geometry.neighbours)
-        self.tsgr_weight = config.text_geometry.weight if self.neighbours.shape[1] > 1 else 0.0
+        self.tsgr_weight = 0.0
+        if reference is not None:
+            self.reference, self.neighbours = reference, text_neighbours(reference, new, config.text_geometry.neighbours)
+            self.tsgr_weight = config.text_geometry.weight if self.neighbours.shape[1] > 1 else 0.0
+        self.first_prompt = self.first_class if self.anchors is None and self.tsgr_weight == 0 else 0
 
     @property
     def used(self) -> tuple[str, ...]:
@@ -192,7 +198,7 @@ class TaskLosses:
 
         Args:
             embedding: of the images, then of the anchors, `[B, De]`.
-            text: of all classes `[C, De]`.
+            text: of the classes from `first_prompt` on `[C', De]`.
             images: indices of the images.
             samples: indices of the anchors; they follow the images, or are the images themselves (LwF).
             shares: how much of the step's images and of its anchors this part is.
@@ -202,7 +208,7 @@ class TaskLosses:
         if len(images):
             target = self.labels[images.to(self.labels.device)] + (old - self.first_class)
             fresh = embedding[: len(images)]
-            terms[0] = shares[0] * classification_loss(fresh, text[self.first_class :], target, self.scale)
+            terms[0] = shares[0] * classification_loss(fresh, text[self.first_class - self.first_prompt :], target, self.scale)
         if self.anchors is not None and len(samples):
             distil = partial(
                 ops.geometry_distill, logit_scale=self.scale, temperature=self.config.distillation.temperature
@@ -314,7 +320,7 @@ def fit(
     new: range,
     anchors: Anchors | None,
     teacher_text: Tensor,
-    reference: Tensor,
+    reference: Tensor | None,
     config: MethodConfig,
     generator: torch.Generator,
     processes: Processes,
@@ -330,7 +336,7 @@ def fit(
         new: which of them the task brings.
         anchors: what is distilled on; none for plain fine-tuning.
         teacher_text: the teacher's text embeddings of the old classes `[C_old, De]`.
-        reference: the pre-trained model's text embeddings of all classes `[C, De]`.
+        reference: the pre-trained model's text embeddings of all classes `[C, De]`; none leaves TSGR out.
         config: the method's settings.
         generator: CPU generator of sample orders and anchor draws; the same on every process.
         processes: those that share each step.
@@ -353,7 +359,7 @@ def fit(
     steps = -(-len(images) // settings.batch_size) * settings.epochs
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     sums, gradients, terms = _step_sums(parameters)
-    prompts = Prompts(backbone, tokens, settings.prompts_per_pass, processes)
+    prompts = Prompts(backbone, tokens[losses.first_prompt :], settings.prompts_per_pass, processes)
     scaler = torch.amp.GradScaler(backbone.device.type, init_scale=_FIRST_SCALE, enabled=backbone.precision == "fp16")
 
     def parts(whole: Tensor) -> tuple[Tensor, ...]:

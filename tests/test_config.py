@@ -75,6 +75,8 @@ def test_round_trip_through_plain_values():
         ({"training": {"optimizer": "rmsprop"}}, "training.optimizer must be one of sgd, adamw; got 'rmsprop'"),
         ({"training": {"epochs": 1.5}}, "training.epochs must be a whole number; got 1.5"),
         ({"lora": {"rank": "8"}}, "lora.rank must be a whole number; got '8'"),
+        ({"lora": {"targets": [1]}}, r"lora.targets must be .*; got \[1\]"),
+        ({"lora": {"targets": []}}, r"lora.targets must be .*; got \[\]"),
         ({"lora": {"alpha": "8"}}, "lora.alpha must be a whole number or null; got '8'"),
         ({"training": {"epochs": 10**400}}, "training.epochs must be at most 2147483647; got a number of 1329 bits"),
         ({"training": {"batch_size": 10**30}}, "training.batch_size must be at most 2147483647; got 10000000"),

@@ -451,6 +451,39 @@ def test_a_weight_of_zero_leaves_the_anchors_out_of_training():
     assert not torch.equal(learner.untransferred, learner.prototypes[:3])
 
 
+def test_anchors_that_nothing_reads_are_not_made():
+    unread = {"distillation__weight": 0.0, "prototypes__transfer": "none"}
+    learner, (_, second) = learnt(**unread, anchors__seeds_per_class=1000)  # which would be refused
+    assert second.anchors == 0 and learner.untransferred is None
+    apart = SeGPCL(tiny_backbone(), small_config(training__joint=True, anchors__seeds_per_class=1000))
+    apart.learn_task(made_images(3, 2), FIRST)
+    assert not apart.config.uses_anchors
+
+
+@pytest.mark.parametrize(
+    ("changes", "prompts_a_step"),
+    [
+        ({"method": "lora"}, 2),
+        ({"method": "lora", "training__classes": "seen"}, 5),
+        ({"method": "lwf"}, 5),
+        ({"anchors__kind": "none"}, 5),  # whose text geometry has old neighbours
+    ],
+)
+def test_a_step_encodes_the_prompts_that_a_term_needs(changes, prompts_a_step, monkeypatch):
+    learner = SeGPCL(tiny_backbone(), small_config(**changes))
+    learner.learn_task(made_images(3, 10), FIRST)
+    encoded, encode = [], learner.backbone.encode_text
+
+    def counted(tokens):
+        if torch.is_grad_enabled():
+            encoded.append(len(tokens))
+        return encode(tokens)
+
+    monkeypatch.setattr(learner.backbone, "encode_text", counted)
+    learner.learn_task(made_images(2, 10, seed=3), SECOND)
+    assert encoded and set(encoded) == {prompts_a_step}
+
+
 def test_a_task_smaller_than_the_seeds_is_refused():
     learner = SeGPCL(tiny_backbone(), small_config(anchors__seeds_per_class=11))
     learner.learn_task(made_images(3, 2), FIRST)  # the first task needs no seeds

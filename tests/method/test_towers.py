@@ -245,6 +245,8 @@ def test_layers_are_chosen_by_name():
         match=r"lora.targets: no layer of made-vit ends in 'attn.in_proj'; .*there are attn.kv_proj, attn.out_proj",
     ):
         load_clip("made-vit", None).adapt(LoraConfig(targets=["attn.in_proj"]), seed=0)
+    with pytest.raises(ValueError, match=r"ends in 'kv'; words are joined by \+, as in --lora.targets kv\+ffn; there are"):
+        load_clip("made-vit", None).adapt(LoraConfig(targets=["kv", "ffn"]), seed=0)
 
 
 def test_a_layer_that_is_passed_by_or_shared_is_named():
