@@ -53,6 +53,16 @@ void check_target(const char* op, const Tensor& target, int64_t rows, const char
   check_size(op, "target", "entries", target.size(0), rows);
 }
 
+// Prototypes, and the features of anchors before and after a task.
+template <typename Params>
+void set_anchors(const char* op, Params& params, const Tensor& prototypes, const Tensor& before, const Tensor& after) {
+  params.prototypes = matrix(op, "prototypes", prototypes, prototypes);
+  params.before = matrix(op, "before", before, prototypes);
+  params.after = matrix(op, "after", after, prototypes);
+  check_size(op, "before", "columns", params.before.cols, params.prototypes.cols);
+  check_same_shape(op, "after", params.after, params.before);
+}
+
 }  // namespace
 
 DistillParams distill_params(const Tensor& student, const Tensor& student_text, const Tensor& teacher,
@@ -102,11 +112,7 @@ DualTargetParams dual_target_params(const Tensor& embedding, const Tensor& featu
 DriftParams drift_params(const Tensor& prototypes, const Tensor& before, const Tensor& after, double temperature) {
   constexpr const char* kOp = "prototype_drift";
   DriftParams params{};
-  params.prototypes = matrix(kOp, "prototypes", prototypes, prototypes);
-  params.before = matrix(kOp, "before", before, prototypes);
-  params.after = matrix(kOp, "after", after, prototypes);
-  check_size(kOp, "before", "columns", params.before.cols, params.prototypes.cols);
-  check_same_shape(kOp, "after", params.after, params.before);
+  set_anchors(kOp, params, prototypes, before, after);
   check_number(kOp, "temperature", temperature, temperature > 0);
   params.temperature = temperature;
   return params;
@@ -116,11 +122,7 @@ TransferParams transfer_params(const Tensor& prototypes, const Tensor& before, c
                                const Tensor& target) {
   constexpr const char* kOp = "prototype_transfer";
   TransferParams params{};
-  params.prototypes = matrix(kOp, "prototypes", prototypes, prototypes);
-  params.before = matrix(kOp, "before", before, prototypes);
-  params.after = matrix(kOp, "after", after, prototypes);
-  check_size(kOp, "before", "columns", params.before.cols, params.prototypes.cols);
-  check_same_shape(kOp, "after", params.after, params.before);
+  set_anchors(kOp, params, prototypes, before, after);
   check_target(kOp, target, params.before.rows, "prototypes", prototypes);
   return params;
 }

@@ -196,16 +196,23 @@ py::tuple geometry_distill(const py::array& student, const py::array& student_te
   return py::make_tuple(loss, grad_student, grad_text);
 }
 
+// Prototypes, and the features of anchors before and after a task.
+template <typename Params>
+void set_anchors(const char* op, Params& params, const py::array& prototypes, const py::array& before,
+                 const py::array& after) {
+  params.prototypes = matrix(op, "prototypes", prototypes);
+  params.before = matrix(op, "before", before);
+  params.after = matrix(op, "after", after);
+  require(op, params.before.cols == params.prototypes.cols, "before must have the width of prototypes");
+  require(op, params.after.rows == params.before.rows && params.after.cols == params.before.cols,
+          "after must have the shape of before");
+}
+
 py::tuple prototype_drift(const py::array& prototypes, const py::array& before, const py::array& after,
                           double temperature) {
   constexpr const char* kOp = "prototype_drift";
   segp::DriftParams params{};
-  params.prototypes = matrix(kOp, "prototypes", prototypes);
-  params.before = matrix(kOp, "before", before);
-  params.after = matrix(kOp, "after", after);
-  require(kOp, params.before.cols == params.prototypes.cols, "before must have the width of prototypes");
-  require(kOp, params.after.rows == params.before.rows && params.after.cols == params.before.cols,
-          "after must have the shape of before");
+  set_anchors(kOp, params, prototypes, before, after);
   require(kOp, std::isfinite(temperature) && temperature > 0, "temperature must be finite and > 0");
   params.temperature = temperature;
   const segp::DType dtype =
@@ -225,12 +232,7 @@ py::array prototype_transfer(const py::array& prototypes, const py::array& befor
                              const py::array_t<int64_t>& target) {
   constexpr const char* kOp = "prototype_transfer";
   segp::TransferParams params{};
-  params.prototypes = matrix(kOp, "prototypes", prototypes);
-  params.before = matrix(kOp, "before", before);
-  params.after = matrix(kOp, "after", after);
-  require(kOp, params.before.cols == params.prototypes.cols, "before must have the width of prototypes");
-  require(kOp, params.after.rows == params.before.rows && params.after.cols == params.before.cols,
-          "after must have the shape of before");
+  set_anchors(kOp, params, prototypes, before, after);
   require(kOp, target.ndim() == 1 && target.shape(0) == params.before.rows, "target must have a class per anchor");
   const int64_t stride = stride_of(kOp, "target", target, 0);
   for (int64_t i = 0; i < params.before.rows; ++i) {
