@@ -22,15 +22,14 @@ def accuracies(betas: list[float], run: Path) -> list[float]:
     learner, scenario = opened(run)
     betas = [*betas, learner.config.inference.beta]
     hits, count, first = torch.zeros(len(betas), dtype=torch.float64), 0, 0
-    with learner.backbone.merged():
-        for task in scenario.tasks:
-            images = Images(task.test, learner.reader)
-            for indices, embedding, feature in learner.encode(images):
-                text, visual = (learner.scores(embedding, feature, path) for path in ("text", "visual"))
-                label = first + images.labels[indices].to(text.device)
-                hits += torch.stack([((text + b * visual).argmax(dim=1) == label).sum() for b in betas]).cpu()
-            count += len(images)
-            first += len(task.class_names)
+    for task in scenario.tasks:
+        images = Images(task.test, learner.reader)
+        for indices, embedding, feature in learner.encode(images):
+            text, visual = (learner.scores(embedding, feature, path) for path in ("text", "visual"))
+            label = first + images.labels[indices].to(text.device)
+            hits += torch.stack([((text + b * visual).argmax(dim=1) == label).sum() for b in betas]).cpu()
+        count += len(images)
+        first += len(task.class_names)
     return (hits / count).tolist()
 
 

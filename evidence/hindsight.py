@@ -40,26 +40,25 @@ def accuracies(run: Path) -> list[float]:
     anew, means = Gaussians(width, device, settings), []
     tested: list[tuple[Tensor, Tensor, Tensor]] = []
     first = 0
-    with learner.backbone.merged():
-        for task in scenario.tasks:
-            of_task = ClassMeans(len(task.class_names), learner.backbone, unit)
-            anew.begin(len(task.class_names))
-            images = Images(task.train, learner.reader)
-            for indices, _, feature in learner.encode(images):
-                label = images.labels[indices].to(device)
-                of_task.add(feature, label)
-                anew.add(feature, label, indices)
-            anew.finish(Processes())
-            means.append(of_task.read(Processes()))
-            images = Images(task.test, learner.reader)
-            tested += [(v, z, first + images.labels[indices].to(device)) for indices, v, z in learner.encode(images)]
-            first += len(task.class_names)
-        embedding, feature, label = (torch.cat(parts) for parts in zip(*tested, strict=True))
-        scores = (
-            learner.scores(embedding, feature, "visual"),
-            anew.scores(feature, learner.prototypes),
-            anew.scores(feature, torch.cat(means)),
-        )
+    for task in scenario.tasks:
+        of_task = ClassMeans(len(task.class_names), learner.backbone, unit)
+        anew.begin(len(task.class_names))
+        images = Images(task.train, learner.reader)
+        for indices, _, feature in learner.encode(images):
+            label = images.labels[indices].to(device)
+            of_task.add(feature, label)
+            anew.add(feature, label, indices)
+        anew.finish(Processes())
+        means.append(of_task.read(Processes()))
+        images = Images(task.test, learner.reader)
+        tested += [(v, z, first + images.labels[indices].to(device)) for indices, v, z in learner.encode(images)]
+        first += len(task.class_names)
+    embedding, feature, label = (torch.cat(parts) for parts in zip(*tested, strict=True))
+    scores = (
+        learner.scores(embedding, feature, "visual"),
+        anew.scores(feature, learner.prototypes),
+        anew.scores(feature, torch.cat(means)),
+    )
     return [float((own.argmax(dim=1) == label).double().mean()) for own in scores]
 
 

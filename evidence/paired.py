@@ -26,16 +26,14 @@ def hits(run: Path) -> dict[str, list[bool]]:
     learner, scenario = opened(run)
     found: dict[str, list[bool]] = {}
     first = 0
-    with learner.backbone.merged():
-        for task in scenario.tasks:
-            images = Images(task.test, learner.reader)
-            for indices, pixels in images.read(images.batches(learner.config.inference.batch_size)):
-                embedding, feature = learner.backbone.encode_image(learner.backbone.to_unit(pixels))
-                best = learner.scores(embedding, feature, learner.config.inference.path).argmax(dim=1).tolist()
-                for image, label, guess in zip(pixels, images.labels[indices].tolist(), best, strict=True):
-                    name = hashlib.sha256(task.class_names[label].encode() + image.cpu().numpy().tobytes()).hexdigest()
-                    found.setdefault(name, []).append(guess == first + label)
-            first += len(task.class_names)
+    for task in scenario.tasks:
+        images = Images(task.test, learner.reader)
+        for indices, pixels in images.read(images.batches(learner.config.inference.batch_size)):
+            best = learner.logits(learner.backbone.to_unit(pixels)).argmax(dim=1).tolist()
+            for image, label, guess in zip(pixels, images.labels[indices].tolist(), best, strict=True):
+                name = hashlib.sha256(task.class_names[label].encode() + image.cpu().numpy().tobytes()).hexdigest()
+                found.setdefault(name, []).append(guess == first + label)
+        first += len(task.class_names)
     return found
 
 

@@ -83,9 +83,8 @@ class Backbone(nn.Module):
         self.projection = self._vision.projection
         self.clip: Any = clip.requires_grad_(False).eval()
         self._text = Text(clip, tokenizer, name)
-        self._encoders: tuple[Any, Any] = (self._vision, self._text)
-        if compile:
-            self._encoders = (torch.compile(self._vision), torch.compile(self._text))
+        self._compiles = compile
+        self._encoders = self._passes()
         self.name, self.pretrained, self.tokenizer = name, pretrained, tokenizer
         self.precision = precision
         self.image_size, self.projects = self._vision.image_size, self._vision.projects
@@ -103,6 +102,7 @@ class Backbone(nn.Module):
             self.register_buffer(statistic, value, persistent=False)
         self.stopwatch = Stopwatch()
         self._peft: Any = None
+        self._trained: list[nn.Parameter] = []
         # Of the adapted layers, by name; the rank and alpha that were asked for.
         self._ranks: dict[str, int] = {}
         self._rank = self._alpha = 0
@@ -117,6 +117,12 @@ class Backbone(nn.Module):
                 f"the preprocessing of {name} is damaged: mean {self.mean.flatten().tolist()}, std {self.std.flatten().tolist()}"
             )
         self._ceiling = math.inf if getattr(clip, "logit_bias", None) is not None else 100.0
+
+    def _passes(self) -> tuple[Any, Any]:
+        """What encodes images and texts: the towers, compiled where asked for."""
+        if self._compiles:
+            return torch.compile(self._vision), torch.compile(self._text)
+        return self._vision, self._text
 
     # -- what it is ------------------------------------------------------------------------------------------------------------
 
@@ -248,6 +254,7 @@ class Backbone(nn.Module):
                 if group not in starts:
                     starts[group] = nn.init.orthogonal_(torch.empty(matrix.shape, dtype=torch.float32))
                 matrix.data.copy_(starts[group])
+        self._trained = [p for name, p in self.clip.named_parameters() if ".lora_B." in name]
         self._train_b_alone()
         self.clip.eval()
 
@@ -320,7 +327,7 @@ class Backbone(nn.Module):
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """The matrices B of the adapter."""
-        return [p for name, p in self.clip.named_parameters() if ".lora_B." in name]
+        return list(self._trained)
 
     def adapter_state(self) -> dict[str, Tensor]:
         """The adapter's tensors, named and packed as PEFT saves them for the plain open_clip model; empty without an adapter.
@@ -400,15 +407,24 @@ class Backbone(nn.Module):
         self._train_b_alone()
 
     def copy(self) -> Backbone:
-        """A backbone of its own in the present state; weights that no adapter changes are shared. A compiled one's copy is not compiled."""
-        changing = {id(layer.weight) for _, layer, _ in self._merged} | {
-            id(p) for name, p in self.named_parameters() if ".lora_" in name
-        }
-        shared: dict[int, Any] = {id(p): p for p in self.parameters() if id(p) not in changing}
-        shared |= {id(original): original for _, _, original in self._merged}
-        shared |= {id(encoder): None for encoder in self._encoders if encoder not in (self._vision, self._text)}
-        twin = copy.deepcopy(self, shared)
-        twin._encoders = (twin._vision, twin._text)
+        """A backbone of its own in the present state. Values that no adapter changes are shared, the parameters that hold them are not."""
+        held: dict[int, Any] = {id(encoder): None for encoder in self._encoders if encoder not in (self._vision, self._text)}
+        merged = {id(layer.weight) for _, layer, _ in self._merged}
+        for name, parameter in self.named_parameters():
+            if ".lora_" not in name and id(parameter) not in merged:
+                held[id(parameter)] = nn.Parameter(parameter.data, parameter.requires_grad)
+        held |= {id(original): original for _, _, original in self._merged}
+        twin = copy.deepcopy(self, held)
+        twin._encoders = twin._passes()
+        return twin
+
+    def to_predict(self) -> Backbone:
+        """The present model with its adapter merged, which stays as it is; itself where it has none. Its passes are timed here too."""
+        if self._peft is None:
+            return self
+        twin = self.copy()
+        twin.stopwatch = self.stopwatch
+        twin.merge()
         return twin
 
     @contextmanager

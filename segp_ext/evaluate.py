@@ -140,7 +140,7 @@ class Evaluator:
         )
         self._global = evaluate_global if begins else bool(self.paths["text"].global_matrix)
         if begins and evaluate_global:
-            with self.timer.phase("evaluation"), learner.backbone.merged():
+            with self.timer.phase("evaluation"):
                 self._add_global(self._hits(None)["global"])
 
     def _features(self, task: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -163,8 +163,8 @@ class Evaluator:
         learner = self.learner
         done = len(learner.task_sizes)
         with self.timer.phase("text"):
-            learner.text_embeddings()  # before merging, which rounds: the next task starts from it
-        with self.timer.phase("evaluation"), learner.backbone.merged():
+            learner.text_embeddings()
+        with self.timer.phase("evaluation"):
             means = ClassMeans(self._first[done - 1], learner.backbone, learner.config.prototypes.features == "unit")
             hits = self._hits(means)
             counts = [len(task.images) for task in self.tasks]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import ctypes
-import math
 import os
 import threading
 import warnings
@@ -15,21 +14,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from segp_ext import ops
 from segp_ext.anchors import Anchors, check_folder, check_reference, check_seeds, make_anchors
 from segp_ext.backbone import Backbone
-from segp_ext.config import PATHS, MethodConfig, ScorePath, with_method
+from segp_ext.classifier import Classifier, Head, Prediction
+from segp_ext.config import MethodConfig, ScorePath, with_method
 from segp_ext.data import named_source
-from segp_ext.data.folder import open_image
-from segp_ext.data.images import Images, Reader, SizedDataset, to_pil
+from segp_ext.data.images import Images, Reader, SizedDataset
 from segp_ext.gaussians import Gaussians
 from segp_ext.probe import LinearProbe
 from segp_ext.processes import Processes
@@ -52,14 +49,7 @@ def _give_back_memory() -> None:
         trim(0)
 
 
-_BUSY = "this learner is learning a task, and what it is made of changes; take a copy() before, and use that meanwhile"
-
-
-class Prediction(NamedTuple):
-    """A class name and its score, the softmax over all seen classes of the chosen path's logits."""
-
-    name: str
-    score: float
+_BUSY = "this learner is learning a task, and what it is made of changes; ask for its classifier() before, and predict with that meanwhile"
 
 
 @dataclass
@@ -129,7 +119,7 @@ class SeGPCL:
         processes: those that learn together (`segp_ext.processes.join`); this one alone by default.
 
     Attributes:
-        class_names: all classes learnt, in order.
+        class_names: all classes learnt, in order; a tuple, as prompts, prototypes and heads follow it.
         task_sizes: number of classes of each task learnt.
         prototypes: raw-space prototypes μ `[C, Dr]`: unit, or means of raw features where `prototypes.features` says raw.
         untransferred: the old classes' prototypes before the last task's transfer, for inspection; None if none took place.
@@ -144,19 +134,42 @@ class SeGPCL:
         self.config = with_method(MethodConfig() if config is None else config)
         self.processes = Processes() if processes is None else processes
         self.reader = Reader(backbone.transform, self.config.loading, backbone.device, self.processes.local_count)
-        self.class_names: list[str] = []
+        self._names: tuple[str, ...] = ()
         self.task_sizes: list[int] = []
         self.prototypes = torch.zeros(0, backbone.raw_dim, device=backbone.device, dtype=backbone.dtype)
         self.untransferred: Tensor | None = None
         self._tokens: Tensor | None = None
-        self._text: Tensor | None = None
-        self._learning = threading.Lock()
         self._reference: Images | None = None
+        self._forget_what_predicts()
         self._head = self._new_head()
         if self.config.training.epochs > 0:
             backbone.adapt(self.config.lora, self.config.seed)
 
-    def _new_head(self) -> RidgeHead | Gaussians | LinearProbe | None:
+    def _forget_what_predicts(self) -> None:
+        """Puts what is made from the state, and what guards it, to the start."""
+        self._state = threading.RLock()  # held while the state is read as a whole, and when it begins to change
+        self._learning = False
+        self._text: tuple[Any, Tensor] | None = None  # with the state that it was encoded in
+        self._classifier: tuple[Any, Classifier] | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self._names
+
+    def __repr__(self) -> str:
+        model = f"{self.backbone.name} ({self.backbone.pretrained})" if self.backbone.pretrained else self.backbone.name
+        learnt = f"{len(self._names)} classes in {len(self.task_sizes)} tasks"
+        return f"SeGPCL({self.config.method} on {model}, {self.backbone.device}: {learnt})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._reading():
+            return {k: v for k, v in self.__dict__.items() if k not in ("_state", "_learning", "_text", "_classifier")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget_what_predicts()
+
+    def _new_head(self) -> Head | None:
         settings, width, device = self.config.prototypes, self.backbone.raw_dim, self.backbone.device
         if settings.score == "ridge":
             return RidgeHead(width, settings.random_features, self.config.seed, device)
@@ -185,12 +198,8 @@ class SeGPCL:
             FloatingPointError: if the loss stops being finite. The learner is as it was before the task.
             RuntimeError: if another thread has it learn.
         """
-        if not self._learning.acquire(blocking=False):
-            raise RuntimeError(_BUSY)
-        try:
+        with self._changing():
             return self._learn_task(dataset, class_names, kept)
-        finally:
-            self._learning.release()
 
     def _learn_task(
         self, dataset: SizedDataset | Images, class_names: Sequence[str], kept: TaskProgress | None
@@ -203,7 +212,7 @@ class SeGPCL:
         self._check_names(names)
         images = dataset if isinstance(dataset, Images) else Images(dataset, self.reader)
         check_labels(images.labels, names, self.config.min_images_per_class)
-        tokens = prompts(self.backbone, self.config.template, self.class_names + names)
+        tokens = prompts(self.backbone, self.config.template, [*self.class_names, *names])
         old = len(self.class_names)
         new = range(old, old + len(names))
         if self.config.uses_anchors:
@@ -221,13 +230,12 @@ class SeGPCL:
         report = TaskReport(names, len(images))
         timer = Timer(self.backbone.stopwatch, self.backbone.device)
 
-        self.backbone.unmerge()  # as `predict` may have left it
         with self._restored_on_failure(), ops.eager() if self.config.ops == "eager" else nullcontext():
             anchors = None
             teacher_text = self.prototypes.new_zeros(0, self.backbone.embed_dim)
             if old and trains and self.config.uses_anchors:
                 with timer.phase("text"):
-                    teacher_text = self.text_embeddings()
+                    teacher_text = self._own_text()
                 anchors = None if kept is None else kept.load_anchors()
                 if anchors is None:
                     anchors = self._make_anchors(images, teacher_text, timer)
@@ -240,8 +248,7 @@ class SeGPCL:
                 reference = None
                 if self.config.text_geometry.weight > 0:
                     with timer.phase("text"), self.backbone.reference():
-                        reference = self._encode_text(tokens)
-                self._text = None
+                        reference = self._encode_text(self.backbone, tokens)
                 with timer.phase("training"):
                     report.losses = fit(
                         self.backbone,
@@ -271,26 +278,48 @@ class SeGPCL:
         report.phases = timer.phases
         self.untransferred = None if moved is self.prototypes else self.prototypes
         self.prototypes = prototypes
-        self.class_names = self.class_names + names
+        self._names = (*self._names, *names)
         self.task_sizes = [*self.task_sizes, len(names)]
-        self._tokens, self._text = tokens, None
+        self._tokens = tokens
         del anchors
         _give_back_memory()
         return report
 
     def forget(self) -> None:
         """Makes it a learner of no class again, its adapter as at the start."""
-        self._check_idle()
-        self.backbone.unmerge()
-        for parameter in self.backbone.trained_parameters():
-            parameter.data.zero_()
-        self.class_names, self.task_sizes = [], []
-        self.prototypes, self.untransferred = self.prototypes[:0], None
-        self._tokens, self._text, self._head = None, None, self._new_head()
+        with self._changing():
+            for parameter in self.backbone.trained_parameters():
+                parameter.data.zero_()
+            self._names, self.task_sizes = (), []
+            self.prototypes, self.untransferred = self.prototypes[:0], None
+            self._tokens, self._head = None, self._new_head()
 
-    def _check_idle(self) -> None:
-        if self._learning.locked():
-            raise RuntimeError(_BUSY)
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Keeps the state as it is: learning that begins meanwhile waits.
+
+        Raises:
+            RuntimeError: if the learner is learning.
+        """
+        with self._state:
+            if self._learning:
+                raise RuntimeError(_BUSY)
+            yield
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Changes the state: whoever wants to read or to change it meanwhile is refused.
+
+        Raises:
+            RuntimeError: if the learner is learning already.
+        """
+        with self._reading():
+            self._learning = True
+            self._classifier = None  # who predicts with it goes on
+        try:
+            yield
+        finally:
+            self._learning = False
 
     def _check_names(self, names: list[str]) -> None:
         if not names:
@@ -336,7 +365,6 @@ class SeGPCL:
             self.backbone.unmerge()
             for parameter, value in zip(trained, before, strict=True):
                 parameter.data.copy_(value)
-            self._text = None
             raise
 
     def _make_anchors(self, images: Images, text: Tensor, timer: Timer) -> Anchors | None:
@@ -372,13 +400,14 @@ class SeGPCL:
         means = ClassMeans(classes, self.backbone, unit)
         if self._head is not None:
             self._head.begin(classes)
-        for indices, _, feature in self.encode(images):
+        for indices, _, feature in self._encode(self.backbone, images):
             label = images.labels[indices].to(feature.device)
             means.add(feature, label)
             if self._head is not None:
                 self._head.add(feature, label, indices)
         return means.read(self.processes)
 
+    @torch.no_grad()
     def _transferred_prototypes(self, anchors: Anchors | None, images: Images) -> Tensor:
         """Old prototypes moved along the drift of the anchors, or as they are where there is nothing to move them by."""
         settings = self.config.prototypes
@@ -386,11 +415,11 @@ class SeGPCL:
             return self.prototypes
         pieces = torch.arange(len(anchors)).split(self.config.inference.batch_size)
         if anchors.pixels is None:
-            own = ((feature,) for _, _, feature in self.encode(images))
+            own = ((feature,) for _, _, feature in self._encode(self.backbone, images))
         else:
             pixels = anchors.pixels
             taken = (anchors.take(pixels, piece) for piece in self.processes.mine(pieces))
-            own = ((self._encode_image(x)[1],) for x in taken)
+            own = ((self.backbone.encode_image(x)[1],) for x in taken)
         for piece, (feature,) in zip(pieces, self.processes.in_order(own, len(pieces)), strict=True):
             if anchors.writes:
                 anchors.after[piece[0] : piece[-1] + 1] = feature
@@ -400,77 +429,75 @@ class SeGPCL:
 
     # -- inference -------------------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def _encode_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        return self.backbone.encode_image(pixels)
+    def classifier(self) -> Classifier:
+        """What predicts, of the present state; it stays as it is while this learner goes on to learn.
+
+        It is kept until the state changes. Weights that no adapter changes are shared.
+
+        Raises:
+            RuntimeError: while the learner learns, in another thread; ask before, and predict with the answer meanwhile.
+        """
+        kept = self._classifier
+        if kept is not None and not self._learning and kept[0] == self._mark():
+            return kept[1]
+        with self._reading(), torch.no_grad():
+            mark = self._mark()
+            if self._classifier is None or self._classifier[0] != mark:
+                text = self._own_text()  # before merging, which rounds: the next task starts from the same
+                backbone, head = self.backbone.to_predict(), copy.deepcopy(self._head)
+                self._classifier = (
+                    mark,
+                    Classifier(backbone, text, self.prototypes, head, self._names, self.config),
+                )
+            return self._classifier[1]
+
+    def _mark(self) -> Any:
+        """What differs between two states in which this learner predicts otherwise."""
+        trained = tuple(parameter._version for parameter in self.backbone.trained_parameters())
+        return trained, id(self.prototypes), self.prototypes._version, self._names
 
     def encode(self, images: Images) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yields (indices int64 `[B]`, embeddings v `[B, De]`, raw features z `[B, Dr]`) for this process's share of the images."""
+        return self._encode(self.classifier().backbone, images)
+
+    @torch.no_grad()
+    def _encode(self, backbone: Backbone, images: Images) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         chunks = self.processes.mine(images.batches(self.config.inference.batch_size))
         for indices, pixels in progress(images.read(chunks), "encoding", total=len(chunks)):
-            yield indices, *self._encode_image(self.backbone.to_unit(pixels))
+            yield indices, *backbone.encode_image(backbone.to_unit(pixels))
 
     def encode_names(self, names: Sequence[str]) -> Tensor:
         """Text embeddings of any class names in the learner's prompt, `[C, De]`."""
-        return self._encode_text(prompts(self.backbone, self.config.template, names))
+        backbone = self.classifier().backbone
+        return self._encode_text(backbone, prompts(backbone, self.config.template, names))
 
     @torch.no_grad()
-    def _encode_text(self, tokens: Tensor) -> Tensor:
-        return torch.cat(
-            [self.backbone.encode_text(part) for part in tokens.split(self.config.training.prompts_per_pass)]
-        )
+    def _encode_text(self, backbone: Backbone, tokens: Tensor) -> Tensor:
+        return torch.cat([backbone.encode_text(part) for part in tokens.split(self.config.training.prompts_per_pass)])
 
     def text_embeddings(self) -> Tensor:
-        """Text embeddings u of all classes learnt `[C, De]`, kept until the next training."""
+        """Text embeddings u of all classes learnt `[C, De]`."""
+        return self.classifier().text
+
+    def _own_text(self) -> Tensor:
+        """The same from the model as it is, which must not be merged; kept while it stays as it is."""
         if self._tokens is None:
             return torch.zeros(0, self.backbone.embed_dim, device=self.backbone.device, dtype=self.backbone.dtype)
-        if self._text is None:
-            self._text = self._encode_text(self._tokens)
-        return self._text
+        mark = self._mark()
+        if self._text is None or self._text[0] != mark:
+            self._text = mark, self._encode_text(self.backbone, self._tokens)
+        return self._text[1]
 
-    @torch.no_grad()
     def scores(self, embedding: Tensor, feature: Tensor, path: ScorePath | None = None) -> Tensor:
-        """Logits over all classes learnt (equations 30 and 31, times s).
+        """Logits over all classes learnt `[B, C]`; see `Classifier.scores`."""
+        return self.classifier().scores(embedding, feature, path)
 
-        text: s·v̂·û; visual: s·r̂·μ, or what prototypes.score says; dual: text + β·visual.
-
-        Args:
-            embedding: v `[B, De]`.
-            feature: z `[B, Dr]`.
-            path: one of `segp_ext.config.PATHS`; the configuration's by default.
-
-        Returns:
-            `[B, C]`.
-        """
-        path = self.config.inference.path if path is None else path
-        if path not in PATHS:
-            raise ValueError(f"path must be one of {', '.join(PATHS)}; got {path!r}")
-        scale = self.backbone.logit_scale
-        text = scale * F.normalize(embedding, dim=-1) @ F.normalize(self.text_embeddings(), dim=-1).T
-        if path == "text":
-            return text
-        if self._head is None:
-            visual = scale * F.normalize(feature, dim=-1) @ F.normalize(self.prototypes, dim=-1).T
-        else:
-            visual = self._head.scores(feature, self.prototypes)
-        return visual if path == "visual" else text + self.config.inference.beta * visual
-
-    @torch.no_grad()
     def logits(self, pixels: Tensor, path: ScorePath | None = None) -> Tensor:
-        """Scores of preprocessed images `[B, 3, S, S]`, float in [0, 1], on the backbone's device: `scores` of what they encode to.
-
-        The adapter is merged into the weights for this, and stays so until the next task is learnt.
-
-        Raises:
-            RuntimeError: while the learner learns, in another thread; `copy` before gives one to predict with.
-        """
-        self._check_idle()
-        self.text_embeddings()  # before merging, which rounds: what is kept serves the next task too
-        self.backbone.merge()
-        return self.scores(*self.backbone.encode_image(pixels), path)
+        """Scores of preprocessed images `[B, 3, S, S]`, float in [0, 1], on the backbone's device: `scores` of what they encode to."""
+        return self.classifier().logits(pixels, path)
 
     def predict(self, images: Any, topk: int = 5, path: ScorePath | None = None) -> list[list[Prediction]]:
-        """Names the classes of images.
+        """Names the classes of images. Any number of threads may call it at a time.
 
         Args:
             images: one image or a list of them: PIL image, path of an image file, or uint8 `[3, H, W]` pixels. A `[B, 3, H, W]`
@@ -484,48 +511,19 @@ class SeGPCL:
         Raises:
             ValueError: if nothing has been learnt, or `topk` or `path` is not valid, or a file cannot be read.
             FloatingPointError: if an image's scores are not finite.
+            RuntimeError: if the learner is learning; `classifier`, asked before, gives what predicts meanwhile.
         """
-        if not self.class_names:
-            raise ValueError("predict needs at least one learnt task; call learn_task first")
-        if topk < 1:
-            raise ValueError(f"topk must be 1 or more; got {topk}")
-        single = isinstance(images, (str, os.PathLike, Image.Image)) or getattr(images, "ndim", 4) == 3
-        sources = [images] if single else list(images)
-        results: list[list[Prediction]] = []
-        size = self.config.inference.batch_size
-        for start in range(0, len(sources), size):
-            opened = [
-                open_image(Path(image))
-                if isinstance(image, (str, os.PathLike))
-                else to_pil(image, f"image {start + i}")
-                for i, image in enumerate(sources[start : start + size])
-            ]
-            pixels = torch.stack([self.backbone.transform(image) for image in opened])
-            logits = self.logits(self.backbone.to_unit(pixels), path)
-            top = logits.softmax(dim=1).topk(min(topk, len(self.class_names)), dim=1)
-            for values, classes in zip(top.values.tolist(), top.indices.tolist(), strict=True):
-                if not math.isfinite(sum(values)):
-                    raise FloatingPointError(
-                        f"the scores of image {len(results)} are not finite; with model.precision fp16, bf16 or fp32 may help"
-                    )
-                results.append([Prediction(self.class_names[c], v) for v, c in zip(values, classes, strict=True)])
-        return results
+        return self.classifier().predict(images, topk, path)
 
     def copy(self) -> SeGPCL:
-        """A learner of its own with the present state, to predict with while this one learns.
-
-        Its adapter is merged, so that its `predict` may be called from several threads; weights that no adapter changes are shared.
+        """A learner of its own with the present state, which may learn another way on. Weights that no adapter changes are shared.
 
         Raises:
             RuntimeError: while the learner learns, in another thread.
         """
-        self._check_idle()
-        self.text_embeddings()
-        with self.backbone.merged():
+        with self._reading():
             twin = copy.copy(self)
-            twin.backbone = self.backbone.copy()
-        twin._learning = threading.Lock()
-        twin._head = copy.deepcopy(self._head)
+            twin.backbone, twin._head = self.backbone.copy(), copy.deepcopy(self._head)
         twin.reader = Reader(
             twin.backbone.transform, self.config.loading, twin.backbone.device, self.processes.local_count
         )
@@ -537,8 +535,8 @@ class SeGPCL:
         """Writes the learner to the folder `path`, whole or not at all (`segp_ext.checkpoint`)."""
         from segp_ext.checkpoint import save_learner
 
-        self._check_idle()
-        save_learner(self, Path(path))
+        with self._reading():
+            save_learner(self, Path(path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str = "auto") -> SeGPCL:
@@ -570,10 +568,11 @@ class SeGPCL:
         if of_head.keys() != expects.keys():
             raise ValueError(f"the head's tensors must be {sorted(expects)}; got {sorted(of_head)}")
         others = ("prototypes", *(f"head.{name}" for name in of_head))
-        self.backbone.load_adapter_state({name: t for name, t in tensors.items() if name not in others})
-        if self._head is not None:
-            self._head.restore(of_head)
-        self.prototypes = prototypes.to(self.backbone.device, self.backbone.dtype)
-        self.class_names, self.task_sizes = list(class_names), list(task_sizes)
-        self._tokens = prompts(self.backbone, self.config.template, class_names)
-        self._text = None
+        with self._changing():
+            self.backbone.load_adapter_state({name: t for name, t in tensors.items() if name not in others})
+            if self._head is not None:
+                self._head.restore(of_head)
+            self.prototypes = prototypes.to(self.backbone.device, self.backbone.dtype)
+            self._names, self.task_sizes = tuple(class_names), list(task_sizes)
+            self._tokens = prompts(self.backbone, self.config.template, class_names)
+            self._text = None

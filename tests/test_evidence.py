@@ -369,7 +369,7 @@ def test_a_run_that_did_not_end_is_not_asked(tmp_path, monkeypatch, capsys):
     assert compare.main(["--methods", "rda", "--seeds", "1", f"--out={tmp_path}", *fast]) == 0
     run = tmp_path / "runs/rda-1"
     learner, scenario = runs.opened(run)
-    assert learner.class_names == scenario.class_names
+    assert list(learner.class_names) == scenario.class_names
     file = run / "result.json"
     result = json.loads(file.read_text())
     given = [tmp_path, "--rows", "rda", "--out", tmp_path / "new/p.md"]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from method.made import encoded, images_of, made_images, small_config, tiny_backbone
 
+from segp_ext.backbone import Backbone
 from segp_ext.data.scenario import Joined
 from segp_ext.evaluate import Evaluated, EvaluationSet, Evaluator, PathResult
 from segp_ext.learner import SeGPCL
@@ -218,8 +219,8 @@ def test_the_other_numbers_do_not_depend_on_the_global_rows(changes):
 @pytest.mark.parametrize(("evaluate_global", "counts"), [(True, [15, 15, 15, 15]), (False, [0, 7, 15, 15])])
 def test_an_evaluation_encodes_every_image_once(evaluate_global, counts, monkeypatch):
     """With global rows all 15 test images of 4, 3 and 8; without, those of the classes seen and of the next task."""
-    calls, encode = [], SeGPCL._encode_image
-    monkeypatch.setattr(SeGPCL, "_encode_image", lambda self, x: calls.append(len(x)) or encode(self, x))
+    calls, encode = [], Backbone.encode_image
+    monkeypatch.setattr(Backbone, "encode_image", lambda self, x: calls.append(len(x)) or encode(self, x))
     evaluator = made_evaluator(evaluate_global)
     passed = [sum(calls)]
     for names, train, _ in TASKS:
@@ -246,8 +247,8 @@ def test_the_global_rows_of_a_frozen_model_are_alike_and_measured_once(monkeypat
     tests = [EvaluationSet(names, images_of(test, learner.backbone)) for names, _, test in TASKS]
     evaluator = Evaluator(learner, tests, evaluate_global=True)
     expected = direct_global_row(learner, tests)
-    calls, encode = [], SeGPCL._encode_image
-    monkeypatch.setattr(SeGPCL, "_encode_image", lambda self, x: calls.append(len(x)) or encode(self, x))
+    calls, encode = [], Backbone.encode_image
+    monkeypatch.setattr(Backbone, "encode_image", lambda self, x: calls.append(len(x)) or encode(self, x))
     learn(evaluator, 3)
     # 12, 6 and 12 training images for the class means; 4, 3 and 8 test images, of the classes seen and of the next task
     assert sum(calls) == 12 + 6 + 12 + 7 + 15 + 15

@@ -23,6 +23,22 @@ def learnt(**changes):
     return learner, reports
 
 
+def at_once(learner, images):
+    """What four threads that ask at the same time are told."""
+    start, answers = threading.Barrier(4), []
+
+    def ask():
+        start.wait()
+        answers.append(learner.predict(images))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
 def state(learner):
     tensors = {name: t.clone() for name, t in learner.backbone.adapter_state().items()}
     return {**tensors, "prototypes": learner.prototypes.clone()}
@@ -35,7 +51,7 @@ def same(a, b):
 @pytest.mark.parametrize("method", [m for m in METHODS if m not in ("zscl", "joint", "linear-probe")])  # see test_peers
 def test_every_method_learns_two_tasks(method):
     learner, (first, second) = learnt(method=method)
-    assert learner.class_names == FIRST + SECOND and learner.task_sizes == [3, 2]
+    assert list(learner.class_names) == FIRST + SECOND and learner.task_sizes == [3, 2]
     assert learner.prototypes.shape == (5, learner.backbone.raw_dim) and learner.prototypes.isfinite().all()
     assert first.anchors == 0
     frozen = METHODS[method].get("training.epochs") == 0
@@ -241,7 +257,7 @@ def test_a_refused_task_changes_nothing(labels, names, message):
     before = state(learner)
     with pytest.raises(ValueError, match=message):
         learner.learn_task(Labelled(labels), names)
-    assert same(before, state(learner)) and learner.class_names == FIRST
+    assert same(before, state(learner)) and list(learner.class_names) == FIRST
 
 
 def test_a_loss_that_stops_being_finite_is_named_and_undone(monkeypatch):
@@ -259,10 +275,41 @@ def test_a_loss_that_stops_being_finite_is_named_and_undone(monkeypatch):
     monkeypatch.setattr("segp_ext.training.classification_loss", broken)
     with pytest.raises(FloatingPointError, match="task 2, epoch 1, step 3: classification nan"):
         learner.learn_task(made_images(2, 10, seed=3), SECOND)
-    assert same(before, state(learner)) and learner.class_names == FIRST
+    assert same(before, state(learner)) and list(learner.class_names) == FIRST
     monkeypatch.undo()
     learner.learn_task(made_images(2, 10, seed=3), SECOND)
     assert same(state(learner), state(learnt()[0]))  # as if nothing had happened
+
+
+@pytest.mark.parametrize("method", ["segp", "rda"])
+def test_the_first_predictions_may_come_from_several_threads(method):
+    """All that they need is made by the first of them, while the others wait."""
+    learner = learnt(method=method)[0]
+    for parameter in learner.backbone.trained_parameters():
+        parameter.data.normal_()  # so that a model that is merged in part answers otherwise
+    images = [made_images(3, 4)[i][0] for i in range(12)]
+    expected = learner.copy().predict(images)
+    for _ in range(20):
+        assert at_once(learner.copy(), images) == [expected] * 4
+
+
+def test_predictions_follow_a_step_that_is_not_the_learners():
+    learner, _ = learnt()
+    image = made_images(1, 1)[0][0]
+    before, text = learner.predict(image), learner.text_embeddings()
+    assert all(parameter.requires_grad for parameter in learner.backbone.trained_parameters())
+    with torch.no_grad():
+        for parameter in learner.backbone.trained_parameters():
+            parameter.add_(0.1)
+    assert learner.predict(image) != before and not torch.equal(learner.text_embeddings(), text)
+
+
+def test_class_names_are_changed_by_learning_alone():
+    learner, _ = learnt()
+    with pytest.raises(TypeError):
+        learner.class_names[0] = "crimson"
+    with pytest.raises(AttributeError):
+        learner.class_names = ["crimson"]
 
 
 def test_a_copy_predicts_from_several_threads_while_the_learner_learns():
@@ -270,12 +317,12 @@ def test_a_copy_predicts_from_several_threads_while_the_learner_learns():
     learner.learn_task(made_images(3, 10), FIRST)
     images = [made_images(3, 4)[i][0] for i in range(12)]
     before = learner.predict(images)
-    twin = learner.copy()
+    twin, classifier = learner.copy(), learner.classifier()
     learning, wrong = threading.Event(), []
 
     def predicting():
         while not learning.is_set():
-            wrong.extend(p for p in (twin.predict(images),) if p != before)
+            wrong.extend(p for p in (twin.predict(images), classifier.predict(images)) if p != before)
 
     threads = [threading.Thread(target=predicting) for _ in range(3)]
     for thread in threads:
@@ -284,7 +331,7 @@ def test_a_copy_predicts_from_several_threads_while_the_learner_learns():
     learning.set()
     for thread in threads:
         thread.join()
-    assert not wrong and twin.predict(images) == before and twin.class_names == FIRST
+    assert not wrong and twin.predict(images) == classifier.predict(images) == before and list(twin.class_names) == FIRST
     assert same(state(learner), state(learnt(training__epochs=4)[0]))
     twin.learn_task(made_images(2, 10, seed=3), SECOND)  # a copy is a learner, too
     assert same(state(twin), state(learner))
@@ -329,7 +376,7 @@ def test_a_learner_that_diverged_is_refused_and_undone():
     before = state(learner)
     with pytest.raises(FloatingPointError, match="stopped being finite in task 1"):
         learner.learn_task(made_images(3, 10), FIRST)
-    assert same(before, state(learner)) and learner.class_names == []
+    assert same(before, state(learner)) and list(learner.class_names) == []
 
 
 def test_the_callers_random_numbers_are_left_alone():
@@ -379,7 +426,7 @@ def test_the_optimisers_path_is_the_textbooks(optimizer, monkeypatch):
 def test_one_image_per_class_when_asked():
     learner = SeGPCL(tiny_backbone(), small_config(min_images_per_class=1))
     learner.learn_task(Labelled([0, 1]), ["cat", "dog"])
-    assert learner.class_names == ["cat", "dog"]
+    assert list(learner.class_names) == ["cat", "dog"]
 
 
 def test_methods_are_settings_of_one_config():
@@ -491,7 +538,7 @@ def test_a_task_smaller_than_the_seeds_is_refused():
         ValueError, match=r"task 2 has 10 training image\(s\), fewer than the 11 seeds.*lower anchors.seeds_per_class"
     ):
         learner.learn_task(made_images(2, 5, seed=3), SECOND)
-    assert learner.class_names == FIRST
+    assert list(learner.class_names) == FIRST
 
 
 def test_what_would_disturb_learning_is_refused_meanwhile(monkeypatch):
@@ -516,7 +563,7 @@ def test_what_would_disturb_learning_is_refused_meanwhile(monkeypatch):
     monkeypatch.setattr(module, "fit", fit)
     learner.learn_task(made_images(2, 4), SECOND)
     assert refused == ["copy", "predict", "save", "learn"]
-    assert learner.copy().class_names == FIRST + SECOND
+    assert list(learner.copy().class_names) == FIRST + SECOND
 
 
 def test_half_precision_that_never_takes_a_step_is_an_error(monkeypatch):
@@ -535,7 +582,7 @@ def test_half_precision_that_never_takes_a_step_is_an_error(monkeypatch):
         FloatingPointError, match="overflow half precision at every loss scale down to 256 in task 1, epoch 1"
     ):
         learner.learn_task(images, ["a", "b"])
-    assert learner.class_names == []
+    assert list(learner.class_names) == []
 
 
 @pytest.mark.parametrize("classes", ["new", "seen"])

@@ -1,0 +1,116 @@
+"""What predicts: a learner's state at one time, which nothing changes any more."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from segp_ext.backbone import Backbone
+from segp_ext.config import PATHS, MethodConfig, ScorePath
+from segp_ext.data.folder import open_image
+from segp_ext.data.images import to_pil
+from segp_ext.gaussians import Gaussians
+from segp_ext.probe import LinearProbe
+from segp_ext.ridge import RidgeHead
+
+Head = RidgeHead | Gaussians | LinearProbe
+
+
+class Prediction(NamedTuple):
+    """A class name and its score, the softmax over all learnt classes of the chosen path's logits."""
+
+    name: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A CLIP model with its adapter merged, and what it has learnt of its classes. Any number of threads may use it at a time.
+
+    Attributes:
+        backbone: the model, its adapter merged.
+        text: text embeddings u of the classes `[C, De]`.
+        prototypes: μ `[C, Dr]`.
+        head: the visual path's score where it is not the cosine.
+        class_names: of all classes, in the order in which they were learnt.
+        config: the method's settings.
+    """
+
+    backbone: Backbone
+    text: Tensor
+    prototypes: Tensor
+    head: Head | None
+    class_names: tuple[str, ...]
+    config: MethodConfig
+
+    @torch.no_grad()
+    def scores(self, embedding: Tensor, feature: Tensor, path: ScorePath | None = None) -> Tensor:
+        """Logits over all classes (equations 30 and 31, times s).
+
+        text: s·v̂·û; visual: s·r̂·μ, or what prototypes.score says; dual: text + β·visual.
+
+        Args:
+            embedding: v `[B, De]`.
+            feature: z `[B, Dr]`.
+            path: one of `segp_ext.config.PATHS`; the configuration's by default.
+
+        Returns:
+            `[B, C]`.
+        """
+        path = self.config.inference.path if path is None else path
+        if path not in PATHS:
+            raise ValueError(f"path must be one of {', '.join(PATHS)}; got {path!r}")
+        scale = self.backbone.logit_scale
+        text = scale * F.normalize(embedding, dim=-1) @ F.normalize(self.text, dim=-1).T
+        if path == "text":
+            return text
+        if self.head is None:
+            visual = scale * F.normalize(feature, dim=-1) @ F.normalize(self.prototypes, dim=-1).T
+        else:
+            visual = self.head.scores(feature, self.prototypes)
+        return visual if path == "visual" else text + self.config.inference.beta * visual
+
+    @torch.no_grad()
+    def logits(self, pixels: Tensor, path: ScorePath | None = None) -> Tensor:
+        """Scores of preprocessed images `[B, 3, S, S]`, float in [0, 1], on the backbone's device: `scores` of what they encode to."""
+        return self.scores(*self.backbone.encode_image(pixels), path)
+
+    def predict(self, images: Any, topk: int = 5, path: ScorePath | None = None) -> list[list[Prediction]]:
+        """Names the classes of images; see `SeGPCL.predict`."""
+        if not self.class_names:
+            raise ValueError("predict needs at least one learnt task; call learn_task first")
+        if topk < 1:
+            raise ValueError(f"topk must be 1 or more; got {topk}")
+        single = isinstance(images, (str, os.PathLike, Image.Image)) or getattr(images, "ndim", 4) == 3
+        sources = [images] if single else list(images)
+        results: list[list[Prediction]] = []
+        size = self.config.inference.batch_size
+        for start in range(0, len(sources), size):
+            opened = [
+                open_image(Path(image))
+                if isinstance(image, (str, os.PathLike))
+                else to_pil(image, f"image {start + i}")
+                for i, image in enumerate(sources[start : start + size])
+            ]
+            pixels = torch.stack([self.backbone.transform(image) for image in opened])
+            results.extend(self._named(self.logits(self.backbone.to_unit(pixels), path), topk, start))
+        return results
+
+    def _named(self, logits: Tensor, topk: int, first: int) -> Iterator[list[Prediction]]:
+        """The best classes of images whose numbers begin at `first`."""
+        top = logits.softmax(dim=1).topk(min(topk, len(self.class_names)), dim=1)
+        for index, (values, classes) in enumerate(zip(top.values.tolist(), top.indices.tolist(), strict=True), start=first):
+            if not math.isfinite(sum(values)):
+                raise FloatingPointError(
+                    f"the scores of image {index} are not finite; with model.precision fp16, bf16 or fp32 may help"
+                )
+            yield [Prediction(self.class_names[c], v) for v, c in zip(values, classes, strict=True)]
