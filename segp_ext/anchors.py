@@ -195,7 +195,7 @@ def select_seeds(
     """
     unit_text = F.normalize(text, dim=-1)
     none = torch.iinfo(torch.int64).min
-    best = torch.full((len(text), count), none, device=text.device)
+    best = torch.full((len(text), count), none, dtype=torch.int64, device=text.device)
     for indices, embedding in batches:
         score = -torch.cdist(text, embedding) if by_distance else unit_text @ F.normalize(embedding, dim=-1).T
         best = torch.cat([best, _keys(score, indices.to(text.device))], dim=1).topk(count, dim=1).values
@@ -343,7 +343,8 @@ def make_anchors(
     with timer.phase("seeds"):
         if config.kind == "reference":
             count = min(config.seeds_per_class * len(text), len(images)) // len(text)
-            seeds = torch.randperm(len(images), generator=generator)[: count * len(text)].view(len(text), count)
+            drawn = torch.randperm(len(images), generator=generator, device="cpu")
+            seeds = drawn[: count * len(text)].view(len(text), count)
         elif config.kind == "adc":
             near = ((i, z) for i, _, z in encoded())
             seeds = select_seeds(near, prototypes, config.seeds_per_class, processes, by_distance=True)
@@ -381,6 +382,6 @@ def make_anchors(
 def _noise(pieces: Iterable[Tensor], side: int, generator: torch.Generator, processes: Processes) -> Iterator[Tensor]:
     """Uniform draws in [-1, 1] for this process's pieces; those of the others are drawn and left, so that all processes draw alike."""
     for number, piece in enumerate(pieces):
-        draws = torch.rand(len(piece), 3, side, side, generator=generator, dtype=torch.float32) * 2 - 1
+        draws = torch.rand(len(piece), 3, side, side, generator=generator, dtype=torch.float32, device="cpu") * 2 - 1
         if number % processes.count == processes.rank:
             yield draws

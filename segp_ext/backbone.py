@@ -56,6 +56,7 @@ class Backbone(nn.Module):
     mean: Tensor  # [1, 3, 1, 1], the model's pixel statistics
     std: Tensor
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         clip: nn.Module,
@@ -98,8 +99,8 @@ class Backbone(nn.Module):
             step for step in steps if type(step).__name__ not in ("MaybeConvertMode", "MaybeToTensor", "Normalize")
         ]
         for statistic in ("mean", "std"):
-            value = torch.tensor(getattr(preprocessing, statistic), dtype=self.dtype).view(1, 3, 1, 1)
-            self.register_buffer(statistic, value, persistent=False)
+            value = torch.tensor(getattr(preprocessing, statistic), dtype=self.dtype, device=next(clip.parameters()).device)
+            self.register_buffer(statistic, value.view(1, 3, 1, 1), persistent=False)
         self.stopwatch = Stopwatch()
         self._peft: Any = None
         self._trained: list[nn.Parameter] = []
@@ -223,6 +224,7 @@ class Backbone(nn.Module):
 
     # -- adaptation ------------------------------------------------------------------------------------------------------------
 
+    @torch.inference_mode(False)
     def adapt(self, config: LoraConfig, seed: int) -> None:
         """Puts a fresh LoRA adapter on the chosen encoders: A random orthonormal and frozen, B zero (PEFT's LoRA).
 
@@ -244,7 +246,7 @@ class Backbone(nn.Module):
         self._ranks = {name: widths[shares_start(name)] for name in names}
         self._rank, self._alpha = config.rank, config.rank if config.alpha is None else config.alpha
         starts: dict[str, Tensor] = {}
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"), _float32_by_default(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PEFT warns of target modules that its own registry does not know
             torch.manual_seed(seed)
             self._peft = get_peft_model(self.clip, self._settings(self._ranks))
@@ -252,7 +254,7 @@ class Backbone(nn.Module):
                 matrix = self.clip.get_submodule(name).lora_A["default"].weight
                 group = shares_start(name)
                 if group not in starts:
-                    starts[group] = nn.init.orthogonal_(torch.empty(matrix.shape, dtype=torch.float32))
+                    starts[group] = nn.init.orthogonal_(torch.empty(matrix.shape, dtype=torch.float32, device="cpu"))
                 matrix.data.copy_(starts[group])
         self._trained = [p for name, p in self.clip.named_parameters() if ".lora_B." in name]
         self._train_b_alone()
@@ -450,6 +452,20 @@ class Backbone(nn.Module):
                     yield
             finally:
                 self._train_b_alone()
+
+
+@contextmanager
+def _float32_by_default() -> Iterator[None]:
+    """For PEFT, which draws numbers in the default dtype before ours are drawn. Where it is another one, it is so for all threads."""
+    before = torch.get_default_dtype()
+    if before == torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _resized(pixels: Tensor, size: int, resize_mode: str, interpolation: str) -> Tensor:

@@ -46,6 +46,7 @@ def save_learner(learner: SeGPCL, path: Path, extra: Mapping[str, bytes] | None 
 
     Raises:
         FileExistsError: if `path` exists and is not a checkpoint.
+        ValueError: if what was written could not be read again; a checkpoint that was there stays.
     """
     from safetensors.torch import save
 
@@ -80,7 +81,7 @@ def save_learner(learner: SeGPCL, path: Path, extra: Mapping[str, bytes] | None 
     if adapter:
         files[_ADAPTER] = save({name: tensor.contiguous().cpu() for name, tensor in adapter.items()})
         files[_ADAPTER_CONFIG] = json.dumps(learner.backbone.adapter_config(), indent=1, sort_keys=True).encode()
-    sealed.seal(path, files)
+    sealed.seal(path, files, _check_whole)
 
 
 @dataclass
@@ -123,6 +124,14 @@ class SavedLearner:
             )
 
 
+def _check_whole(path: Path) -> None:
+    """Raises ValueError if `_read_learner` refuses what is about to be saved."""
+    try:
+        _read_learner(path)
+    except ValueError as error:
+        raise ValueError(f"this learner cannot be saved, as it could not be loaded again: {error.__cause__ or error}") from error
+
+
 def read_learner(path: Path) -> SavedLearner:
     """Reads and checks the checkpoint in the folder `path`; no model is built.
 
@@ -130,12 +139,16 @@ def read_learner(path: Path) -> SavedLearner:
         FileNotFoundError: if there is no checkpoint at `path`.
         ValueError: naming the file, if one is damaged or does not fit.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     path = sealed.recovered(path.resolve())  # `latest` may point elsewhere while this reads
     if not (path / _STATE).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}: {_STATE} is not there")
+    return _read_learner(path)
+
+
+def _read_learner(path: Path) -> SavedLearner:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         files = sealed.check_seal(path)
         for name in (_STATE, _TENSORS):
@@ -177,6 +190,7 @@ def read_learner(path: Path) -> SavedLearner:
         raise ValueError(f"cannot load the checkpoint {path}: {error}") from error
 
 
+@torch.inference_mode(False)
 def load_learner(cls: type[SeGPCL], path: Path, device: str) -> SeGPCL:
     """Reads the learner in the folder `path`; see `SeGPCL.load`."""
     from segp_ext.pretrained import load_clip

@@ -83,11 +83,11 @@ class GlyphTokenizer:
         """Texts → token ids, int64 `[N, context_length]`; what does not fit is cut, the end of text kept."""
         rows = [texts] if isinstance(texts, str) else texts
         end = self.vocabulary_size - 1
-        result = torch.zeros(len(rows), context_length, dtype=torch.int64)
+        result = torch.zeros(len(rows), context_length, dtype=torch.int64, device="cpu")
         for row, text in zip(result, rows, strict=True):
             words = [self._ids.get(word, 1 + self.known_words + word) for word in self._words.encode(text)]
             ids = [end - 1, *words[: context_length - 2], end]
-            row[: len(ids)] = torch.tensor(ids)
+            row[: len(ids)] = torch.tensor(ids, device="cpu")
         return result
 
 

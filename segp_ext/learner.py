@@ -127,6 +127,7 @@ class SeGPCL:
         timer: time by phase, over all tasks.
     """
 
+    @torch.inference_mode(False)
     def __init__(
         self, backbone: Backbone, config: MethodConfig | None = None, processes: Processes | None = None
     ) -> None:
@@ -181,6 +182,7 @@ class SeGPCL:
 
     # -- learning --------------------------------------------------------------------------------------------------------------
 
+    @torch.inference_mode(False)  # which lets gradients be, too
     def learn_task(
         self, dataset: SizedDataset | Images, class_names: Sequence[str], kept: TaskProgress | None = None
     ) -> TaskReport:
@@ -285,6 +287,7 @@ class SeGPCL:
         _give_back_memory()
         return report
 
+    @torch.inference_mode(False)
     def forget(self) -> None:
         """Makes it a learner of no class again, its adapter as at the start."""
         with self._changing():
@@ -352,7 +355,7 @@ class SeGPCL:
     def _generator(self, purpose: int) -> torch.Generator:
         """A CPU generator for one purpose within one task, so that no phase's draws depend on another's."""
         entropy = np.random.SeedSequence((self.config.seed, len(self.task_sizes), purpose))
-        return torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+        return torch.Generator("cpu").manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
 
     @contextmanager
     def _restored_on_failure(self) -> Iterator[None]:
@@ -413,7 +416,7 @@ class SeGPCL:
         settings = self.config.prototypes
         if anchors is None or settings.transfer == "none":
             return self.prototypes
-        pieces = torch.arange(len(anchors)).split(self.config.inference.batch_size)
+        pieces = torch.arange(len(anchors), device="cpu").split(self.config.inference.batch_size)
         if anchors.pixels is None:
             own = ((feature,) for _, _, feature in self._encode(self.backbone, images))
         else:
@@ -440,7 +443,7 @@ class SeGPCL:
         kept = self._classifier
         if kept is not None and not self._learning and kept[0] == self._mark():
             return kept[1]
-        with self._reading(), torch.no_grad():
+        with self._reading(), torch.inference_mode(False), torch.no_grad():
             mark = self._mark()
             if self._classifier is None or self._classifier[0] != mark:
                 text = self._own_text()  # before merging, which rounds: the next task starts from the same
@@ -515,6 +518,7 @@ class SeGPCL:
         """
         return self.classifier().predict(images, topk, path)
 
+    @torch.inference_mode(False)
     def copy(self) -> SeGPCL:
         """A learner of its own with the present state, which may learn another way on. Weights that no adapter changes are shared.
 
@@ -555,6 +559,7 @@ class SeGPCL:
         head = {} if self._head is None else self._head.state()
         return {"prototypes": self.prototypes, **{f"head.{name}": tensor for name, tensor in head.items()}}
 
+    @torch.inference_mode(False)
     def restore(self, class_names: list[str], task_sizes: list[int], tensors: dict[str, Tensor]) -> None:
         """Takes over a saved state: names, task sizes, and tensors as `tensors` gives them, with those of the adapter."""
         prototypes = tensors["prototypes"]

@@ -25,6 +25,7 @@ _LARGEST, _DEEPEST = 10**7, 1000
 """No model's configuration has greater numbers or more layers; a foreign one that has would take all memory, or never end."""
 
 
+@torch.inference_mode(False)
 def load_clip(
     name: str = "ViT-B-16-quickgelu",
     pretrained: str | None = "openai",
@@ -62,7 +63,7 @@ def load_clip(
         if name == "glyph":
             from segp_ext import glyph
 
-            with _repeatable():
+            with _repeatable(), torch.device("cpu"):
                 clip, tokenizer = glyph.build(pretrained is not None)
         else:
             clip, tokenizer = _foreign(name, pretrained is not None)
@@ -89,7 +90,7 @@ def _published(name: str, pretrained: str | None, file: Path | None) -> tuple[An
     tag = open_clip.get_pretrained_cfg(name, pretrained) if pretrained is not None and file is None else {}
     openai = file is not None and is_archive(file)
     try:
-        with _repeatable():
+        with _repeatable(), torch.device("cpu"):
             clip = open_clip.create_model(
                 name,
                 pretrained=pretrained if file is None else None,
@@ -127,7 +128,7 @@ def _foreign(name: str, weights: bool) -> tuple[Any, Any]:
         free = psutil.virtual_memory().available
         if size > free:
             raise ValueError(f"it describes a model of {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
-        with _repeatable(), _asking_nobody():
+        with _repeatable(), _asking_nobody(), torch.device("cpu"):
             clip = open_clip.create_model(
                 f"{prefix}:{place}", load_weights=weights, require_pretrained=weights, **settings
             )

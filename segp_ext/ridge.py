@@ -29,7 +29,8 @@ class RidgeHead:
     _POWERS = range(-8, 10)  # of ten: the penalties that are tried
 
     def __init__(self, raw_dim: int, width: int, seed: int, device: torch.device) -> None:
-        draws = torch.randn(raw_dim, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        own = torch.Generator("cpu").manual_seed(seed)
+        draws = torch.randn(raw_dim, width, generator=own, dtype=torch.float64, device="cpu")
         self._projection = draws.to(device)
         self.gram = torch.zeros(width, width, dtype=torch.float64, device=device)
         self.targets = torch.zeros(width, 0, dtype=torch.float64, device=device)
@@ -88,7 +89,7 @@ class RidgeHead:
         return {
             "gram": self.gram,
             "targets": self.targets,
-            "power": torch.tensor([float(self.power)], dtype=torch.float64),
+            "power": torch.tensor([float(self.power)], dtype=torch.float64, device="cpu"),
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +32,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         aside.unlink(missing_ok=True)
 
 
-def seal(path: Path, files: Mapping[str, bytes]) -> None:
-    """Writes a sealed folder, in place of one that is there.
+def seal(path: Path, files: Mapping[str, bytes], check: Callable[[Path], object] | None = None) -> None:
+    """Writes a sealed folder, in place of one that is there; `check` reads it before it takes its place, and raises if it is no good.
 
     A process that dies while replacing leaves the old folder or the new one; where it is neither at `path`, the old one is the hidden
     one that `recovered` finds. Files in it that were not sealed stay. Threads of a process take turns.
     """
     with _TURN:
-        _seal(path.resolve(), files)
+        _seal(path.resolve(), files, check)
 
 
-def _seal(path: Path, files: Mapping[str, bytes]) -> None:
+def _seal(path: Path, files: Mapping[str, bytes], check: Callable[[Path], object] | None) -> None:
     aside, old = _hidden(path, "new"), _hidden(path, "old")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -52,6 +52,8 @@ def _seal(path: Path, files: Mapping[str, bytes]) -> None:
             _write(aside / name, content)
         _write(aside / SUMS, "".join(sums).encode())
         _sync(aside)
+        if check is not None:
+            check(aside)
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)
             path.rename(old)

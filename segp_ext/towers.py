@@ -242,9 +242,9 @@ class Text:
             ValueError: naming the first text that does not fit the context.
         """
         if not texts:
-            return torch.zeros(0, self.context, dtype=torch.int64)
+            return torch.zeros(0, self.context, dtype=torch.int64, device="cpu")
         # Tokenizers truncate silently; places more than the model has show which texts would lose words.
-        tokens = self.tokenizer(texts, context_length=self.context + 2)
+        tokens = self._tokens(texts, self.context + 2)
         real = tokens != self._padding
         if self._pads_with_a_word:
             real = real.flip(1).cummax(dim=1).values.flip(1)
@@ -256,7 +256,11 @@ class Text:
             )
         if self.cuts:
             return tokens[:, : int(lengths.max())]
-        return self.tokenizer(texts, context_length=self.context)
+        return self._tokens(texts, self.context)
+
+    def _tokens(self, texts: list[str], length: int) -> Tensor:
+        with torch.device("cpu"):
+            return self.tokenizer(texts, context_length=length)
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Token ids `[N, L]` from `tokenize` → embeddings u `[N, De]`."""

@@ -92,7 +92,7 @@ class LossRecord:
 
     def clear(self) -> None:
         """Begins anew."""
-        self.total = torch.zeros(len(TERMS), dtype=torch.float64)
+        self.total = torch.zeros(len(TERMS), dtype=torch.float64, device="cpu")
         self.steps = 0
 
     def check_scale(self, scale: float, steps: int) -> None:
@@ -117,7 +117,7 @@ class LossRecord:
         values = torch.cat([terms, gradients.isfinite().all().to(terms.dtype)[None]])
         ready = None
         if values.is_cuda:
-            values = torch.empty(values.shape, pin_memory=True).copy_(values, non_blocking=True)
+            values = torch.empty(values.shape, dtype=values.dtype, device="cpu", pin_memory=True).copy_(values, non_blocking=True)
             ready = torch.cuda.Event()
             ready.record()
         self._waiting.append((step, values, ready, indices))
@@ -250,7 +250,7 @@ class TrainingState:
     ) -> None:
         self.parameters, self.optimizer, self.scheduler, self.scaler = parameters, optimizer, scheduler, scaler
         self.generator = generator
-        self.order = torch.zeros(0, dtype=torch.int64)
+        self.order = torch.zeros(0, dtype=torch.int64, device="cpu")
 
     def read(self, step: int, record: LossRecord) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The state after so many steps: plain values and tensors."""
@@ -380,13 +380,13 @@ def fit(
         record.where = f"task {task}, epoch {epoch + 1}"
         if first == 0:
             record.clear()
-            state.order = torch.randperm(len(images), generator=generator)
+            state.order = torch.randperm(len(images), generator=generator, device="cpu")
         batches = state.order.split(settings.batch_size)
         read = images.read([part for batch in batches[first:] for part in parts(batch) if len(part)])
         for step, batch in enumerate(batches[first:], start=first):
             drawn = batch if losses.anchors is not None else batch[:0]
             if pixels is not None:
-                drawn = torch.randperm(len(pixels), generator=generator)[: config.distillation.batch_size]
+                drawn = torch.randperm(len(pixels), generator=generator, device="cpu")[: config.distillation.batch_size]
             sums.zero_()
             text = prompts.encode()
             for part, samples in zip(parts(batch), parts(drawn), strict=True):

@@ -90,11 +90,11 @@ def labels_of(dataset: SizedDataset) -> Tensor:
     if known is None:
         known = [dataset[i][1] for i in range(len(dataset))]
     try:
-        labels = torch.as_tensor(known)
+        labels = torch.as_tensor(known, device="cpu")
     except (TypeError, ValueError) as error:
         raise TypeError(f"labels must be integers; got {known[:3]!r}...") from error
     if len(dataset) == 0:
-        return torch.zeros(0, dtype=torch.int64)
+        return torch.zeros(0, dtype=torch.int64, device="cpu")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"labels must be integers; got {labels.dtype}")
     if list(labels.shape) != [len(dataset)]:
@@ -170,12 +170,13 @@ class Images:
         reader: how to read it.
     """
 
+    @torch.inference_mode(False)
     def __init__(self, dataset: SizedDataset, reader: Reader) -> None:
         self.labels = labels_of(dataset)
         self.reader = reader
         self._decoded = _Decoded(dataset, reader.transform)
         self._pixels: Tensor | None = None  # [N, 3, H, W]; rows are valid where _kept says so
-        self._kept = torch.zeros(len(dataset), dtype=torch.bool)
+        self._kept = torch.zeros(len(dataset), dtype=torch.bool, device="cpu")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -202,11 +203,12 @@ class Images:
             expected[missing[-1]] = True
         wanted = [indices.tolist() for indices in missing if len(indices)]
         workers = min(self.reader.workers, len(wanted)) if len(wanted) > 1 else 0
-        own = torch.Generator()  # the loader draws a number whether it needs one or not; not from the caller's
+        own = torch.Generator("cpu")  # the loader draws a number whether it needs one or not; not from the caller's
         loader = DataLoader(
             self._decoded, batch_sampler=wanted, num_workers=workers, collate_fn=_stacked, generator=own
         )
-        decoded = iter(loader)
+        with torch.device("cpu"):
+            decoded = iter(loader)
         for chunk, indices in zip(chunks, missing, strict=True):
             pixels: Any = next(decoded) if len(indices) else None
             if isinstance(pixels, Exception):
@@ -217,6 +219,7 @@ class Images:
                 pixels = self._pixels[chunk]
             yield chunk, pixels
 
+    @torch.inference_mode(False)
     def _measure(self, index: int) -> None:
         """Learns the size of an image from one of them, and keeps all if they fit."""
         first = self._decoded[index]
@@ -226,11 +229,11 @@ class Images:
         size = len(self) * first.numel()
         if size <= self.reader.memory:
             self.reader.memory -= size
-            self._pixels = torch.empty((len(self), *first.shape), dtype=torch.uint8)
+            self._pixels = torch.empty((len(self), *first.shape), dtype=torch.uint8, device="cpu")
 
     def batches(self, batch_size: int) -> tuple[Tensor, ...]:
         """All indices in order, cut into chunks for `read`."""
-        return torch.arange(len(self)).split(batch_size) if len(self) else ()
+        return torch.arange(len(self), device="cpu").split(batch_size) if len(self) else ()
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:

@@ -1,5 +1,6 @@
 """Saving and loading a learner."""
 
+import copy
 import io
 import json
 import os
@@ -10,7 +11,7 @@ from typing import get_args
 import psutil
 import pytest
 import torch
-from method.made import made_images
+from method.made import at_once, made_images
 from safetensors.torch import load, save
 
 import segp_ext
@@ -274,3 +275,44 @@ def test_the_present_folder_is_a_place_too(learner, tmp_path, monkeypatch):
     with pytest.raises(FileExistsError, match="is the folder that this process works in"):
         learner.save(".")
     assert SeGPCL.load(".").class_names == learner.class_names
+
+
+def test_what_could_not_be_loaded_is_not_saved(learner, tmp_path):
+    learner.save(tmp_path / "saved")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
+    for odd, message in ((learner.prototypes.double(), "must be torch.float32; got torch.float64"), (learner.prototypes / 0, "not finite")):
+        broken = learner.copy()
+        broken.prototypes = odd
+        for place in ("saved", "elsewhere"):
+            with pytest.raises(ValueError, match=f"cannot be saved, as it could not be loaded again: .*{message}"):
+                broken.save(tmp_path / place)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x)), lambda x: through_torch(x)])
+def test_a_learner_is_copied_by_pickling(copied, learner):
+    images = [image for image, _ in made_images(2, 4)]
+    twin = copied(learner)
+    assert twin.predict(images) == learner.predict(images)
+    for each in (twin, own := learner.copy()):
+        each.learn_task(made_images(2, 4, seed=5), ["4", "5"])
+    assert torch.equal(twin.prototypes, own.prototypes) and len(learner.class_names) == 4
+
+
+def through_torch(x):
+    content = io.BytesIO()
+    torch.save(x, content)
+    content.seek(0)
+    return torch.load(content, weights_only=False)
+
+
+def test_a_learner_says_what_it_is(learner):
+    assert repr(learner) == "SeGPCL(segp on glyph (own), cpu: 4 classes in 2 tasks)"
+
+
+def test_the_first_predictions_of_a_loaded_learner_may_come_from_several_threads(learner, tmp_path):
+    learner.save(tmp_path / "saved")
+    images = [image for image, _ in made_images(2, 4)]
+    for _ in range(5):
+        assert at_once(SeGPCL.load(tmp_path / "saved"), images) == [learner.predict(images)] * 4

@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F
-from method.made import encoded, images_of, made_images, pixels_of, small_config, tiny_backbone
+from method.made import at_once, encoded, images_of, made_images, pixels_of, small_config, tiny_backbone
 
 import segp_ext
 from segp_ext.anchors import Anchors
@@ -21,22 +21,6 @@ def learnt(**changes):
     learner = SeGPCL(tiny_backbone(), small_config(**changes))
     reports = [learner.learn_task(made_images(3, 10), FIRST), learner.learn_task(made_images(2, 10, seed=3), SECOND)]
     return learner, reports
-
-
-def at_once(learner, images):
-    """What four threads that ask at the same time are told."""
-    start, answers = threading.Barrier(4), []
-
-    def ask():
-        start.wait()
-        answers.append(learner.predict(images))
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return answers
 
 
 def state(learner):
