@@ -371,8 +371,9 @@ class DataConfig:
     """digits: scikit-learn's handwritten digits; folder: your images, see root; cifar100, imagenet-r, imagenet100, cub200, ucf101: the \
 benchmarks, in the layouts that their users have on disk; auto: folder if root is given, else digits."""
     root: str | None = None
-    """Folder of the data set. For folder: {train,test}/<class>/* (val counts as test), <class>/* with lists or split by test_fraction, or \
-Tiny-ImageNet's train/<wnid>/ with val/val_annotations.txt. configs/<data.name>.yaml says what each benchmark takes."""
+    """Folder of the data set. For folder: {train,test}/<class>/* (val counts as test), <class>/* with lists or split by test_fraction, \
+train/<class>/* alone, which is split so too, or Tiny-ImageNet's train/<wnid>/ with val/val_annotations.txt. \
+configs/<data.name>.yaml says what each benchmark takes."""
     download: bool = False
     """Download CIFAR100 to root through torchvision if it is not there."""
     train_list: str | None = None
@@ -388,6 +389,9 @@ the first 100 classes of ILSVRC)."""
 has them."""
     names_file: str | None = None
     """JSON file of class names by class folder, each a text or a list of texts whose first is taken; none goes by data.name and names."""
+    merge_folders: bool = False
+    """Take all folders of images below a class's folder as that class. Without it, a class folder that holds no image itself but \
+several folders of images is an error, as these may be the classes."""
     unreadable: Literal["stop", "skip"] = "stop"
     """stop: an unreadable or missing image is an error; skip: every image is opened once at the start, and those are left out and named."""
     classes_per_task: int = 10

@@ -22,11 +22,15 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
 """File endings taken as images; other files are left alone."""
-HELD = ("test", "val", "valid", "validation")
-"""Names of the folder of test images, the preferred one first."""
+TRAIN = ("train", "training")
+HELD = ("test", "testing", "val", "valid", "validation", "eval", "dev")
+"""Names of the folders of training and of test images, in any case, the preferred one first."""
+_BESIDE = ("annotation", "annotations", "labels", "masks", "metadata")
+"""Folders that stand beside class folders; they are left alone where they hold no image."""
 LAYOUTS = (
-    "<root>/train/<class>/* with <root>/test/<class>/* (or val, valid, validation), <root>/<class>/* (with --data.train_list and "
-    "--data.test_list, or split by --data.test_fraction), or <root>/train/<wnid>/ with <root>/val/val_annotations.txt"
+    "<root>/train/<class>/* with <root>/test/<class>/* (or val, valid, validation, eval, dev), <root>/<class>/* or <root>/train/<class>/* "
+    "alone (split by --data.test_fraction; <root>/<class>/* also by --data.train_list and --data.test_list), or <root>/train/<wnid>/ with "
+    "<root>/val/val_annotations.txt"
 )
 # A listed path ends with the first image ending that a separator or the line's end follows: paths may hold spaces themselves.
 _LISTED = re.compile(rf"[\"']?(.*?(?:{'|'.join(map(re.escape, sorted(SUFFIXES)))}))(?:[\s,;|\"']|$)", re.IGNORECASE)
@@ -112,7 +116,7 @@ class Tree:
 
 def _ignored(name: str) -> bool:
     """Whether a file or folder is hidden, or one that file managers, archivers and storage servers leave behind."""
-    return name.startswith(".") or name in ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini", "lost+found", "__pycache__")
 
 
 def class_folders(part: Path) -> list[str]:
@@ -157,13 +161,62 @@ def _files(top: Path) -> list[Path]:
     return sorted(found)
 
 
-def _scan(tree: Tree, part: Path, classes: Sequence[str]) -> dict[str, list[Path]]:
+def part_folder(base: Path, names: Sequence[str]) -> str | None:
+    """The first of `names` that is a folder in `base`, as it is written there: small letters, a capital or all capitals."""
+    there = {entry.name for entry in base.iterdir() if entry.is_dir()}
+    return next((form for name in names for form in (name, name.capitalize(), name.upper()) if form in there), None)
+
+
+def _holds_images(folder: Path) -> bool:
+    """Whether images lie in a folder itself, not below it."""
+    return any(file.suffix.lower() in SUFFIXES and file.is_file() for file in folder.iterdir())
+
+
+def _inner(folder: Path) -> Path:
+    """The folder that has several folders or images in it: `folder`, or one below that it is wrapped in, one folder in the other."""
+    seen = {folder.resolve()}
+    while not _holds_images(folder):
+        folders = class_folders(folder)
+        if len(folders) != 1 or folders[0].lower() in (*TRAIN, *HELD) or (folder / folders[0]).resolve() in seen:
+            break
+        folder = folder / folders[0]
+        seen.add(folder.resolve())
+    return folder
+
+
+def unwrapped(base: Path) -> Path:
+    """The data set in `base`: the folder itself, or the one that it, and nothing else, is wrapped in (`images/`, an archive's name)."""
+    inner = _inner(base)
+    return base if _holds_images(inner) or not class_folders(inner) else inner
+
+
+def _check_depth(tree: Tree, name: str, folder: Path, merge: bool) -> None:
+    """Refuses a class folder that holds no image itself but several folders of images: these may be the classes.
+
+    Raises:
+        ValueError: naming the folder and what may be meant.
+    """
+    inner = _inner(folder)
+    if merge or _holds_images(inner):
+        return
+    below = [entry for entry in class_folders(inner) if any(file.suffix.lower() in SUFFIXES for file in _files(inner / entry))]
+    if len(below) > 1:
+        place = inner.relative_to(tree.base).as_posix()
+        raise ValueError(
+            f"data.root: folder {place!r} of {str(tree.base)!r} holds no image itself, but {len(below)} folders of images "
+            f"({several(below)}). If these are the classes, they must lie in one folder: give it as data.root. If all of them are of "
+            f"the class {name!r}, add --data.merge_folders true"
+        )
+
+
+def _scan(tree: Tree, part: Path, classes: Sequence[str], merge: bool) -> dict[str, list[Path]]:
     """Images of each class folder in `part`, at any depth; notes in `tree` what else is there."""
     found: dict[str, list[Path]] = {}
     loose = sorted(entry for entry in part.iterdir() if entry.suffix.lower() in SUFFIXES and entry.is_file())
     tree.stray += [f"{file.relative_to(tree.base).as_posix()} (in no class folder)" for file in loose]
     for name in classes:
         found[name] = []
+        _check_depth(tree, name, part / name, merge)
         for file in _files(part / name):
             if file.suffix.lower() not in SUFFIXES:
                 tree.stray.append(file.relative_to(tree.base).as_posix())
@@ -235,38 +288,34 @@ def read_tree(
         ValueError: for a class without images or missing from a part, and lists that contradict each other.
     """
     tree = Tree(base, {}, {}, "")
+    train = part_folder(base, TRAIN)
     if config.train_list is not None and config.test_list is not None:
         _read_lists(tree, config.train_list, config.test_list, config, accepted, choose)
-    elif (base / "train").is_dir():
-        usable = [name for name in held if (base / name).is_dir() and class_folders(base / name)]
-        if not usable:
-            raise FileNotFoundError(
-                f"data.root: {str(base)!r} has train/ but neither test/ nor val/ with class folders; there: {contents(base)}; "
-                f"accepted: {accepted}"
-            )
-        _not_above(base / "train", class_folders(base / "train"))
-        parts = {name: class_folders(base / name) for name in ("train", usable[0])}
-        _same_classes(base, parts["train"], parts[usable[0]], usable[0])
-        classes = choose(config, base, parts["train"])
-        tree.train, tree.test = (_scan(tree, base / part, classes) for part in parts)
-        unused = f" ({usable[1]}/ is not used)" if len(usable) > 1 else ""
-        tree.layout = f"train/ and {usable[0]}/ of <class>/ folders{unused}"
+    elif train is not None and not _is_class(base, train):
+        _not_above(base / train, class_folders(base / train))
+        found = {name: part_folder(base, (name,)) for name in held}
+        usable = [name for name in found.values() if name is not None and class_folders(base / name)]
+        if usable:
+            places = {name: unwrapped(base / name) for name in (train, usable[0])}
+            parts = {name: class_folders(place) for name, place in places.items()}
+            _same_classes(base, parts[train], parts[usable[0]], usable[0])
+            classes = choose(config, base, parts[train])
+            tree.train, tree.test = (_scan(tree, places[part], classes, config.merge_folders) for part in parts)
+            unused = f" ({usable[1]}/ is not used)" if len(usable) > 1 else ""
+            shown = [place.relative_to(base).as_posix() for place in places.values()]
+            tree.layout = f"{shown[0]}/ and {shown[1]}/ of <class>/ folders{unused}"
+        else:
+            place = unwrapped(base / train)
+            if not class_folders(place):
+                raise FileNotFoundError(_no_classes(base, place, accepted))
+            _split(tree, place, choose(config, base, class_folders(place)), config)
+            unused = "".join(f"; {name}/ has no class folders and is not used" for name in found.values() if name is not None)
+            tree.layout = f"{place.relative_to(base).as_posix()}/ of {tree.layout}{unused}"
     else:
-        classes = choose(config, base, _flat_folders(base, accepted))
-        images = _scan(tree, base, classes)
-        few = {name: len(files) for name, files in images.items() if len(files) < 2}
-        for name, count in few.items():
-            more = f" (and {len(few) - 1} other folders too few)" if len(few) > 1 else ""
-            raise ValueError(
-                f"data.root: class folder {name!r} of {str(base)!r} holds {count} image(s){more}; at least 2 are needed to split it; "
-                f"accepted endings: {', '.join(sorted(SUFFIXES))}"
-            )
-        for name, files in images.items():
-            tree.train[name], tree.test[name] = hold_out(files, config.test_fraction, seed=0)
-        share = f"{100 * config.test_fraction:g} %"
-        tree.layout = (
-            f"flat <class>/ folders without a split; {share} of each class held out, seed 0{_unused_lists(base)}"
-        )
+        place = unwrapped(base)
+        _split(tree, place, choose(config, place, _flat_folders(place, accepted)), config)
+        inside = "" if place == base else f"{place.relative_to(base).as_posix()}/ of "
+        tree.layout = f"{inside}flat {tree.layout}{_unused_lists(base)}"
     for part, by_class in (("train", tree.train), ("test", tree.test)):
         empty = [name for name, files in by_class.items() if not files]
         if empty and not tree.missing:
@@ -276,6 +325,40 @@ def read_tree(
                 f"accepted endings: {', '.join(sorted(SUFFIXES))}"
             )
     return tree
+
+
+def _is_class(base: Path, folder: str) -> bool:
+    """Whether a folder named like a part is a class beside others: it holds images itself, and so do folders of no such name."""
+    others = [name for name in class_folders(base) if name.lower() not in (*TRAIN, *HELD)]
+    direct = _holds_images(base / folder) and not class_folders(base / folder)
+    return direct and any(_holds_images(base / name) for name in others)
+
+
+def _split(tree: Tree, place: Path, classes: Sequence[str], config: DataConfig) -> None:
+    """Fills `tree` with the images of the class folders in `place`, a share of each held out."""
+    images = _scan(tree, place, classes, config.merge_folders)
+    few = {name: len(files) for name, files in images.items() if len(files) < 2}
+    for name, count in few.items():
+        more = f" (and {len(few) - 1} other folders too few)" if len(few) > 1 else ""
+        raise ValueError(
+            f"data.root: class folder {name!r} of {str(place)!r} holds {count} image(s){more}; at least 2 are needed to split it; "
+            f"accepted endings: {', '.join(sorted(SUFFIXES))}"
+        )
+    for name, files in images.items():
+        tree.train[name], tree.test[name] = hold_out(files, config.test_fraction, seed=0)
+    tree.layout = f"<class>/ folders without a split; {100 * config.test_fraction:g} % of each class held out, seed 0"
+
+
+def _no_classes(base: Path, place: Path, accepted: str) -> str:
+    """The message for a folder without class folders; images in it may have their classes in their names."""
+    loose = sorted(file.name for file in place.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+    hint = ""
+    if loose:
+        hint = (
+            f" {len(loose)} images lie in {str(place)!r} itself ({loose[0]} ...): if their names or a list tell their classes, move them to "
+            "one folder a class; --data.train_list and --data.test_list can then choose the split;"
+        )
+    return f"data.root: no class folders in {str(place)!r}; there: {contents(base)};{hint} accepted: {accepted}"
 
 
 def _unused_lists(base: Path) -> str:
@@ -288,15 +371,13 @@ def _unused_lists(base: Path) -> str:
 
 
 def _flat_folders(base: Path, accepted: str) -> list[str]:
-    folders = class_folders(base)
+    folders = [name for name in class_folders(base) if name.lower() not in _BESIDE or _holds_images(_inner(base / name))]
     if not folders:
-        raise FileNotFoundError(
-            f"data.root: no class folders in {str(base)!r}; there: {contents(base)}; accepted: {accepted}"
-        )
+        raise FileNotFoundError(_no_classes(base, base, accepted))
     for name in folders:
-        if name.lower() in ("train", *HELD, "training"):
+        if name.lower() in (*TRAIN, *HELD) and not _is_class(base, name):
             lists = "but data.train_list and data.test_list are for <root>/<class>/* alone"
-            wrong = lists if name == "train" else "but no train/"
+            wrong = lists if name.lower() in TRAIN else "but no train/"
             raise ValueError(f"data.root: {str(base)!r} has a folder {name!r} {wrong}; accepted: {accepted}")
     _not_above(base, folders)
     return folders
@@ -305,9 +386,10 @@ def _flat_folders(base: Path, accepted: str) -> list[str]:
 def _not_above(base: Path, folders: Sequence[str]) -> None:
     """Refuses folders of parts taken for folders of classes, as when `data.root` lies above the data set."""
     for name in folders:
-        if (base / name / "train").is_dir():
+        inner = part_folder(base / name, TRAIN)
+        if inner is not None and class_folders(base / name / inner):
             raise ValueError(
-                f"data.root: folder {name!r} of {str(base)!r} holds train/, so it is a data set, not a class; give {str(base / name)!r}"
+                f"data.root: folder {name!r} of {str(base)!r} holds {inner}/, so it is a data set, not a class; give {str(base / name)!r}"
             )
 
 
@@ -369,7 +451,7 @@ def _read_lists(
     folders = _flat_folders(tree.base, accepted)
     images = {
         file.relative_to(tree.base).as_posix(): (name, file)
-        for name, files in _scan(tree, tree.base, folders).items()
+        for name, files in _scan(tree, tree.base, folders, True).items()
         for file in files
     }
     tree.stray, tree.missing = [], []  # what no list names is not part of the data set
@@ -492,13 +574,19 @@ def _read_annotated(base: Path, config: DataConfig) -> Tree:
     folders = class_folders(base / "train")
     _same_classes(base, folders, sorted(held), "val")
     classes = chosen_classes(config, base, folders)
-    tree.train = _scan(tree, base / "train", classes)
+    tree.train = _scan(tree, base / "train", classes, True)
     tree.stray = [file for file in tree.stray if not file.endswith("_boxes.txt")]  # part of the archive
     tree.test = {name: sorted(held[name]) for name in classes}
     for name, files in tree.train.items():
         if not files:
             raise ValueError(f"data.root: class folder {name!r} has no train image in {str(base)!r}")
     return tree
+
+
+def unwrapped_set(root: Path) -> Path:
+    """The folder with the parts of a data set: `root`, or the one below that alone is in it."""
+    inner = unwrapped(root)
+    return inner if part_folder(inner, TRAIN) is not None else root
 
 
 def folder(config: DataConfig) -> Collection:
@@ -508,14 +596,16 @@ def folder(config: DataConfig) -> Collection:
         FileNotFoundError: if the folder does not exist or holds no class folders.
         ValueError: for a class with no image, fewer than two in the unsplit layout, or one missing from a part.
     """
-    base = data_root(config, LAYOUTS)
+    root = data_root(config, LAYOUTS)
+    base = unwrapped_set(root)
     annotated = all((base / "val" / name).exists() for name in ("images", "val_annotations.txt"))
     reads_annotations = annotated and config.train_list is None
     tree = _read_annotated(base, config) if reads_annotations else read_tree(base, config, LAYOUTS)
+    tree.layout = tree.layout if base == root else f"{base.relative_to(root).as_posix()}/ with {tree.layout}"
     namer = (
         str if config.names == "folders" else _wnid_namer(base) if all(map(_WNID.fullmatch, tree.train)) else class_name
     )
-    return tree_collection(tree, base.resolve().name, "folder", config, namer)
+    return tree_collection(tree, root.resolve().name, "folder", config, namer)
 
 
 def _wnid_namer(base: Path) -> Callable[[str], str]:

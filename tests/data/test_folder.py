@@ -59,7 +59,11 @@ def test_order_tasks_and_limits(tmp_path):
 @pytest.mark.parametrize(
     ("tree", "error", "message"),
     [
-        ({"train/cat": 2}, FileNotFoundError, "has train/ but neither test/ nor val/"),
+        ({"train": 3, "test": 2}, FileNotFoundError, r"no class folders in .*train'; .*3 images lie in .*train' itself \(00.jpg ...\)"),
+        ({"train/cat": 0, "dog": 2}, ValueError, r"class folder 'cat' of .* holds 0 image\(s\)"),
+        ({"animal/cat": 2, "animal/dog": 2, "car": 3}, ValueError, r"folder 'animal' of .* but 2 folders of images \(cat, dog\). If"),
+        ({"photo/cat": 2, "photo/dog": 2, "sketch/cat": 2, "sketch/dog": 2}, ValueError, "folder 'photo' of .*merge_folders true"),
+        ({"train/pet/x/cat": 2, "train/pet/x/dog": 2, "train/z": 2, "test/pet": 2, "test/z": 2}, ValueError, "folder 'train/pet/x' of"),
         (
             {"train/cat": 2, "train/dog": 2, "test/cat": 1},
             ValueError,
@@ -241,7 +245,7 @@ def test_linked_folders_are_read_and_loops_end(tmp_path):
     (root / "a/linked").symlink_to(tmp_path / "elsewhere/more")
     (root / "a/back").symlink_to(root / "a")
     (root / "c").symlink_to(tmp_path / "elsewhere/more")
-    found = load_collection(DataConfig(root=str(root)))
+    found = load_collection(DataConfig(root=str(root), merge_folders=True))
     assert [len(a) + len(b) for a, b in zip(found.train, found.test, strict=True)] == [5, 2, 3]
 
 
@@ -259,18 +263,44 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
         load_collection(DataConfig(root=str(root)))
 
 
-def test_a_root_above_the_data_set_is_named(tmp_path):
-    make(
-        tmp_path,
-        {f"{place}/{part}/{c}": 2 for place in ("birds", "train/birds") for part in ("train", "test") for c in "ab"},
-    )
+def test_a_root_above_several_data_sets_is_named(tmp_path):
+    sets = {f"{place}/{part}/{c}": 2 for place in ("birds", "train/birds") for part in ("train", "test") for c in "ab"}
+    make(tmp_path, {**sets, "test/a": 1})
     with pytest.raises(
         ValueError, match=r"folder 'birds' of .* holds train/, so it is a data set, not a class; give '.*/birds'"
     ):
-        scenario(tmp_path / "train")
-    make(tmp_path, {"test/a": 1})
-    with pytest.raises(ValueError, match="folder 'birds' of .* holds train/"):
         scenario(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tree", "layout"),
+    [
+        ({"images/a": 4, "images/b": 4}, "images/ of flat <class>/ folders without a split"),
+        ({"wrapped/twice/a": 4, "wrapped/twice/b": 4}, "wrapped/twice/ of flat <class>/ folders"),
+        ({"birds/train/a": 2, "birds/train/b": 2, "birds/test/a": 2, "birds/test/b": 2}, "birds/ with train/ and test/ of <class>/ folders"),
+        ({"train/images/a": 2, "train/images/b": 2, "test/a": 2, "test/b": 2}, "train/images/ and test/ of <class>/ folders"),
+        ({"x/train/a": 4, "x/train/b": 4}, "x/ with train/ of <class>/ folders without a split; 30 % of each class held out, seed 0"),
+        ({"Train/a": 2, "Train/b": 2, "Test/a": 2, "Test/b": 2}, "Train/ and Test/ of <class>/ folders"),
+        ({"training/a": 2, "training/b": 2, "testing/a": 2, "testing/b": 2}, "training/ and testing/ of <class>/ folders"),
+        ({"TRAIN/a": 2, "TRAIN/b": 2, "dev/a": 2, "dev/b": 2}, "TRAIN/ and dev/ of <class>/ folders"),
+        ({"train/a": 4, "train/b": 4, "test": 3}, "held out, seed 0; test/ has no class folders and is not used"),
+        ({"a": 2, "b": 2, "lost+found": 0, "__pycache__": 0, "Annotations": 0}, "flat <class>/ folders"),
+    ],
+)  # fmt: skip
+def test_layouts_that_are_taken_and_said(tmp_path, tree, layout):
+    found = load_collection(DataConfig(root=str(make(tmp_path, tree))))
+    assert found.class_names == ["a", "b"] and layout in found.layout
+
+
+def test_a_class_may_be_named_like_a_part(tmp_path):
+    found = load_collection(DataConfig(root=str(make(tmp_path, {"train": 4, "car": 4, "test": 4}))))
+    assert found.class_names == ["car", "test", "train"] and sum(map(len, found.train)) == 9
+
+
+def test_folders_below_a_class_are_merged_when_asked(tmp_path):
+    make(tmp_path, {"animal/cat": 4, "animal/dog": 4, "car": 4})
+    found = load_collection(DataConfig(root=str(tmp_path), merge_folders=True))
+    assert found.class_names == ["animal", "car"] and [len(a) + len(b) for a, b in zip(found.train, found.test, strict=True)] == [8, 4]
 
 
 @pytest.mark.parametrize("held", ["valid", "validation"])
