@@ -45,7 +45,7 @@ def save_learner(learner: SeGPCL, path: Path, extra: Mapping[str, bytes] | None 
     """Writes `learner` to the folder `path`, replacing a checkpoint that is there; `extra` are files to be sealed along.
 
     Raises:
-        FileExistsError: if `path` exists and is not a checkpoint.
+        FileExistsError: if `path` exists and is neither a checkpoint nor an empty folder.
         ValueError: if what was written could not be read again; a checkpoint that was there stays.
     """
     from safetensors.torch import save
@@ -55,7 +55,7 @@ def save_learner(learner: SeGPCL, path: Path, extra: Mapping[str, bytes] | None 
         raise FileExistsError(
             f"{path} is the folder that this process works in, and cannot be replaced; save under a name in it"
         )
-    if path.exists() and not (path / _STATE).is_file():
+    if path.exists() and not (path / _STATE).is_file() and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f"{path} exists and is not a checkpoint; choose another place")
     config = {f.name: getattr(learner.config, f.name) for f in dataclasses.fields(MethodConfig)}
     state = {

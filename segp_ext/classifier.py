@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +15,6 @@ from torch import Tensor
 
 from segp_ext.backbone import Backbone
 from segp_ext.config import PATHS, MethodConfig, ScorePath
-from segp_ext.data.folder import open_image
 from segp_ext.data.images import to_pil
 from segp_ext.gaussians import Gaussians
 from segp_ext.probe import LinearProbe
@@ -82,25 +80,28 @@ class Classifier:
     @torch.no_grad()
     def logits(self, pixels: Tensor, path: ScorePath | None = None) -> Tensor:
         """Scores of preprocessed images `[B, 3, S, S]`, float in [0, 1], on the backbone's device: `scores` of what they encode to."""
+        side = self.backbone.image_size
+        if list(pixels.shape[1:]) != [3, side, side] or not pixels.is_floating_point():
+            raise ValueError(
+                f"pixels must be floating-point [B, 3, {side}, {side}] in [0, 1], as backbone.to_unit gives them; got {pixels.dtype} "
+                f"{list(pixels.shape)}. predict takes images of any size"
+            )
         return self.scores(*self.backbone.encode_image(pixels), path)
 
-    def predict(self, images: Any, topk: int = 5, path: ScorePath | None = None) -> list[list[Prediction]]:
+    def predict(self, images: Any, topk: int | None = 5, path: ScorePath | None = None) -> list[list[Prediction]]:
         """Names the classes of images; see `SeGPCL.predict`."""
         if not self.class_names:
             raise ValueError("predict needs at least one learnt task; call learn_task first")
+        topk = len(self.class_names) if topk is None else topk
         if topk < 1:
-            raise ValueError(f"topk must be 1 or more; got {topk}")
-        single = isinstance(images, (str, os.PathLike, Image.Image)) or getattr(images, "ndim", 4) == 3
+            raise ValueError(f"topk must be 1 or more, or None for all; got {topk}")
+        one = (str, os.PathLike, Image.Image, bytes, bytearray, memoryview)
+        single = isinstance(images, one) or hasattr(images, "read") or getattr(images, "ndim", 4) < 4
         sources = [images] if single else list(images)
         results: list[list[Prediction]] = []
         size = self.config.inference.batch_size
         for start in range(0, len(sources), size):
-            opened = [
-                open_image(Path(image))
-                if isinstance(image, (str, os.PathLike))
-                else to_pil(image, f"image {start + i}")
-                for i, image in enumerate(sources[start : start + size])
-            ]
+            opened = [to_pil(image, f"image {start + i}") for i, image in enumerate(sources[start : start + size])]
             pixels = torch.stack([self.backbone.transform(image) for image in opened])
             results.extend(self._named(self.logits(self.backbone.to_unit(pixels), path), topk, start))
         return results

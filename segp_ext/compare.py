@@ -25,7 +25,7 @@ from segp_ext.command_line import CONFIGS, RESUMABLE, parse, read_settings, take
 from segp_ext.comparison import Comparison, console
 from segp_ext.config import METHODS as FIXED
 from segp_ext.config import Config, dotted, from_dict
-from segp_ext.progress import plain_warnings, progress
+from segp_ext.progress import plain_warnings, progress, run_command
 from segp_ext.report import percent
 from segp_ext.run_directory import check_result, check_version
 from segp_ext.sealed import read_json, write_atomically
@@ -384,4 +384,4 @@ def _execute(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

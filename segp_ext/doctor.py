@@ -27,7 +27,7 @@ from segp_ext.data.scenario import make_scenario
 from segp_ext.learner import prompts
 from segp_ext.preflight import attempts
 from segp_ext.pretrained import load_clip
-from segp_ext.progress import first_line, plain_warnings, progress
+from segp_ext.progress import first_line, plain_warnings, progress, run_command
 from segp_ext.protocols import changed_settings
 
 DESCRIPTION = """\
@@ -332,4 +332,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

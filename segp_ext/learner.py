@@ -10,7 +10,7 @@ import ctypes
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +71,21 @@ class TaskReport:
     anchors: int = 0
     phases: dict[str, Phase] = field(default_factory=dict)
     losses: dict[str, float] = field(default_factory=dict)
+
+
+def listed(class_names: Any) -> list[Any]:
+    """Class names as a list.
+
+    Raises:
+        TypeError: for one string, which would be taken apart into letters, and for what has no order.
+    """
+    if isinstance(class_names, (str, bytes)):
+        raise TypeError(f"class_names must be a list of names; got the string {class_names!r}: write [{class_names!r}]")
+    if isinstance(class_names, (set, frozenset, Mapping)) or not isinstance(class_names, Iterable):
+        raise TypeError(
+            f"class_names must be a list of names in the order of their labels; got a {type(class_names).__name__}, which has no such order"
+        )
+    return [str(name) if isinstance(name, np.str_) else name for name in class_names]
 
 
 def check_labels(labels: Tensor, names: Sequence[str], least: int) -> None:
@@ -189,12 +204,14 @@ class SeGPCL:
         """Learns new classes from their images.
 
         Args:
-            dataset: map-style dataset of (PIL image or uint8 `[3, H, W]` pixels, label); labels index `class_names`. One with an
-                attribute `labels` or `targets` is not read twice. Or `Images` with such a dataset, to be used again by the caller.
-            class_names: names of the new classes, none of them seen before.
+            dataset: map-style dataset of (image, label), images as `segp_ext.data.images.to_pil` takes them; labels index
+                `class_names`. One with an attribute `labels` or `targets` is not read twice. Hugging Face's dicts with the keys image and
+                label do as well, or `Images` with such a dataset, to be used again by the caller.
+            class_names: a list of the new classes' names, none of them seen before.
             kept: where the task's progress is kept, and where learning goes on if there is some.
 
         Raises:
+            TypeError: for what is no such dataset or list, saying what to pass.
             ValueError: for a repeated or known name, a label out of range, a class with fewer images than
                 `min_images_per_class`, or a prompt that does not fit the text context. Nothing is changed then.
             FloatingPointError: if the loss stops being finite. The learner is as it was before the task.
@@ -210,7 +227,7 @@ class SeGPCL:
             raise ValueError(
                 "training.joint takes the images of all tasks together: call forget, then learn_task with all of them"
             )
-        names = list(class_names)
+        names = listed(class_names)
         self._check_names(names)
         images = dataset if isinstance(dataset, Images) else Images(dataset, self.reader)
         check_labels(images.labels, names, self.config.min_images_per_class)
@@ -226,7 +243,7 @@ class SeGPCL:
                 f"{names[0]!r} is its task's only class, and cross-entropy over one class is zero: the adapter stays as it is, and the "
                 "class is learnt by its prototype alone. Put more classes into a task, or use training.classes seen",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
             trains = False
         report = TaskReport(names, len(images))
@@ -499,13 +516,13 @@ class SeGPCL:
         """Scores of preprocessed images `[B, 3, S, S]`, float in [0, 1], on the backbone's device: `scores` of what they encode to."""
         return self.classifier().logits(pixels, path)
 
-    def predict(self, images: Any, topk: int = 5, path: ScorePath | None = None) -> list[list[Prediction]]:
+    def predict(self, images: Any, topk: int | None = 5, path: ScorePath | None = None) -> list[list[Prediction]]:
         """Names the classes of images. Any number of threads may call it at a time.
 
         Args:
-            images: one image or a list of them: PIL image, path of an image file, or uint8 `[3, H, W]` pixels. A `[B, 3, H, W]`
-                tensor is a list of its rows.
-            topk: how many classes to name, best first; at most all of them.
+            images: one image or a list of them: PIL image, path, bytes of an image file, open file, or pixels
+                (`segp_ext.data.images.to_pil`). A `[B, 3, H, W]` tensor is a list of its rows.
+            topk: how many classes to name, best first; at most all of them, which None asks for.
             path: text, visual or dual; the configuration's by default.
 
         Returns:
@@ -540,7 +557,7 @@ class SeGPCL:
         from segp_ext.checkpoint import save_learner
 
         with self._reading():
-            save_learner(self, Path(path))
+            save_learner(self, Path(path).expanduser())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str = "auto") -> SeGPCL:
@@ -552,7 +569,7 @@ class SeGPCL:
         """
         from segp_ext.checkpoint import load_learner
 
-        return load_learner(cls, Path(path), device)
+        return load_learner(cls, Path(path).expanduser(), device)
 
     def tensors(self) -> dict[str, Tensor]:
         """What the learner has learnt beside its adapter, by name: prototypes, and a head's tensors in float64."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import sys
 import warnings
 from pathlib import Path
 
+from PIL import Image
+
 from segp_ext.config import PATHS
+from segp_ext.data.folder import SUFFIXES, image_files
+from segp_ext.data.images import open_image
 from segp_ext.learner import SeGPCL
-from segp_ext.progress import plain_warnings
+from segp_ext.progress import plain_warnings, run_command
 from segp_ext.run_directory import saved_tasks
 from segp_ext.sealed import check_seal, recovered
 
@@ -32,28 +37,60 @@ def find_checkpoint(place: Path) -> Path:
     raise FileNotFoundError(f"no checkpoint at {place}: neither learner.json nor a whole checkpoints/task-* is there")
 
 
+def chosen_files(given: list[str]) -> list[Path]:
+    """The image files that a command line names: files, all images of folders, and what patterns match that no shell has replaced.
+
+    Raises:
+        FileNotFoundError: for a folder without images, or a pattern that matches nothing.
+    """
+    chosen: list[Path] = []
+    for text in given:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            found = image_files(path)
+        elif glob.has_magic(text) and not path.exists():
+            found = sorted(map(Path, glob.glob(str(path), recursive=True)))
+        else:
+            found = [path]
+        if not found:
+            what = f"no image in the folder {text}" if path.is_dir() else f"no file matches {text}"
+            raise FileNotFoundError(f"{what}; known endings: {', '.join(sorted(SUFFIXES))}")
+        chosen += found
+    return chosen
+
+
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """The command; returns its exit status, 2 if an image could not be read."""
     plain_warnings()
     parser = argparse.ArgumentParser(prog="python -m segp_ext.predict", description="Name the classes of images.")
     parser.add_argument(
         "checkpoint", type=Path, help="folder of a saved learner, or of a run (its last checkpoint is taken)"
     )
-    parser.add_argument("images", type=Path, nargs="+", help="image files")
+    parser.add_argument("images", nargs="+", help="image files, folders of them, or patterns such as 'photos/*.jpg'")
     parser.add_argument("--topk", type=int, default=3, help="classes to name per image (default: 3)")
     parser.add_argument("--path", choices=PATHS, help="scores to use (default: as the learner was configured)")
     parser.add_argument("--device", default="auto", help="torch device (default: CUDA where it is usable)")
     options = parser.parse_args(argv)
     try:
-        learner = SeGPCL.load(find_checkpoint(options.checkpoint), options.device)
-        predictions = learner.predict(options.images, options.topk, options.path)
+        files = chosen_files(options.images)
+        learner = SeGPCL.load(find_checkpoint(options.checkpoint.expanduser()), options.device)
+        status, size = 0, learner.config.inference.batch_size
+        for start in range(0, len(files), size):
+            read: list[tuple[Path, Image.Image]] = []
+            for file in files[start : start + size]:
+                try:
+                    read.append((file, open_image(file)))
+                except ValueError as error:
+                    print(f"error: {error}", file=sys.stderr)
+                    status = 2
+            predictions = learner.predict([image for _, image in read], options.topk, options.path)
+            for (file, _), best in zip(read, predictions, strict=True):
+                print(f"{file}: " + ", ".join(f"{name} {100 * score:.1f} %" for name, score in best))
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for image, best in zip(options.images, predictions, strict=True):
-        print(f"{image}: " + ", ".join(f"{name} {100 * score:.1f} %" for name, score in best))
-    return 0
+    return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

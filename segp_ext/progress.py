@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, TypeVar
 
 from tqdm import tqdm
 
@@ -21,6 +21,21 @@ def progress(items: Iterable[T], description: str, total: int | None = None, ini
     """
     shown = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
     return tqdm(items, description, total, leave=False, dynamic_ncols=True, disable=not shown, initial=initial)
+
+
+def run_command(main: Callable[[], int]) -> NoReturn:
+    """Runs a command and ends the process with its exit status; in silence if whoever reads its output has gone (`| head`)."""
+    status: Any
+    try:
+        try:
+            status = main()
+        except SystemExit as stop:  # of --help, and of settings that are refused
+            status = stop.code
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would say so as it ends
+        status = 141  # as a shell has it for a program that such a pipe stops
+    sys.exit(status)
 
 
 def plain_warnings() -> None:

@@ -32,7 +32,7 @@ from segp_ext.learner import SeGPCL, TaskReport, prompts
 from segp_ext.preflight import attempts
 from segp_ext.pretrained import load_clip
 from segp_ext.processes import join, leave
-from segp_ext.progress import plain_warnings
+from segp_ext.progress import plain_warnings, run_command
 from segp_ext.protocols import identify
 from segp_ext.run_directory import RunDirectory, SavedRun, checkpoint_after, learning, unfinished
 from segp_ext.sealed import write_atomically
@@ -432,4 +432,4 @@ def _going_on(run: Run | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

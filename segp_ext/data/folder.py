@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from segp_ext.config import DataConfig
-from segp_ext.data.images import FORMATS, as_rgb
+from segp_ext.data.images import open_image
 from segp_ext.data.scenario import Collection, hold_out
 
 SUFFIXES = frozenset(
@@ -40,19 +40,6 @@ _WNID = re.compile(r"n\d{8}")
 def class_name(folder: str) -> str:
     """A folder's name as a class name: underscores become spaces."""
     return " ".join(folder.replace("_", " ").split())
-
-
-def open_image(path: Path) -> Image.Image:
-    """Reads an image file as RGB.
-
-    Raises:
-        ValueError: naming the file, if it cannot be read as an image.
-    """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return as_rgb(image)
-    except Exception as error:
-        raise ValueError(f"cannot read {path} as an image: {error}") from error
 
 
 def open_member(path: Path) -> Image.Image:
@@ -227,6 +214,11 @@ def _scan(tree: Tree, part: Path, classes: Sequence[str], merge: bool) -> dict[s
     return found
 
 
+def image_files(folder: Path) -> list[Path]:
+    """All image files in a folder, by their endings, at any depth, sorted; what is hidden is left out."""
+    return [file for file in _files(folder) if file.suffix.lower() in SUFFIXES]
+
+
 def read_lines(path: Path) -> list[str]:
     """Lines of a text file, stripped, without empty ones.
 
@@ -355,8 +347,8 @@ def _no_classes(base: Path, place: Path, accepted: str) -> str:
     hint = ""
     if loose:
         hint = (
-            f" {len(loose)} images lie in {str(place)!r} itself ({loose[0]} ...): if their names or a list tell their classes, move them to "
-            "one folder a class; --data.train_list and --data.test_list can then choose the split;"
+            f" {len(loose)} images lie in {str(place)!r} itself ({loose[0]} ...): if their names or a list tell their classes, move them "
+            "to one folder a class; --data.train_list and --data.test_list can then choose the split;"
         )
     return f"data.root: no class folders in {str(place)!r}; there: {contents(base)};{hint} accepted: {accepted}"
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import IO, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -47,32 +49,133 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def open_image(file: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
+    """Reads an image file, or an open one, as RGB.
+
+    Raises:
+        ValueError: naming the file, if it cannot be read as an image.
+    """
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            return as_rgb(image)
+    except Exception as error:
+        name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else "what was given"
+        raise ValueError(f"cannot read {name} as an image: {error}") from error
+
+
 def to_pil(image: Any, what: str = "image") -> Image.Image:
     """Returns `image` as a PIL RGB image.
 
     Args:
-        image: PIL image, or uint8 pixels `[3, H, W]` or `[1, H, W]` (tensor or array).
+        image: PIL image; path of an image file, `~` for the home folder; its bytes, or an open file; or pixels, a tensor or an array:
+            `[C, H, W]`, `[H, W, C]` with 1, 3 or 4 channels, or `[H, W]`; uint8, or floating-point in [0, 1]. A fourth channel
+            (transparency) is dropped.
         what: how an error names the image.
 
     Raises:
         TypeError: for another type or dtype.
-        ValueError: for another shape.
+        ValueError: for another shape, numbers out of range, an image without pixels, or a file that cannot be read.
     """
     if isinstance(image, Image.Image):
-        return as_rgb(image)
-    if isinstance(image, (Tensor, np.ndarray)):
-        if image.dtype not in (torch.uint8, np.uint8):
-            raise TypeError(f"{what} must hold uint8 pixels (0 to 255); got {image.dtype}")
-        if image.ndim != 3 or image.shape[0] not in (1, 3):
-            raise ValueError(f"{what} must be [3, H, W] or [1, H, W]; got {list(image.shape)}")
-        pixels = np.asarray(image).transpose(1, 2, 0)
-        return Image.fromarray(np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))), "RGB")
-    raise TypeError(f"{what} must be a PIL image or uint8 [3, H, W] pixels; got {type(image).__name__}")
+        found = as_rgb(image)
+    elif isinstance(image, (str, os.PathLike)):
+        if "://" in os.fspath(image):
+            raise ValueError(f"{what} is the address {os.fspath(image)!r}; download it, and give the file")
+        found = open_image(Path(image).expanduser())
+    elif isinstance(image, (bytes, bytearray, memoryview)):
+        found = open_image(io.BytesIO(image))
+    elif isinstance(image, (Tensor, np.ndarray)):
+        found = _of_pixels(image, what)
+    elif hasattr(image, "read"):
+        found = open_image(image)
+    else:
+        raise TypeError(f"{what} must be a PIL image, a path, or pixels [3, H, W]; got {type(image).__name__}")
+    if 0 in found.size:
+        raise ValueError(f"{what} has no pixels: {found.width} × {found.height}")
+    return found
+
+
+def _of_pixels(image: Tensor | np.ndarray, what: str) -> Image.Image:
+    pixels = image.detach().cpu().numpy() if isinstance(image, Tensor) and image.dtype != torch.bfloat16 else image
+    pixels = np.asarray(pixels.float() if isinstance(pixels, Tensor) else pixels)
+    shape = list(pixels.shape)
+    channels = (1, 3, 4)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    elif pixels.ndim == 3 and pixels.shape[0] in channels:
+        pixels = pixels.transpose(1, 2, 0)
+    elif pixels.ndim != 3 or pixels.shape[2] not in channels:
+        raise ValueError(f"{what} must be [C, H, W] or [H, W, C] with 1, 3 or 4 channels, or [H, W]; got {shape}")
+    if pixels.dtype != np.uint8:
+        if not np.issubdtype(pixels.dtype, np.floating):
+            raise TypeError(f"{what} must hold uint8 pixels (0 to 255) or floating-point ones in [0, 1]; got {image.dtype}")
+        if pixels.size and not (pixels.min() >= 0 and pixels.max() <= 1):  # false for what is no number, too
+            raise ValueError(
+                f"{what} must have floating-point pixels in [0, 1], as ToTensor gives them; got {pixels.min():g} to {pixels.max():g}. Drop "
+                "the normalisation (Normalize): the model brings its own. Divide by 255 what goes up to 255"
+            )
+        pixels = np.rint(pixels * 255).astype(np.uint8)
+    pixels = pixels[..., :3]
+    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))), "RGB")
 
 
 def as_it_is(image: Image.Image) -> Tensor:
     """A PIL RGB image as uint8 `[3, H, W]`, not resized."""
     return torch.from_numpy(np.array(image).transpose(2, 0, 1).copy())
+
+
+def check_dataset(dataset: Any) -> None:
+    """Refuses what is no map-style data set, and says what to pass.
+
+    Raises:
+        TypeError: naming what came.
+    """
+    if isinstance(dataset, (str, os.PathLike)):
+        raise TypeError(
+            f"a data set of (image, label) is needed; got the path {os.fspath(dataset)!r}. "
+            f"segp_ext.data.load_scenario(DataConfig(root={os.fspath(dataset)!r})) reads a folder; its tasks hold data sets (task.train)"
+        )
+    if isinstance(dataset, DataLoader):
+        raise TypeError("a data set of (image, label) is needed; got a DataLoader: give its .dataset, without random augmentation")
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or isinstance(dataset, Mapping):
+        raise TypeError(
+            f"a map-style data set is needed, with len() and [index], which gives (image, label); got {type(dataset).__name__}. "
+            "list(...) makes one of an iterable that fits into memory"
+        )
+
+
+_IMAGE_KEYS, _LABEL_KEYS = ("image", "img"), ("label", "labels")
+
+
+def image_and_label(item: Any, index: int) -> tuple[Any, Any]:
+    """The image and the label of a data set's item: a pair, or a dict as Hugging Face's data sets have it.
+
+    Raises:
+        TypeError: for anything else, saying what came.
+    """
+    if isinstance(item, Mapping):
+        image, label = (next((key for key in keys if key in item), None) for keys in (_IMAGE_KEYS, _LABEL_KEYS))
+        if image is None or label is None:
+            raise TypeError(f"item {index} must have the keys image and label; it has {', '.join(map(str, item))}")
+        return item[image], item[label]
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        what = f"{len(item)} things" if isinstance(item, (tuple, list)) else type(item).__name__
+        kinds = f" ({', '.join(type(part).__name__ for part in item)})" if isinstance(item, (tuple, list)) else ""
+        raise TypeError(f"item {index} must be (image, label); got {what}{kinds}")
+    return item[0], item[1]
+
+
+def _known_labels(dataset: Any) -> Any:
+    """The labels that a dataset lists, or None where its items alone tell them."""
+    if getattr(dataset, "target_transform", None) is not None:
+        return None
+    for name in ("labels", "targets"):
+        known = getattr(dataset, name, None)
+        if known is not None and not callable(known) and hasattr(known, "__len__") and not isinstance(known, (Mapping, set, str)):
+            return known
+    columns = getattr(dataset, "column_names", None)  # of a Hugging Face data set, whose images need not be decoded for it
+    column = next((key for key in _LABEL_KEYS if isinstance(columns, list) and key in columns), None)
+    return None if column is None else list(dataset[column])
 
 
 def labels_of(dataset: SizedDataset) -> Tensor:
@@ -82,16 +185,12 @@ def labels_of(dataset: SizedDataset) -> Tensor:
         TypeError: if they are no integers.
         ValueError: if there is not one per image.
     """
-    known = None
-    if getattr(dataset, "target_transform", None) is None:
-        known = getattr(dataset, "labels", None)
-        if known is None:
-            known = getattr(dataset, "targets", None)
+    known = _known_labels(dataset)
     if known is None:
-        known = [dataset[i][1] for i in range(len(dataset))]
+        known = [image_and_label(dataset[i], i)[1] for i in range(len(dataset))]
     try:
         labels = torch.as_tensor(known, device="cpu")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"labels must be integers; got {known[:3]!r}...") from error
     if len(dataset) == 0:
         return torch.zeros(0, dtype=torch.int64, device="cpu")
@@ -138,7 +237,7 @@ class _Decoded(Dataset):
 
     def __getitem__(self, index: int) -> Tensor | Exception:
         try:
-            pixels = self.transform(to_pil(self.dataset[index][0], f"image {index}"))
+            pixels = self.transform(to_pil(image_and_label(self.dataset[index], index)[0], f"image {index}"))
         except Exception as error:
             return error
         if self.shape is not None and pixels.shape != self.shape:
@@ -166,12 +265,13 @@ class Images:
     exact. A dataset that does not fit into what is left of the reader's memory is decoded again on every pass.
 
     Args:
-        dataset: map-style dataset of (PIL image or uint8 `[3, H, W]` pixels, label).
+        dataset: map-style dataset of (image, label), images as `to_pil` takes them; or of dicts with the keys image and label.
         reader: how to read it.
     """
 
     @torch.inference_mode(False)
     def __init__(self, dataset: SizedDataset, reader: Reader) -> None:
+        check_dataset(dataset)
         self.labels = labels_of(dataset)
         self.reader = reader
         self._decoded = _Decoded(dataset, reader.transform)

@@ -277,7 +277,7 @@ def test_a_root_above_several_data_sets_is_named(tmp_path):
     [
         ({"images/a": 4, "images/b": 4}, "images/ of flat <class>/ folders without a split"),
         ({"wrapped/twice/a": 4, "wrapped/twice/b": 4}, "wrapped/twice/ of flat <class>/ folders"),
-        ({"birds/train/a": 2, "birds/train/b": 2, "birds/test/a": 2, "birds/test/b": 2}, "birds/ with train/ and test/ of <class>/ folders"),
+        ({"birds/train/a": 2, "birds/train/b": 2, "birds/test/a": 2, "birds/test/b": 2}, "birds/ with train/ and test/ of <class>/"),
         ({"train/images/a": 2, "train/images/b": 2, "test/a": 2, "test/b": 2}, "train/images/ and test/ of <class>/ folders"),
         ({"x/train/a": 4, "x/train/b": 4}, "x/ with train/ of <class>/ folders without a split; 30 % of each class held out, seed 0"),
         ({"Train/a": 2, "Train/b": 2, "Test/a": 2, "Test/b": 2}, "Train/ and Test/ of <class>/ folders"),

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import tv_tensors
 
 from segp_ext.config import LoadingConfig
-from segp_ext.data.folder import open_image
-from segp_ext.data.images import Images, Reader, ahead, labels_of, to_pil
+from segp_ext.data.images import Images, Reader, ahead, labels_of, open_image, to_pil
 from segp_ext.data.scenario import LabelledImages
 
 
@@ -93,6 +93,64 @@ def test_images_of_one_size_can_be_resized_on_the_device():
         next(images.read([torch.tensor([2])]))
 
 
+class Columns:
+    """As Hugging Face's data sets are: dicts, and columns by name."""
+
+    column_names = ["image", "label"]
+
+    def __init__(self):
+        self.decoded = 0
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, key):
+        if key == "label":
+            return [0, 1, 0, 1]
+        self.decoded += 1
+        return {"image": np.full((3, 4, 4), key, np.uint8), "label": key % 2}
+
+
+def test_items_may_be_dicts():
+    data = Columns()
+    images = Images(data, reader())
+    assert images.labels.tolist() == [0, 1, 0, 1] and data.decoded == 0
+    assert pixels_of(images, [3, 1]) == [([3, 1], [3, 1])]
+    plain = [{"img": np.zeros((3, 4, 4), np.uint8), "label": i} for i in range(3)]
+    assert Images(plain, reader()).labels.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ("photos/cats", r"got the path 'photos/cats'. segp_ext.data.load_scenario\(DataConfig\(root='photos/cats'\)\) reads a folder"),
+        (torch.utils.data.DataLoader([(1, 2)]), "got a DataLoader: give its .dataset"),
+        (((i, 0) for i in range(3)), r"a map-style data set is needed.*got generator. list\(...\)"),
+        ({"a": 1}, "a map-style data set is needed.*got dict"),
+        ([(7, np.zeros((3, 4, 4)), 0)], r"item 0 must be \(image, label\); got 3 things \(int, ndarray, int\)"),
+        ([np.zeros((3, 4, 4))], r"item 0 must be \(image, label\); got ndarray"),
+        ([{"pixels": 1, "label": 0}], "item 0 must have the keys image and label; it has pixels, label"),
+    ],
+)
+def test_what_is_no_data_set_is_told_what_is(dataset, message):
+    with pytest.raises(TypeError, match=message):
+        Images(dataset, reader())
+
+
+@pytest.mark.parametrize("labels", [{"a": 0}, {0, 1}, lambda: [0, 1], "01"])
+def test_labels_that_list_nothing_are_passed_by(labels):
+    class Odd:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return np.zeros((3, 4, 4), np.uint8), 1 - index
+
+    odd = Odd()
+    odd.labels = labels
+    assert labels_of(odd).tolist() == [1, 0]
+
+
 def test_empty():
     images = Images(LabelledImages([], [], lambda image: image), reader())
     assert len(images) == 0 and list(images.read(images.batches(4))) == []
@@ -169,13 +227,38 @@ def test_grey_pixels_fill_three_channels():
     np.testing.assert_array_equal(np.asarray(image)[..., 2], [[0, 1, 2], [3, 4, 5]])
 
 
+def test_pixels_in_every_form(tmp_path, monkeypatch):
+    pixels = np.random.RandomState(0).randint(0, 256, (6, 5, 3), np.uint8)
+    first, grey = np.ascontiguousarray(pixels.transpose(2, 0, 1)), pixels[..., 0]
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    alpha = np.concatenate([first, first[:1]])
+    forms = [
+        pixels, first, torch.from_numpy(pixels), torch.from_numpy(first), tv_tensors.Image(torch.from_numpy(first)),
+        alpha, alpha.transpose(1, 2, 0), first / 255, (first / 255).astype(np.float32), torch.from_numpy(first).float() / 255,
+        Image.fromarray(pixels), tmp_path / "x.png", "~/x.png", (tmp_path / "x.png").read_bytes(), (tmp_path / "x.png").open("rb"),
+    ]  # fmt: skip
+    for form in forms:
+        np.testing.assert_array_equal(np.asarray(to_pil(form)), pixels)
+    assert (np.asarray(to_pil(torch.from_numpy(first).bfloat16() / 255)).astype(int) - pixels).max() <= 1
+    for form in (grey, grey[None], grey[..., None], torch.from_numpy(grey), grey / 255):
+        np.testing.assert_array_equal(np.asarray(to_pil(form)), np.stack([grey] * 3, axis=-1))
+
+
 @pytest.mark.parametrize(
     ("image", "error", "message"),
     [
-        (np.zeros((3, 4, 4)), TypeError, "x must hold uint8 pixels.*float64"),
-        (np.zeros((4, 4), np.uint8), ValueError, r"x must be \[3, H, W\].*got \[4, 4\]"),
-        (torch.zeros(2, 4, 4, dtype=torch.uint8), ValueError, r"got \[2, 4, 4\]"),
-        ("picture.png", TypeError, "x must be a PIL image.*got str"),
+        (np.zeros((3, 4, 4), np.int64), TypeError, r"x must hold uint8 pixels \(0 to 255\) or floating-point ones in \[0, 1\]; got int64"),
+        (torch.full((3, 4, 4), 1.5), ValueError, r"x must have floating-point pixels in \[0, 1\].*got 1.5 to 1.5. Drop the normalisation"),
+        (torch.full((3, 4, 4), torch.nan), ValueError, "got nan to nan"),
+        (torch.zeros(2, 5, 6, dtype=torch.uint8), ValueError, r"x must be \[C, H, W\].*got \[2, 5, 6\]"),
+        (torch.zeros(5, 3, 4, 4, dtype=torch.uint8), ValueError, r"got \[5, 3, 4, 4\]"),
+        (np.zeros((3, 4, 0), np.uint8), ValueError, "x has no pixels: 0 × 4"),
+        (Image.new("RGB", (0, 4)), ValueError, "x has no pixels: 0 × 4"),
+        ("gone.png", ValueError, "cannot read gone.png as an image"),
+        ("https://somewhere/cat.jpg", ValueError, "x is the address 'https://somewhere/cat.jpg'; download it"),
+        (b"no image", ValueError, "cannot read what was given as an image"),
+        (None, TypeError, "x must be a PIL image, a path, or pixels .*got NoneType"),
     ],
 )
 def test_other_images_are_refused(image, error, message):

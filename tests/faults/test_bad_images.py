@@ -123,6 +123,10 @@ def test_classes_of_images_that_are_all_alike(learner):
         ([0, 0, 1, 1], ["c", "C"], "read the same to the text encoder"),
         ([0, 0, 1, 1], ["c", " "], "class names must be texts that are not empty; got ' '"),
         ([0, 0, 1, 1], ["c", 3], "class names must be texts that are not empty; got 3"),
+        ([0, 0, 1, 1], "cd", r"class_names must be a list of names; got the string 'cd': write \['cd'\]"),
+        ([0, 0, 1, 1], {"c", "d"}, "class_names must be a list of names in the order of their labels; got a set"),
+        ([0, 0, 1, 1], {"c": 0, "d": 1}, "got a dict"),
+        ([0, 0, 1, 1], 2, "got a int"),
     ],
 )
 def test_a_task_that_cannot_be_learnt_changes_nothing(learner, labels, names, message):
@@ -136,6 +140,6 @@ def test_a_task_that_cannot_be_learnt_changes_nothing(learner, labels, names, me
 
 @pytest.mark.parametrize("pixels", [torch.full((3, 16, 16), torch.nan), np.full((3, 16, 16), np.inf)])
 def test_pixels_that_are_no_numbers(learner, pixels):
-    with pytest.raises(TypeError, match=r"image 1 must hold uint8 pixels \(0 to 255\); got"):
+    with pytest.raises(ValueError, match=r"image 1 must have floating-point pixels in \[0, 1\].*; got"):
         learner.learn_task([*dataset([0]), (pixels, 0)], ["a"])
     assert list(learner.class_names) == []

@@ -6,16 +6,19 @@ import json
 import os
 import pickle
 import random
+import subprocess
+import sys
 from typing import get_args
 
 import psutil
 import pytest
 import torch
 from method.made import at_once, made_images
+from PIL import Image
 from safetensors.torch import load, save
 
 import segp_ext
-from segp_ext import glyph, sealed
+from segp_ext import glyph, predict, sealed
 from segp_ext.checkpoint import read_learner
 from segp_ext.config import METHODS, MethodConfig, Precision, PrototypesConfig
 from segp_ext.learner import SeGPCL
@@ -316,3 +319,54 @@ def test_the_first_predictions_of_a_loaded_learner_may_come_from_several_threads
     images = [image for image, _ in made_images(2, 4)]
     for _ in range(5):
         assert at_once(SeGPCL.load(tmp_path / "saved"), images) == [learner.predict(images)] * 4
+
+
+def test_an_empty_folder_may_be_saved_to_and_a_tilde_is_the_home_folder(learner, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "made").mkdir()
+    learner.save("~/made")
+    assert SeGPCL.load("~/made").class_names == learner.class_names and [p.name for p in tmp_path.iterdir()] == ["made"]
+
+
+def test_the_predict_command_takes_folders_and_patterns_and_goes_on_after_a_bad_file(learner, tmp_path, capsys):
+    learner.save(tmp_path / "saved")
+    (tmp_path / "photos/more").mkdir(parents=True)
+    for number, (image, _) in enumerate(made_images(2, 2)):
+        Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / f"photos/{'more/' if number > 1 else ''}{number}.png")
+    (tmp_path / "photos/notes.txt").write_text("no image")
+
+    def shown(*given):
+        status = predict.main([str(tmp_path / "saved"), *map(str, given)])
+        said = capsys.readouterr()
+        return status, [line.split(":")[0].rpartition("/")[2] for line in said.out.splitlines()], said.err
+
+    assert shown(tmp_path / "photos") == (0, ["0.png", "1.png", "2.png", "3.png"], "")
+    assert shown(tmp_path / "photos/*.png") == (0, ["0.png", "1.png"], "")
+    (tmp_path / "photos/1.png").write_bytes(b"broken")
+    status, named, said = shown(tmp_path / "photos")
+    assert (status, named) == (2, ["0.png", "2.png", "3.png"]) and "error: cannot read " in said and "1.png" in said
+    (tmp_path / "empty").mkdir()
+    for nothing, message in (("empty", "no image in the folder"), ("*.gif", "no file matches")):
+        status, named, said = shown(tmp_path / nothing)
+        assert (status, named) == (2, []) and message in said
+
+
+@pytest.mark.parametrize("module", ["doctor", "predict"])
+def test_output_that_nobody_reads_is_no_error(module, learner, tmp_path):
+    learner.save(tmp_path / "saved")
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    given = ["--help"] if module == "doctor" else [str(tmp_path / "saved"), str(tmp_path / "x.png")]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        command = [sys.executable, "-m", f"segp_ext.{module}", *given]
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE)
+    assert done.returncode in (0, 141) and done.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("module", "status", "said"), [("segp_ext", 0, "train     learn a data set"), ("segp_ext.evaluate", 1, "is no command: segp_ext.train")]
+)
+def test_modules_that_are_no_command_say_so(module, status, said):
+    done = subprocess.run([sys.executable, "-m", module], capture_output=True, text=True)
+    assert done.returncode == status and said in done.stdout + done.stderr

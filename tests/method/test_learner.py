@@ -173,7 +173,9 @@ def test_predict_takes_images_in_every_form(tmp_path):
         assert 1 >= result[0][0].score >= result[0][1].score >= 0
     batch = torch.stack([torch.from_numpy(data[i][0]) for i in range(6)])
     assert [r[0].name for r in learner.predict(batch)] == ["cat"] * 3 + ["dog"] * 3
-    assert len(learner.predict(pil, topk=50)[0]) == 5
+    assert len(learner.predict(pil, topk=50)[0]) == len(learner.predict(pil, topk=None)[0]) == 5
+    assert learner.predict(array.transpose(1, 2, 0)) == learner.predict(array / 255) == learner.predict(pil)
+    assert learner.predict((tmp_path / "image.png").read_bytes()) == learner.predict(array)
     assert learner.predict([]) == []
 
 
@@ -195,14 +197,16 @@ def test_predict_names_an_image_whose_scores_are_not_finite(monkeypatch):
 def test_predict_refuses_what_it_cannot_use():
     learner, _ = learnt(training__epochs=0)
     image = made_images(1, 2)[0][0]
-    with pytest.raises(ValueError, match="topk must be 1 or more; got 0"):
+    with pytest.raises(ValueError, match="topk must be 1 or more, or None for all; got 0"):
         learner.predict(image, topk=0)
     with pytest.raises(ValueError, match="path must be one of text, visual, dual; got 'both'"):
         learner.predict(image, path="both")
-    with pytest.raises(TypeError, match="image 0 must hold uint8 pixels.*float32"):
-        learner.predict(torch.zeros(3, 8, 8))
-    with pytest.raises(ValueError, match=r"image 1 must be \[3, H, W\] or \[1, H, W\]; got \[8, 8, 3\]"):
-        learner.predict([image, image.transpose(1, 2, 0)])
+    with pytest.raises(ValueError, match="image 0 must have floating-point pixels.*Drop the normalisation"):
+        learner.predict(torch.full((3, 8, 8), -1.0))
+    with pytest.raises(ValueError, match=r"image 1 must be \[C, H, W\] or \[H, W, C\].*; got \[8, 3, 8\]"):
+        learner.predict([image, image.transpose(1, 0, 2)])
+    with pytest.raises(ValueError, match=r"pixels must be floating-point \[B, 3, 8, 8\] in \[0, 1\].*got torch.float32 \[1, 3, 9, 8\]"):
+        learner.logits(torch.zeros(1, 3, 9, 8))
     with pytest.raises(ValueError, match="cannot read .*gone.png"):
         learner.predict("gone.png")
     with pytest.raises(ValueError, match="at least one learnt task"):
@@ -578,7 +582,9 @@ def test_a_class_alone_in_its_task_is_learnt_by_its_prototype(classes, recwarn):
     report = learner.learn_task(made_images(1, 10, seed=3), ["owl"])
     after = state(learner)
     still = all(torch.equal(after[name], before[name]) for name in before if ".lora_" in name)
-    said = any("'owl' is its task's only class" in str(warning.message) for warning in recwarn)
+    about = [warning for warning in recwarn if "'owl' is its task's only class" in str(warning.message)]
+    assert all(warning.filename == __file__ for warning in about)
+    said = bool(about)
     assert still == said == (classes == "new") and (report.steps == 0) == still and (report.anchors == 0) == still
     assert len(learner.prototypes) == 4 and torch.equal(learner.prototypes[:3], before["prototypes"]) == still
 
