@@ -158,9 +158,30 @@ def _plain(message: str) -> str:
         given = re.findall(r"(?:Got|Given) value: (.*)|Unable to load config [\"'](.*)[\"']", message)
         came = f"; got {''.join(given[-1])!r}" if given else ""
         return f"{keys[-1]} must be {wanted}{came}"
-    unknown = re.match(r"unrecognized arguments: --([\w.]+)", message)
-    close = difflib.get_close_matches(unknown[1], dotted_names(Config), n=1) if unknown else []
-    return f"{message}; close: --{close[0]}" if close else message
+    unknown = re.match(r"unrecognized arguments: --([\w.-]+)", message)
+    close = _close_settings(unknown[1].replace("-", "_").lower()) if unknown else []
+    return f"{message}; close: {', '.join(f'--{name}' for name in close)}" if close else message
+
+
+_USUAL_NAMES = {
+    "lr": "training.learning_rate", "wd": "training.weight_decay", "bs": "training.batch_size", "optim": "training.optimizer",
+    "data_path": "data.root", "data_dir": "data.root", "dataset": "data.name", "model": "model.name", "weights": "model.pretrained",
+    "output": "run.directory", "output_dir": "run.directory", "out": "run.directory", "num_workers": "loading.workers",
+    "fp16": "model.precision", "bf16": "model.precision", "amp": "model.precision", "init_cls": "data.classes_per_task",
+    "increment": "data.classes_per_task",
+}  # fmt: skip
+"""What other programs call settings that have another name here."""
+
+
+def _close_settings(name: str) -> list[str]:
+    """Settings that may be meant by a name that is none: of that last part, of that name elsewhere, or spelled like it."""
+    known = dotted_names(Config)
+    of_last = [setting for setting in known if setting.rpartition(".")[2] == name]
+    if of_last or name in _USUAL_NAMES:
+        return of_last or [_USUAL_NAMES[name]]
+    lasts = {setting.rpartition(".")[2]: setting for setting in reversed(known)}
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.8) or difflib.get_close_matches(name, lasts, n=1, cutoff=0.7)
+    return [lasts.get(close[0], close[0])] if close else difflib.get_close_matches(name, known, n=1)
 
 
 def take(argv: Sequence[str], option: str) -> tuple[list[str], list[str]]:

@@ -26,7 +26,7 @@ from segp_ext.data.images import FORMATS, as_rgb
 from segp_ext.data.scenario import make_scenario
 from segp_ext.learner import prompts
 from segp_ext.preflight import attempts
-from segp_ext.pretrained import load_clip
+from segp_ext.pretrained import brings_weights, load_clip
 from segp_ext.progress import first_line, plain_warnings, progress, run_command
 from segp_ext.protocols import changed_settings
 
@@ -108,11 +108,14 @@ def examine(config: Config, quick: bool = False) -> Report:
     built = segp_ext.build_info()
     changed = changed_settings(config)
     protocol = "none" if config.protocol is None else config.protocol
+    pretrained = config.model.pretrained
+    own = brings_weights(config.model.name)
+    weights = "random weights" if pretrained is None else "its own weights" if own else f"weights {pretrained}"
     report = Report(
         environment(built),
         {
             "protocol": f"{protocol}, changed: {', '.join(changed)}" if changed else protocol,
-            "model": f"{config.model.name}, weights {config.model.pretrained or 'random'}",
+            "model": f"{config.model.name}, {weights}",
             "data set": config.data.name if config.data.root is None else f"{config.data.name} in {config.data.root}",
         },
     )

@@ -25,6 +25,11 @@ _LARGEST, _DEEPEST = 10**7, 1000
 """No model's configuration has greater numbers or more layers; a foreign one that has would take all memory, or never end."""
 
 
+def brings_weights(name: str) -> bool:
+    """Whether a model of this name comes with its weights, so that `model.pretrained` names none."""
+    return name == "glyph" or name.startswith(_PREFIXES)
+
+
 @torch.inference_mode(False)
 def load_clip(
     name: str = "ViT-B-16-quickgelu",
@@ -55,7 +60,7 @@ def load_clip(
     """
     chosen = _device(device)
     settings: dict[str, Any] = {"resize_mode": resize_mode, "precision": precision, "compile": compile}
-    if name == "glyph" or name.startswith(_PREFIXES):
+    if brings_weights(name):
         if pretrained not in (OWN, "openai", None):
             raise ValueError(
                 f"model.pretrained: {name} brings its own weights; expected {OWN} or null; got {pretrained!r}"

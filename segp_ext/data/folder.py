@@ -491,10 +491,13 @@ def names_from_file(config: DataConfig, base: Path, folders: Sequence[str]) -> d
     assert config.names_file is not None
     path = _named_file("data.names_file", config.names_file, base)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"data.names_file: {path} is no JSON file: {error}") from error
-    given = content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        form = '{"folder": "name", ...}'
+        raise ValueError(f"data.names_file: {path} must hold names by class folder, {form}; it holds a {type(content).__name__}")
+    given = content
     first = {folder: name[0] if isinstance(name, list) and name else name for folder, name in given.items()}
     unnamed = [folder for folder in folders if not isinstance(first.get(folder), str) or not first[folder].strip()]
     if unnamed:

@@ -194,6 +194,11 @@ def test_a_list_of_classes_and_names_from_a_file(tmp_path):
     (tmp_path / "names.json").write_text('{"a_b": "ox", "c": []}')
     with pytest.raises(ValueError, match="data.names_file: .*names.json has no name .* for class folder c, d"):
         scenario(tmp_path, names_file="names.json")
+    (tmp_path / "names.json").write_text('["ox", "cat", "dog"]')
+    with pytest.raises(ValueError, match=r'must hold names by class folder, {"folder": "name", ...}; it holds a list'):
+        scenario(tmp_path, names_file="names.json")
+    (tmp_path / "names.json").write_text('\ufeff{"a_b": "ox", "c": "cow", "d": "dog"}', encoding="utf-8")
+    assert scenario(tmp_path, names_file="names.json").class_names == ["ox", "cow", "dog"]
     (tmp_path / "names.json").write_text("{")
     with pytest.raises(ValueError, match="names.json is no JSON file"):
         scenario(tmp_path, names_file="names.json")

@@ -8,7 +8,7 @@ from method.made import made_images
 
 import segp_ext
 from segp_ext import ops
-from segp_ext.config import METHODS, MethodConfig
+from segp_ext.config import MethodConfig
 from segp_ext.data.images import Images
 from segp_ext.evaluate import EvaluationSet, Evaluator
 from segp_ext.learner import SeGPCL
@@ -95,8 +95,13 @@ def plain(tmp_path_factory):
     return of
 
 
-@pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("method", [m for m in METHODS if m in ("segp", "adc", "ranpac", "rda", "lwf", "noise")])
+@pytest.mark.parametrize(
+    ("method", "state"),
+    [
+        *(("segp", state) for state in STATES),
+        *((method, state) for method in ("adc", "ranpac", "rda") for state in ("float64 by default", "inference mode")),
+    ],
+)
 def test_learning_predicting_saving_and_loading_are_as_ever(method, state, plain, tmp_path):
     predicted, prototypes = story(method, tmp_path, STATES[state])
     expected, expected_prototypes = plain(method)
