@@ -134,25 +134,6 @@ def check_folder(config: AnchorsConfig) -> None:
         raise NotADirectoryError(f"anchors.folder must be a folder that can be written to; got {str(folder)!r}")
 
 
-def check_seeds(images: int, task: int, config: AnchorsConfig) -> None:
-    """Refuses a task that is too small for the seeds.
-
-    Args:
-        images: training images of the task.
-        task: its number, from 1; the first needs no seeds.
-        config: how many seeds every old class takes.
-
-    Raises:
-        ValueError: if there are fewer images than seeds per class.
-    """
-    takes_what_is_there = ("none", "new-images", "reference", "adc")
-    if task > 1 and config.kind not in takes_what_is_there and images < config.seeds_per_class:
-        raise ValueError(
-            f"task {task} has {images} training image(s), fewer than the {config.seeds_per_class} seeds that every old class takes; "
-            "add images, put more classes into a task, or lower anchors.seeds_per_class"
-        )
-
-
 def check_reference(images: int, classes: int) -> None:
     """Refuses a set of reference images that cannot give one to every old class.
 
@@ -341,15 +322,16 @@ def make_anchors(
         return anchors
 
     with timer.phase("seeds"):
+        count = min(config.seeds_per_class, len(images))
         if config.kind == "reference":
             count = min(config.seeds_per_class * len(text), len(images)) // len(text)
             drawn = torch.randperm(len(images), generator=generator, device="cpu")
             seeds = drawn[: count * len(text)].view(len(text), count)
         elif config.kind == "adc":
             near = ((i, z) for i, _, z in encoded())
-            seeds = select_seeds(near, prototypes, config.seeds_per_class, processes, by_distance=True)
+            seeds = select_seeds(near, prototypes, count, processes, by_distance=True)
         else:
-            seeds = select_seeds(((i, v) for i, v, _ in encoded()), text, config.seeds_per_class, processes)
+            seeds = select_seeds(((i, v) for i, v, _ in encoded()), text, count, processes)
     with timer.phase("anchors"):
         index = seeds.flatten().cpu()
         target = torch.arange(len(text), device=text.device).repeat_interleave(seeds.shape[1])

@@ -86,7 +86,7 @@ class Gaussians:
             variance = covariance.diagonal().mean().clamp(min=1e-12)  # of images that are all alike there is none
             identity = torch.eye(len(shared), dtype=torch.float64, device=shared.device)
             values, vectors = torch.linalg.eigh((1 - shrinkage) * covariance + shrinkage * variance * identity)
-            values = values.clamp(min=torch.finfo(torch.float64).eps * values[-1])
+            values = values.clamp(min=float(torch.finfo(torch.float64).eps * torch.maximum(values[-1], variance)))
             factors.append(vectors * values.rsqrt())
             volumes.append(values.log().sum() / 2)
         self.scatters, self.counts, self.lengths = scatters, counts, lengths

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from segp_ext import ops
-from segp_ext.anchors import Anchors, check_folder, check_reference, check_seeds, make_anchors
+from segp_ext.anchors import Anchors, check_folder, check_reference, make_anchors
 from segp_ext.backbone import Backbone
 from segp_ext.classifier import Classifier, Head, Prediction
 from segp_ext.config import MethodConfig, ScorePath, with_method
@@ -235,7 +235,6 @@ class SeGPCL:
         old = len(self.class_names)
         new = range(old, old + len(names))
         if self.config.uses_anchors:
-            check_seeds(len(images), len(self.task_sizes) + 1, self.config.anchors)
             check_folder(self.config.anchors)
         trains = self.config.training.epochs > 0
         if trains and len(names) == 1 and self.config.training.classes == "new":
@@ -392,6 +391,13 @@ class SeGPCL:
         config = self.config
         if config.anchors.kind == "reference":
             images = self._reference_images()
+        elif config.anchors.kind != "new-images" and len(images) < config.anchors.seeds_per_class:
+            warnings.warn(
+                f"task {len(self.task_sizes) + 1} has {len(images)} training images, fewer than the {config.anchors.seeds_per_class} seeds of "
+                "anchors.seeds_per_class; every old class takes all of them",
+                RuntimeWarning,
+                stacklevel=5,
+            )
         with self.backbone.merged():
             return make_anchors(
                 self.backbone,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from segp_ext.anchors import check_folder, check_reference, check_seeds
+from segp_ext.anchors import check_folder, check_reference
 from segp_ext.backbone import Backbone
 from segp_ext.config import Config, with_method
 from segp_ext.data import Scenario, named_source
@@ -30,10 +30,8 @@ def attempts(config: Config, scenario: Scenario, backbone: Backbone) -> Iterator
     yield partial(prompts, backbone, config.template, scenario.class_names)
     if config.loading.resize == "device":
         yield partial(_check_sizes, scenario)
-    for number, task in enumerate(scenario.tasks, start=1):
+    for task in scenario.tasks:
         yield partial(check_labels, labels_of(task.train), task.class_names, config.min_images_per_class)
-        if method.uses_anchors:
-            yield partial(check_seeds, len(task.train), number, anchors)
 
 
 def _check_reference(source: str, scenario: Scenario) -> None:

@@ -224,7 +224,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys):
     arguments = [
         "--methods",
         "lora",
-        "segp anchors.seeds_per_class=999",
+        "segp lora.rank=999",
         "--seeds",
         "1",
         f"--out={tmp_path}",
@@ -234,8 +234,8 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys):
     assert compare.main(arguments) == 1
     said = capsys.readouterr()
     assert (
-        "error: segp anchors.seeds_per_class=999, seed 1: exit status 2: " in said.err
-        and "fewer than the 999 seeds" in said.err
+        "error: segp lora.rank=999, seed 1: exit status 2: " in said.err
+        and "lora.rank must be at most" in said.err
     )
     assert "lora" in said.out and (tmp_path / "summary.md").is_file()
 

@@ -175,12 +175,6 @@ def test_vit_b_16_learns_two_tasks_of_a_cifar100_archive(tmp_path):
     )  # rank 32, B alone, as the paper counts
 
 
-def test_a_task_too_small_for_the_seeds_is_refused_at_the_start(tmp_path, capsys):
-    assert run(tmp_path, "--data.max_images_per_class=3") == 2
-    assert "task 2 has 15 training image(s), fewer than the 20 seeds" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize(
     ("names", "message"),
     [

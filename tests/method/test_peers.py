@@ -224,6 +224,8 @@ def test_few_images_leave_the_scores_finite():
     assert head.scores(torch.randn(3, 50), torch.randn(2, 50)).isfinite().all()
     alike = learnt(gaussians(4, shrinkage=0.01), torch.ones(4, 4), torch.tensor([0, 0, 1, 1]), (2,))
     assert alike.scores(torch.randn(3, 4), torch.randn(2, 4)).isfinite().all()
+    one_each = learnt(gaussians(4, shrinkage=0.0, own_covariance=0.5), torch.randn(3, 4), torch.arange(3), (3,))
+    assert one_each.scores(torch.randn(3, 4), torch.randn(3, 4)).isfinite().all()
 
 
 @pytest.mark.parametrize("sizes", [(6,), (2, 2, 2)])
