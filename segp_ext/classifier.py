@@ -101,7 +101,8 @@ class Classifier:
         results: list[list[Prediction]] = []
         size = self.config.inference.batch_size
         for start in range(0, len(sources), size):
-            opened = [to_pil(image, f"image {start + i}") for i, image in enumerate(sources[start : start + size])]
+            upright = self.config.loading.orientation == "exif"
+            opened = [to_pil(image, f"image {start + i}", upright) for i, image in enumerate(sources[start : start + size])]
             pixels = torch.stack([self.backbone.transform(image) for image in opened])
             results.extend(self._named(self.logits(self.backbone.to_unit(pixels), path), topk, start))
         return results

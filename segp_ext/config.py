@@ -267,6 +267,9 @@ class LoadingConfig:
     resize: Literal["exact", "device"] = "exact"
     """exact: the model's own preprocessing by PIL, as published numbers have it; device: small images of one size are kept as they are \
 and resized on the device, which saves memory and decoding time and differs from PIL by rounding."""
+    orientation: Literal["stored", "exif"] = "stored"
+    """stored: pixels as the file has them, as torchvision's loaders and published numbers do; exif: images that a camera has marked as \
+turned are turned upright."""
     workers: int | None = None
     """Processes that decode images; none takes up to 8 per device on a GPU, and decodes in the main process on the CPU."""
     memory_gb: float | None = None

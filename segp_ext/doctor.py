@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 import segp_ext
 from segp_ext import train
@@ -22,7 +22,7 @@ from segp_ext.command_line import parse
 from segp_ext.config import Config
 from segp_ext.data import Collection, Scenario, held_out, load_collection
 from segp_ext.data.folder import several
-from segp_ext.data.images import FORMATS, as_rgb
+from segp_ext.data.images import as_rgb, possible_formats
 from segp_ext.data.scenario import make_scenario
 from segp_ext.learner import prompts
 from segp_ext.preflight import attempts
@@ -60,6 +60,7 @@ class Contents:
         across: pairs (training image, test image) of the same content.
         within: by part, groups of images of the same content.
         contradicting: how many groups of the same content stand under several classes.
+        turned: images that their EXIF orientation says are to be turned.
     """
 
     opened: int = 0
@@ -67,6 +68,7 @@ class Contents:
     across: list[tuple[str, str]] = field(default_factory=list)
     within: dict[str, list[list[str]]] = field(default_factory=dict)
     contradicting: int = 0
+    turned: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -227,8 +229,10 @@ def open_all(collection: Collection, root: str | None) -> Contents:
             return collection.fingerprint(source), ""
         try:
             data = source.read_bytes()
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=possible_formats(source.name)) as image:
                 as_rgb(image)
+                if image.getexif().get(ExifTags.Base.Orientation, 1) > 1:
+                    turned.append(source)
         except Exception as error:  # decoders fail in more ways than can be listed
             return None, re.sub(r" <_io\.BytesIO.*?>", "", first_line(error)).replace(str(source), source.name)
         return hashlib.sha256(data).hexdigest(), ""
@@ -239,6 +243,7 @@ def open_all(collection: Collection, root: str | None) -> Contents:
         for label, of_class in enumerate(images)
         for source in of_class
     ]
+    turned: list[Path] = []
     result = Contents(opened=len(sources), within={part: [] for part in _parts(collection)})
     same: dict[str, list[tuple[str, int, Any]]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -248,6 +253,7 @@ def open_all(collection: Collection, root: str | None) -> Contents:
                 result.unreadable[member[2]] = (name(member[2]), trouble)
             else:
                 same.setdefault(digest, []).append(member)
+    result.turned = sorted(map(name, turned))
     for members in same.values():
         by_part = {part: [name(source) for p, _, source in members if p == part] for part in result.within}
         for part, group in by_part.items():
@@ -306,6 +312,8 @@ def _data_rows(data: DataReport) -> dict[str, str]:
         return rows
     unreadable = [f"{name} ({reason})" for name, reason in contents.unreadable.values()]
     rows["unreadable"] = f"{_counted(unreadable)}; {contents.opened:,} images opened"
+    if contents.turned:
+        rows["turned by EXIF"] = f"{_counted(contents.turned)} (taken as stored unless --loading.orientation exif)"
     rows["duplicates across"] = _counted([f"{a} = {b}" for a, b in contents.across])
     for part, groups in contents.within.items():
         rows[f"duplicates in {part}"] = _counted([" = ".join(group[:3]) for group in groups])

@@ -393,8 +393,8 @@ class SeGPCL:
             images = self._reference_images()
         elif config.anchors.kind != "new-images" and len(images) < config.anchors.seeds_per_class:
             warnings.warn(
-                f"task {len(self.task_sizes) + 1} has {len(images)} training images, fewer than the {config.anchors.seeds_per_class} seeds of "
-                "anchors.seeds_per_class; every old class takes all of them",
+                f"task {len(self.task_sizes) + 1} has {len(images)} training images, fewer than the {config.anchors.seeds_per_class} seeds "
+                "of anchors.seeds_per_class; every old class takes all of them",
                 RuntimeWarning,
                 stacklevel=5,
             )

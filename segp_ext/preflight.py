@@ -12,7 +12,7 @@ from segp_ext.anchors import check_folder, check_reference
 from segp_ext.backbone import Backbone
 from segp_ext.config import Config, with_method
 from segp_ext.data import Scenario, named_source
-from segp_ext.data.images import FORMATS, labels_of
+from segp_ext.data.images import labels_of, possible_formats
 from segp_ext.learner import check_labels, prompts
 from segp_ext.progress import progress
 
@@ -50,7 +50,7 @@ def _check_sizes(scenario: Scenario) -> None:
         if not isinstance(file, Path):
             return
         try:
-            with Image.open(file, formats=FORMATS) as image:
+            with Image.open(file, formats=possible_formats(file.name)) as image:
                 size = image.size
         except (OSError, Image.DecompressionBombError):
             continue

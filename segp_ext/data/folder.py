@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from segp_ext.data.images import open_image
 from segp_ext.data.scenario import Collection, hold_out
 
 SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"}
+    ".jpg .jpeg .jpe .jfif .mpo .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .avif .jp2 .j2k .jpx .ico .tga .heic .heif".split()
 )
 """File endings taken as images; other files are left alone."""
 TRAIN = ("train", "training")
@@ -226,10 +227,19 @@ def read_lines(path: Path) -> list[str]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no text.
     """
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif b"\0" in content:
+        raise ValueError(f"{path} is no text file: it holds zero bytes")
+    else:
+        encoding = "utf-8-sig"
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = content.decode(encoding).splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text file: {error}") from error
+        if encoding == "utf-16":
+            raise ValueError(f"{path} is no text file: {error}") from error
+        lines = content.decode("latin-1").splitlines()
     return [line.strip() for line in lines if line.strip()]
 
 
@@ -396,35 +406,73 @@ def _same_classes(base: Path, train: Sequence[str], test: Sequence[str], held: s
             )
 
 
-def _listed_paths(path: Path, stray: list[str]) -> list[str]:
-    """Image paths that a list file names; entries that are no images go to `stray`."""
-    if path.suffix.lower() in (".yaml", ".yml"):
-        try:
-            text = path.read_text(encoding="utf-8")
-            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-            depth = 0
-            for event in yaml.parse(text, loader):  # composing would end the process for want of stack
-                depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-                if depth > 20:
-                    raise ValueError("its lists are nested more than 20 deep")
-            content = yaml.load(text, loader)
-        except (yaml.YAMLError, ValueError) as error:
-            raise ValueError(f"{path} is no YAML file: {error}") from error
-        entries = content.get("data") if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-            raise ValueError(f"{path} must hold a list of paths under data:")
-        entries = [entry.strip() for entry in entries if entry.strip()]
-    else:
-        entries = read_lines(path)
-    paths = []
-    for entry in entries:
-        image = _LISTED.match(entry)
-        listed = (image[1] if image else entry.split()[0]).strip("\"'").replace("\\", "/")
-        if image or not Path(listed).suffix:
-            paths.append(listed)
-        else:  # published lists hold a stray script
-            stray.append(f"{listed} (in {path.name})")
-    return paths
+def _listed_entries(path: Path) -> list[list[str]]:
+    """What each line of a list file may mean as the path of an image, the likeliest first; comments are left out."""
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        return [_readings(line) for line in read_lines(path) if not line.startswith(("#", "//"))]
+    try:
+        text = path.read_text(encoding="utf-8")
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        depth = 0
+        for event in yaml.parse(text, loader):  # composing would end the process for want of stack
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > 20:
+                raise ValueError("its lists are nested more than 20 deep")
+        content = yaml.load(text, loader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path} is no YAML file: {error}") from error
+    entries = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise ValueError(f"{path} must hold a list of paths under data:")
+    return [_readings(entry.strip()) for entry in entries if entry.strip()]
+
+
+def _readings(line: str) -> list[str]:
+    """What a line of a list may mean: what goes up to an image's ending, a column, all but a first or last word, such a word, all."""
+    ended = _LISTED.match(line)
+    columns = re.split(r"[\t,;|]", line)
+    columns = [*(c for c in columns if Path(c.strip("\"' ")).suffix.lower() in SUFFIXES), *columns]
+    without_first, without_last = line.split(None, 1)[1:], line.rsplit(None, 1)[0]  # paths may hold spaces
+    first, last = line.split()[0], line.split()[-1]
+    found = [*([ended[1]] if ended else []), *columns, *without_first, without_last, first, last, line]
+    return list(dict.fromkeys(text.strip("\"' ").replace("\\", "/") for text in found if text.strip("\"' ")))
+
+
+_COLUMNS = frozenset(
+    "image images img image_id image_path image_name file files filename filenames file_name filepath path paths name names label labels "
+    "class classes class_id class_name category target id split subset set fold index".split()
+)
+"""What lists call their columns."""
+
+
+def _is_header(readings: Sequence[str]) -> bool:
+    words = re.findall(r"\w+", readings[-1].lower())
+    return len(words) > 0 and set(words) <= _COLUMNS
+
+
+class _Named:
+    """Finds the images that lists name; lists are written from different places, with and without endings.
+
+    Args:
+        images: by path from the data set's folder.
+    """
+
+    def __init__(self, images: dict[str, tuple[str, Path]]) -> None:
+        self.images = images
+        stems: dict[str, list[str]] = {}
+        for path in images:
+            stems.setdefault(path.rpartition(".")[0], []).append(path)
+        self.stems = {stem: paths[0] for stem, paths in stems.items() if len(paths) == 1}
+
+    def find(self, readings: Sequence[str]) -> tuple[str, Path] | None:
+        """The class and file of the first reading that names an image: as it is, or with leading folders dropped."""
+        for text in readings:
+            steps = [step for step in text.split("/") if step not in ("", ".")]
+            for start in range(max(1, len(steps) - 1)):
+                tail = "/".join(steps[start:])
+                if tail in self.images or tail in self.stems:
+                    return self.images[self.stems.get(tail, tail)]
+        return None
 
 
 def _read_lists(
@@ -448,17 +496,17 @@ def _read_lists(
     }
     tree.stray, tree.missing = [], []  # what no list names is not part of the data set
     listed: dict[str, dict[Path, str]] = {}
+    named_images = _Named(images)
     for part, path in paths.items():
         listed[part] = {}
-        for entry in _listed_paths(path, tree.stray):
-            # Lists are written from different places: leading folders are dropped until the rest names an image here.
-            steps = [step for step in entry.split("/") if step not in ("", ".")]
-            tails = ("/".join(steps[start:]) for start in range(max(1, len(steps) - 1)))
-            match = next((images[tail] for tail in tails if tail in images), None)
-            if match is None:
-                tree.missing.append(f"{entry} (in {path.name})")
-            else:
+        for number, readings in enumerate(_listed_entries(path)):
+            match = named_images.find(readings)
+            if match is not None:
                 listed[part][match[1]] = match[0]
+            elif number > 0 or not _is_header(readings):
+                ending = Path(readings[0]).suffix.lower()
+                other = ending != "" and ending not in SUFFIXES  # published lists hold a stray script
+                (tree.stray if other else tree.missing).append(f"{readings[0]} (in {path.name})")
     both = sorted(listed["train"].keys() & listed["test"].keys())
     if both:
         raise ValueError(

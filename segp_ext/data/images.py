@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +13,7 @@ from typing import IO, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -29,24 +31,67 @@ class SizedDataset(Protocol):
     def __getitem__(self, index: int) -> tuple[Any, int]: ...
 
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-"""What image files may hold. PIL knows many more formats, and runs another program for one of them."""
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO", "HEIF")
+"""What image files may hold, whatever their endings (HEIF with the package pillow-heif, TGA by its ending, as it has no mark). PIL knows
+many more formats, and runs another program for one of them."""
 
 _SIXTEEN_BITS = ("PNG", "PPM")
 """Formats whose pixels have at most 16 bits, which PIL may hold in 32."""
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """A PIL image of any mode as 8-bit RGB; 16-bit grey is scaled to it, transparency left out.
+    """A PIL image of any mode as 8-bit RGB; transparency is left out.
+
+    Grey pixels of 16 bits are scaled to 8. Those of 32 bits go by the image's own range: whole numbers up to 255 are taken as they are, up
+    to 65,535 as 16 bits; floating-point ones up to 1 are multiplied by 255, up to 255 taken as they are.
 
     Raises:
-        ValueError: for 32-bit pixels, whose range nothing says.
+        ValueError: for numbers out of these ranges, and for an image without pixels.
     """
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS):
+    if 0 in image.size:
+        raise ValueError(f"it has no pixels: {image.width} × {image.height}")
+    if image.mode == "F" or (image.mode == "I" and image.format not in _SIXTEEN_BITS):
+        image = _by_range(image)
+    elif image.mode == "I" or image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise ValueError(f"pixels of 32 bits (mode {image.mode}) have no range that is known; save it with 8 bits")
     return image.convert("RGB")
+
+
+def _by_range(image: Image.Image) -> Image.Image:
+    pixels = np.asarray(image)
+    low, high = pixels.min(), pixels.max()
+    if not (low >= 0 and high <= (65535 if image.mode == "I" else 255)):  # nor if one is no number
+        raise ValueError(
+            f"pixels of 32 bits (mode {image.mode}) must be from 0 to 65535, or 0 to 255 with a fraction; got {low:g} to {high:g}. Save it "
+            "with 8 bits"
+        )
+    if image.mode == "I":
+        scaled = pixels >> 8 if high > 255 else pixels
+    else:
+        scaled = np.rint(pixels * 255 if high <= 1 else pixels)
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """An image as its EXIF orientation says it is to be seen."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:
+        raise ValueError(f"its EXIF orientation cannot be read: {error}") from error
+
+
+def possible_formats(name: str) -> tuple[str, ...]:
+    """What a file of this name may hold: TGA by its ending alone, as it has no mark, else any of `FORMATS`."""
+    return ("TGA",) if name.lower().endswith(".tga") else _known_formats()
+
+
+@functools.cache
+def _known_formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this PIL reads."""
+    if importlib.util.find_spec("pillow_heif") is not None:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def open_image(file: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
@@ -55,15 +100,17 @@ def open_image(file: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
     Raises:
         ValueError: naming the file, if it cannot be read as an image.
     """
+    name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else "what was given"
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with Image.open(file, formats=possible_formats(name)) as image:
             return as_rgb(image)
     except Exception as error:
-        name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else "what was given"
-        raise ValueError(f"cannot read {name} as an image: {error}") from error
+        lacks = name.lower().endswith((".heic", ".heif")) and "HEIF" not in Image.OPEN
+        hint = "; pip install pillow-heif lets such files be read" if lacks else ""
+        raise ValueError(f"cannot read {name} as an image: {error}{hint}") from error
 
 
-def to_pil(image: Any, what: str = "image") -> Image.Image:
+def to_pil(image: Any, what: str = "image", upright: bool = False) -> Image.Image:
     """Returns `image` as a PIL RGB image.
 
     Args:
@@ -71,13 +118,17 @@ def to_pil(image: Any, what: str = "image") -> Image.Image:
             `[C, H, W]`, `[H, W, C]` with 1, 3 or 4 channels, or `[H, W]`; uint8, or floating-point in [0, 1]. A fourth channel
             (transparency) is dropped.
         what: how an error names the image.
+        upright: turn images as their EXIF orientation says.
 
     Raises:
         TypeError: for another type or dtype.
         ValueError: for another shape, numbers out of range, an image without pixels, or a file that cannot be read.
     """
     if isinstance(image, Image.Image):
-        found = as_rgb(image)
+        try:
+            found = as_rgb(image)
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from error
     elif isinstance(image, (str, os.PathLike)):
         if "://" in os.fspath(image):
             raise ValueError(f"{what} is the address {os.fspath(image)!r}; download it, and give the file")
@@ -90,9 +141,7 @@ def to_pil(image: Any, what: str = "image") -> Image.Image:
         found = open_image(image)
     else:
         raise TypeError(f"{what} must be a PIL image, a path, or pixels [3, H, W]; got {type(image).__name__}")
-    if 0 in found.size:
-        raise ValueError(f"{what} has no pixels: {found.width} × {found.height}")
-    return found
+    return _turned(found) if upright else found
 
 
 def _of_pixels(image: Tensor | np.ndarray, what: str) -> Image.Image:
@@ -115,6 +164,8 @@ def _of_pixels(image: Tensor | np.ndarray, what: str) -> Image.Image:
                 "the normalisation (Normalize): the model brings its own. Divide by 255 what goes up to 255"
             )
         pixels = np.rint(pixels * 255).astype(np.uint8)
+    if not pixels.size:
+        raise ValueError(f"{what} has no pixels: {shape}")
     pixels = pixels[..., :3]
     return Image.fromarray(np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))), "RGB")
 
@@ -213,6 +264,7 @@ class Reader:
 
     def __init__(self, transform: Transform, config: LoadingConfig, device: torch.device, processes: int = 1) -> None:
         self.transform = as_it_is if config.resize == "device" else transform
+        self.upright = config.orientation == "exif"
         self.pin = device.type == "cuda"
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         # On the CPU the encoder needs every core; a GPU leaves them free.
@@ -228,8 +280,8 @@ class Reader:
 class _Decoded(Dataset):
     """Decoded images by index; an error is handed over as an item, so that a worker's traceback does not bury its message."""
 
-    def __init__(self, dataset: SizedDataset, transform: Transform) -> None:
-        self.dataset, self.transform = dataset, transform
+    def __init__(self, dataset: SizedDataset, transform: Transform, upright: bool) -> None:
+        self.dataset, self.transform, self.upright = dataset, transform, upright
         self.shape: torch.Size | None = None
 
     def __len__(self) -> int:
@@ -237,7 +289,8 @@ class _Decoded(Dataset):
 
     def __getitem__(self, index: int) -> Tensor | Exception:
         try:
-            pixels = self.transform(to_pil(image_and_label(self.dataset[index], index)[0], f"image {index}"))
+            image, _ = image_and_label(self.dataset[index], index)
+            pixels = self.transform(to_pil(image, f"image {index}", self.upright))
         except Exception as error:
             return error
         if self.shape is not None and pixels.shape != self.shape:
@@ -274,7 +327,7 @@ class Images:
         check_dataset(dataset)
         self.labels = labels_of(dataset)
         self.reader = reader
-        self._decoded = _Decoded(dataset, reader.transform)
+        self._decoded = _Decoded(dataset, reader.transform, reader.upright)
         self._pixels: Tensor | None = None  # [N, 3, H, W]; rows are valid where _kept says so
         self._kept = torch.zeros(len(dataset), dtype=torch.bool, device="cpu")
 

@@ -343,6 +343,31 @@ def test_quoted_and_separated_entries_of_lists(tmp_path):
     assert (len(found.tasks[0].train), len(found.tasks[0].test)) == (2, 2)
 
 
+@pytest.mark.parametrize(
+    ("form", "encoding"),
+    [
+        ("image,label\n{},0\n{},1\n", "utf-8"),
+        ("filename;class\n{};a\n{};b\n", "utf-8-sig"),
+        ("# made by hand\n{} 0\n\n// the second\n{} 1\n", "utf-8"),
+        ("0\t{}\n1\t{}\n", "utf-8"),
+        ("0 {}\n1 {}\n", "utf-8"),
+        ('"0","{}"\n"1","{}"\n', "utf-8"),
+        ("id,image_path,label\n7,data/set/{},0\n8,data/set/{},1\n", "utf-8"),
+        ("{}\r\n{}\r\n", "utf-16"),
+        ("# Füchse\n{}\n{}\n", "latin-1"),
+    ],
+)
+@pytest.mark.parametrize("ending", [True, False])
+def test_lists_in_the_forms_that_are_common(tmp_path, form, encoding, ending):
+    root = make(tmp_path, {"red fox": 2, "b": 2})
+    for name, files in {"train.txt": ("red fox/00.jpg", "b/00.jpg"), "test.txt": ("red fox/01.PNG", "b/01.PNG")}.items():
+        given = files if ending else [file.rpartition(".")[0] for file in files]
+        (root / name).write_bytes(form.format(*given).encode(encoding))
+    found = load_collection(DataConfig(root=str(root), train_list="train.txt", test_list="test.txt"))
+    assert found.class_names == ["b", "red fox"] and found.missing == [] and found.stray == []
+    assert [[file.name for file in files] for files in (*found.train, *found.test)] == [["00.jpg"], ["00.jpg"], ["01.PNG"], ["01.PNG"]]
+
+
 def test_a_broken_link_that_no_list_names_does_not_matter(tmp_path):
     root = make(tmp_path, {"a": 2, "b": 2})
     (root / "a/gone.jpg").symlink_to(root / "nowhere")

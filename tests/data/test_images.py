@@ -217,9 +217,22 @@ def test_16_bit_files_are_scaled(tmp_path, suffix):
     assert np.asarray(open_image(path))[0, :, 0].tolist() == [0, 0, 1, 128, 255]
 
 
-def test_pixels_without_a_range_are_refused():
-    with pytest.raises(ValueError, match="32 bits .mode F. have no range"):
-        to_pil(Image.new("F", (2, 2)))
+def test_pixels_out_of_every_range_are_refused():
+    with pytest.raises(ValueError, match="photo: pixels of 32 bits .mode F. must be from 0 to 65535.*got 300 to 300"):
+        to_pil(Image.new("F", (2, 2), 300), "photo")
+
+
+def test_orientation_by_exif_when_asked(tmp_path):
+    pixels, exif = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40, Image.Exif()
+    exif[274] = 6  # to be turned by 90 degrees
+    Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
+    expected = np.rot90(pixels, -1)
+    for form in (tmp_path / "x.png", open_image(tmp_path / "x.png"), Image.open(tmp_path / "x.png")):
+        np.testing.assert_array_equal(np.asarray(to_pil(form))[..., 0], pixels)
+        np.testing.assert_array_equal(np.asarray(to_pil(form, upright=True))[..., 0], expected)
+    for orientation, shape in (("stored", (3, 2, 3)), ("exif", (3, 3, 2))):
+        images = Images([(tmp_path / "x.png", 0)], reader(orientation=orientation, resize="device"))
+        assert tuple(next(images.read([torch.tensor([0])]))[1][0].shape) == shape
 
 
 def test_grey_pixels_fill_three_channels():
@@ -253,8 +266,8 @@ def test_pixels_in_every_form(tmp_path, monkeypatch):
         (torch.full((3, 4, 4), torch.nan), ValueError, "got nan to nan"),
         (torch.zeros(2, 5, 6, dtype=torch.uint8), ValueError, r"x must be \[C, H, W\].*got \[2, 5, 6\]"),
         (torch.zeros(5, 3, 4, 4, dtype=torch.uint8), ValueError, r"got \[5, 3, 4, 4\]"),
-        (np.zeros((3, 4, 0), np.uint8), ValueError, "x has no pixels: 0 × 4"),
-        (Image.new("RGB", (0, 4)), ValueError, "x has no pixels: 0 × 4"),
+        (np.zeros((3, 4, 0), np.uint8), ValueError, r"x has no pixels: \[3, 4, 0\]"),
+        (Image.new("RGB", (0, 4)), ValueError, "x: it has no pixels: 0 × 4"),
         ("gone.png", ValueError, "cannot read gone.png as an image"),
         ("https://somewhere/cat.jpg", ValueError, "x is the address 'https://somewhere/cat.jpg'; download it"),
         (b"no image", ValueError, "cannot read what was given as an image"),
