@@ -6,9 +6,16 @@ Names load on first use, so that `import segp_ext` costs little beyond torch's o
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0.dev0"
+
+if sys.argv[:1] == ["-m"]:
+    # One of this package's commands begins, and torch is not there yet. Threads that wait for each other by spinning take four times as
+    # long where another process is busy on one of two cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from . import ops, reference

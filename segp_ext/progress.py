@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -24,7 +25,13 @@ def progress(items: Iterable[T], description: str, total: int | None = None, ini
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:
-    """Runs a command and ends the process with its exit status; in silence if whoever reads its output has gone (`| head`)."""
+    """Runs a command and ends the process with its exit status; in silence if whoever reads its output has gone (`| head`).
+
+    Characters that the output's encoding lacks are written as escapes.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     status: Any
     try:
         try:

@@ -39,6 +39,10 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:800])
 
 
+def pair(path):
+    Image.new("RGB", (6, 5)).save(path, "MPO", save_all=True, append_images=[Image.new("RGB", (6, 5))])
+
+
 REFUSED = {
     "cut__jpg": cut,
     "empty__png": lambda path: path.write_bytes(b""),
@@ -57,7 +61,7 @@ READ = {  # and the colour that comes out
     "map__jp2": (lambda path: Image.new("RGB", (6, 5), (9, 8, 7)).save(path), (9, 8, 7)),
     "game__tga": (lambda path: Image.new("RGB", (6, 5), (9, 8, 7)).save(path), (9, 8, 7)),
     "site__ico": (lambda path: Image.new("RGB", (6, 5), (9, 8, 7)).save(path, sizes=[(6, 5)]), (9, 8, 7)),
-    "pair__mpo": (lambda path: Image.new("RGB", (6, 5)).save(path, "MPO", save_all=True, append_images=[Image.new("L", (6, 5))]), (0, 0, 0)),
+    "pair__mpo": (pair, (0, 0, 0)),
     "really_avif__jpg": (lambda path: Image.new("RGB", (6, 5), (0, 0, 0)).save(path, "AVIF"), (0, 0, 0)),
     "share__tif": (lambda path: Image.fromarray(np.full((5, 6), 0.5, np.float32)).save(path), (128, 128, 128)),
     "float__tif": (lambda path: Image.fromarray(np.full((5, 6), 200.2, np.float32)).save(path), (200, 200, 200)),

@@ -364,9 +364,32 @@ def test_output_that_nobody_reads_is_no_error(module, learner, tmp_path):
     assert done.returncode in (0, 141) and done.stderr == b""
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_output_in_an_encoding_that_lacks_characters(encoding, learner, tmp_path):
+    learner.save(tmp_path / "saved")
+    Image.new("RGB", (8, 8)).save(tmp_path / "Füße→.png")
+    for given in (["predict", str(tmp_path / "saved"), str(tmp_path / "Füße→.png")], ["train", "--help"]):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
+        done = subprocess.run([sys.executable, "-m", f"segp_ext.{given[0]}", *given[1:]], capture_output=True, env=environment)
+        assert done.returncode == 0 and done.stderr == b""
+    assert b"usage: python -m segp_ext.train" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("module", "status", "said"), [("segp_ext", 0, "train     learn a data set"), ("segp_ext.evaluate", 1, "is no command: segp_ext.train")]
 )
 def test_modules_that_are_no_command_say_so(module, status, said):
     done = subprocess.run([sys.executable, "-m", module], capture_output=True, text=True)
     assert done.returncode == status and said in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("own", [None, "active"])
+def test_commands_let_threads_wait_without_spinning(own):
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {} if own is None else {"OMP_WAIT_POLICY": own}
+    asks = "import runpy, os, sys; import segp_ext; print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
+    as_library = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, env=environment).stdout
+    assert as_library.split()[0] == str(own)
+    asks = "import sys; sys.argv = ['-m']; " + asks
+    as_command = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, env=environment).stdout
+    assert as_command.split() == ["PASSIVE" if own is None else own, "False"]
