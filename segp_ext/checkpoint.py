@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,12 +23,15 @@ from torch import Tensor
 import segp_ext
 from segp_ext import sealed
 from segp_ext.config import MethodConfig, Precision, ResizeMode, from_dict
+from segp_ext.pretrained import LOCAL, OWN, load_clip
 
 if TYPE_CHECKING:
     from segp_ext.backbone import Backbone
     from segp_ext.learner import SeGPCL
 
 FORMAT = 4
+WEIGHTS_VARIABLE = "SEGP_EXT_WEIGHTS"
+"""Environment variable: a file or folder of weights, or the folder that holds it, for learners whose weights were moved."""
 OTHER_METHOD = (
     "whose method differed from the paper's: cross-entropy over all seen classes, other layers adapted, other prototypes and transfer. "
     "It cannot be read as the paper's method; use segp_ext 0.1.0 for it, or learn anew"
@@ -67,6 +71,7 @@ def save_learner(learner: SeGPCL, path: Path, extra: Mapping[str, bytes] | None 
             "resize_mode": learner.backbone.resize_mode,
             "precision": learner.backbone.precision,
             "weights": learner.backbone.weights_hash(),
+            "place": _place(learner.backbone.name, learner.backbone.pretrained),
         },
         "config": dataclasses.asdict(MethodConfig(**config)),
         "class_names": learner.class_names,
@@ -93,6 +98,7 @@ class BackboneFacts:
     resize_mode: ResizeMode = "shortest"
     precision: Precision = "fp32"
     weights: str = ""
+    place: str | None = None  # whole path of a local file or folder of weights
 
 
 @dataclass
@@ -190,15 +196,64 @@ def _read_learner(path: Path) -> SavedLearner:
         raise ValueError(f"cannot load the checkpoint {path}: {error}") from error
 
 
-@torch.inference_mode(False)
-def load_learner(cls: type[SeGPCL], path: Path, device: str) -> SeGPCL:
-    """Reads the learner in the folder `path`; see `SeGPCL.load`."""
-    from segp_ext.pretrained import load_clip
+def _place(name: str, pretrained: str | None) -> str | None:
+    """The whole path of a model's weights, if they are a local file or folder."""
+    given = Path(name.removeprefix(LOCAL) if name.startswith(LOCAL) else pretrained or "").expanduser()
+    return str(given.resolve()) if given != Path() and given.exists() else None
 
-    saved = read_learner(path)
+
+def _possible_places(facts: BackboneFacts, path: Path) -> Iterator[Path]:
+    """Where the local weights of a learner saved in `path` may lie now, the likeliest place first."""
+    assert facts.place is not None
+    named = Path(facts.place).name
+    own = os.environ.get(WEIGHTS_VARIABLE)
+    if own:
+        yield from (Path(own).expanduser() / named, Path(own).expanduser())
+    yield from (path / named, path.parent / named, Path(facts.place))
+    yield Path(facts.name.removeprefix(LOCAL) if facts.name.startswith(LOCAL) else facts.pretrained or named).expanduser()
+    yield from (Path(torch.hub.get_dir()) / "checkpoints" / named, Path.home() / ".cache/clip" / named)
+
+
+def _load_backbone(saved: SavedLearner, device: str, pretrained: str | None) -> Backbone:
+    """The backbone that a learner stands on, from wherever its weights are.
+
+    Raises:
+        FileNotFoundError: if they are nowhere; says where it looked.
+        ValueError: if what is there has other weights.
+    """
     facts = saved.backbone
-    backbone = load_clip(facts.name, facts.pretrained, device, resize_mode=facts.resize_mode, precision=facts.precision)
-    saved.check_weights(backbone)
+    settings: Any = {"resize_mode": facts.resize_mode, "precision": facts.precision}
+    is_folder = facts.name.startswith(LOCAL)
+    if pretrained is not None:
+        found = [pretrained]
+    elif facts.place is None:
+        found = [facts.name.removeprefix(LOCAL) if is_folder else facts.pretrained]  # type: ignore[list-item]
+    else:
+        places = list(dict.fromkeys(place.absolute() for place in _possible_places(facts, saved.path)))
+        found = [str(place) for place in places if (place.is_dir() if is_folder else place.is_file())]
+        if not found:
+            raise FileNotFoundError(
+                f"the checkpoint {saved.path} stands on {facts.name} with the weights {Path(facts.place).name}, which are not there. "
+                f"Looked for: {', '.join(map(str, places))}. Put them beside the checkpoint, or say where they are: SeGPCL.load(..., "
+                f"pretrained=PLACE), --pretrained PLACE of segp_ext.predict, or the environment variable {WEIGHTS_VARIABLE}"
+            )
+    for number, place in enumerate(found, start=1):
+        arguments = (f"{LOCAL}{place}", OWN) if is_folder else (facts.name, place)
+        backbone = load_clip(*arguments, device, **settings)
+        try:
+            saved.check_weights(backbone)
+            return backbone
+        except ValueError:
+            if number == len(found):
+                raise
+    raise AssertionError("there is a place or an error")
+
+
+@torch.inference_mode(False)
+def load_learner(cls: type[SeGPCL], path: Path, device: str, pretrained: str | None = None) -> SeGPCL:
+    """Reads the learner in the folder `path`; see `SeGPCL.load`."""
+    saved = read_learner(path)
+    backbone = _load_backbone(saved, device, pretrained)
     try:
         learner = cls(backbone, saved.config)
         learner.restore(saved.class_names, saved.task_sizes, saved.tensors)

@@ -566,16 +566,24 @@ class SeGPCL:
             save_learner(self, Path(path).expanduser())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str = "auto") -> SeGPCL:
+    def load(
+        cls, path: str | os.PathLike[str], device: str = "auto", pretrained: str | os.PathLike[str] | None = None
+    ) -> SeGPCL:
         """Reads a learner back from a folder that `save` wrote; the backbone is loaded by its recorded name.
 
+        Args:
+            path: the folder.
+            device: a torch device; "auto" takes CUDA where it is usable.
+            pretrained: where the backbone's weights are: a file, a folder for `local-dir:` models, or a tag. By default they are looked
+                for beside the learner, where they were, and in the usual caches.
+
         Raises:
-            FileNotFoundError: if there is no checkpoint at `path`.
+            FileNotFoundError: if there is no checkpoint at `path`, or its weights are nowhere.
             ValueError: naming the file, if one is damaged or does not fit.
         """
         from segp_ext.checkpoint import load_learner
 
-        return load_learner(cls, Path(path).expanduser(), device)
+        return load_learner(cls, Path(path).expanduser(), device, None if pretrained is None else os.fspath(pretrained))
 
     def tensors(self) -> dict[str, Tensor]:
         """What the learner has learnt beside its adapter, by name: prototypes, and a head's tensors in float64."""

@@ -70,10 +70,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--topk", type=int, default=3, help="classes to name per image (default: 3)")
     parser.add_argument("--path", choices=PATHS, help="scores to use (default: as the learner was configured)")
     parser.add_argument("--device", default="auto", help="torch device (default: CUDA where it is usable)")
+    parser.add_argument("--pretrained", help="the backbone's weights, if they were moved: a file, a folder, or a tag")
     options = parser.parse_args(argv)
     try:
         files = chosen_files(options.images)
-        learner = SeGPCL.load(find_checkpoint(options.checkpoint.expanduser()), options.device)
+        learner = SeGPCL.load(find_checkpoint(options.checkpoint.expanduser()), options.device, options.pretrained)
         status, size = 0, learner.config.inference.batch_size
         for start in range(0, len(files), size):
             read: list[tuple[Path, Image.Image]] = []

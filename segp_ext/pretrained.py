@@ -20,7 +20,9 @@ from segp_ext.weights_file import is_archive, load_file
 
 OWN = "own"
 """Says of weights, in results and checkpoints, that the model's name brought them along."""
-_PREFIXES = ("hf-hub:", "local-dir:")
+LOCAL = "local-dir:"
+"""How the name of a folder's model begins."""
+_PREFIXES = ("hf-hub:", LOCAL)
 _LARGEST, _DEEPEST = 10**7, 1000
 """No model's configuration has greater numbers or more layers; a foreign one that has would take all memory, or never end."""
 

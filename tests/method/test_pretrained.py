@@ -202,6 +202,45 @@ def test_a_learner_keeps_how_its_images_are_resized(tmp_path):
     assert (learner.backbone.resize_mode, learner.backbone.precision) == ("shortest", "bf16")
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_learner_finds_its_weights_where_they_went(kind, tmp_path, monkeypatch):
+    """It was made with a path relative to a folder that is no longer the present one."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    if kind == "file":
+        torch.save(weights()[1], "w.pt")
+        learner, name = SeGPCL(load_clip("made-tiny", "w.pt")), "w.pt"
+    else:
+        local_model(tmp_path / "work/w")
+        learner, name = SeGPCL(load_clip("local-dir:w")), "w"
+    learner.save(tmp_path / "kept/animals")
+    expected = learner.backbone.weights_hash()
+
+    def loads(**given):
+        return SeGPCL.load(tmp_path / "kept/animals", **given).backbone.weights_hash() == expected
+
+    monkeypatch.chdir(tmp_path)
+    assert loads()  # from where they were
+    moved = tmp_path / "else/where"
+    moved.mkdir(parents=True)
+    (tmp_path / "work" / name).rename(moved / name)
+    with pytest.raises(FileNotFoundError, match=f"stands on .*weights {name}, which are not there. Looked for: .*SEGP_EXT_WEIGHTS"):
+        loads()
+    assert loads(pretrained=moved / name)
+    for place in (moved, moved / name):
+        monkeypatch.setenv("SEGP_EXT_WEIGHTS", str(place))
+        assert loads()
+    monkeypatch.delenv("SEGP_EXT_WEIGHTS")
+    (moved / name).rename(tmp_path / "kept" / name)
+    assert loads()  # beside the learner
+    if kind == "file":
+        torch.save({name: 2 * tensor for name, tensor in weights()[1].items()}, tmp_path / "work/w.pt")
+        (tmp_path / "kept/w.pt").rename(tmp_path / "w.pt")
+        assert loads()  # in the present folder; those at the recorded place are others
+        with pytest.raises(ValueError, match="the weights of made-tiny .*work/w.pt.* are not those it was trained on"):
+            loads(pretrained=tmp_path / "work/w.pt")
+
+
 def test_a_local_file_is_prepared_for_as_the_published_weights_are(tmp_path, monkeypatch):
     assert published_preprocessing("ViT-B-16-SigLIP")["mean"] == (0.5, 0.5, 0.5)
     assert published_preprocessing("ViT-B-16-SigLIP")["resize_mode"] == "squash"
