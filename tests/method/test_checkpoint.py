@@ -87,6 +87,7 @@ def test_saving_replaces_a_checkpoint_but_nothing_else(learner, tmp_path):
     learner.save(tmp_path / "saved")
     assert sorted(os.listdir(tmp_path)) == ["saved"]
     (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/cat.jpg").touch()
     with pytest.raises(FileExistsError, match="photos exists and is not a checkpoint"):
         learner.save(tmp_path / "photos")
 
