@@ -130,7 +130,7 @@ def test_print_config_is_a_complete_configuration(capsys):
 
 def test_help_explains_every_setting():
     shown = subprocess.run(
-        [sys.executable, "-m", "segp_ext.train", "--help"], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "segp_ext.train", "--help"], capture_output=True, text=True, timeout=1800
     )
     assert shown.returncode == 0
     for word in (

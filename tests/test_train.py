@@ -400,7 +400,7 @@ def test_a_terminated_run_says_how_to_go_on(tmp_path):
         if "trained parameters" in line:
             break
     process.terminate()
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=1800)
     assert process.returncode == 143 and f"--resume {tmp_path / 'run'}" in errors and "Traceback" not in errors
     assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "interrupted"
 

@@ -365,7 +365,7 @@ def test_output_that_nobody_reads_is_no_error(module, learner, tmp_path):
     assert done.returncode in (0, 141) and done.stderr == b""
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_output_in_an_encoding_that_lacks_characters(encoding, learner, tmp_path):
     learner.save(tmp_path / "saved")
     Image.new("RGB", (8, 8)).save(tmp_path / "Füße→.png")

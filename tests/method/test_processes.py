@@ -53,7 +53,7 @@ def finish(processes: list[subprocess.Popen]) -> list[tuple[int, str]]:
     ends = []
     try:
         for process in processes:
-            output, _ = process.communicate(timeout=240)
+            output, _ = process.communicate(timeout=1800)  # a process that hangs; how fast the machine is decides nothing
             ends.append((process.returncode, output))
     finally:
         for process in processes:
@@ -104,8 +104,9 @@ def test_every_process_learns_the_same_as_one(alone, together):
         torch.testing.assert_close(together[0][name], alone[name], rtol=0, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def test_the_built_in_run_on_two_processes(tmp_path):
-    command = ["segp_ext.train", f"--run.directory={tmp_path}", "--run.keep_checkpoints=null"]
+def test_a_run_on_two_processes(tmp_path):
+    fast = ["--training.epochs=2", "--anchors.steps=3", "--data.max_images_per_class=60"]
+    command = ["segp_ext.train", f"--run.directory={tmp_path}", "--run.keep_checkpoints=null", *fast]
     finish([subprocess.Popen([sys.executable, "-m", *command, "--run.name=one"], stdout=subprocess.PIPE, text=True)])
     launched = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", *command, "--run.name=two"]
     ((status, output),) = finish([subprocess.Popen(launched, stdout=subprocess.PIPE, text=True)])
