@@ -96,6 +96,7 @@ OURS: dict[str, Ours] = {
     "prototypes.random_features": Ours("of RanPAC, a method to compare with"),
     "inference.batch_size": Ours(_SPEED),
     "loading.resize": Ours("exact is CLIP's own preprocessing; device saves memory and differs by rounding"),
+    "loading.orientation": Ours("stored, as torchvision's loaders and published numbers have images; exif turns photographs upright"),
     "loading.workers": Ours(_SPEED),
     "loading.memory_gb": Ours(_SPEED),
 }
