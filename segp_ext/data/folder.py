@@ -20,7 +20,10 @@ from segp_ext.data.images import open_image
 from segp_ext.data.scenario import Collection, hold_out
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .avif .jp2 .j2k .jpx .ico .tga .heic .heif".split()
+    {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".avif",
+        ".jp2", ".j2k", ".jpx", ".ico", ".tga", ".heic", ".heif",
+    }
 )
 """File endings taken as images; other files are left alone."""
 TRAIN = ("train", "training")
@@ -439,8 +442,11 @@ def _readings(line: str) -> list[str]:
 
 
 _COLUMNS = frozenset(
-    "image images img image_id image_path image_name file files filename filenames file_name filepath path paths name names label labels "
-    "class classes class_id class_name category target id split subset set fold index".split()
+    {
+        "image", "images", "img", "image_id", "image_path", "image_name", "file", "files", "filename", "filenames", "file_name", "filepath",
+        "path", "paths", "name", "names", "label", "labels", "class", "classes", "class_id", "class_name", "category", "target", "id",
+        "split", "subset", "set", "fold", "index",
+    }
 )
 """What lists call their columns."""
 
