@@ -65,11 +65,11 @@ def _by_range(image: Image.Image) -> Image.Image:
             f"pixels of 32 bits (mode {image.mode}) must be from 0 to 65535, or 0 to 255 with a fraction; got {low:g} to {high:g}. Save it "
             "with 8 bits"
         )
-    if image.mode == "I":
-        scaled = pixels >> 8 if high > 255 else pixels
-    else:
-        scaled = np.rint(pixels * 255 if high <= 1 else pixels)
-    return Image.fromarray(scaled.astype(np.uint8))
+    if image.mode == "F":
+        pixels = np.rint(pixels * 255 if high <= 1 else pixels)
+    elif high > 255:
+        pixels = pixels >> 8
+    return Image.fromarray(pixels.astype(np.uint8))
 
 
 def _turned(image: Image.Image) -> Image.Image:

@@ -96,10 +96,8 @@ def test_images_of_one_size_can_be_resized_on_the_device():
 class Columns:
     """As Hugging Face's data sets are: dicts, and columns by name."""
 
-    column_names = ["image", "label"]
-
     def __init__(self):
-        self.decoded = 0
+        self.column_names, self.decoded = ["image", "label"], 0
 
     def __len__(self):
         return 4
