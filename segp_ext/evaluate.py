@@ -163,8 +163,6 @@ class Evaluator:
         """Evaluates the learner after the task it has just learnt."""
         learner = self.learner
         done = len(learner.task_sizes)
-        with self.timer.phase("text"):
-            learner.text_embeddings()
         with self.timer.phase("evaluation"):
             means = ClassMeans(self._first[done - 1], learner.backbone, learner.config.prototypes.features == "unit")
             hits = self._hits(means)

@@ -109,7 +109,7 @@ def test_a_frozen_models_features_are_kept_where_there_is_memory(evaluator, memo
 
 def test_time_is_told_by_phase(evaluator):
     learn(evaluator, 1)
-    assert {*evaluator.timer.phases} == {"text", "evaluation"}
+    assert {*evaluator.timer.phases} == {"evaluation"}
     assert evaluator.timer.phases["evaluation"].backbone > 0
 
 
