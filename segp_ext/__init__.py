@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0.dev0"
 
 if sys.argv[:1] == ["-m"]:
-    # One of this package's commands begins, and torch is not there yet. Threads that wait for each other by spinning take four times as
-    # long where another process is busy on one of two cores.
+    # One of this package's commands begins, and torch is not there yet. Threads that wait for each other by spinning take many
+    # times as long where other processes are busy on the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:

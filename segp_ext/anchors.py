@@ -324,9 +324,9 @@ def make_anchors(
     with timer.phase("seeds"):
         count = min(config.seeds_per_class, len(images))
         if config.kind == "reference":
-            count = min(config.seeds_per_class * len(text), len(images)) // len(text)
+            of_each = min(config.seeds_per_class, len(images) // len(text))
             drawn = torch.randperm(len(images), generator=generator, device="cpu")
-            seeds = drawn[: count * len(text)].view(len(text), count)
+            seeds = drawn[: of_each * len(text)].view(len(text), of_each)
         elif config.kind == "adc":
             near = ((i, z) for i, _, z in encoded())
             seeds = select_seeds(near, prototypes, count, processes, by_distance=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from segp_ext.config import Config, dotted
 from segp_ext.page import markdown_table
+from segp_ext.progress import run_command
 
 
 @dataclass(frozen=True)
@@ -195,5 +196,11 @@ On these the paper is silent, or they go beyond it.
 """
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """The command: prints the page."""
     print(page(), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

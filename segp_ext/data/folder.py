@@ -190,7 +190,7 @@ def _check_depth(tree: Tree, name: str, folder: Path, merge: bool) -> None:
     inner = _inner(folder)
     if merge or _holds_images(inner):
         return
-    below = [entry for entry in class_folders(inner) if any(file.suffix.lower() in SUFFIXES for file in _files(inner / entry))]
+    below = [entry for entry in class_folders(inner) if image_files(inner / entry)]
     if len(below) > 1:
         place = inner.relative_to(tree.base).as_posix()
         raise ValueError(
@@ -376,7 +376,7 @@ def _unused_lists(base: Path) -> str:
 
 
 def _flat_folders(base: Path, accepted: str) -> list[str]:
-    folders = [name for name in class_folders(base) if name.lower() not in _BESIDE or _holds_images(_inner(base / name))]
+    folders = [name for name in class_folders(base) if name.lower() not in _BESIDE or image_files(base / name)]
     if not folders:
         raise FileNotFoundError(_no_classes(base, base, accepted))
     for name in folders:
@@ -431,13 +431,14 @@ def _listed_entries(path: Path) -> list[list[str]]:
 
 
 def _readings(line: str) -> list[str]:
-    """What a line of a list may mean: what goes up to an image's ending, a column, all but a first or last word, such a word, all."""
+    """What a line of a list may mean, the longest first, as names hold spaces and endings: all of it, a column, all but a last
+    or first word, what goes up to an image's ending, one word."""
     ended = _LISTED.match(line)
     columns = re.split(r"[\t,;|]", line)
-    columns = [*(c for c in columns if Path(c.strip("\"' ")).suffix.lower() in SUFFIXES), *columns]
+    images = [column for column in columns if Path(column.strip("\"' ")).suffix.lower() in SUFFIXES]
     without_first, without_last = line.split(None, 1)[1:], line.rsplit(None, 1)[0]  # paths may hold spaces
     first, last = line.split()[0], line.split()[-1]
-    found = [*([ended[1]] if ended else []), *columns, *without_first, without_last, first, last, line]
+    found = [line, *images, without_last, *without_first, *([ended[1]] if ended else []), *columns, first, last]
     return list(dict.fromkeys(text.strip("\"' ").replace("\\", "/") for text in found if text.strip("\"' ")))
 
 
@@ -452,7 +453,7 @@ _COLUMNS = frozenset(
 
 
 def _is_header(readings: Sequence[str]) -> bool:
-    words = re.findall(r"\w+", readings[-1].lower())
+    words = re.findall(r"\w+", readings[0].lower())
     return len(words) > 0 and set(words) <= _COLUMNS
 
 
@@ -510,9 +511,10 @@ def _read_lists(
             if match is not None:
                 listed[part][match[1]] = match[0]
             elif number > 0 or not _is_header(readings):
-                ending = Path(readings[0]).suffix.lower()
+                shown = next((text for text in readings if re.search(r"\.\w+$", text)), readings[0])
+                ending = Path(shown).suffix.lower()
                 other = ending != "" and ending not in SUFFIXES  # published lists hold a stray script
-                (tree.stray if other else tree.missing).append(f"{readings[0]} (in {path.name})")
+                (tree.stray if other else tree.missing).append(f"{shown} (in {path.name})")
     both = sorted(listed["train"].keys() & listed["test"].keys())
     if both:
         raise ValueError(

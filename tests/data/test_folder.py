@@ -368,6 +368,22 @@ def test_lists_in_the_forms_that_are_common(tmp_path, form, encoding, ending):
     assert [[file.name for file in files] for files in (*found.train, *found.test)] == [["00.jpg"], ["00.jpg"], ["01.PNG"], ["01.PNG"]]
 
 
+@pytest.mark.parametrize("after", ["", " 0", ",0", "\t0"])
+def test_an_ending_within_a_name_of_a_list(tmp_path, after):
+    root = make(tmp_path, {"a": 2, "b": 2})
+    (root / "a/00.jpg (1).jpg").write_bytes((root / "a/00.jpg").read_bytes())
+    (root / "train.txt").write_text(f"a/00.jpg (1).jpg{after}\nb/00.jpg{after}\n")
+    (root / "test.txt").write_text("a/01.PNG\nb/01.PNG\n")
+    found = load_collection(DataConfig(root=str(root), train_list="train.txt", test_list="test.txt"))
+    assert [file.name for file in found.train[0]] == ["00.jpg (1).jpg"]
+
+
+def test_a_folder_that_may_stand_beside_is_a_class_if_it_holds_images(tmp_path):
+    make(tmp_path, {"labels/red": 2, "labels/blue": 2, "cat": 2})
+    with pytest.raises(ValueError, match="folder 'labels' of .* but 2 folders of images"):
+        scenario(tmp_path)
+
+
 def test_a_broken_link_that_no_list_names_does_not_matter(tmp_path):
     root = make(tmp_path, {"a": 2, "b": 2})
     (root / "a/gone.jpg").symlink_to(root / "nowhere")
