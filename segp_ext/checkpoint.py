@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from segp_ext.learner import SeGPCL
 
 FORMAT = 4
+EARLIER_FORMAT = 3
+"""That of segp_ext 0.1, whose method differed from the paper's."""
 WEIGHTS_VARIABLE = "SEGP_EXT_WEIGHTS"
 """Environment variable: a file or folder of weights, or the folder that holds it, for learners whose weights were moved."""
 OTHER_METHOD = (
@@ -151,6 +153,14 @@ def read_learner(path: Path) -> SavedLearner:
     return _read_learner(path)
 
 
+def is_earlier(path: Path) -> bool:
+    """Whether segp_ext 0.1 saved the learner in this folder, whose method was another."""
+    try:
+        return sealed.read_json(path / _STATE)["format"] == EARLIER_FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _read_learner(path: Path) -> SavedLearner:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -162,8 +172,8 @@ def _read_learner(path: Path) -> SavedLearner:
                 raise ValueError(f"{name} is no part of it: {sealed.SUMS} does not list it")
         state = sealed.read_json(path / _STATE)
         if state.get("format") != FORMAT:
-            if state.get("format") == 3:
-                raise ValueError(f"it was made by segp_ext 0.1 (format 3), {OTHER_METHOD}")
+            if state.get("format") == EARLIER_FORMAT:
+                raise ValueError(f"it was made by segp_ext 0.1 (format {EARLIER_FORMAT}), {OTHER_METHOD}")
             made_by = f" of segp_ext {state['version']}" if "version" in state else ""
             raise ValueError(f"its format is {state.get('format')!r}{made_by}; this version reads {FORMAT}")
         tensors = {

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from segp_ext import sealed
-from segp_ext.checkpoint import OTHER_METHOD, SavedLearner, read_learner
+from segp_ext.checkpoint import OTHER_METHOD, SavedLearner, is_earlier, read_learner
 from segp_ext.config import Config
 
 if TYPE_CHECKING:
@@ -289,16 +289,16 @@ def find_run(path: Path) -> Path:
 
 
 def check_version(run: Path) -> None:
-    """Refuses a run that segp_ext 0.1 began, whose method was another; `result.json` says by which version it was.
+    """Refuses a run that segp_ext 0.1 began, whose method was another; `result.json` or a checkpoint tells.
 
     Raises:
         ValueError: naming the run and the version.
     """
     try:
-        version = sealed.read_json(run / "result.json")["versions"]["segp_ext"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # whoever reads it says what is wrong with it
-    if str(version).startswith("0.1."):
+        version = str(sealed.read_json(run / "result.json")["versions"]["segp_ext"])
+    except (OSError, ValueError, KeyError, TypeError):  # whoever reads it says what is wrong with it
+        version = "0.1" if any(is_earlier(checkpoint) for checkpoint in saved_tasks(run)) else ""
+    if version == "0.1" or version.startswith("0.1."):
         raise ValueError(f"{run} was made by segp_ext {version}, {OTHER_METHOD}")
 
 

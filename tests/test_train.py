@@ -153,6 +153,7 @@ def test_a_folder_of_images(tmp_path, capsys):
     assert result["retention"]["digits"][0] > 0.3  # the built-in model knows digits, here in another prompt
 
 
+@pytest.mark.slow
 def test_vit_b_16_learns_two_tasks_of_a_cifar100_archive(tmp_path):
     """The real architecture at its real size, weights random, through the paper's protocol but for what is made small here."""
     archive = cifar100(tmp_path, per_class=(2, 1), classes=4)
@@ -375,6 +376,12 @@ def test_a_run_of_the_earlier_method_is_not_resumed(finished, tmp_path, capsys):
             train.main([option, str(tmp_path / place)])
         assert stopped.value.code == 2
         assert f"{tmp_path / 'run'} was made by segp_ext 0.1.0, whose method differed" in capsys.readouterr().err
+    (tmp_path / "run/result.json").unlink()
+    for file in (tmp_path / "run/checkpoints").glob("task-*/learner.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "format": 3}))
+    with pytest.raises(SystemExit):
+        train.main(["--resume", str(tmp_path / "run")])
+    assert "was made by segp_ext 0.1, whose method differed" in capsys.readouterr().err
 
 
 def test_what_resume_does_not_take_is_named(stopped, tmp_path, capsys):
