@@ -7,7 +7,8 @@ import math
 import re
 import shutil
 import subprocess
-import time
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -34,6 +35,7 @@ def compared(tmp_path_factory):
     return out, arguments
 
 
+@pytest.mark.slow
 def test_all_runs_are_there_and_in_the_table(compared):
     out, _ = compared
     names = {f"{row}-{seed}" for row in ("lwf", "lora-training.classes=new", "ranpac") for seed in (1, 2)}
@@ -50,6 +52,7 @@ def test_all_runs_are_there_and_in_the_table(compared):
     assert [(r["seed"], r["protocol"]["order"]) for r in settings] == [(1, 1), (2, 2)]
 
 
+@pytest.mark.slow
 def test_the_page_holds_its_pictures(compared):
     out, _ = compared
     page, markdown = (out / "report.html").read_text(), (out / "summary.md").read_text()
@@ -60,6 +63,7 @@ def test_the_page_holds_its_pictures(compared):
     assert own.count("data:image/png;base64,") == len(list((out / "runs/lwf-1/plots").glob("*.png")))
 
 
+@pytest.mark.slow
 def test_what_is_done_is_taken_and_what_stopped_goes_on(compared, capsys):
     out, arguments = compared
     before = (out / "results.csv").read_text()
@@ -93,6 +97,7 @@ def test_a_seed_takes_its_place_in_settings(tmp_path):
     assert job.settings["data"]["root"] == "scenes/7"
 
 
+@pytest.mark.slow
 def test_a_run_of_other_settings_is_not_taken(compared, capsys):
     assert compare.main([*compared[1], "--anchors.steps=2"]) == 2
     assert "holds a run with anchors.steps 1, not 2 as asked for" in capsys.readouterr().err
@@ -201,17 +206,23 @@ def test_runs_get_the_devices_that_may_be_used(monkeypatch):
 
 
 def test_nothing_begins_after_an_interrupt(tmp_path, monkeypatch):
-    begun = []
+    begun, stopped, shutdown = [], threading.Event(), ThreadPoolExecutor.shutdown
 
     def execute(job, device):
         begun.append(job.seed)
-        time.sleep(0.2)
+        assert len(begun) == 1 or stopped.wait(1800)  # the second one is at work when the interrupt comes
         return "failed"
 
     def interrupted(futures, *_):
         next(futures)
         raise KeyboardInterrupt
 
+    def stop(pool, **how):
+        shutdown(pool, **{**how, "wait": False})
+        stopped.set()
+        shutdown(pool, **how)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", stop)
     monkeypatch.setattr(compare.Job, "execute", execute)
     monkeypatch.setattr(compare, "progress", interrupted)
     jobs = [compare.Job.of(compare.Row("lora"), seed, tmp_path, [], 1) for seed in range(1, 7)]
@@ -220,6 +231,7 @@ def test_nothing_begins_after_an_interrupt(tmp_path, monkeypatch):
     assert len(begun) <= 2
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys):
     arguments = [
         "--methods",
@@ -272,7 +284,9 @@ def test_the_papers_tables_are_lists_of_methods():
 
 
 @pytest.mark.parametrize("rows", compare.packaged_rows())
-@pytest.mark.parametrize("benchmark", ["cifar100", "imagenet-r", "imagenet100", "cub200", "ucf101"])
+@pytest.mark.parametrize(
+    "benchmark", ["cifar100", *(pytest.param(name, marks=pytest.mark.slow) for name in ("imagenet-r", "imagenet100", "cub200", "ucf101"))]
+)
 def test_every_row_of_the_papers_tables_fits_every_benchmark(rows, benchmark, tmp_path):
     """The settings of each row reach the run, and nothing that a protocol fixes is changed by one."""
     for label in compare.read_rows(rows):
@@ -334,6 +348,7 @@ def compared_rows(tmp_path, monkeypatch):
 NUMBER = r"[+-]?\d+\.\d"
 
 
+@pytest.mark.slow
 def test_main_has_the_columns_of_tables_one_and_two(compared_rows):
     # adc takes 100 seeds of each class, ranpac 10,000 random features: too much for made data
     tables = compared_rows("main", without=("adc", "ranpac"))
@@ -348,6 +363,7 @@ def test_main_has_the_columns_of_tables_one_and_two(compared_rows):
     assert {row["method"] for row in tables["global"]} >= {"zero-shot", "segp", "lora", "joint", "linear-probe"}
 
 
+@pytest.mark.slow
 def test_sources_has_the_columns_of_table_three(compared_rows):
     tables = compared_rows("sources")
     row = row_of(tables["seen"], "segp", "text")
@@ -355,6 +371,7 @@ def test_sources_has_the_columns_of_table_three(compared_rows):
     assert row_of(tables["seen"], "lora", "text")["Avg − lora's"] == "–"
 
 
+@pytest.mark.slow
 def test_parts_has_the_columns_of_table_four(compared_rows):
     tables = compared_rows("parts")
     steps = ["lora", "segp text_geometry.weight=0 prototypes.transfer=none", "segp prototypes.transfer=none", "segp"]
@@ -364,6 +381,7 @@ def test_parts_has_the_columns_of_table_four(compared_rows):
         assert re.fullmatch(NUMBER, row["Last"]) and re.fullmatch(NUMBER, row["Forgetting"])
 
 
+@pytest.mark.slow
 def test_robustness_has_the_columns_of_table_five(compared_rows, tmp_path):
     held = [make(tmp_path / name, {f"{c}": 3 for c in ("ant", "bee", "cow")}) for name in ("food", "pets", "imagenet")]
     tables = compared_rows("robustness", f"--held_out=[{','.join(map(str, held))}]")
@@ -372,6 +390,7 @@ def test_robustness_has_the_columns_of_table_five(compared_rows, tmp_path):
     assert all(re.fullmatch(NUMBER, row["before"]) and re.fullmatch(NUMBER, row["after the last task"]) for row in rows)
 
 
+@pytest.mark.slow
 def test_places_has_the_columns_of_table_six(compared_rows):
     tables = compared_rows("places")
     counts = {}
@@ -387,6 +406,7 @@ def test_places_has_the_columns_of_table_six(compared_rows):
     assert counts["segp", "kv+ffn", 8] < counts["segp", "kv+ffn", 32] == counts["lora", "kv+ffn", 32]
 
 
+@pytest.mark.slow
 def test_a_table_of_the_papers_runs_by_its_command(tmp_path, capsys):
     """Each run in a process of its own, as users have it."""
     archive = cifar100(tmp_path / "data", per_class=(3, 2), classes=6)

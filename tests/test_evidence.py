@@ -16,6 +16,7 @@ from segp_ext import compare
 from segp_ext.command_line import parse
 from segp_ext.data.images import Images
 
+pytestmark = pytest.mark.slow
 NAMES = {"n1": ["dog"], "n2": ["cat", "kitten"], "n3": ["red bus"], "n4": ["tree"]}
 
 

@@ -305,6 +305,7 @@ def test_without_global_rows(finished, tmp_path):
     assert "Global" not in (tmp_path / "run/summary.md").read_text().replace("data.evaluate_global", "")
 
 
+@pytest.mark.slow
 def test_a_run_of_the_same_settings_is_offered(stopped, capsys):
     again = [*FAST, f"--run.directory={stopped.parent}", "--run.name=other"]
     assert train.main([*again, "--seed=1"]) == 0 and "goes on with it" not in capsys.readouterr().out
@@ -394,6 +395,7 @@ def test_what_resume_does_not_take_is_named(stopped, tmp_path, capsys):
         assert end.value.code == 2 and message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_terminated_run_says_how_to_go_on(tmp_path):
     command = [sys.executable, "-m", "segp_ext.train", *FAST, "--training.epochs=500"]
     process = subprocess.Popen(

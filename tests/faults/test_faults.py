@@ -6,6 +6,7 @@ import pytest
 from runs import Trial
 from victims import Victims
 
+pytestmark = pytest.mark.slow
 SMALL = ["--training.epochs=2", "--anchors.steps=1", "--data.max_images_per_class=20"]
 
 

@@ -9,6 +9,7 @@ from segp_ext.config import DataConfig
 from segp_ext.data import load_scenario
 
 
+@pytest.mark.slow
 def test_random_trees_and_settings_are_taken_or_refused(tmp_path):
     fuzz = Fuzz(0, tmp_path / "tree")
     fuzz.run(1500)

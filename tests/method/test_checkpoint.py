@@ -352,6 +352,7 @@ def test_the_predict_command_takes_folders_and_patterns_and_goes_on_after_a_bad_
         assert (status, named) == (2, []) and message in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["doctor", "predict"])
 def test_output_that_nobody_reads_is_no_error(module, learner, tmp_path):
     learner.save(tmp_path / "saved")
@@ -365,6 +366,7 @@ def test_output_that_nobody_reads_is_no_error(module, learner, tmp_path):
     assert done.returncode in (0, 141) and done.stderr == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_output_in_an_encoding_that_lacks_characters(encoding, learner, tmp_path):
     learner.save(tmp_path / "saved")

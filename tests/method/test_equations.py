@@ -231,6 +231,7 @@ def test_a_task_is_the_papers(monkeypatch):
     check(learn(monkeypatch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("difference", "seen_in"),
     [

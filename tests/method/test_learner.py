@@ -4,6 +4,7 @@ import math
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -303,6 +304,13 @@ def test_class_names_are_changed_by_learning_alone():
         learner.class_names[0] = "crimson"
     with pytest.raises(AttributeError):
         learner.class_names = ["crimson"]
+
+
+def test_names_given_as_numpy_strings_come_back_as_pythons():
+    learner = SeGPCL(tiny_backbone(), small_config(method="frozen-prototypes"))
+    learner.learn_task(made_images(2, 4), np.array(["cat", "dog"]))
+    assert [type(name) for name in learner.class_names] == [str, str]
+    assert type(learner.predict(made_images(1, 1)[0][0])[0][0].name) is str
 
 
 def test_a_copy_predicts_from_several_threads_while_the_learner_learns():

@@ -141,6 +141,7 @@ def test_joint_training_is_learning_all_at_once(tmp_path):
     torch.testing.assert_close(kept.prototypes, once.prototypes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("own", "counterpart"), [(0.0, "lda"), (0.5, "rda")])
 def test_a_run_that_scores_by_covariance_prints_its_frozen_counterpart(own, counterpart, tmp_path):
     fast = ["--data.max_images_per_class=20", "--data.classes_per_task=5"]

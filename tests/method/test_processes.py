@@ -80,6 +80,7 @@ def together(tmp_path_factory):
     return [load_file(folder / f"{rank}.safetensors") for rank in range(3)]
 
 
+@pytest.mark.slow
 def test_anchors_are_those_of_one_process_to_the_bit(alone, together):
     for found in together:
         for name in (n for n in alone if n.startswith((*KINDS, "seeds"))):
@@ -88,6 +89,7 @@ def test_anchors_are_those_of_one_process_to_the_bit(alone, together):
     assert alone["seeds among ties"][0].tolist() == [0, 3, 6, 9, 12, 15, 18, 1, 2]  # ties: the earlier image first
 
 
+@pytest.mark.slow
 def test_anchors_in_a_file_are_those_in_memory(alone, together, tmp_path_factory):
     assert not list(tmp_path_factory.getbasetemp().rglob("segp-anchors*"))  # nothing is left, by one process or several
     for kind in KINDS:
@@ -96,6 +98,7 @@ def test_anchors_in_a_file_are_those_in_memory(alone, together, tmp_path_factory
                 assert torch.equal(alone[f"{kind} file {part}"], alone[f"{kind} memory {part}"])
 
 
+@pytest.mark.slow
 def test_every_process_learns_the_same_as_one(alone, together):
     for found in together:
         for name in (n for n in alone if n.startswith(("adamw", "sgd"))):
@@ -104,11 +107,12 @@ def test_every_process_learns_the_same_as_one(alone, together):
         torch.testing.assert_close(together[0][name], alone[name], rtol=0, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@pytest.mark.slow
 def test_a_run_on_two_processes(tmp_path):
     fast = ["--training.epochs=2", "--anchors.steps=3", "--data.max_images_per_class=60"]
     command = ["segp_ext.train", f"--run.directory={tmp_path}", "--run.keep_checkpoints=null", *fast]
     finish([subprocess.Popen([sys.executable, "-m", *command, "--run.name=one"], stdout=subprocess.PIPE, text=True)])
-    launched = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", *command, "--run.name=two"]
+    launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", *command, "--run.name=two"]
     ((status, output),) = finish([subprocess.Popen(launched, stdout=subprocess.PIPE, text=True)])
     assert status == 0 and output.count("task 5/5") == 1  # only the main process prints
     one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
@@ -137,6 +141,7 @@ sys.exit(train.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_named_and_what_was_learnt_stays(tmp_path):
     fast = ["--data.max_images_per_class=6", "--training.epochs=1", "--data.classes_per_task=5", "--anchors.steps=2"]
     ends = finish(start(2, "-c", DYING, *fast, f"--run.directory={tmp_path}", "--run.name=run", "--model.device=cpu"))
@@ -147,6 +152,7 @@ def test_a_process_that_dies_is_named_and_what_was_learnt_stays(tmp_path):
     assert (tmp_path / "run/checkpoints/task-001/learner.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_launcher_that_ends_the_others_leaves_a_run_that_says_so(tmp_path):
     """torchrun ends all processes when one dies; the main one still says in the run's folder how far it came."""
     (tmp_path / "dying.py").write_text(DYING)
@@ -164,6 +170,7 @@ def test_a_launcher_that_ends_the_others_leaves_a_run_that_says_so(tmp_path):
     assert result["status"] in ("interrupted", "failed") and "after 1 of 5 tasks" in result["message"]
 
 
+@pytest.mark.slow
 def test_processes_that_see_different_data_are_refused(tmp_path):
     script = "import os, sys; from segp_ext import train; sys.exit(train.main([*sys.argv[1:], '--data.order', os.environ['RANK']]))"
     for status, output in finish(start(2, "-c", script, f"--run.directory={tmp_path}")):

@@ -502,6 +502,7 @@ def test_bf16_is_close_and_gives_float32(name):
         assert not torch.equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="torch.compile needs a compiler of another kind there")
 def test_compiled_encoders_agree_in_every_view():
     plain, compiled = load_clip("made-thin", None), load_clip("made-thin", None, compile=True)

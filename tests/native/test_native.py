@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CMAKE = shutil.which("cmake", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CMAKE is None, reason="cmake is not installed")
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
 def test_kernels_build_and_pass_their_tests_without_torch(tmp_path):

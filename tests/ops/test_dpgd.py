@@ -279,6 +279,7 @@ def test_opcheck(op, name, device):
     torch.library.opcheck(getattr(torch.ops.segp_ext, op).default, arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 def test_compiles_without_graph_breaks(device):
     s = get_sample("realistic", torch.float32, device)

@@ -170,6 +170,7 @@ def test_more_rows_than_a_block_holds(op):
         assert distance(mine, theirs) <= 2e-5
 
 
+@pytest.mark.slow
 @needs_native
 def test_products_by_torch_and_other_instruction_sets():
     """On the baseline instruction set all but tiny products are torch's, as the largest are everywhere."""
@@ -379,6 +380,7 @@ def peak_growth(function: Callable[[], Any]) -> int:
     return read("VmHWM") - before
 
 
+@pytest.mark.slow
 @needs_native
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc to see peaks")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -172,6 +172,7 @@ def test_result_does_not_depend_on_threads():
     torch.testing.assert_close(results[0].double(), wanted, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @needs_native
 def test_other_instruction_sets():
     for isa in ("baseline", "avx2"):
