@@ -348,6 +348,7 @@ def test_quoted_and_separated_entries_of_lists(tmp_path):
     [
         ("image,label\n{},0\n{},1\n", "utf-8"),
         ("filename;class\n{};a\n{};b\n", "utf-8-sig"),
+        ("{} 0\n{} 1\n", "utf-8-sig"),
         ("# made by hand\n{} 0\n\n// the second\n{} 1\n", "utf-8"),
         ("0\t{}\n1\t{}\n", "utf-8"),
         ("0 {}\n1 {}\n", "utf-8"),
