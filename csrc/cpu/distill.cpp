@@ -5,6 +5,7 @@
 
 #include "segp/buffer.h"
 #include "isa.h"
+#include "segp/divergence.h"
 #include "segp/gemm.h"
 #include "segp/parallel.h"
 #include "unit_rows.h"
@@ -29,11 +30,11 @@ int64_t teacher_bytes(int64_t row_bytes) {
 // One row of both similarity matrices, between the products that make them and those that use them.
 struct RowKernel {
   // In: x, y hold the products of the row with every class, student's and teacher's, to be multiplied by
-  // x_factor * x_scale[c] and y_factor * y_scale[c]. Out: *loss = KL(teacher || student), and, if `want_gradient`,
+  // x_factor * x_scale[c] and y_factor * y_scale[c]. Out: *loss = KL(teacher || student), and
   // x[c] = gradient * (softmax(x)[c] - softmax(y)[c]) * x_scale[c]. y is overwritten.
   template <class T>
   SEGP_ALWAYS_INLINE static void run(T* x, const T* x_scale, T x_factor, T* y, const T* y_scale, T y_factor,
-                                     int64_t classes, bool want_gradient, T gradient, T* loss) {
+                                     int64_t classes, T gradient, T* loss) {
     T x_lane[kLanes];
     T y_lane[kLanes];
     for (int k = 0; k < kLanes; ++k) {
@@ -48,31 +49,28 @@ struct RowKernel {
     const T x_most = combine_max(x_lane);
     const T y_most = combine_max(y_lane);
 
-    T cross_lane[kLanes];
     for (int k = 0; k < kLanes; ++k) {
-      x_lane[k] = y_lane[k] = cross_lane[k] = T(0);
+      x_lane[k] = y_lane[k] = T(0);
     }
     for_lanes(classes, [&](int64_t c, int k) SEGP_INLINE_LAMBDA {
-      const T gap = y[c] - x[c];
-      x[c] = vector_exp(x[c] - x_most);
-      y[c] = vector_exp(y[c] - y_most);
-      x_lane[k] += x[c];
-      y_lane[k] += y[c];
-      cross_lane[k] += y[c] * gap;
+      x_lane[k] += vector_exp(x[c] - x_most);
+      y_lane[k] += vector_exp(y[c] - y_most);
     });
     const T x_sum = combine_sum(x_lane);
     const T y_sum = combine_sum(y_lane);
-    // sum_c q (log q - log p), with log q - log p = gap - (y_most - x_most) - log(y_sum / x_sum). Where student and
-    // teacher agree, every term vanishes, none is a difference of large numbers.
-    *loss = combine_sum(cross_lane) / y_sum - (y_most - x_most) - std::log(y_sum / x_sum);
-    if (!want_gradient) {
-      return;
-    }
-    const T x_weight = gradient / x_sum;
-    const T y_weight = gradient / y_sum;
-    for (int64_t c = 0; c < classes; ++c) {
-      x[c] = (x[c] * x_weight - y[c] * y_weight) * x_scale[c];
-    }
+    const T x_share = 1 / x_sum;
+    const T y_share = 1 / y_sum;
+    const T shift = std::log(y_sum / x_sum);
+    T loss_lane[kLanes] = {};
+    for_lanes(classes, [&](int64_t c, int k) SEGP_INLINE_LAMBDA {
+      const T x_below = x[c] - x_most;
+      const T y_below = y[c] - y_most;
+      const T p = vector_exp(x_below) * x_share;
+      const T q = vector_exp(y_below) * y_share;
+      loss_lane[k] += divergence_term(p, q, (y_below - x_below) - shift);
+      x[c] = (p - q) * gradient * x_scale[c];
+    });
+    *loss = combine_sum(loss_lane);
   }
 };
 
@@ -124,7 +122,7 @@ void run(const DistillParams& params) {
           const int64_t row = first_row + i;
           run_for_isa<RowKernel>(x_tile.data + (row - begin) * classes, student_text.scale(),
                                  sharpness * student.scale()[row], y.data() + i * classes, teacher_text.scale(),
-                                 sharpness * teacher.scale()[row], classes, want_gradient,
+                                 sharpness * teacher.scale()[row], classes,
                                  mean_weight * sharpness * student.scale()[row], row_loss.data() + row);
         }
       });

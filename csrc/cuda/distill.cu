@@ -4,6 +4,7 @@
 
 #include "matrix_rows.cuh"
 #include "online_softmax.cuh"
+#include "segp/divergence.h"
 
 namespace segp {
 namespace cuda {
@@ -27,7 +28,7 @@ struct RowArgs {
 };
 
 // A block per row. Both rows are read twice, from memory or, where they are short, from the caches: once for the
-// softmaxes, once for the weights.
+// softmaxes, once for the loss and the weights.
 template <class T>
 __global__ void __launch_bounds__(kRowThreads) distill_rows_kernel(const RowArgs<T> args) {
   using Acc = accumulator_t<T>;
@@ -48,24 +49,18 @@ __global__ void __launch_bounds__(kRowThreads) distill_rows_kernel(const RowArgs
         const Acc p = xs.values[k] * (x_factor * args.x_class[c]);
         const Acc q = ys.values[k] * (y_factor * args.y_class[c]);
         student.add(p, Acc(0));
-        teacher.add(q, q - p);
+        teacher.add(q, Acc(0));
       }
     }
   }
   student = block_merge(student);
   teacher = block_merge(teacher);
-  if (threadIdx.x == 0) {
-    // As on the CPU: where student and teacher agree, every term vanishes.
-    args.loss[row] =
-        teacher.weighted / teacher.sum - (teacher.most - student.most) - log(teacher.sum / student.sum);
-  }
-  if (args.weights == nullptr) {
-    return;
-  }
-  T* weights = args.weights + row * args.stride;
+  T* weights = args.weights == nullptr ? nullptr : args.weights + row * args.stride;
   const Acc scale = args.x_row[row] * *args.factor;
-  const Acc student_share = scale / student.sum;
-  const Acc teacher_share = scale / teacher.sum;
+  const Acc student_share = 1 / student.sum;
+  const Acc teacher_share = 1 / teacher.sum;
+  const Acc shift = log(teacher.sum / student.sum);
+  Acc loss = 0;
   for (int64_t first = threadIdx.x * 4; first < args.classes; first += blockDim.x * 4) {
     const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
     const Pack<Acc, 4> ys = *reinterpret_cast<const Pack<Acc, 4>*>(y + first);
@@ -75,13 +70,22 @@ __global__ void __launch_bounds__(kRowThreads) distill_rows_kernel(const RowArgs
       const int64_t c = first + k;
       Acc weight = 0;
       if (c < args.classes) {
-        const Acc p = exp(xs.values[k] * (x_factor * args.x_class[c]) - student.most) * student_share;
-        const Acc q = exp(ys.values[k] * (y_factor * args.y_class[c]) - teacher.most) * teacher_share;
-        weight = (p - q) * args.x_class[c];
+        const Acc student_below = xs.values[k] * (x_factor * args.x_class[c]) - student.most;
+        const Acc teacher_below = ys.values[k] * (y_factor * args.y_class[c]) - teacher.most;
+        const Acc p = exp(student_below) * student_share;
+        const Acc q = exp(teacher_below) * teacher_share;
+        loss += divergence_term(p, q, (teacher_below - student_below) - shift);
+        weight = (p - q) * scale * args.x_class[c];
       }
       device_store(out.values[k], weight);
     }
-    *reinterpret_cast<Pack<T, 4>*>(weights + first) = out;
+    if (weights != nullptr) {
+      *reinterpret_cast<Pack<T, 4>*>(weights + first) = out;
+    }
+  }
+  loss = block_sum(loss);
+  if (threadIdx.x == 0) {
+    args.loss[row] = loss;
   }
 }
 

@@ -46,13 +46,12 @@ def geometry_distill(
     float64); rows beyond it count as zero rows there.
 
     Returns:
-        A scalar `[]`; float64 if an input is float64, else float32; 0 when there are no rows or no classes.
+        A scalar `[]`, never negative; float64 if an input is float64, else float32; 0 when there are no rows or no classes.
         Gradients flow to `student` and `student_text`.
 
     Raises:
         TypeError: an argument is no floating tensor.
         ValueError: shapes or devices do not fit, an argument without gradient requires one, or a number is out of its range.
-        NotImplementedError: under forward-mode differentiation.
         RuntimeError: in the backward pass, if it is to be differentiated (`create_graph=True`).
     """
     scale = check_scalar(_OP, "logit_scale", logit_scale, minimum=0.0)
