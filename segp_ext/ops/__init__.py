@@ -1,7 +1,8 @@
 """The method's own operations, each a docstring, validation and one call of a native kernel.
 
 `segp_ext.build_info()` tells whether the kernels or their eager twins of `segp_ext.reference` run, and why; inside
-`with ops.eager():` the twins do.
+`with ops.eager():` the twins do. So do they under torch.func's transforms (vmap, grad, jvp, ...) and forward-mode differentiation, which
+see through torch's own operations alone; the first such call says so.
 """
 
 from ._dispatch import eager

@@ -18,6 +18,11 @@ def shape_text(tensor: Tensor) -> str:
     return str(list(tensor.shape))
 
 
+def is_readable(tensor: Tensor) -> bool:
+    """Whether a tensor's values can be looked at, as under torch.compile and in torch.func's transforms they cannot."""
+    return not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
 def check_float_tensor(op: str, name: str, value: Tensor) -> None:
     """A floating tensor of a dtype that the kernels know."""
     if not isinstance(value, Tensor):

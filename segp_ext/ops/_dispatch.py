@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch._C import _are_functorch_transforms_active
+from torch.autograd import forward_ad
 
 from .._native import native
 
@@ -19,16 +21,20 @@ NATIVE_DEVICES = frozenset(["cpu", "meta", *(["cuda"] if _state.info.get("cuda")
 _warned: set[str] = set()
 
 
-def _note_eager(device: str) -> None:
-    """Says once per device type that its tensors take the eager path though the library is loaded."""
-    if device in _warned or not _state.loaded:  # without a library, loading has said so already
+def _note_eager(what: str) -> None:
+    """Says once of a kind of calls that they take the eager path though the library is loaded."""
+    if what in _warned or not _state.loaded:  # without a library, loading has said so already
         return
-    why = _state.info.get("cuda_reason") if device == "cuda" else "there are no kernels for it"
-    message = f"segp_ext has no native kernels for {device} tensors ({why})"
+    message = f"segp_ext has no native kernels {what}"
     if os.environ.get("SEGP_EXT_REQUIRE_NATIVE") == "1":
         raise RuntimeError(f"{message}, and SEGP_EXT_REQUIRE_NATIVE=1")
-    _warned.add(device)
-    warnings.warn(f"{message}; they take the slow eager path", RuntimeWarning, stacklevel=4)
+    _warned.add(what)
+    warnings.warn(f"{message}; such calls take the slow eager path", RuntimeWarning, stacklevel=4)
+
+
+def is_transformed() -> bool:
+    """Whether torch.func's transforms or forward-mode differentiation are at work."""
+    return _are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 _asked_for_eager = False
@@ -46,12 +52,17 @@ def eager() -> Iterator[None]:
 
 
 def runs_native(tensor: Tensor) -> bool:
-    """Whether the native kernel takes this tensor; falling back is said once per device type."""
+    """Whether the native kernel takes this tensor; falling back is said once per device type, and once for transforms."""
     if _asked_for_eager:
         return False
     device = tensor.device.type
-    if device in NATIVE_DEVICES:
+    transformed = is_transformed()
+    if device in NATIVE_DEVICES and not transformed:
         return True
     if not torch.compiler.is_compiling():
-        _note_eager(device)
+        if transformed:
+            _note_eager("for torch.func's transforms and forward-mode differentiation")
+        else:
+            why = _state.info.get("cuda_reason") if device == "cuda" else "there are no kernels for it"
+            _note_eager(f"for {device} tensors ({why})")
     return False

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from ._dispatch import is_transformed
+
 
 class _Loss(torch.autograd.Function):
     """A native op's loss, differentiated by the gradients that the op computed together with it.
@@ -43,6 +45,9 @@ class _Loss(torch.autograd.Function):
         result: list[Tensor | None] = [None, None]
         if grad is not None:
             weight = grad[:, None] if grad.dim() else grad
+            functorch = torch._C._functorch
+            # Of vmap's and is_grads_batched's tensors, which have more entries than the gradients.
+            aside = ctx.compiled or functorch.is_functorch_wrapped_tensor(grad) or functorch.is_legacy_batchedtensor(grad)
             if ctx.compiled:
                 gradients = ctx.saved_tensors
             elif ctx.gradients is not None:
@@ -51,22 +56,45 @@ class _Loss(torch.autograd.Function):
                 _, *gradients = ctx.op(*ctx.saved_tensors, *ctx.numbers)
             for place, (gradient, dtype) in enumerate(zip(gradients, ctx.dtypes, strict=True)):
                 if ctx.needs_input_grad[1 + place]:
-                    weighted = weight * gradient if ctx.compiled else gradient.mul_(weight)
+                    weighted = weight * gradient if aside else gradient.mul_(weight)
                     result[place] = weighted.to(dtype)
         return (None, *result, *[None] * ctx.others)
 
 
 def refuse_gradients(op: str, **constants: Tensor) -> None:
-    """Refuses, while autograd records, arguments that require a gradient which the op does not have.
+    """Refuses, while autograd records, arguments that require a gradient which the op does not have, or have a tangent.
 
     Raises:
         ValueError: naming the first of them.
     """
+    transformed = is_transformed() and not torch.compiler.is_compiling()
     for name, value in constants.items():
-        if value.requires_grad and torch.is_grad_enabled():
+        if (value.requires_grad and torch.is_grad_enabled()) or (transformed and _is_followed(value)):
             raise ValueError(
                 f"{op}: {name} requires grad, but the op has no gradient with respect to it; detach() it, or call under torch.no_grad()"
             )
+
+
+def _is_followed(value: Tensor) -> bool:
+    """Whether a transform, at any level, or autograd outside of them follows this tensor."""
+    functorch = torch._C._functorch
+    while True:
+        if value.requires_grad and torch.is_grad_enabled():
+            return True
+        if forward_ad._current_level >= 0 and forward_ad.unpack_dual(value).tangent is not None:
+            return True
+        if not functorch.is_functorch_wrapped_tensor(value):
+            return False
+        value = functorch.get_unwrapped(value)
+
+
+def _told_apart(*arguments: Any) -> list[Any]:
+    """The arguments, each tensor that comes again as a view: torch.compile takes none twice for an autograd.Function."""
+    apart: list[Any] = []
+    for argument in arguments:
+        again = isinstance(argument, Tensor) and any(argument is other for other in apart)
+        apart.append(argument.view_as(argument) if again else argument)
+    return apart
 
 
 def native_loss(op: Any, first: Tensor, second: Tensor, *others: Any) -> Tensor:
@@ -76,17 +104,10 @@ def native_loss(op: Any, first: Tensor, second: Tensor, *others: Any) -> Tensor:
         op: takes these arguments and two flags, which gradients are wanted; see `_Loss`.
         first, second: the arguments that have gradients.
         others: the rest.
-
-    Raises:
-        NotImplementedError: under forward-mode differentiation, whose tangents would be lost.
     """
-    if not torch.compiler.is_compiling() and forward_ad._current_level >= 0:
-        tensors = [t for t in (first, second, *others) if isinstance(t, Tensor)]
-        if any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
-            raise NotImplementedError(
-                f"{op}: forward-mode differentiation is not supported; use reverse mode, or segp_ext.reference"
-            )
     if torch.is_grad_enabled() and (first.requires_grad or second.requires_grad):
+        if torch.compiler.is_compiling():
+            first, second, *others = _told_apart(first, second, *others)
         loss: Tensor = _Loss.apply(op, first, second, *others, first.requires_grad, second.requires_grad)
         return loss
     loss, _, _ = op(first, second, *others, False, False)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import reference
 from ..reference._numerics import compute_dtype
-from ._checks import check_device, check_matrix, check_scalar, check_width, shape_text
+from ._checks import check_device, check_matrix, check_scalar, check_width, is_readable, shape_text
 from ._dispatch import NATIVE_DEVICES, runs_native
 from ._loss import native_loss, refuse_gradients
 
@@ -52,8 +52,8 @@ def dual_target_loss(
     Raises:
         TypeError: an argument is no floating tensor, or `target` is not int64.
         ValueError: shapes or devices do not fit, an argument without gradient requires one, a number is not finite, or a
-            target is out of range (on the CPU; on CUDA its row becomes NaN, as looking would wait for the device).
-        NotImplementedError: under forward-mode differentiation.
+            target is out of range (on the CPU; on CUDA, where looking would wait for the device, and in torch.func's transforms its row
+            becomes NaN).
         RuntimeError: in the backward pass, if it is to be differentiated (`create_graph=True`).
     """
     scale = check_scalar(_OP, "logit_scale", logit_scale, minimum=0.0)
@@ -68,7 +68,7 @@ def dual_target_loss(
         _validate_range(target, len(text))
         raise
     _validate(*arguments)
-    if not torch.compiler.is_compiling():
+    if is_readable(target):
         _validate_range(target, len(text))
     return reference.dual_target_loss(*arguments, logit_scale=scale, visual_weight=weight)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import reference
 from ..reference._numerics import compute_dtype
-from ._checks import check_device, check_matrix, check_same_shape, check_width, shape_text
+from ._checks import check_device, check_matrix, check_same_shape, check_width, is_readable, shape_text
 from ._dispatch import NATIVE_DEVICES, runs_native
 from ._loss import refuse_gradients
 
@@ -43,7 +43,8 @@ def prototype_transfer(prototypes: Tensor, before: Tensor, after: Tensor, target
     Raises:
         TypeError: an argument is no floating tensor, or `target` is not int64.
         ValueError: shapes or devices do not fit, an argument requires grad while autograd records, or a target is out of
-            range (on the CPU; on CUDA every row of the result becomes NaN, as looking would wait for the device).
+            range (on the CPU; on CUDA, where looking would wait for the device, and in torch.func's transforms every row of the result
+            becomes NaN).
     """
     arguments = prototypes, before, after, target
     try:
@@ -57,7 +58,7 @@ def prototype_transfer(prototypes: Tensor, before: Tensor, after: Tensor, target
         _validate_range(target, len(prototypes))
         raise
     _validate(*arguments)
-    if not torch.compiler.is_compiling():
+    if is_readable(target):
         _validate_range(target, len(prototypes))
     return reference.prototype_transfer(*arguments)
 

@@ -22,7 +22,7 @@ def prototype_transfer(prototypes: Tensor, before: Tensor, after: Tensor, target
     a = (teacher * centre[c]).sum(dim=1, keepdim=True)  # (24)
     d = student - teacher
     # g_c · Δ_c of (25) to (28) is (1/n Σ a) · (Σ a·d / Σ a): the sum of a cancels.
-    moved = torch.zeros_like(centre).index_add_(0, c, a * d)
-    count = centre.new_zeros(len(centre), 1).index_add_(0, c, torch.ones_like(a))
+    moved = torch.zeros_like(centre).index_add(0, c, a * d)
+    count = centre.new_zeros(len(centre), 1).index_add(0, c, torch.ones_like(a))
     result = unit_rows(centre + moved / count.clamp(min=1))  # (29)
     return torch.where(inside.all(), result, torch.nan)

@@ -217,19 +217,6 @@ def test_compiles_with_gradients_and_a_changing_batch(op, device):
             torch.testing.assert_close(mine, theirs)
 
 
-@needs_native
-@pytest.mark.parametrize("op", OPS[:2], ids=[op.name for op in OPS[:2]])
-def test_forward_mode_is_refused(op):
-    arguments = op.arguments(sample("prime", torch.float64))
-
-    def of_first(first):
-        return op.outputs(ops, (first, *arguments[1:]))[0]
-
-    with pytest.raises(NotImplementedError, match=f"{op.name}.*forward-mode"):
-        torch.func.jvp(of_first, (arguments[0],), (torch.ones_like(arguments[0]),))
-    of_first(arguments[0])  # and nothing of it stays
-
-
 @pytest.mark.parametrize("op", OPS[:2], ids=[op.name for op in OPS[:2]])
 def test_a_graph_that_is_kept_gives_its_gradients_again(op):
     """The first backward pass hands its gradients over; whoever changes them must not change the next one's."""
