@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from segp_ext.backbone import Backbone
 from segp_ext.config import Precision, ResizeMode
 from segp_ext.progress import first_line
-from segp_ext.weights_file import is_archive, load_file
+from segp_ext.weights_file import load_file, needs_quick_gelu
 
 OWN = "own"
 """Says of weights, in results and checkpoints, that the model's name brought them along."""
@@ -48,8 +49,9 @@ def load_clip(
         name: an open_clip model name (`open_clip.list_models()`), `hf-hub:ORG/NAME`, `local-dir:FOLDER` with an `open_clip_config.json`
             and weights, or "glyph", the small model in this package.
         pretrained: open_clip weights tag, or a local checkpoint file: a state dict (read with `weights_only=True`), safetensors, Big
-            Vision's NumPy archives, or a TorchScript archive as OpenAI published them. None for random weights. "glyph", `hf-hub:` and
-            `local-dir:` bring their own: "own", or "openai", the default.
+            Vision's NumPy archives, or a TorchScript archive as OpenAI published them; of state dicts also a CLIP's in transformers'
+            layout. None for random weights. "glyph", `hf-hub:` and `local-dir:` bring their own: "own", or "openai", the default.
+            A state dict does not tell whether it was trained with QuickGELU: name the model that has its activation.
         device: a torch device; "auto" takes CUDA where it is usable.
         resize_mode: how images become square; the model's own way by default.
         precision: arithmetic of the encoders; bf16 and fp16 by autocast.
@@ -93,9 +95,11 @@ def _published(name: str, pretrained: str | None, file: Path | None) -> tuple[An
     """A model that open_clip knows by name, with the weights of a tag or of a local file, or random ones; and its tokenizer."""
     import open_clip
 
-    # Weights trained with QuickGELU need it; their tag says so, and OpenAI's archives always were.
+    # Weights trained with QuickGELU need it; their tag says so, and of files some do.
     tag = open_clip.get_pretrained_cfg(name, pretrained) if pretrained is not None and file is None else {}
-    openai = file is not None and is_archive(file)
+    quick = bool(tag.get("quick_gelu", False)) if file is None else needs_quick_gelu(file)
+    if pretrained is not None:
+        _check_activation(name, pretrained, quick)
     try:
         with _repeatable(), torch.device("cpu"):
             clip = open_clip.create_model(
@@ -105,7 +109,7 @@ def _published(name: str, pretrained: str | None, file: Path | None) -> tuple[An
                 require_pretrained=pretrained is not None and file is None,
                 pretrained_text=False,
                 precision="fp32",
-                force_quick_gelu=openai or bool(tag.get("quick_gelu", False)),
+                force_quick_gelu=bool(quick),
                 force_preprocess_cfg={} if tag else published_preprocessing(name),
             )
     except Exception as error:
@@ -116,6 +120,34 @@ def _published(name: str, pretrained: str | None, file: Path | None) -> tuple[An
     if file is not None:
         load_file(clip, name, file)
     return clip, _tokenizer(name)
+
+
+def _check_activation(name: str, pretrained: str, quick: bool | None) -> None:
+    """Says that weights have another activation than the model of this name.
+
+    Args:
+        quick: whether they were trained with QuickGELU; None if that is not known.
+
+    Raises:
+        ValueError: if the model has QuickGELU and the weights were trained without.
+    """
+    import open_clip
+
+    own = bool((open_clip.get_model_config(name) or {}).get("quick_gelu", False))
+    if quick is None or quick == own:
+        return
+    known = open_clip.list_models()
+    if own:
+        plain = name.removesuffix("-quickgelu")
+        better = plain if plain in known else "a model without it"
+        raise ValueError(f"the weights {pretrained!r} were trained with GELU, and {name} has QuickGELU; name {better}")
+    quicker = f"{name}-quickgelu"
+    warnings.warn(
+        f"the weights {pretrained!r} were trained with QuickGELU, which {name} gets for them"
+        + (f"; {quicker} is its name with it" if quicker in known else ""),
+        RuntimeWarning,
+        stacklevel=4,
+    )
 
 
 def _foreign(name: str, weights: bool) -> tuple[Any, Any]:

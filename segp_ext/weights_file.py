@@ -1,12 +1,14 @@
 """Weights files of any kind that people have, into an open_clip model; none of them can run anything.
 
 Safetensors, state dicts (`torch.load(weights_only=True)`), NumPy archives of Big Vision, and TorchScript archives as OpenAI published
-them. `torch.jit.load` runs what such an archive says; here its tensors are read and its code is not.
+them. `torch.jit.load` runs what such an archive says; here its tensors are read and its code is not. Names may be open_clip's, also behind
+what training scripts put in front of them, or those of a CLIP in transformers.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import re
 import zipfile
@@ -30,6 +32,25 @@ _POSITIONS = {
     "text.positional_embedding": ("texts of another length", 0),
 }
 """Embeddings per place, which open_clip would stretch without a word to the number of places that the model has."""
+_WRAPPERS = ("state_dict", "model")
+"""Entries in which training scripts keep the weights among other things."""
+_TRANSFORMERS = "text_model.embeddings.token_embedding.weight"
+"""The name that tells a CLIP of transformers."""
+_OF_TRANSFORMERS = {
+    "embeddings.token_embedding": "token_embedding",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "embeddings.class_embedding": "class_embedding",
+    "embeddings.patch_embedding": "conv1",
+    "pre_layrnorm": "ln_pre",  # as transformers spells it
+    "post_layernorm": "ln_post",
+    "final_layer_norm": "ln_final",
+    "encoder.layers": "transformer.resblocks",
+}
+"""open_clip's names of what a tower of transformers holds, by the beginnings of names there."""
+_OF_BLOCKS = {
+    "self_attn.out_proj": "attn.out_proj", "layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj",
+}  # fmt: skip
+"""The same within one of its blocks."""
 
 
 def is_archive(path: Path) -> bool:
@@ -38,6 +59,23 @@ def is_archive(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return any("/code/" in name for name in archive.namelist())
+
+
+def needs_quick_gelu(path: Path) -> bool | None:
+    """Whether a file's weights were trained with QuickGELU; None if that is not known.
+
+    OpenAI's archives were, and transformers' `config.json` beside a file says it.
+    """
+    if is_archive(path):
+        return True
+    try:
+        settings = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
+        if settings["model_type"] != "clip":
+            return None
+        towers = [settings.get(key) or {} for key in ("text_config", "vision_config")]
+        return any(tower.get("hidden_act", "quick_gelu") == "quick_gelu" for tower in towers)  # transformers' default
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):
+        return None
 
 
 def load_file(clip: torch.nn.Module, name: str, path: Path) -> None:
@@ -53,32 +91,115 @@ def load_file(clip: torch.nn.Module, name: str, path: Path) -> None:
     """
     from open_clip.factory import load_checkpoint
 
-    archive = is_archive(path)
     try:
         if path.suffix in (".npz", ".npy"):
             load_checkpoint(clip, str(path))
             return
-        state = _read_archive(path) if archive else _read_state(path)
+        state = _read_archive(path) if is_archive(path) else _read_state(path)
     except Exception as error:  # damaged files fail in more ways than can be listed
         raise ValueError(
             f"could not read {str(path)!r} as weights of {name}: {first_line(error)}. Is the file whole, and a checkpoint?"
         ) from error
-    fits = _why_not(clip, state)
+    try:
+        state = _with_own_names(state)
+        fits = _why_not(clip, state)
+    except (RuntimeError, ValueError) as error:
+        fits = first_line(error)
     if fits is not None:
         raise ValueError(f"the weights {str(path)!r} do not fit {name}: {fits}")
     try:
-        if archive:
-            clip.load_state_dict(state)
-        else:
-            load_checkpoint(clip, str(path))
+        _load_state(clip, state)
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        lines = [_cut(line.strip()) for line in str(error).splitlines() if line.strip()]
         shown = (
             "; ".join(lines[1:4]).rstrip(".") + ("; ..." if len(lines) > 4 else "")
             if len(lines) > 1
             else first_line(error)
         )
         raise ValueError(f"the weights {str(path)!r} do not fit {name}: {shown}. Are they another model's?") from error
+
+
+def _cut(line: str) -> str:
+    """A line of `load_state_dict`'s complaint, which names every tensor, with the first three names."""
+    head, colon, names = line.partition("state_dict: ")
+    listed = names.rstrip(". ").split(", ")
+    return line if len(listed) <= 3 else f"{head}{colon}{', '.join(listed[:3])} and {len(listed) - 3} more"
+
+
+def _load_state(clip: Any, state: dict[str, Tensor]) -> None:
+    """Loads a state dict as open_clip does a file's, but that nothing is stretched."""
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import convert_to_custom_text_state_dict
+
+    state = convert_state_dict(clip, state)
+    if "positional_embedding" in state and not hasattr(clip, "positional_embedding"):
+        state = convert_to_custom_text_state_dict(state)
+    state.pop("text.transformer.embeddings.position_ids", None)  # of older versions of transformers
+    if getattr(clip, "logit_bias", None) is not None:
+        state.setdefault("logit_bias", torch.zeros_like(clip.logit_bias))
+    own = clip.state_dict()
+    for key in ("logit_scale", "logit_bias"):  # a number, or a vector of one
+        if key in state and key in own and state[key].numel() == own[key].numel():
+            state[key] = state[key].reshape(own[key].shape)
+    clip.load_state_dict(state)
+
+
+def _with_own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a CLIP by open_clip's names, without what wrappers put in front of them.
+
+    Raises:
+        ValueError: if there are two models, or one of transformers that open_clip has no such model for.
+    """
+    state = {key.replace("_orig_mod.", ""): value for key, value in state.items()}  # torch.compile's, at any depth
+    found = {key.removesuffix("logit_scale") for key in state if key.split(".")[-1] == "logit_scale"}
+    # Attention may have a scale of its own, within the model.
+    fronts = [front for front in found if not any(front.startswith(other) for other in found - {front})]
+    if len(fronts) > 1:
+        raise ValueError(f"they are of {len(fronts)} models, {', '.join(sorted(fronts))}; write the tensors of one to a file of their own")
+    for front in fronts:
+        state = {key.removeprefix(front): value for key, value in state.items() if key.startswith(front)}
+    return _from_transformers(state) if _TRANSFORMERS in state else state
+
+
+def _from_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a `CLIPModel` of transformers by open_clip's names, in open_clip's layout."""
+    named: dict[str, Tensor] = {}
+    unknown = []
+    for key, value in state.items():
+        tower, _, rest = key.partition(".")
+        front = {"text_model": "", "vision_model": "visual."}.get(tower)
+        beginning = next((name for name in _OF_TRANSFORMERS if rest == name or rest.startswith(f"{name}.")), None)
+        if key == "logit_scale":
+            named[key] = value
+        elif key in ("text_projection.weight", "visual_projection.weight"):
+            named["text_projection" if tower == "text_projection" else "visual.proj"] = value.T
+        elif rest == "embeddings.position_ids":
+            continue  # 0, 1, 2, ...
+        elif front is None or beginning is None:
+            unknown.append(key)
+        elif beginning == "encoder.layers":
+            number, _, part = rest.removeprefix("encoder.layers.").partition(".")
+            block = f"{front}transformer.resblocks.{number}."
+            inner = next((name for name in _OF_BLOCKS if part.startswith(f"{name}.")), None)
+            kind = part.rpartition(".")[2]
+            if inner is not None:
+                named[f"{block}{_OF_BLOCKS[inner]}.{kind}"] = value
+            elif part == f"self_attn.q_proj.{kind}":
+                parts = [state.get(f"{tower}.encoder.layers.{number}.self_attn.{one}_proj.{kind}") for one in "qkv"]
+                if any(one is None for one in parts):
+                    unknown.append(key)
+                else:
+                    named[f"{block}attn.in_proj_{kind}"] = torch.cat(parts)  # type: ignore[arg-type]
+            elif part not in (f"self_attn.k_proj.{kind}", f"self_attn.v_proj.{kind}"):
+                unknown.append(key)
+        else:
+            named[front + _OF_TRANSFORMERS[beginning] + rest.removeprefix(beginning)] = value
+    if unknown:
+        raise ValueError(
+            f"they have the names of transformers, and {len(unknown)} of them no place in a CLIP of open_clip, as {unknown[0]}; give its "
+            "weights in open_clip's own layout"
+        )
+    return named
 
 
 def _why_not(clip: Any, state: dict[str, Tensor]) -> str | None:
@@ -102,14 +223,15 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
         return load_file(path)
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    if isinstance(content, dict) and "state_dict" in content:
-        content = content["state_dict"]
+    for wrapper in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__}, not tensors by name")
     named = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not named:
         raise ValueError("it holds no tensors by name")
-    return {key.removeprefix("module."): value for key, value in named.items()}
+    return named
 
 
 # -- TorchScript archives ------------------------------------------------------------------------------------------------------

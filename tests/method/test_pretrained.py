@@ -1,6 +1,7 @@
 """Loading weights: every format that people have, written here as it is there, and what does not fit or is damaged."""
 
 import json
+import warnings
 
 import open_clip
 import pytest
@@ -25,6 +26,7 @@ def registered(tmp_path_factory):
     (folder / "made-tiny.json").write_text(json.dumps(CONFIG))
     wider = {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "width": 60}}
     (folder / "made-wider.json").write_text(json.dumps(wider))
+    (folder / "made-tiny-quickgelu.json").write_text(json.dumps({**CONFIG, "quick_gelu": True}))
     open_clip.add_model_config(folder)
 
 
@@ -58,6 +60,132 @@ def test_a_local_checkpoint(tmp_path, form):
     backbone = load_clip("made-tiny", str(path))
     same_features(backbone, model)
     assert backbone.pretrained == str(path)
+
+
+def in_transformers_layout(state):
+    """The state of one of open_clip's ViTs under the names, and in the layout, of transformers' CLIPModel."""
+    named = {"logit_scale": state["logit_scale"]}
+    for tower, front in (("text_model", ""), ("vision_model", "visual.")):
+        for key, value in state.items():
+            rest = key.removeprefix(front)
+            if not key.startswith(front) or (not front and key.startswith("visual.")):
+                continue
+            if rest.startswith("transformer.resblocks."):
+                _, _, number, *part = rest.split(".")
+                block, part = f"{tower}.encoder.layers.{number}", ".".join(part)
+                if part.startswith("attn.in_proj_"):
+                    kind = part.removeprefix("attn.in_proj_")
+                    for name, third in zip("qkv", value.chunk(3), strict=True):
+                        named[f"{block}.self_attn.{name}_proj.{kind}"] = third.clone()
+                    continue
+                for ours, theirs in (
+                    ("attn.out_proj", "self_attn.out_proj"),
+                    ("ln_1", "layer_norm1"),
+                    ("ln_2", "layer_norm2"),
+                    ("mlp.c_fc", "mlp.fc1"),
+                    ("mlp.c_proj", "mlp.fc2"),
+                ):
+                    part = part.replace(ours, theirs)
+                named[f"{block}.{part}"] = value
+            else:
+                theirs = {
+                    "token_embedding.weight": "embeddings.token_embedding.weight",
+                    "positional_embedding": "embeddings.position_embedding.weight",
+                    "class_embedding": "embeddings.class_embedding",
+                    "conv1.weight": "embeddings.patch_embedding.weight",
+                    "ln_pre.weight": "pre_layrnorm.weight",
+                    "ln_pre.bias": "pre_layrnorm.bias",
+                    "ln_post.weight": "post_layernorm.weight",
+                    "ln_post.bias": "post_layernorm.bias",
+                    "ln_final.weight": "final_layer_norm.weight",
+                    "ln_final.bias": "final_layer_norm.bias",
+                }.get(rest)
+                if theirs:
+                    named[f"{tower}.{theirs}"] = value
+    named["text_projection.weight"] = state["text_projection"].T.contiguous()
+    named["visual_projection.weight"] = state["visual.proj"].T.contiguous()
+    for tower, places in (("text_model", 16), ("vision_model", 17)):
+        named[f"{tower}.embeddings.position_ids"] = torch.arange(places)[None]
+    return named
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+def test_weights_in_the_layout_of_transformers(tmp_path, suffix):
+    model, state = weights()
+    named = in_transformers_layout(state)
+    assert len(named) > len(state) - 5  # nothing forgotten: three projections where there was one
+    path = tmp_path / f"model.{suffix}"
+    save_file(named, path) if suffix == "safetensors" else torch.save(named, path)
+    same_features(load_clip("made-tiny", str(path)), model)
+
+
+def test_the_layout_of_transformers_by_transformers_itself(tmp_path):
+    """Its own model's outputs, so that no mistake of ours is in both directions."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_act": "gelu"}
+    config = transformers.CLIPConfig(
+        projection_dim=24,
+        text_config={"hidden_size": 32, "intermediate_size": 128, "max_position_embeddings": 16, "vocab_size": 49408, **sizes},
+        vision_config={"hidden_size": 48, "intermediate_size": 192, "image_size": 32, "patch_size": 8, **sizes, "num_attention_heads": 4},
+    )
+    torch.manual_seed(1)
+    model = transformers.CLIPModel(config).eval()
+    model.save_pretrained(tmp_path)
+    backbone = load_clip("made-tiny", str(tmp_path / "model.safetensors"))
+    x, tokens = torch.rand(2, 3, 32, 32), backbone.tokenize(["a red fox", "a cat"])
+    with torch.no_grad():
+        theirs = model(input_ids=tokens, pixel_values=(x - backbone.mean) / backbone.std)
+        ours = nn.functional.normalize(backbone.encode_image(x)[0]), nn.functional.normalize(backbone.encode_text(tokens))
+    torch.testing.assert_close(ours[0], theirs.image_embeds, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours[1], theirs.text_embeds, rtol=1e-4, atol=1e-5)
+
+
+def test_a_part_that_open_clip_has_no_place_for_is_named(tmp_path):
+    named = in_transformers_layout(weights()[1])
+    named["vision_model.head.probe"] = torch.zeros(1)
+    save_file(named, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"do not fit made-tiny: .*transformers.*no place .* vision_model.head.probe"):
+        load_clip("made-tiny", str(tmp_path / "w.safetensors"))
+    for missing, message in (("k_proj", "no place"), ("q_proj", "Missing key")):
+        named = in_transformers_layout(weights()[1])
+        del named[f"text_model.encoder.layers.1.self_attn.{missing}.weight"]
+        save_file(named, tmp_path / "w.safetensors")
+        with pytest.raises(ValueError, match=f"do not fit made-tiny: .*{message}"):
+            load_clip("made-tiny", str(tmp_path / "w.safetensors"))
+
+
+@pytest.mark.parametrize("front", ["module.", "_orig_mod.", "model.", "clip.", "module.model._orig_mod.", "model.clip."])
+@pytest.mark.parametrize("layout", ["open_clip", "transformers"])
+def test_what_training_scripts_put_in_front(tmp_path, front, layout):
+    model, state = weights()
+    named = in_transformers_layout(state) if layout == "transformers" else state
+    content = {f"{front}{key}": value for key, value in named.items()}
+    if front == "model.":  # as Lightning writes it: other things beside, also among the weights
+        content = {"state_dict": {**content, "metric.total": torch.zeros(1)}, "epoch": 3, "hyper_parameters": {"lr": 0.1}}
+    elif front == "clip.":
+        content = {"model": content, "step": 3}
+    torch.save(content, tmp_path / "w.pt")
+    same_features(load_clip("made-tiny", str(tmp_path / "w.pt")), model)
+
+
+def test_a_part_that_was_compiled_by_itself(tmp_path):
+    model, state = weights()
+    torch.save({k.replace("visual.", "visual._orig_mod."): v for k, v in state.items()}, tmp_path / "w.pt")
+    same_features(load_clip("made-tiny", str(tmp_path / "w.pt")), model)
+
+
+def test_two_models_in_one_file(tmp_path):
+    _, state = weights()
+    torch.save({f"{front}{k}": v for k, v in state.items() for front in ("student.", "teacher.")}, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"do not fit made-tiny: they are of 2 models, student., teacher."):
+        load_clip("made-tiny", str(tmp_path / "w.pt"))
+
+
+def test_messages_are_short(tmp_path):
+    torch.save({f"tower.{k}": v for k, v in weights()[1].items() if k != "logit_scale"}, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"Missing key.*and \d+ more; Unexpected key.*and \d+ more. Are they another") as raised:
+        load_clip("made-tiny", str(tmp_path / "w.pt"))
+    assert len(str(raised.value)) < 600 + len(str(tmp_path))
 
 
 class Archive(nn.Module):
@@ -95,10 +223,38 @@ def test_an_archive_in_openais_format(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.jit, "load", None)  # which runs what an archive says
     for parameter in model.parameters():
         parameter.data = parameter.data.half().float()
-    # OpenAI's weights were trained with QuickGELU, whatever the name says
-    backbone = load_clip("made-tiny", str(tmp_path / "tiny.pt"))
+    with pytest.warns(RuntimeWarning, match=r"tiny.pt' were trained with QuickGELU, which made-tiny gets for them; made-tiny-quickgelu is"):
+        backbone = load_clip("made-tiny", str(tmp_path / "tiny.pt"))
     same_features(backbone, model)
     assert isinstance(backbone.clip.visual.transformer.resblocks[0].mlp.gelu, open_clip.transformer.QuickGELU)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        same_features(load_clip("made-tiny-quickgelu", str(tmp_path / "tiny.pt")), model)
+
+
+@pytest.mark.parametrize("said", ["quick_gelu", "gelu", None])
+def test_the_configuration_beside_a_file_of_transformers_says_its_activation(tmp_path, said):
+    model, state = weights(force_quick_gelu=said != "gelu")
+    save_file(in_transformers_layout(state), tmp_path / "model.safetensors")
+    tower = {} if said is None else {"hidden_act": said}  # transformers leaves out what is its default
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip", "text_config": tower, "vision_config": tower}))
+    place = str(tmp_path / "model.safetensors")
+    if said == "gelu":
+        same_features(load_clip("made-tiny", place), model)
+        with pytest.raises(ValueError, match="were trained with GELU, and made-tiny-quickgelu has QuickGELU; name made-tiny"):
+            load_clip("made-tiny-quickgelu", place)
+        return
+    same_features(load_clip("made-tiny-quickgelu", place), model)
+    with pytest.warns(RuntimeWarning, match="were trained with QuickGELU, which made-tiny gets for them"):
+        same_features(load_clip("made-tiny", place), model)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"model_type": "bert"}', '{"model_type": "clip", "text_config": 5}'])
+def test_another_configuration_beside_a_file_says_nothing(tmp_path, content):
+    model, state = weights()
+    save_file(state, tmp_path / "w.safetensors")
+    (tmp_path / "config.json").write_text(content)
+    same_features(load_clip("made-tiny", str(tmp_path / "w.safetensors")), model)
 
 
 def test_an_archive_of_vit_b_32s_size(tmp_path):
