@@ -28,9 +28,10 @@ struct RowArgs {
 };
 
 // A block per row. Both rows are read twice, from memory or, where they are short, from the caches: once for the
-// softmaxes, once for the loss and the weights.
+// softmaxes, once for the loss and the weights. Two blocks at a time are enough to ask for: left to itself the compiler
+// spills registers of double to fit in more.
 template <class T>
-__global__ void __launch_bounds__(kRowThreads) distill_rows_kernel(const RowArgs<T> args) {
+__global__ void __launch_bounds__(kRowThreads, 2) distill_rows_kernel(const RowArgs<T> args) {
   using Acc = accumulator_t<T>;
   const int64_t row = blockIdx.x;
   const Acc* x = args.x + row * args.stride;
