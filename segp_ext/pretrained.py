@@ -97,7 +97,8 @@ def _published(name: str, pretrained: str | None, file: Path | None) -> tuple[An
 
     # Weights trained with QuickGELU need it; their tag says so, and of files some do.
     tag = open_clip.get_pretrained_cfg(name, pretrained) if pretrained is not None and file is None else {}
-    quick = bool(tag.get("quick_gelu", False)) if file is None else needs_quick_gelu(file)
+    # A tag that says nothing leaves it to the name: open_clip's roberta-ViT-B-32 has QuickGELU, and its tag does not say so.
+    quick = tag.get("quick_gelu") or None if file is None else needs_quick_gelu(file)
     if pretrained is not None:
         _check_activation(name, pretrained, quick)
     try:
@@ -146,7 +147,7 @@ def _check_activation(name: str, pretrained: str, quick: bool | None) -> None:
         f"the weights {pretrained!r} were trained with QuickGELU, which {name} gets for them"
         + (f"; {quicker} is its name with it" if quicker in known else ""),
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=5,  # who called load_clip
     )
 
 

@@ -107,7 +107,7 @@ def native_loss(op: Any, first: Tensor, second: Tensor, *others: Any) -> Tensor:
     """
     if torch.is_grad_enabled() and (first.requires_grad or second.requires_grad):
         if torch.compiler.is_compiling():
-            first, second, *others = _told_apart(first, second, *others)
+            first, second, *others = _told_apart(first, second, *others)  # type: ignore[assignment]
         loss: Tensor = _Loss.apply(op, first, second, *others, first.requires_grad, second.requires_grad)
         return loss
     loss, _, _ = op(first, second, *others, False, False)

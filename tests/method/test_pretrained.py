@@ -500,6 +500,8 @@ def test_weights_of_a_tag_get_its_activation(monkeypatch):
         with pytest.raises(ValueError, match="could not load ViT-B-16 with weights .*: no network"):
             load_clip("ViT-B-16", tag)
         assert asked["force_quick_gelu"] is quick, tag
+    with pytest.raises(ValueError, match="no network"):  # a model of QuickGELU whose tag does not say so
+        load_clip("roberta-ViT-B-32", "laion2b_s12b_b32k")
 
 
 @pytest.mark.parametrize("name", ["glyph", "local-dir:", "hf-hub:team/clip"])
