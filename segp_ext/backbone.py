@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from segp_ext.adapter_layout import NEEDS_ADAPTABLE, from_plain, packed_projections, plain_names, to_plain
+from segp_ext.compiled import Compiler, Passes
 from segp_ext.config import LoraConfig, Precision, ResizeMode
 from segp_ext.lora_targets import chosen_layers, shares_start
 from segp_ext.timing import Stopwatch
@@ -43,6 +44,7 @@ class Backbone(nn.Module):
         compile: compile the encoders with `torch.compile`.
 
     Attributes:
+        passes: how many passes there were with `compile`, and how many of them ran eager all the same.
         image_size: side of the square input, in pixels.
         dtype: of weights, features and gradients.
         resize_mode, interpolation: how images get there.
@@ -84,8 +86,8 @@ class Backbone(nn.Module):
         self.projection = self._vision.projection
         self.clip: Any = clip.requires_grad_(False).eval()
         self._text = Text(clip, tokenizer, name)
-        self._compiles = compile
-        self._encoders = self._passes()
+        self._compilers = (Compiler(axes=1), Compiler(axes=2)) if compile else None  # of pixels and tokens
+        self.passes = Passes()
         self.name, self.pretrained, self.tokenizer = name, pretrained, tokenizer
         self.precision = precision
         self.image_size, self.projects = self._vision.image_size, self._vision.projects
@@ -103,6 +105,7 @@ class Backbone(nn.Module):
             self.register_buffer(statistic, value.view(1, 3, 1, 1), persistent=False)
         self.stopwatch = Stopwatch()
         self._peft: Any = None
+        self._adapter_is_off = False
         self._trained: list[nn.Parameter] = []
         # Of the adapted layers, by name; the rank and alpha that were asked for.
         self._ranks: dict[str, int] = {}
@@ -118,12 +121,6 @@ class Backbone(nn.Module):
                 f"the preprocessing of {name} is damaged: mean {self.mean.flatten().tolist()}, std {self.std.flatten().tolist()}"
             )
         self._ceiling = math.inf if getattr(clip, "logit_bias", None) is not None else 100.0
-
-    def _passes(self) -> tuple[Any, Any]:
-        """What encodes images and texts: the towers, compiled where asked for."""
-        if self._compiles:
-            return torch.compile(self._vision), torch.compile(self._text)
-        return self._vision, self._text
 
     # -- what it is ------------------------------------------------------------------------------------------------------------
 
@@ -192,7 +189,7 @@ class Backbone(nn.Module):
             The projected embedding v `[B, De]` and the raw feature z `[B, Dr]` it was projected from, in `dtype`, neither normalised.
         """
         with self.stopwatch.running(self.device), self._autocast():
-            embedding, feature = self._encoders[0]((pixels - self.mean) / self.std)
+            embedding, feature = self._pass(0, (pixels - self.mean) / self.std)
             return embedding.to(self.dtype), feature.to(self.dtype)
 
     def _autocast(self) -> torch.autocast:
@@ -220,7 +217,17 @@ class Backbone(nn.Module):
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Encodes token ids `[C, L]` from `tokenize`; returns embeddings `[C, De]` in `dtype`, not normalised."""
         with self.stopwatch.running(self.device), self._autocast():
-            return self._encoders[1](tokens).to(self.dtype)
+            return self._pass(1, tokens).to(self.dtype)
+
+    def _pass(self, which: int, inputs: Tensor) -> Any:
+        """Inputs through the vision tower (0) or the text tower (1)."""
+        tower = (self._vision, self._text)[which]
+        if self._compilers is None:
+            return tower(inputs)
+        view = (
+            "plain" if self._peft is None else "merged" if self._merged else "reference" if self._adapter_is_off else "adapted"
+        )
+        return self._compilers[which].run(tower, self.passes, inputs, view)
 
     # -- adaptation ------------------------------------------------------------------------------------------------------------
 
@@ -410,22 +417,23 @@ class Backbone(nn.Module):
 
     def copy(self) -> Backbone:
         """A backbone of its own in the present state. Values that no adapter changes are shared, the parameters that hold them are not."""
-        held: dict[int, Any] = {id(encoder): None for encoder in self._encoders if encoder not in (self._vision, self._text)}
+        held: dict[int, Any] = {id(self._compilers): self._compilers}
         merged = {id(layer.weight) for _, layer, _ in self._merged}
         for name, parameter in self.named_parameters():
             if ".lora_" not in name and id(parameter) not in merged:
                 held[id(parameter)] = nn.Parameter(parameter.data, parameter.requires_grad)
         held |= {id(original): original for _, _, original in self._merged}
-        twin = copy.deepcopy(self, held)
-        twin._encoders = twin._passes()
-        return twin
+        return copy.deepcopy(self, held)
 
     def to_predict(self) -> Backbone:
-        """The present model with its adapter merged, which stays as it is; itself where it has none. Its passes are timed here too."""
+        """The present model with its adapter merged, which stays as it is; itself where it has none.
+
+        Its passes are timed and counted here too.
+        """
         if self._peft is None:
             return self
         twin = self.copy()
-        twin.stopwatch = self.stopwatch
+        twin.stopwatch, twin.passes = self.stopwatch, self.passes
         twin.merge()
         return twin
 
@@ -449,8 +457,10 @@ class Backbone(nn.Module):
         else:
             try:
                 with self._peft.disable_adapter():
+                    self._adapter_is_off = True
                     yield
             finally:
+                self._adapter_is_off = False
                 self._train_b_alone()
 
 

@@ -224,7 +224,7 @@ def _possible_places(facts: BackboneFacts, path: Path) -> Iterator[Path]:
     yield from (Path(torch.hub.get_dir()) / "checkpoints" / named, Path.home() / ".cache/clip" / named)
 
 
-def _load_backbone(saved: SavedLearner, device: str, pretrained: str | None) -> Backbone:
+def _load_backbone(saved: SavedLearner, device: str, pretrained: str | None, compile: bool) -> Backbone:
     """The backbone that a learner stands on, from wherever its weights are.
 
     Raises:
@@ -232,7 +232,7 @@ def _load_backbone(saved: SavedLearner, device: str, pretrained: str | None) -> 
         ValueError: if what is there has other weights.
     """
     facts = saved.backbone
-    settings: Any = {"resize_mode": facts.resize_mode, "precision": facts.precision}
+    settings: Any = {"resize_mode": facts.resize_mode, "precision": facts.precision, "compile": compile}
     is_folder = facts.name.startswith(LOCAL)
     if pretrained is not None:
         found = [pretrained]
@@ -260,10 +260,12 @@ def _load_backbone(saved: SavedLearner, device: str, pretrained: str | None) -> 
 
 
 @torch.inference_mode(False)
-def load_learner(cls: type[SeGPCL], path: Path, device: str, pretrained: str | None = None) -> SeGPCL:
+def load_learner(
+    cls: type[SeGPCL], path: Path, device: str, pretrained: str | None = None, compile: bool = False
+) -> SeGPCL:
     """Reads the learner in the folder `path`; see `SeGPCL.load`."""
     saved = read_learner(path)
-    backbone = _load_backbone(saved, device, pretrained)
+    backbone = _load_backbone(saved, device, pretrained, compile)
     try:
         learner = cls(backbone, saved.config)
         learner.restore(saved.class_names, saved.task_sizes, saved.tensors)

@@ -363,7 +363,7 @@ model's own."""
     """Arithmetic of the encoders: fp32; bf16 or fp16 by autocast, where weights, losses and the adapter stay fp32; or fp64, slow, to \
 check."""
     compile: bool = False
-    """torch.compile the encoders; worth it in long runs on a GPU."""
+    """torch.compile the encoders; worth it in long runs on a GPU. A run ends with how many of their passes ran compiled."""
 
 
 @dataclass

@@ -567,7 +567,12 @@ class SeGPCL:
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], device: str = "auto", pretrained: str | os.PathLike[str] | None = None
+        cls,
+        path: str | os.PathLike[str],
+        device: str = "auto",
+        pretrained: str | os.PathLike[str] | None = None,
+        *,
+        compile: bool = False,
     ) -> SeGPCL:
         """Reads a learner back from a folder that `save` wrote; the backbone is loaded by its recorded name.
 
@@ -576,6 +581,7 @@ class SeGPCL:
             device: a torch device; "auto" takes CUDA where it is usable.
             pretrained: where the backbone's weights are: a file, a folder for `local-dir:` models, or a tag. By default they are looked
                 for beside the learner, where they were, and in the usual caches.
+            compile: compile the encoders with `torch.compile`. Like the device this is of the machine, and not kept in the folder.
 
         Raises:
             FileNotFoundError: if there is no checkpoint at `path`, or its weights are nowhere.
@@ -583,7 +589,8 @@ class SeGPCL:
         """
         from segp_ext.checkpoint import load_learner
 
-        return load_learner(cls, Path(path).expanduser(), device, None if pretrained is None else os.fspath(pretrained))
+        place = None if pretrained is None else os.fspath(pretrained)
+        return load_learner(cls, Path(path).expanduser(), device, place, compile)
 
     def tensors(self) -> dict[str, Tensor]:
         """What the learner has learnt beside its adapter, by name: prototypes, and a head's tensors in float64."""

@@ -124,6 +124,8 @@ def page(result: dict[str, Any]) -> Page:
         tasks.append(f"{', '.join(names)} ({spent})")
     made.items(tasks, numbered=True)
     made.text(phases(result))
+    for line in passes(result):
+        made.text(line)
     for name in result.get("plots", []):
         made.picture(f"plots/{name}", CAPTIONS[name])
     return made
@@ -145,6 +147,17 @@ def phases(result: dict[str, Any]) -> str:
         ratio = f" ({phase['wall'] / phase['backbone']:.2f}×)" if phase["backbone"] else ""
         parts.append(f"{name} {phase['wall']:.1f} s{ratio}")
     return f"Time by phase (× what the backbone's own passes took): {', '.join(parts)}"
+
+
+def passes(result: dict[str, Any]) -> list[str]:
+    """A line about how many passes of the encoders ran compiled, where they were to be."""
+    counts = result.get("passes")  # runs of earlier versions have none
+    if not counts:
+        return []
+    line = f"Compiled: {counts['total'] - counts['eager']:,} of the encoders' {counts['total']:,} passes"
+    if counts["eager"]:
+        line += f"; torch could not compile the other {counts['eager']:,}, which ran eager (TORCH_LOGS=recompiles,graph_breaks says why)"
+    return [line]
 
 
 def write(directory: Path, result: dict[str, Any]) -> None:

@@ -124,6 +124,7 @@ class Run:
             "prototype_distance": [],
             "tasks": [],
             "phases": {},
+            "passes": {},
             "device": torch.cuda.get_device_name(device)
             if device.type == "cuda"
             else platform.processor() or platform.machine(),
@@ -296,7 +297,15 @@ class Run:
         paths = {path: PathResult.from_dict(row) for path, row in rows.items()}
         return Evaluated(paths, self.result["prototype_distance"], self.result["retention"])
 
+    def _count_passes(self) -> None:
+        """Moves the counts of compiled encoders into the result."""
+        counts, spent = self.result.setdefault("passes", {}), dataclasses.asdict(self.backbone.passes)
+        self.backbone.passes.total = self.backbone.passes.eager = 0
+        if self.config.model.compile:
+            counts.update({name: counts.get(name, 0) + count for name, count in spent.items()})
+
     def _save(self, learner: SeGPCL) -> None:
+        self._count_passes()
         if self._held is not None:
             self._held.save(learner, self.result, self.config.run.keep_checkpoints)
 
@@ -418,7 +427,7 @@ def _run(config: Config, resume: Path | None) -> int:
         leave()
         if run is not None:
             run.close()
-    parts = [*report.tables(result), *report.retention(result), report.phases(result)]
+    parts = [*report.tables(result), *report.retention(result), report.phases(result), *report.passes(result)]
     run.say("\n" + "\n\n".join(parts) + f"\n\nResults, plots and checkpoints: {run.directory}")
     return 0
 

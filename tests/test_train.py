@@ -1,5 +1,6 @@
 """The command: configuration, run directory, table, and what bad input says."""
 
+import functools
 import json
 import os
 import shutil
@@ -31,6 +32,16 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     assert run(folder) == 0
     return folder / "run"
+
+
+def test_a_compiled_run_says_how_many_passes_were(tmp_path, capsys, monkeypatch):
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))  # which generates no code
+    assert run(tmp_path, "--model.compile=true") == 0
+    passes = json.loads((tmp_path / "run/result.json").read_text())["passes"]
+    assert passes["total"] > 30 and passes["eager"] == 0
+    line = f"Compiled: {passes['total']:,} of the encoders' {passes['total']:,} passes"
+    assert line in capsys.readouterr().out and line in (tmp_path / "run/summary.md").read_text()
 
 
 def test_a_run_directory_is_complete(finished):
