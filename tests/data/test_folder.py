@@ -369,6 +369,15 @@ def test_lists_in_the_forms_that_are_common(tmp_path, form, encoding, ending):
     assert [[file.name for file in files] for files in (*found.train, *found.test)] == [["00.jpg"], ["00.jpg"], ["01.PNG"], ["01.PNG"]]
 
 
+def test_a_name_without_an_ending_that_two_images_have_is_missing(tmp_path):
+    root = make(tmp_path, {"a": 2, "b": 2})
+    Image.new("RGB", (4, 4)).save(root / "a/00.png")
+    (root / "train.txt").write_text("a/00\na/00.png\nb/00\n")
+    (root / "test.txt").write_text("a/01\nb/01\n")
+    found = load_collection(DataConfig(root=str(root), train_list="train.txt", test_list="test.txt", unreadable="skip"))
+    assert found.missing == ["a/00 (in train.txt)"] and [file.name for file in found.train[0]] == ["00.png"]
+
+
 @pytest.mark.parametrize("after", ["", " 0", ",0", "\t0"])
 def test_an_ending_within_a_name_of_a_list(tmp_path, after):
     root = make(tmp_path, {"a": 2, "b": 2})
