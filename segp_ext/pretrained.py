@@ -101,26 +101,28 @@ def _published(name: str, pretrained: str | None, file: Path | None) -> tuple[An
     quick = tag.get("quick_gelu") or None if file is None else needs_quick_gelu(file)
     if pretrained is not None:
         _check_activation(name, pretrained, quick)
-    try:
-        with _repeatable(), torch.device("cpu"):
-            clip = open_clip.create_model(
-                name,
-                pretrained=pretrained if file is None else None,
-                load_weights=pretrained is not None and file is None,
-                require_pretrained=pretrained is not None and file is None,
-                pretrained_text=False,
-                precision="fp32",
-                force_quick_gelu=bool(quick),
-                force_preprocess_cfg={} if tag else published_preprocessing(name),
-            )
-    except Exception as error:
-        raise ValueError(
-            f"could not load {name} with weights {pretrained!r}: {first_line(error)}\n"
-            "Without a network, give a local checkpoint file as model.pretrained, or use --model.name glyph."
-        ) from error
-    if file is not None:
-        load_file(clip, name, file)
-    return clip, _tokenizer(name)
+    text = (open_clip.get_model_config(name) or {}).get("text_cfg", {})
+    with _asking_once(bool(tag.get("hf_hub") or text.get("hf_tokenizer_name") or text.get("hf_model_name"))):
+        try:
+            with _repeatable(), torch.device("cpu"):
+                clip = open_clip.create_model(
+                    name,
+                    pretrained=pretrained if file is None else None,
+                    load_weights=pretrained is not None and file is None,
+                    require_pretrained=pretrained is not None and file is None,
+                    pretrained_text=False,
+                    precision="fp32",
+                    force_quick_gelu=bool(quick),
+                    force_preprocess_cfg={} if tag else published_preprocessing(name),
+                )
+        except Exception as error:
+            raise ValueError(
+                f"could not load {name} with weights {pretrained!r}: {first_line(error)}\n"
+                "Without a network, give a local checkpoint file as model.pretrained, or use --model.name glyph."
+            ) from error
+        if file is not None:
+            load_file(clip, name, file)
+        return clip, _tokenizer(name)
 
 
 def _check_activation(name: str, pretrained: str, quick: bool | None) -> None:
@@ -153,35 +155,41 @@ def _check_activation(name: str, pretrained: str, quick: bool | None) -> None:
 
 def _foreign(name: str, weights: bool) -> tuple[Any, Any]:
     """A model that a folder or the hub describes, with its weights or random ones; and its tokenizer."""
-    import open_clip
-
     prefix, _, place = name.partition(":")
     if prefix == "local-dir":
         place = str(Path(place).expanduser())
-    try:
-        content = _configuration(prefix, place)
-        _bounded(content["model_cfg"], "model_cfg")
-        settings: dict[str, Any] = {"pretrained_text": False, "precision": "fp32"}
-        with _repeatable(), _asking_nobody(), torch.device("meta"):
-            empty = open_clip.create_model(f"{prefix}:{place}", load_weights=False, device="meta", **settings)
-        size = sum(4 * parameter.numel() for parameter in empty.parameters())
-        free = psutil.virtual_memory().available
-        if size > free:
-            raise ValueError(f"it describes a model of {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
-        with _repeatable(), _asking_nobody(), torch.device("cpu"):
-            clip = open_clip.create_model(
-                f"{prefix}:{place}", load_weights=weights, require_pretrained=weights, **settings
+    with _asking_once(prefix == "hf-hub"):
+        try:
+            model = _configuration(prefix, place)["model_cfg"]
+            _bounded(model, "model_cfg")
+            tower = model.get("text_cfg", {}).get("hf_model_name")
+            with _asking_once(tower is not None and not Path(str(tower)).is_dir()):
+                clip = _described(f"{prefix}:{place}", weights)
+        except Exception as error:
+            what = (
+                "The folder needs an open_clip_config.json that describes the model, and its weights."
+                if prefix == "local-dir"
+                else "Without a network the model must be in the local Hugging Face cache; local-dir:FOLDER takes it from a folder."
             )
-    except Exception as error:
-        what = (
-            "The folder needs an open_clip_config.json that describes the model, and its weights."
-            if prefix == "local-dir"
-            else "Without a network the model must be in the local Hugging Face cache; local-dir:FOLDER takes it from a folder."
-        )
-        raise ValueError(f"model.name: could not load {name}: {first_line(error)}\n{what}") from error
-    # Without this a configuration could have the tokenizer's own code downloaded and run.
-    uses_hugging_face = bool(content["model_cfg"].get("text_cfg", {}).get("hf_tokenizer_name"))
-    return clip, _tokenizer(f"{prefix}:{place}", **({"trust_remote_code": False} if uses_hugging_face else {}))
+            raise ValueError(f"model.name: could not load {name}: {first_line(error)}\n{what}") from error
+        # Without this a configuration could have the tokenizer's own code downloaded and run.
+        uses_hugging_face = bool(model.get("text_cfg", {}).get("hf_tokenizer_name"))
+        return clip, _tokenizer(f"{prefix}:{place}", **({"trust_remote_code": False} if uses_hugging_face else {}))
+
+
+def _described(name: str, weights: bool) -> Any:
+    """The model that a folder's or the hub's configuration describes; refused if it is larger than the free memory."""
+    import open_clip
+
+    settings: dict[str, Any] = {"pretrained_text": False, "precision": "fp32"}
+    with _repeatable(), _asking_nobody(), torch.device("meta"):
+        empty = open_clip.create_model(name, load_weights=False, device="meta", **settings)
+    size = sum(4 * parameter.numel() for parameter in empty.parameters())
+    free = psutil.virtual_memory().available
+    if size > free:
+        raise ValueError(f"it describes a model of {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+    with _repeatable(), _asking_nobody(), torch.device("cpu"):
+        return open_clip.create_model(name, load_weights=weights, require_pretrained=weights, **settings)
 
 
 def _configuration(prefix: str, place: str) -> dict[str, Any]:
@@ -232,16 +240,40 @@ def _tokenizer(name: str, **settings: Any) -> Any:
 
 @contextmanager
 def _repeatable() -> Iterator[None]:
-    """Random weights are always the same, so that a checkpoint can be loaded again; and open_clip does not warn that they are random."""
+    """Random weights are always the same, so that a checkpoint can be loaded again.
+
+    And open_clip does not warn that they are random, nor log what it raises too.
+    """
     root = logging.getLogger()
     level = root.level
-    root.setLevel(max(level, logging.ERROR))
+    root.setLevel(max(level, logging.CRITICAL))
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             yield
     finally:
         root.setLevel(level)
+
+
+@contextmanager
+def _asking_once(needed: bool) -> Iterator[None]:
+    """Asks the hub whether it answers, if it is needed. If not, what is inside has the local cache alone, and the hub is asked no more.
+
+    Without this each missing file would be asked for seven times, with pauses of half a minute in all.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    before = constants.HF_HUB_OFFLINE
+    try:
+        if needed and not before:
+            get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except Exception:  # its kind depends on the hub library's version
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 @contextmanager
