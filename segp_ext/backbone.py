@@ -10,7 +10,7 @@ import hashlib
 import math
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +27,18 @@ from segp_ext.timing import Stopwatch
 from segp_ext.towers import Text, Vision, make_adaptable
 
 _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": None}
+
+
+class Preprocessing:
+    """PIL image → uint8 `[3, S, S]`, resized and cropped by `steps`. Worker processes get a copy, so that it must stay small."""
+
+    def __init__(self, steps: Sequence[Callable[[Image.Image], Image.Image]]) -> None:
+        self.steps = steps
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        for step in self.steps:
+            image = step(image)
+        return torch.from_numpy(np.array(image.convert("RGB")).transpose(2, 0, 1).copy())
 
 
 class Backbone(nn.Module):
@@ -48,6 +60,7 @@ class Backbone(nn.Module):
         image_size: side of the square input, in pixels.
         dtype: of weights, features and gradients.
         resize_mode, interpolation: how images get there.
+        transform: the model's own preprocessing, which holds nothing of the model.
         projects: False for models without a projection (SigLIP), whose raw features are their embeddings.
         stopwatch: adds up the time of all passes.
 
@@ -97,9 +110,9 @@ class Backbone(nn.Module):
         self.resize_mode, self.interpolation = preprocessing.resize_mode, preprocessing.interpolation
         # Resizing and cropping; what follows in open_clip (conversion, tensor, normalisation) is done elsewhere here.
         steps = image_transform_v2(preprocessing, is_train=False).transforms
-        self._resize = [
-            step for step in steps if type(step).__name__ not in ("MaybeConvertMode", "MaybeToTensor", "Normalize")
-        ]
+        self.transform = Preprocessing(
+            [step for step in steps if type(step).__name__ not in ("MaybeConvertMode", "MaybeToTensor", "Normalize")]
+        )
         for statistic in ("mean", "std"):
             value = torch.tensor(getattr(preprocessing, statistic), dtype=self.dtype, device=next(clip.parameters()).device)
             self.register_buffer(statistic, value.view(1, 3, 1, 1), persistent=False)
@@ -161,12 +174,6 @@ class Backbone(nn.Module):
                     digest.update(parameter.detach().cpu().float().contiguous().numpy().tobytes())
             self._hash = digest.hexdigest()
         return self._hash
-
-    def transform(self, image: Image.Image) -> Tensor:
-        """The model's own preprocessing up to 8-bit pixels: resized and cropped as `resize_mode` says; uint8 `[3, S, S]`."""
-        for step in self._resize:
-            image = step(image)
-        return torch.from_numpy(np.array(image.convert("RGB")).transpose(2, 0, 1).copy())
 
     # -- features --------------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import io
 import os
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from segp_ext.config import LoadingConfig
+from segp_ext.progress import first_line
 
 Transform = Callable[[Image.Image], Tensor]
 T = TypeVar("T")
@@ -360,8 +362,13 @@ class Images:
         loader = DataLoader(
             self._decoded, batch_sampler=wanted, num_workers=workers, collate_fn=_stacked, generator=own
         )
-        with torch.device("cpu"):
-            decoded = iter(loader)
+        try:
+            with torch.device("cpu"):
+                decoded = iter(loader)
+        except (AttributeError, TypeError, pickle.PicklingError) as error:  # where processes are spawned, not forked
+            raise TypeError(
+                f"this data set cannot be handed to worker processes: {first_line(error)}; set loading.workers to 0"
+            ) from error
         for chunk, indices in zip(chunks, missing, strict=True):
             pixels: Any = next(decoded) if len(indices) else None
             if isinstance(pixels, Exception):

@@ -1,12 +1,17 @@
 """The backbone against open_clip's own encoders, and its adapter's promises."""
 
+import io
+import pickle
+
+import numpy as np
 import open_clip
 import pytest
 import torch
-from method.made import CONTEXT, WordTokenizer, tiny_backbone
+from method.made import CONTEXT, WordTokenizer, images_of, made_images, tiny_backbone
 
 from segp_ext.backbone import Backbone
 from segp_ext.config import LoraConfig
+from segp_ext.data.scenario import LabelledImages, PixelArray
 from segp_ext.pretrained import load_clip
 
 TEXTS = ["a", "a photo of a red fox", "one two three four five six seven eight"]
@@ -220,6 +225,44 @@ def test_weights_hash_ignores_the_adapter_and_sees_the_weights(backbone):
     shake(backbone)
     assert backbone.weights_hash() == plain
     assert tiny_backbone(seed=1).weights_hash() != plain
+
+
+class WithoutModel(pickle.Pickler):
+    """Refuses models and tensors."""
+
+    def persistent_id(self, obj):
+        assert not isinstance(obj, (Backbone, torch.Tensor)), type(obj)
+
+
+@pytest.fixture
+def spawning():
+    """Worker processes are spawned, as macOS and Python 3.14 do, and get a pickle of what they work with."""
+    before = torch.multiprocessing.get_start_method(allow_none=True)
+    torch.multiprocessing.set_start_method("spawn", force=True)
+    yield
+    torch.multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_spawned_workers_get_the_transform_and_no_model(compiled, spawning):
+    backbone = tiny_backbone(compile=compiled)
+    pixels = np.random.RandomState(0).randint(0, 256, (6, 3, 12, 10)).astype(np.uint8)
+    dataset = LabelledImages(range(6), [0, 1] * 3, PixelArray(pixels).open)
+    own, theirs = (images_of(dataset, backbone, workers=count, memory_gb=0) for count in (0, 2))
+    chunks = [torch.tensor([4, 1, 0]), torch.tensor([5, 2])]
+    expected = [made for _, made in own.read(chunks)]
+    found = [made for _, made in theirs.read(chunks)]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    handed = io.BytesIO()
+    WithoutModel(handed).dump(theirs._decoded)
+    assert len(handed.getvalue()) < 100_000
+
+
+@pytest.mark.filterwarnings("ignore:Got pickle error")  # torch's own words
+def test_a_data_set_that_cannot_be_handed_to_workers_is_named(spawning):
+    images = images_of(made_images(2, 3), tiny_backbone(), workers=2)  # which has a lambda
+    with pytest.raises(TypeError, match="this data set cannot be handed to worker processes: .*loading.workers to 0"):
+        list(images.read(images.batches(2)))
 
 
 def test_transform_is_clips_preprocessing():
