@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -22,6 +22,13 @@ def progress(items: Iterable[T], description: str, total: int | None = None, ini
     """
     shown = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
     return tqdm(items, description, total, leave=False, dynamic_ncols=True, disable=not shown, initial=initial)
+
+
+def say(line: str, stream: TextIO | None = None) -> None:
+    """Prints a line, to standard output by default; above a bar that is shown."""
+    stream = stream or sys.stdout
+    tqdm.write(line, stream)
+    stream.flush()
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:
@@ -46,12 +53,21 @@ def run_command(main: Callable[[], int]) -> NoReturn:
 
 
 def plain_warnings() -> None:
-    """Lets this package's warnings be a line each, without the place in its code; for commands."""
+    """Lets this package's warnings be a line each, without the place in its code, and all stand above bars; for commands."""
     warnings.formatwarning = _formatted
+    if sys.stderr.isatty():
+        warnings.showwarning = _shown
 
 
 def _formatted(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
     return f"warning: {message}\n" if category is RuntimeWarning else _USUAL_FORMAT(message, category, *place, **line)
+
+
+def _shown(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+) -> None:
+    text = warnings.formatwarning(message, category, filename, lineno, line)
+    say(text.rstrip("\n"), file or sys.stderr)
 
 
 def first_line(error: BaseException) -> str:

@@ -1,7 +1,10 @@
 """What commands show while they work."""
 
+import os
+import pty
 import subprocess
 import sys
+import termios
 
 
 def test_warnings_of_commands_are_one_line():
@@ -11,3 +14,61 @@ def test_warnings_of_commands_are_one_line():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "warning: two images were left out\n"
+
+
+SAYING = """
+import sys, warnings
+from segp_ext.progress import plain_warnings, progress, say
+plain_warnings()
+for number in progress(range(3), "runs", 3):
+    say(f"run {number} is done")
+    say("it failed", sys.stderr)
+    warnings.warn("an image was left out", RuntimeWarning)
+    warnings.resetwarnings()
+"""
+SAID = ["run 0 is done", "it failed", "warning: an image was left out"]
+
+
+def screen(output):
+    """The rows that a terminal shows after this output."""
+    rows, column = [""], 0
+    for character in output:
+        if character == "\n":
+            rows.append("")
+        elif character == "\r":
+            column = 0
+        else:
+            rows[-1] = rows[-1][:column].ljust(column) + character + rows[-1][column + 1 :]
+            column += 1
+    return [row.rstrip() for row in rows]
+
+
+def in_terminal(command):
+    """What a command writes to a terminal of 80 columns."""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 80))
+    environment = {**os.environ, "PYTHONWARNINGS": "always"}
+    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=environment) as running:
+        os.close(its)
+        found = b""
+        try:
+            while part := os.read(ours, 10000):
+                found += part
+        except OSError:  # how a terminal ends
+            pass
+    os.close(ours)
+    assert running.returncode == 0, found
+    return found.decode()
+
+
+def test_what_is_said_stands_above_the_bar():
+    output = in_terminal([sys.executable, "-c", SAYING])
+    assert "runs:   0%" in output  # there was a bar
+    assert screen(output) == [line.replace("0", str(number)) for number in range(3) for line in SAID] + [""]
+
+
+def test_without_a_terminal_there_are_lines_alone():
+    environment = {**os.environ, "PYTHONWARNINGS": "always"}
+    done = subprocess.run([sys.executable, "-c", SAYING], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines() == [f"run {number} is done" for number in range(3)]
+    assert done.stderr.splitlines() == SAID[1:] * 3
