@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, get_origin
 
 import yaml
 
-from segp_ext.config import METHODS, Config, check_settings, dotted_names, expected_value, with_method
+from segp_ext.config import METHODS, Config, check_settings, dotted, fits, from_dict, setting_types, with_method
 from segp_ext.paper import note
 from segp_ext.progress import first_line
 from segp_ext.protocols import PROTOCOLS
@@ -67,27 +69,94 @@ def find_config(name: str) -> Path:
     )
 
 
+_WHOLE, _NUMBER, _NONE = (f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "null"))
+_READ_AS = (
+    (_WHOLE, r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F]+|0b[01]+)$", "-+0123456789"),
+    (_NUMBER, r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$", "-+.0123456789"),
+    (_NUMBER, r"([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$", "-+."),
+    (_NONE, r"(none|None)$", "nN"),
+)
+"""What of unquoted texts is a number or none, beside YAML's null; with the characters that it may begin with."""
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML without the two surprises of PyYAML: 1e-3 is a number, and a name that stands twice is an error."""
+    """YAML without the surprises of PyYAML: 1e-3 is a number, 010 and 1:30 are none, and a name that stands twice is an error."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in known if tag not in (_WHOLE, _NUMBER)]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping whose keys differ."""
         first: set[Any] = set()
         for key, _ in node.value:
-            name = self.construct_object(key)
-            if name in first and key.tag != "tag:yaml.org,2002:merge":
+            name = "<<" if key.tag == "tag:yaml.org,2002:merge" else self.construct_object(key)
+            if name in first:
                 raise yaml.YAMLError(f"{name!r} stands twice, again in line {key.start_mark.line + 1}")
             first.add(name)
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that `_Loader` or another reader of YAML would take for something else."""
+
+
+for _tag, _pattern, _first in _READ_AS:
+    for _kind in (_Loader, _Dumper):
+        _kind.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
+
+
+def settings_file(values: dict[str, Any]) -> bytes:
+    """A file of settings, as `read_settings` reads it, from nested plain values."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode()
+
+
+def _as_meant(value: Any, expected: Any) -> Any:
+    """A value as a setting of this type has it, where what was written can mean but that: 1e1 for 10, "5" for 5; else as it is."""
+    listed = isinstance(value, str) and value.lstrip().startswith("[")
+    if fits(value, expected) and not listed:
+        return value
+    read = value
+    if isinstance(value, str):
+        try:
+            read = yaml.load(value, _Loader)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            return value
+    possible = [read]
+    if isinstance(read, float) and abs(read) < 2**53 and read.is_integer():
+        possible.append(int(read))
+    if read is None and get_origin(expected) is Literal:
+        possible.append("none")
+    return next((meant for meant in possible if fits(meant, expected)), value)
+
+
+def _nested(content: dict[Any, Any]) -> dict[Any, Any]:
+    """Settings in their groups, as `Config` has them, each as it is meant; `training.epochs` may stand for `training: {epochs: ...}`.
+
+    Raises:
+        ValueError: for a setting that stands twice.
+    """
+    types = setting_types(Config)
+    nested = {name: value for name, value in content.items() if "." not in str(name)}
+    nested = {name: _as_meant(value, types.get(name, object)) for name, value in nested.items()}
+    nested = {name: dict(value) if isinstance(value, dict) else value for name, value in nested.items()}
+    for name, value in content.items():
+        section, dot, setting = str(name).partition(".")
+        if dot:
+            group = nested.setdefault(section, {})
+            if not isinstance(group, dict) or setting in group:
+                raise ValueError(f"{name!r} stands twice, also in {section!r}")
+            group[setting] = value
+    for section, group in nested.items():
+        if isinstance(group, dict):
+            for setting, value in group.items():
+                group[setting] = _as_meant(value, types.get(f"{section}.{setting}", object))
+    return nested
 
 
 def read_settings(file: Path) -> dict[str, Any]:
-    """Reads a file of settings, nested as `Config` is.
+    """Reads a file of settings; returns them nested as `Config` is, and of its types.
 
     Raises:
         ValueError: naming the file, if it is no YAML, or has settings that do not exist or of the wrong type.
@@ -98,33 +167,35 @@ def read_settings(file: Path) -> dict[str, Any]:
         if not isinstance(content, dict):
             what = "nothing" if content is None else f"a {type(content).__name__}"
             raise ValueError(f"it must hold settings by name, as in `training: {{epochs: 5}}`; it holds {what}")
-        check_settings(Config, content)
+        settings = _nested(content)
+        check_settings(Config, settings)
     except UnicodeDecodeError as error:
         raise ValueError(f"--config {file}: it is no text file ({error})") from error
     except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split()) or first_line(error)
         raise ValueError(f"--config {file}: {reason}") from error
-    return content
+    return settings
 
 
-def build_parser(command: str = "train", description: str = DESCRIPTION) -> ArgumentParser:
-    """The command line of `python -m segp_ext.<command>`: every field of `Config`, with its documentation as help."""
-    from argparse import RawDescriptionHelpFormatter
-
+def build_parser(
+    command: str = "train", description: str = DESCRIPTION, flags: Mapping[str, str] = MappingProxyType({})
+) -> ArgumentParser:
+    """The command line of `python -m segp_ext.<command>`: every field of `Config`, with its documentation as help, and `flags`."""
     from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
-    class Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    class Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
         pass
 
     class Parser(ArgumentParser):
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-            super().error(_plain(message), None)
+            super().error(with_close_options(message, self), None)
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     prog = f"python -m segp_ext.{command}"
     parser = Parser(
         prog=prog,
-        usage=f"{prog} [--config FILE] [--protocol NAME] [--method NAME] [--seed N] [--SECTION.SETTING VALUE ...] [--print_config]",
+        usage=f"{prog} {''.join(f'[{flag}] ' for flag in flags)}[--config FILE] [--protocol NAME] [--method NAME] [--seed N] "
+        "[--SECTION.SETTING VALUE ...] [--print_config]",
         description=description,
         formatter_class=Formatter,
         default_env=False,
@@ -143,24 +214,13 @@ def build_parser(command: str = "train", description: str = DESCRIPTION) -> Argu
             help="Go on with the run in this folder, which stopped or was killed, to the same numbers. Its settings hold; those that "
             f"may be given besides: {', '.join(RESUMABLE)}.",
         )
+    for flag, meaning in flags.items():
+        parser.add_argument(flag, action="store_true", help=meaning)
     parser.add_class_arguments(Config)
     for action in parser._actions:
         if source := note(action.dest):
             action.help = f"{action.help} {source}"
     return parser
-
-
-def _plain(message: str) -> str:
-    """A message of jsonargparse's in the words of `segp_ext.config`, where it is about a setting's value."""
-    keys = re.findall(r'[Kk]ey "([\w.]+)":', message)
-    wanted = expected_value(Config, keys[-1]) if keys else None
-    if wanted is not None:
-        given = re.findall(r"(?:Got|Given) value: (.*)|Unable to load config [\"'](.*)[\"']", message)
-        came = f"; got {''.join(given[-1])!r}" if given else ""
-        return f"{keys[-1]} must be {wanted}{came}"
-    unknown = re.match(r"unrecognized arguments: --([\w.-]+)", message)
-    close = _close_settings(unknown[1].replace("-", "_").lower()) if unknown else []
-    return f"{message}; close: {', '.join(f'--{name}' for name in close)}" if close else message
 
 
 _USUAL_NAMES = {
@@ -173,92 +233,118 @@ _USUAL_NAMES = {
 """What other programs call settings that have another name here."""
 
 
-def _close_settings(name: str) -> list[str]:
-    """Settings that may be meant by a name that is none: of that last part, of that name elsewhere, or spelled like it."""
-    known = dotted_names(Config)
-    of_last = [setting for setting in known if setting.rpartition(".")[2] == name]
-    if of_last or name in _USUAL_NAMES:
+def with_close_options(message: str, parser: argparse.ArgumentParser, more: Iterable[str] = ()) -> str:
+    """argparse's message about options that do not exist, and which of the parser's, or of `more`, the first of them may mean."""
+    unknown = re.match(r"unrecognized arguments: --?([A-Za-z][\w.-]*)", message)
+    options = [*(option for action in parser._actions for option in action.option_strings), *more]
+    known = [option.removeprefix("--") for option in options if option.startswith("--")]
+    close = _close_options(unknown[1].replace("-", "_").lower(), known) if unknown else []
+    return f"{message}; close: {', '.join(f'--{name}' for name in close)}" if close else message
+
+
+def _close_options(name: str, known: list[str]) -> list[str]:
+    """Options that may be meant by a name that is none: of that last part, of that name elsewhere, or spelled like it."""
+    of_last = [option for option in known if option.rpartition(".")[2] == name]
+    if of_last or _USUAL_NAMES.get(name) in known:
         return of_last or [_USUAL_NAMES[name]]
-    lasts = {setting.rpartition(".")[2]: setting for setting in reversed(known)}
+    lasts = {option.rpartition(".")[2]: option for option in reversed(known)}
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.8) or difflib.get_close_matches(name, lasts, n=1, cutoff=0.7)
     return [lasts.get(close[0], close[0])] if close else difflib.get_close_matches(name, known, n=1)
 
 
-def take(argv: Sequence[str], option: str) -> tuple[list[str], list[str]]:
-    """The values that a command line gives to one option, in order, and the command line without them."""
-    values, rest, follows = [], [], False
-    for argument in argv:
-        if follows or argument.startswith(f"{option}="):
-            values.append(argument if follows else argument.removeprefix(f"{option}="))
-            follows = False
-        elif argument == option:
-            follows = True
-        else:
-            rest.append(argument)
-    return values, [*rest, option] if follows else rest
+def joined(argv: Sequence[str]) -> list[str]:
+    """A command line with the value of every setting, and of --config and --resume, in one argument with its name: `--NAME=VALUE`.
 
-
-def _protocol_named(argv: list[str], contents: list[dict[str, Any]]) -> str | None:
-    """The protocol that the command line names, or the last file that names one.
+    A setting that is true or false may stand alone, and is true then.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: for another one without a value.
     """
-    names = [content["protocol"] for content in contents if "protocol" in content]
-    name = [*names, *take(argv, "--protocol")[0]][-1:]
-    if not name or name[0] in (None, "null"):
-        return None
-    if name[0] not in PROTOCOLS:
-        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {name[0]!r}")
-    return name[0]
+    types: dict[str, Any] = {"config": str, "resume": str, **setting_types(Config)}
+    found, rest = [], list(argv)
+    while rest:
+        argument = rest.pop(0)
+        name = argument.removeprefix("--")
+        if argument.startswith("--") and name in types:
+            if rest and re.match(r"[^-]|-[\d.]|-?$", rest[0]):
+                argument += f"={rest.pop(0)}"
+            elif types[name] is bool:
+                argument += "=true"
+            else:
+                raise ValueError(f"--{name} needs a value; one that begins with a dash is written --{name}=VALUE")
+        found.append(argument)
+    return found
 
 
-def values_given(argv: Sequence[str], section: str, name: str) -> list[Any]:
-    """The values that a command line gives to a setting, by itself or in its section's group."""
-    groups = []
-    for text in take(argv, f"--{section}")[0]:
-        try:
-            groups.append(yaml.load(text, _Loader))
-        except yaml.YAMLError:
-            continue  # the parser says what is wrong with it
-    inside = [group[name] for group in groups if isinstance(group, dict) and name in group]
-    return [*inside, *take(argv, f"--{section}.{name}")[0]]
+def take(argv: Sequence[str], option: str) -> tuple[list[str], list[str]]:
+    """The values that a `joined` command line gives to one option, in order, and the command line without them."""
+    begin = f"{option}="
+    values = [argument.removeprefix(begin) for argument in argv if argument.startswith(begin)]
+    return values, [argument for argument in argv if not argument.startswith(begin)]
 
 
-def parse(argv: list[str], command: str = "train", description: str = DESCRIPTION) -> Config:
+def settings_given(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The settings on a `joined` command line by dotted name, the last of each, and its other arguments.
+
+    Raises:
+        ValueError: for one of the wrong type.
+    """
+    types = setting_types(Config)
+    given: dict[str, Any] = {}
+    rest = []
+    for argument in argv:
+        name, equals, text = argument.removeprefix("--").partition("=")
+        if argument.startswith("--") and equals and name in types:
+            none = text.lower() in ("none", "null") and fits(None, types[name])
+            settings = _nested({name: None if none else text})
+            check_settings(Config, settings)
+            given |= dotted(settings)
+        else:
+            rest.append(argument)
+    return given, rest
+
+
+def parse(
+    argv: Sequence[str], command: str = "train", description: str = DESCRIPTION, flags: Mapping[str, str] = MappingProxyType({})
+) -> Config:
     """Reads the configuration from a command line; exits with a message on a setting that does not exist or does not fit.
 
-    The order of precedence: the command line, the files of --config (the last one first), the protocol, the paper's defaults.
+    The order of precedence: the command line, the files of --config (the last one first), the protocol, the paper's defaults. `flags` are
+    options of the command itself, with their meanings; whether they are given is its own to see.
     """
-    parser = build_parser(command, description)
+    parser = build_parser(command, description, flags)
     try:
-        names, settings = take(argv, "--config")
+        names, settings = take(joined(argv), "--config")
+        given, rest = settings_given(settings)
         files = [find_config(name) for name in names]
-        if not files and not take(argv, "--protocol")[0]:
-            named = [name for name in values_given(argv, "data", "name") if name in packaged_configs()]
-            own_images = values_given(argv, "data", "root")
-            files = [find_config(named[-1] if named else "folder" if own_images else "digits")]
-        protocol = _protocol_named(argv, [read_settings(file) for file in files])
+        if not files and "protocol" not in given:
+            named = given.get("data.name") if given.get("data.name") in packaged_configs() else None
+            files = [find_config(named or ("digits" if given.get("data.root") is None else "folder"))]
+        layers = [*(dotted(read_settings(file)) for file in files), given]
+        protocol = next((layer["protocol"] for layer in reversed(layers) if "protocol" in layer), None)
         if protocol is not None:
-            parser.set_defaults({"protocol": protocol, **PROTOCOLS[protocol]})
-        configs = [argument for file in files for argument in ("--config", str(file))]
-        parsed = parser.parse_args([*configs, *settings])
-        del parsed["config"]
-        parsed.pop("resume", None)
-        config = Config(**dict(parser.instantiate(parsed).items()))
+            if protocol not in PROTOCOLS:
+                raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {protocol!r}")
+            layers.insert(0, PROTOCOLS[protocol])
+        chosen = {name: value for layer in layers for name, value in layer.items()}
+        parser.set_defaults(chosen)  # which --help and --print_config show
+        parser.parse_args(rest)
+        config = from_dict(Config, _nested(chosen))
         with_method(config)  # which says what its method lacks
     except (FileNotFoundError, TypeError, ValueError) as error:
         parser.error(str(error))
-    for setting in METHODS[config.method]:
-        if values_given(argv, *setting.split(".")):
-            fixed = METHODS[config.method][setting]
+    for setting, fixed in METHODS[config.method].items():
+        if setting in given:
             parser.error(f"{setting} is fixed at {fixed!r} by method {config.method}; use --method segp to choose it")
     return config
 
 
 def parse_run(argv: list[str]) -> tuple[Config, Path | None]:
     """Reads the command line of a run, and which run it goes on with, if any; exits with a message as `parse` does."""
-    named, settings = take(argv, "--resume")
+    try:
+        named, settings = take(joined(argv), "--resume")
+    except ValueError:
+        named = []  # `parse` says what is wrong
     if not named:
         return parse(argv), None
     parser = build_parser()

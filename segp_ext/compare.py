@@ -21,11 +21,20 @@ from typing import Any
 import torch
 import yaml
 
-from segp_ext.command_line import CONFIGS, RESUMABLE, parse, read_settings, take, values_given
+from segp_ext.command_line import (
+    CONFIGS,
+    RESUMABLE,
+    joined,
+    parse,
+    read_settings,
+    settings_given,
+    take,
+    with_close_options,
+)
 from segp_ext.comparison import Comparison, console
 from segp_ext.config import METHODS as FIXED
-from segp_ext.config import Config, dotted, from_dict
-from segp_ext.progress import plain_warnings, progress, run_command
+from segp_ext.config import Config, dotted, from_dict, setting_types
+from segp_ext.progress import plain_warnings, progress, run_command, say
 from segp_ext.report import percent
 from segp_ext.run_directory import check_result, check_version
 from segp_ext.sealed import read_json, write_atomically
@@ -128,15 +137,13 @@ class Job:
             f"--run.name={folder.name}",
         ]
         fixed += [] if threads is None else [f"--run.threads={threads}"]
-        given = [argument.replace("{seed}", str(seed)) for argument in given]
+        given = joined([argument.replace("{seed}", str(seed)) for argument in given])
         for setting in FIXED.get(
             row.label.split()[0], {}
         ):  # what all rows are given does not hold where a method has its own
             given = take(given, f"--{setting}")[1]
         config = parse([*given, *fixed], "compare")
-        stated = config.protocol is not None or any(
-            values_given(arguments, "data", "order") for arguments in (given, row.of_seed(seed).arguments())
-        )
+        stated = config.protocol is not None or "data.order" in settings_given([*given, *joined(fixed)])[0]
         if isinstance(config.data.order, int) and not stated:
             fixed.append(f"--data.order={seed}")
             config = parse([*given, *fixed], "compare")
@@ -226,9 +233,19 @@ def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]
         "--threads", type=int, help="CPU threads of each run; default: the cores shared out over the runs at a time"
     )
     options, settings = parser.parse_known_args(argv)
+    try:
+        settings = joined(settings)
+        of_first = [argument.replace("{seed}", str(options.seeds[0])) for argument in take(settings, "--config")[1]]
+        given, others = settings_given(of_first)
+    except ValueError as error:
+        parser.error(str(error))
     for name, option in _OWN.items():
-        if take(settings, f"--{name}")[0]:
+        if name in given:
             parser.error(f"--{name} is what {option} says here; give that")
+    unknown = [argument for argument in others if not argument.startswith("--print_config")]
+    if unknown:
+        settable = [f"--{name}" for name in setting_types(Config) if name not in _OWN]
+        parser.error(with_close_options(f"unrecognized arguments: {' '.join(unknown)}", parser, settable))
     if options.out.exists() and not options.out.is_dir():
         parser.error(f"--out must be a folder; {options.out} is none")
     if options.rows is not None and options.methods is not None:
@@ -368,18 +385,15 @@ def _execute(
                 result, said = None, str(error)
             if result is None:
                 failed[job] = said or "it ended without a result"
-                print(f"{job.row.label}, seed {job.seed}: {failed[job]}", file=sys.stderr, flush=True)
+                say(f"{job.row.label}, seed {job.seed}: {failed[job]}", sys.stderr)
                 continue
             results[job] = result
             own = f"{job.row.label.split()[0]} ("
             last = {
                 name.removeprefix(own)[:-1]: s["last"] for name, s in result["scores"].items() if name.startswith(own)
             }
-            print(
-                f"{job.row.label}, seed {job.seed}: Last "
-                + ", ".join(f"{path} {percent(v)}" for path, v in last.items()),
-                flush=True,
-            )
+            shown = ", ".join(f"{path} {percent(v)}" for path, v in last.items())
+            say(f"{job.row.label}, seed {job.seed}: Last {shown}")
     return failed
 
 

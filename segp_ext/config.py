@@ -47,9 +47,9 @@ _LARGEST = 2**31 - 1
 """No count here can sensibly be larger, and what they are handed to takes no larger ones."""
 
 
-def _require(condition: bool, field_name: str, expected: str, value: object) -> None:
+def _require(condition: bool, field_name: str, expected: str, value: object, remedy: str = "") -> None:
     if not condition:
-        raise ValueError(f"{field_name} must be {expected}; got {_SHORT.repr(value)}")
+        raise ValueError(f"{field_name} must be {expected}; got {_SHORT.repr(value)}{remedy}")
 
 
 def _finite(section: str, name: str, value: float) -> None:
@@ -230,8 +230,8 @@ new-images and reference belong to no class and take all-anchors, sdc or none.""
 covariance of all classes, summed up over the tasks, or partly with each class's own; ridge: regression behind random features (RanPAC), \
 for a model that stays frozen; probe: logistic regression, for a frozen model with training.joint."""
     shrinkage: float | None = None
-    """Share of the mean variance that is mixed into the covariance of mahalanobis, which few images would leave singular; none (null in \
-YAML) estimates it (oracle approximating shrinkage)."""
+    """Share of the mean variance that is mixed into the covariance of mahalanobis, which few images would leave singular; none \
+estimates it (oracle approximating shrinkage)."""
     own_covariance: float = 0.0
     """Share of each class's own covariance beside the one of all classes in mahalanobis (regularised discriminant analysis). Above 0 a \
 matrix of the feature's width squared is kept for every class: 4.7 MB at 768 in checkpoints, twice that in memory."""
@@ -400,8 +400,8 @@ several folders of images is an error, as these may be the classes."""
     classes_per_task: int = 10
     """New classes per task; the last task may have fewer."""
     order: int | ClassOrder | None = 1993
-    """Class order: a number n for numpy.random.RandomState(n).permutation, the name of an order in use by others, or none (null in \
-files and on the command line) for the data set's own."""
+    """Class order: a number n for numpy.random.RandomState(n).permutation, the name of an order in use by others, or none for the data \
+set's own."""
     max_images_per_class: int | None = None
     """Use at most so many images of a class in each part, for small trials; none uses all."""
     test_fraction: float = 0.3
@@ -423,7 +423,7 @@ It encodes every test image after each task, about twice the evaluation."""
             _require(0 <= self.order < 2**32, "data.order", "from 0 to 2**32 - 1", self.order)
         else:
             _require(
-                _fits(self.order, ClassOrder | None), "data.order", _type_text(int | ClassOrder | None), self.order
+                fits(self.order, ClassOrder | None), "data.order", _type_text(int | ClassOrder | None), self.order
             )
         if self.max_images_per_class is not None:
             _positive("data", self, "max_images_per_class")
@@ -563,8 +563,10 @@ def check_settings(cls: type, values: dict[str, Any], prefix: str = "") -> None:
             hint = f"; close: {prefix}{close[0]}" if close else ""
             raise ValueError(f"no such setting: {prefix}{name}{hint}; known here: {', '.join(names)}")
         group, hint = _groups(cls).get(name), get_type_hints(cls)[name]
-        right = isinstance(value, dict) if group else _fits(value, hint)
-        _require(right, f"{prefix}{name}", _GROUP if group else _type_text(hint), value)
+        right = fits(value, dict if group else hint)
+        as_text = [*map(str, value)] if isinstance(value, list) else str(value)
+        remedy = " (a text like this needs quotes)" if value is not None and fits(as_text, hint) else ""
+        _require(right, f"{prefix}{name}", _GROUP if group else _type_text(hint), value, remedy)
         if group:
             check_settings(group, value, f"{prefix}{name}.")
 
@@ -577,21 +579,12 @@ def dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def dotted_names(cls: type) -> list[str]:
-    """All settings of a config dataclass, groups and those in them, by dotted name."""
-    groups = _groups(cls)
-    inside = [f"{group}.{name}" for group, kind in groups.items() for name in dotted_names(kind)]
-    return [f.name for f in dataclasses.fields(cls)] + inside
-
-
-def expected_value(cls: type, dotted: str) -> str | None:
-    """What the setting of a dotted name must be, in words; none if there is no such setting."""
-    name, _, rest = dotted.partition(".")
-    group = _groups(cls).get(name)
-    if group and rest:
-        return expected_value(group, rest)
-    hint = get_type_hints(cls).get(name)
-    return None if hint is None or rest else _GROUP if group else _type_text(hint)
+def setting_types(cls: type) -> dict[str, Any]:
+    """The types of all settings of a config dataclass by dotted name, and of its groups, which are dict."""
+    groups, hints = _groups(cls), get_type_hints(cls)
+    own = {f.name: dict if f.name in groups else hints[f.name] for f in dataclasses.fields(cls)}
+    inside = {f"{group}.{name}": hint for group, kind in groups.items() for name, hint in setting_types(kind).items()}
+    return own | inside
 
 
 _GROUP = "a group of settings, {name: value, ...}"
@@ -603,13 +596,14 @@ def _groups(cls: type) -> dict[str, type]:
     return {name: kind for name, kind in found.items() if isinstance(kind, type) and dataclasses.is_dataclass(kind)}
 
 
-def _fits(value: Any, expected: Any) -> bool:
+def fits(value: Any, expected: Any) -> bool:
+    """Whether a value is of a setting's type."""
     if get_origin(expected) is Literal:
         return value in get_args(expected)
     if get_origin(expected) in (Union, UnionType):
-        return any(_fits(value, option) for option in get_args(expected))
+        return any(fits(value, option) for option in get_args(expected))
     if get_origin(expected) is list:
-        return isinstance(value, list) and all(_fits(item, get_args(expected)[0]) for item in value)
+        return isinstance(value, list) and all(fits(item, get_args(expected)[0]) for item in value)
     if expected is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return isinstance(value, expected) and (expected is bool or not isinstance(value, bool))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from segp_ext.command_line import with_close_options
 from segp_ext.config import PATHS
 from segp_ext.data.folder import SUFFIXES, image_files
 from segp_ext.data.images import open_image
@@ -62,7 +63,9 @@ def chosen_files(given: list[str]) -> list[Path]:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status, 2 if an image could not be read."""
     plain_warnings()
-    parser = argparse.ArgumentParser(prog="python -m segp_ext.predict", description="Name the classes of images.")
+    parser = argparse.ArgumentParser(
+        prog="python -m segp_ext.predict", description="Name the classes of images.", allow_abbrev=False
+    )
     parser.add_argument(
         "checkpoint", type=Path, help="folder of a saved learner, or of a run (its last checkpoint is taken)"
     )
@@ -71,7 +74,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--path", choices=PATHS, help="scores to use (default: as the learner was configured)")
     parser.add_argument("--device", default="auto", help="torch device (default: CUDA where it is usable)")
     parser.add_argument("--pretrained", help="the backbone's weights, if they were moved: a file, a folder, or a tag")
-    options = parser.parse_args(argv)
+    options, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.error(with_close_options(f"unrecognized arguments: {' '.join(unknown)}", parser))
     try:
         files = chosen_files(options.images)
         learner = SeGPCL.load(find_checkpoint(options.checkpoint.expanduser()), options.device, options.pretrained)

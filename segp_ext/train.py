@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 import segp_ext
 from segp_ext import report, sealed
-from segp_ext.command_line import RESUMABLE, parse_run
+from segp_ext.command_line import RESUMABLE, parse_run, settings_file
 from segp_ext.config import PATHS, Config, dotted, with_method
 from segp_ext.data import held_out, load_scenario
 from segp_ext.data.images import Images, Reader
@@ -144,8 +143,7 @@ class Run:
             self._offer_unfinished()
             self._held = RunDirectory.create(config, self.scenario.name)
             self.directory = self._held.path
-            settings = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
-            write_atomically(self.directory / "config.yaml", settings.encode())
+            write_atomically(self.directory / "config.yaml", settings_file(dataclasses.asdict(config)))
         self.result["name"] = self.directory.name
 
     def _last_checkpoint(self) -> SavedRun | None:

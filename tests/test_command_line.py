@@ -1,12 +1,15 @@
 """What the command line and its files take, and that every mistake is named in the settings' own words."""
 
+import dataclasses
 import subprocess
 import sys
 
 import pytest
 import yaml
 
-from segp_ext.command_line import parse, read_settings
+from segp_ext import compare, doctor, predict
+from segp_ext.command_line import parse, parse_run, read_settings, settings_file
+from segp_ext.config import Config, DataConfig, RunConfig
 
 FILES = [
     ("training: 5", "training must be a group of settings, {name: value, ...}; got 5"),
@@ -24,6 +27,18 @@ FILES = [
     ("model: {compile: 1}", "model.compile must be true or false; got 1"),
     ("seed: !!python/object/apply:os.system [true]", "could not determine a constructor"),
     (b"\xff\xfe\x00", "it is no text file"),
+    ("training.epochs: 5\ntraining: {epochs: 3}", "'training.epochs' stands twice, also in 'training'"),
+    ("training.epochs: 5\ntraining.epochs: 3", "'training.epochs' stands twice, again in line 2"),
+    ("training: 5\ntraining.epochs: 3", "'training.epochs' stands twice, also in 'training'"),
+    ("training: {<<: {epochs: 1}, <<: {epochs: 2}}", "'<<' stands twice, again in line 1"),
+    ("training.epoch: 3", "no such setting: training.epoch; close: training.epochs"),
+    ("run: {name: 2024}", "run.name must be a text or null; got 2024 (a text like this needs quotes)"),
+    ("held_out: [2024, on]", "held_out must be a list of texts, [a, b]; got [2024, True] (a text like this needs quotes)"),
+    ("training: {epochs: 2.5}", "training.epochs must be a whole number; got 2.5"),
+    ("seed: 010", "seed must be a whole number; got '010'"),  # eight to YAML 1.1
+    ("seed: 1:30", "seed must be a whole number; got '1:30'"),  # ninety
+    ("seed: none", "seed must be a whole number; got None"),
+    ("template: none", "template must be a text; got None"),
 ]
 
 
@@ -88,13 +103,47 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, capsys, content, message):
             "no file 'nowhere.yaml'; configurations in the package: cifar100, clip, cub200, digits, folder",
         ),
         (["photos"], "unrecognized arguments: photos"),
+        (["--seed"], "--seed needs a value; one that begins with a dash is written --seed=VALUE"),
+        (["--training.epochs", "--seed", "1"], "--training.epochs needs a value"),
+        (["--template", "-{}"], "--template needs a value"),
+        (["--config"], "--config needs a value"),
+        (["--resume"], "--resume needs a value"),
+        (["--model.compile", "photos"], "model.compile must be true or false; got 'photos'"),
+        (["--training.epochs=1e-1"], "training.epochs must be a whole number; got '1e-1'"),
+        (["--seed=9007199254740993.0"], "seed must be a whole number; got '9007199254740993.0'"),  # which no float is
+        (["--data={order: "], "data must be a group of settings, {name: value, ...}; got '{order: '"),
+        (["--data={rot: x}"], "no such setting: data.rot; close: data.root"),
+        (["-seed", "1"], "unrecognized arguments: -seed 1; close: --seed"),
+        (["--resum=x"], "unrecognized arguments: --resum=x; close: --resume"),
     ],
 )
 def test_an_argument_that_does_not_fit_is_named(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        parse(arguments)
+        parse_run(arguments)
     said = capsys.readouterr().err
     assert stop.value.code == 2 and message in said and "<class" not in said
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "message"),
+    [
+        (doctor.main, ["--quik"], "unrecognized arguments: --quik; close: --quick"),
+        (doctor.main, ["--lr=1"], "close: --training.learning_rate"),
+        (predict.main, ["saved", "a.png", "--topK=2"], "unrecognized arguments: --topK=2; close: --topk"),
+        (predict.main, ["saved", "a.png", "--pretraind", "x"], "unrecognized arguments: --pretraind"),
+        (compare.main, ["--out=x", "--jbos", "2"], "unrecognized arguments: --jbos 2; close: --jobs"),
+        (compare.main, ["--out=x", "--row=paper/main"], "unrecognized arguments: --row=paper/main; close: --rows"),
+        (compare.main, ["--out=x", "--lr=1"], "unrecognized arguments: --lr=1; close: --training.learning_rate"),
+        (compare.main, ["--out=x", "--run={name: a}"], "--run.name is what --out says here; give that"),
+        (compare.main, ["--out=x", "--training.epochs"], "--training.epochs needs a value"),
+        (compare.main, ["--out=x", "--training.epochs=x"], "training.epochs must be a whole number; got 'x'"),
+    ],
+)
+def test_every_command_names_close_options(main, arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and message in said and "in the row" not in said
 
 
 def test_a_group_on_the_command_line_chooses_the_default_file_as_its_settings_do():
@@ -108,6 +157,78 @@ def test_numbers_as_programmers_write_them(tmp_path):
     config = parse(["--config", str(tmp_path / "c.yaml"), "--prototypes.temperature=1e-2"])
     assert (config.training.learning_rate, config.training.weight_decay) == (1e-3, 1)
     assert (config.anchors.epsilon, config.prototypes.temperature) == (0.05, 0.01)
+
+
+MEANT = [
+    ("training: {epochs: 1e1}", "training.epochs", 10),
+    ("training: {epochs: 3.0}", "training.epochs", 3),
+    ("training: {epochs: '5'}", "training.epochs", 5),
+    ("training: {learning_rate: '1e-3'}", "training.learning_rate", 1e-3),
+    ("training.epochs: 5", "training.epochs", 5),
+    ("training.epochs: 1e1\ntraining: {batch_size: 3}", "training", {"epochs": 10, "batch_size": 3}),
+    ("data: {order: None}", "data.order", None),
+    ("data.order: none", "data.order", None),
+    ("data: {order: 'none'}", "data.order", None),
+    ("model: {pretrained: none}", "model.pretrained", None),
+    ("run: {name: 'none'}", "run.name", "none"),
+    ("anchors: {kind: none}", "anchors.kind", "none"),
+    ("anchors: {kind: null}", "anchors.kind", "none"),
+    ("model: {compile: 'true'}", "model.compile", True),
+    ("model: {compile: off}", "model.compile", False),
+    ("anchors: &a {batch_size: 64, steps: 3}\nanchors.kind: seeds\nloading: {<<: {workers: 2}}", "loading.workers", 2),
+    ("anchors: &a {batch_size: 64}\ninference: {<<: *a, beta: 0.2}", "inference", {"batch_size": 64, "beta": 0.2}),
+    ("anchors: &a {batch_size: 64}\ninference: {<<: [*a], batch_size: 1e2}", "inference.batch_size", 100),
+    ("anchors: {batch_size: &n 64}\ninference: {batch_size: *n}", "inference.batch_size", 64),
+]
+
+
+@pytest.mark.parametrize(("content", "name", "meant"), MEANT)
+def test_a_file_says_what_it_means(tmp_path, content, name, meant):
+    (tmp_path / "mine.yaml").write_text(content)
+    found = read_settings(tmp_path / "mine.yaml")
+    section, _, setting = name.partition(".")
+    value = found[section][setting] if setting else found[section]
+    assert value == meant and type(value) is type(meant)
+    taken = dataclasses.asdict(parse(["--config", str(tmp_path / "mine.yaml")]))[section]
+    assert taken[setting] == meant if setting else taken.items() >= meant.items()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "meant"),
+    [
+        (["--training.epochs", "1e1"], "training.epochs", 10),
+        (["--training.epochs=3.0"], "training.epochs", 3),
+        (["--training={epochs: 1e1}"], "training.epochs", 10),
+        (["--training", "{epochs: 7}", "--training.epochs=8"], "training.epochs", 8),
+        (["--training.epochs=8", "--training", "{epochs: 7}"], "training.epochs", 7),
+        (["--data.order", "None"], "data.order", None),
+        (["--data.order=none"], "data.order", None),
+        (["--data.order", "1e3"], "data.order", 1000),
+        (["--model.pretrained", "None"], "model.pretrained", None),
+        (["--anchors.kind", "None"], "anchors.kind", "none"),
+        (["--model.compile"], "model.compile", True),
+        (["--model.compile", "--seed=1"], "model.compile", True),
+        (["--model.compile", "no"], "model.compile", False),
+        (["--anchors.step_size", "1e-3"], "anchors.step_size", 1e-3),
+        (["--run.name", "1e3"], "run.name", "1e3"),
+        (["--data.root", "[x]"], "data.root", "[x]"),
+        (["--held_out", "[a, '1']"], "held_out", ["a", "1"]),
+        (["--template=-{}"], "template", "-{}"),
+    ],
+)
+def test_the_command_line_says_what_it_means(arguments, name, meant):
+    value = parse(arguments)
+    for part in name.split("."):
+        value = getattr(value, part)
+    assert value == meant and type(value) is type(meant)
+
+
+@pytest.mark.parametrize("name", ["1e3", "none", "None", "010", "1:30", "on", "0x1F", "1_0", "2026-01-01", "null", "a b"])
+def test_texts_that_look_like_something_else_are_written_so_that_every_reader_has_them(tmp_path, name):
+    config = Config(run=RunConfig(name=name), data=DataConfig(order=None, root=name))
+    (tmp_path / "config.yaml").write_bytes(settings_file(dataclasses.asdict(config)))
+    assert parse(["--config", str(tmp_path / "config.yaml")]) == config
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == dataclasses.asdict(config)
 
 
 def test_the_command_line_beats_the_file(tmp_path):
