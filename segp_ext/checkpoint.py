@@ -23,7 +23,7 @@ from torch import Tensor
 import segp_ext
 from segp_ext import sealed
 from segp_ext.config import MethodConfig, Precision, ResizeMode, from_dict
-from segp_ext.pretrained import LOCAL, OWN, load_clip
+from segp_ext.pretrained import LOCAL, OWN, load_clip, model_in_words
 
 if TYPE_CHECKING:
     from segp_ext.backbone import Backbone
@@ -127,8 +127,8 @@ class SavedLearner:
         """Raises ValueError if `backbone` has other weights than the learner's had."""
         if backbone.weights_hash() != self.backbone.weights:
             raise ValueError(
-                f"cannot load the checkpoint {self.path}: the weights of {backbone.name} ({backbone.pretrained}) are not those it was "
-                "trained on"
+                f"cannot load the checkpoint {self.path}: {model_in_words(backbone.name, backbone.pretrained)} is not the model it was "
+                "trained on; the weights differ"
             )
 
 
@@ -243,7 +243,7 @@ def _load_backbone(saved: SavedLearner, device: str, pretrained: str | None, com
         found = [str(place) for place in places if (place.is_dir() if is_folder else place.is_file())]
         if not found:
             raise FileNotFoundError(
-                f"the checkpoint {saved.path} stands on {facts.name} with the weights {Path(facts.place).name}, which are not there. "
+                f"the checkpoint {saved.path} stands on {model_in_words(facts.name, facts.pretrained)}, which is not there. "
                 f"Looked for: {', '.join(map(str, places))}. Put them beside the checkpoint, or say where they are: SeGPCL.load(..., "
                 f"pretrained=PLACE), --pretrained PLACE of segp_ext.predict, or the environment variable {WEIGHTS_VARIABLE}"
             )

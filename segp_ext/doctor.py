@@ -26,18 +26,15 @@ from segp_ext.data.images import as_rgb, possible_formats
 from segp_ext.data.scenario import make_scenario
 from segp_ext.learner import prompts
 from segp_ext.preflight import attempts
-from segp_ext.pretrained import brings_weights, load_clip
+from segp_ext.pretrained import load_clip, model_in_words
 from segp_ext.progress import first_line, plain_warnings, progress, run_command
 from segp_ext.protocols import changed_settings
 
 DESCRIPTION = """\
-Tell what is built, which devices and versions are seen, look a data set over (the layout found, images per split and class, missing and
-stray files, unreadable images, duplicates), and try whether a run could begin: the model, its weights, the prompts of all classes, the
-held-out sets. Takes every setting of python -m segp_ext.train. Exits with 0 if nothing is wrong, 1 if there are problems (listed at the
-end), 2 for settings that do not exist or do not fit.
-
-  --quick               open neither the images nor the model: no search for unreadable images and duplicates, no prompts tried
-  --classes             list the images of every class, however many there are
+Show what is built, and which devices and versions are seen. Look a data set over: the layout found, images per split and class, missing
+and stray files, unreadable images, duplicates. Then try whether a run could begin: the model, its weights, the prompts of all classes,
+the held-out data sets. Takes every setting of python -m segp_ext.train, and as that command without any: the built-in digits.
+Exit status: 0 if nothing is wrong, 1 if there are problems (listed at the end), 2 for settings that do not exist or do not fit.
 
 examples:
   python -m segp_ext.doctor
@@ -46,6 +43,11 @@ examples:
 """
 
 
+FLAGS = {
+    "--quick": "Open neither the images nor the model: unreadable images, duplicates and prompts that do not fit are not looked for.",
+    "--classes": "List the images of every class, however many there are.",
+}
+"""Options of this command alone, and what they mean."""
 SHOWN = 20
 """Classes that are listed one by one without being asked for."""
 
@@ -110,15 +112,13 @@ def examine(config: Config, quick: bool = False) -> Report:
     built = segp_ext.build_info()
     changed = changed_settings(config)
     protocol = "none" if config.protocol is None else config.protocol
-    pretrained = config.model.pretrained
-    own = brings_weights(config.model.name)
-    weights = "random weights" if pretrained is None else "its own weights" if own else f"weights {pretrained}"
+    data = ("digits" if config.data.root is None else "folder") if config.data.name == "auto" else config.data.name
     report = Report(
         environment(built),
         {
             "protocol": f"{protocol}, changed: {', '.join(changed)}" if changed else protocol,
-            "model": f"{config.model.name}, {weights}",
-            "data set": config.data.name if config.data.root is None else f"{config.data.name} in {config.data.root}",
+            "model": model_in_words(config.model.name, config.model.pretrained),
+            "data set": data if config.data.root is None else f"{data} in {config.data.root}",
         },
     )
     if built["ops_path"] != "native":
@@ -188,12 +188,14 @@ def _start(config: Config, scenario: Scenario) -> list[str]:
 
 def environment(built: dict[str, Any]) -> dict[str, str]:
     """What is built (see `segp_ext.build_info`), devices and versions, as text by name."""
-    cuda = "built" if built["cuda_built"] else f"not built ({built['cuda_reason'] or 'no native library'})"
+    cuda = f"built; {'usable' if built['cuda_usable'] else 'not usable now'}"
+    if not built["cuda_built"]:
+        cuda = f"not built ({built['cuda_reason'] or 'no native library'})"
     found = {
-        "segp_ext": f"{built['version']}, {built['ops_path']} ops"
+        "segp_ext": f"{built['version']}, {'native kernels' if built['ops_path'] == 'native' else 'plain PyTorch'}"
         + (f" ({built['library']})" if built["library"] else ""),
         "compiler": str(built["compiler"] or "none"),
-        "CUDA kernels": f"{cuda}; {'usable' if built['cuda_usable'] else 'not usable now'}",
+        "CUDA kernels": cuda,
         "devices": ", ".join(
             ["cpu", *(f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count()))]
         ),
@@ -314,7 +316,7 @@ def _data_rows(data: DataReport) -> dict[str, str]:
     rows["unreadable"] = f"{_counted(unreadable)}; {contents.opened:,} images opened"
     if contents.turned:
         rows["turned by EXIF"] = f"{_counted(contents.turned)} (taken as stored unless --loading.orientation exif)"
-    rows["duplicates across"] = _counted([f"{a} = {b}" for a, b in contents.across])
+    rows["test images in train"] = _counted([f"{a} = {b}" for a, b in contents.across])
     for part, groups in contents.within.items():
         rows[f"duplicates in {part}"] = _counted([" = ".join(group[:3]) for group in groups])
     if contents.contradicting:
@@ -330,7 +332,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     plain_warnings()
     arguments = sys.argv[1:] if argv is None else argv
-    config = parse([a for a in arguments if a not in ("--quick", "--classes")], "doctor", DESCRIPTION)
+    config = parse(arguments, "doctor", DESCRIPTION, FLAGS)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     try:

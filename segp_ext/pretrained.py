@@ -33,6 +33,20 @@ def brings_weights(name: str) -> bool:
     return name == "glyph" or name.startswith(_PREFIXES)
 
 
+def model_in_words(name: str, pretrained: str | None) -> str:
+    """A model and its weights, as reports and messages name them: "ViT-B-16 with the weights openai"."""
+    if pretrained is None:
+        return f"{name} with random weights"
+    if brings_weights(name):
+        return f"{name} with its own weights"
+    return f"{name} with the weights{' file' if _names_file(pretrained) else ''} {pretrained}"
+
+
+def _names_file(pretrained: str) -> bool:
+    """Whether weights are meant as a file, there or not, rather than by a tag."""
+    return "/" in pretrained or bool(Path(pretrained).suffix) or Path(pretrained).is_file()
+
+
 @torch.inference_mode(False)
 def load_clip(
     name: str = "ViT-B-16-quickgelu",
@@ -319,8 +333,11 @@ def _tag(name: str, pretrained: str | None) -> str | None:
     tags = open_clip.list_pretrained_tags_by_model(name)
     tag = pretrained.lower().replace("-", "_")
     if tag not in tags:
-        if "/" in pretrained or Path(pretrained).suffix:
-            raise FileNotFoundError(f"model.pretrained: no weights file {pretrained!r}")
+        if _names_file(pretrained):
+            raise FileNotFoundError(
+                f"model.pretrained: {model_in_words(name, pretrained)} is not there. Looked for: "
+                f"{Path(pretrained).expanduser().absolute()}"
+            )
         raise ValueError(
             f"model.pretrained: {name} has no weights {pretrained!r}; tags: {', '.join(tags)}; or a local file"
         )

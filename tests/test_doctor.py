@@ -20,9 +20,9 @@ def examined(root, *arguments, quick=False):
 def test_the_built_in_data_set_is_sound(capsys):
     assert doctor.main([]) == 0
     said = capsys.readouterr().out
-    for expected in ("native ops", "torch  ", "open_clip_torch", "2 threads for torch", "scikit-learn's 8×8 scans", "1,257 images",
-                     "5; classes (training + test images) of each: 2 (250 + 107)", "unreadable           none; 1,797 images opened",
-                     "duplicates across    none", "No problems found."):  # fmt: skip
+    for expected in ("native kernels", "torch  ", "open_clip_torch", "2 threads for torch", "scikit-learn's 8×8 scans", "1,257 images",
+                     "5; classes (training + test images) of each: 2 (250 + 107)", "unreadable            none; 1,797 images opened",
+                     "test images in train  none", "No problems found."):  # fmt: skip
         assert expected in said, expected
 
 
@@ -38,7 +38,7 @@ def test_a_sound_folder(tmp_path):
     assert report.data.stray == ["train/a/notes.txt"] and report.data.tasks == [(1, 8, 8), (1, 8, 8)]
     assert report.data.parts == {"train": [8, 8], "test": [8, 8]}
     assert report.data.contents.opened == 32 and report.data.contents.contradicting == 0
-    assert "stray files          1: train/a/notes.txt (no images, or in no class folder; left alone)" in doctor.text(
+    assert "stray files           1: train/a/notes.txt (no images, or in no class folder; left alone)" in doctor.text(
         report
     )
     assert "Images of each class, training + test\n  a  8 + 8\n  b  8 + 8" in doctor.text(report)
@@ -134,6 +134,18 @@ def test_the_eager_path_is_a_problem(monkeypatch):
     monkeypatch.setattr(doctor.segp_ext, "build_info", lambda: built)
     report = doctor.examine(command_line.parse([]), quick=True)
     assert report.problems == ["The native kernels are not in use: no library; run `pip install .`."]
+
+
+def test_weights_are_named_as_a_saved_learner_names_them(tmp_path):
+    given = "--model.name=ViT-B-32", f"--model.pretrained={tmp_path / 'w.pt'}"
+    report = doctor.examine(command_line.parse(["--data.max_images_per_class=2", *given]))
+    named = f"ViT-B-32 with the weights file {tmp_path / 'w.pt'}"
+    assert report.settings["model"] == named and report.settings["data set"] == "digits"
+    assert report.problems == [f"model.pretrained: {named} is not there. Looked for: {tmp_path / 'w.pt'}"]
+    others = {"glyph": ([], "its own weights"), "ViT-B-32": (["--model.pretrained=none"], "random weights")}
+    for name, (arguments, words) in others.items():
+        report = doctor.examine(command_line.parse([f"--model.name={name}", *arguments]), quick=True)
+        assert report.settings["model"] == f"{name} with {words}"
 
 
 def test_wrong_settings_exit_with_2(capsys):

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from segp_ext.learner import SeGPCL
-from segp_ext.pretrained import load_clip, published_preprocessing
+from segp_ext.pretrained import load_clip, model_in_words, published_preprocessing
 
 CONFIG = {
     "embed_dim": 24,
@@ -422,6 +422,7 @@ def test_a_learner_finds_its_weights_where_they_went(kind, tmp_path, monkeypatch
     else:
         local_model(tmp_path / "work/w")
         learner, name = SeGPCL(load_clip("local-dir:w")), "w"
+    words = model_in_words(learner.backbone.name, learner.backbone.pretrained)
     learner.save(tmp_path / "kept/animals")
     expected = learner.backbone.weights_hash()
 
@@ -433,7 +434,7 @@ def test_a_learner_finds_its_weights_where_they_went(kind, tmp_path, monkeypatch
     moved = tmp_path / "else/where"
     moved.mkdir(parents=True)
     (tmp_path / "work" / name).rename(moved / name)
-    with pytest.raises(FileNotFoundError, match=f"stands on .*weights {name}, which are not there. Looked for: .*SEGP_EXT_WEIGHTS"):
+    with pytest.raises(FileNotFoundError, match=f"stands on {words}, which is not there. Looked for: .*SEGP_EXT_WEIGHTS"):
         loads()
     assert loads(pretrained=moved / name)
     for place in (moved, moved / name):
@@ -446,7 +447,7 @@ def test_a_learner_finds_its_weights_where_they_went(kind, tmp_path, monkeypatch
         torch.save({name: 2 * tensor for name, tensor in weights()[1].items()}, tmp_path / "work/w.pt")
         (tmp_path / "kept/w.pt").rename(tmp_path / "w.pt")
         assert loads()  # in the present folder; those at the recorded place are others
-        with pytest.raises(ValueError, match="the weights of made-tiny .*work/w.pt.* are not those it was trained on"):
+        with pytest.raises(ValueError, match="made-tiny with the weights file .*work/w.pt is not the model it was trained on"):
             loads(pretrained=tmp_path / "work/w.pt")
 
 
