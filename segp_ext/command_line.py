@@ -204,7 +204,8 @@ def build_parser(
     parser.add_argument(
         "--config",
         action="config",
-        help=f"YAML file of settings, or the name of one in the package ({', '.join(packaged_configs())}). If neither a file nor a "
+        help="YAML file of settings, in groups or by dotted names (training.epochs: 5), or the name of one in the package "
+        f"({', '.join(packaged_configs())}). If neither a file nor a "
         "protocol is given: the one named like --data.name, else folder with --data.root, else digits.",
     )
     if command == "train":
