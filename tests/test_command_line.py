@@ -260,7 +260,7 @@ def test_help_explains_every_setting():
         "--data.root",
         "examples:",
         "--print_config",
-        "cub200",  # the names of the package's files
+        "dotted names",
     ):
         assert word in shown.stdout
 
