@@ -224,7 +224,7 @@ def _known_labels(dataset: Any) -> Any:
         return None
     for name in ("labels", "targets"):
         known = getattr(dataset, name, None)
-        if known is not None and not callable(known) and hasattr(known, "__len__") and not isinstance(known, (Mapping, set, str)):
+        if known is not None and hasattr(known, "__len__") and not isinstance(known, (Mapping, set, str)):
             return known
     columns = getattr(dataset, "column_names", None)  # of a Hugging Face data set, whose images need not be decoded for it
     column = next((key for key in _LABEL_KEYS if isinstance(columns, list) and key in columns), None)

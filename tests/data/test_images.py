@@ -5,6 +5,8 @@ import pytest
 import torch
 from PIL import Image
 from torchvision import tv_tensors
+from torchvision.datasets import ImageFolder
+from trees import make
 
 from segp_ext.config import LoadingConfig
 from segp_ext.data.images import Images, Reader, ahead, labels_of, open_image, to_pil
@@ -178,6 +180,13 @@ def test_labels_without_an_attribute_are_read_from_the_items():
     assert labels_of(Plain()).tolist() == [0, 2, 4]
 
 
+def test_labels_that_a_transform_changes_are_read_from_the_items(tmp_path):
+    """torchvision's data sets keep the labels of their files in `targets`, and change them as they are read."""
+    folder = make(tmp_path, {"a": 1, "b": 2})
+    assert labels_of(ImageFolder(folder)).tolist() == [0, 1, 1]
+    assert labels_of(ImageFolder(folder, target_transform=lambda label: 1 - label)).tolist() == [1, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("labels", "error", "message"),
     [
@@ -213,6 +222,19 @@ def test_16_bit_files_are_scaled(tmp_path, suffix):
     else:
         Image.fromarray(pixels).save(path)
     assert np.asarray(open_image(path))[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "seen"),
+    [
+        (np.float32([[0, 0.5, 1]]), [0, 128, 255]),  # a fraction of white
+        (np.float32([[0, 1, 255]]), [0, 1, 255]),
+        (np.int32([[0, 128, 255]]), [0, 128, 255]),
+        (np.int32([[0, 256, 65535]]), [0, 1, 255]),
+    ],
+)
+def test_32_bit_grey_goes_by_its_range(pixels, seen):
+    assert np.asarray(to_pil(Image.fromarray(pixels)))[0, :, 0].tolist() == seen
 
 
 def test_pixels_out_of_every_range_are_refused():
