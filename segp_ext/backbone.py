@@ -217,7 +217,7 @@ class Backbone(nn.Module):
         """Texts → token ids int64 `[N, L]` on the model's device, L the longest text's length where padding changes nothing.
 
         Raises:
-            ValueError: naming the first text that does not fit the context.
+            ValueError: naming the texts that do not fit the context.
         """
         return self._text.tokenize(list(texts)).to(self.device)
 

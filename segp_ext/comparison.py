@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from segp_ext.config import PATHS, ScorePath
 from segp_ext.metrics import forgetting
 from segp_ext.page import Page
-from segp_ext.report import GLOBAL_METRICS, METRICS, aligned
+from segp_ext.report import GLOBAL_METRICS, METRICS, aligned, is_chance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,13 +25,19 @@ _LABEL = 44
 """Characters of a row's name in plots; tables have all of it."""
 _GLOBAL = {"global_last": "global Last", **GLOBAL_METRICS}
 """Metrics of the table of global ones, by their keys in `Score.values`."""
-LEGEND = "Over seen classes: Avg, Last, Forgetting, BWT and FWT (zero-shot on the next task, over its classes; text path only)."
+LEGEND = (
+    "Over seen classes: Avg, Last, Forgetting, BWT and FWT (zero-shot on the next task, over its classes; text path only; tasks of one "
+    "class, always right, are left out)."
+)
 GLOBAL_LEGEND = (
     "Global, text path: all tasks' test images, future ones too, against all class names (the paper's Table II). Global Last: accuracy "
     "over all these images after the last task, the same as Last over seen classes. Global FWT: mean accuracy on a task just before it is "
     "learnt. Global BWT and Forgetting: mean change of old tasks since they were learnt, and mean drop from their best."
 )
-RETENTION_LEGEND = "Zero-shot accuracy of the text path on data sets that are never trained on, over their own classes."
+RETENTION_LEGEND = (
+    "Zero-shot accuracy of the text path on data sets that are never trained on, over their own classes. (chance): within noise of "
+    "guessing, so that there is nothing to be kept."
+)
 COST_LEGEND = (
     "Cost. trained: parameters that the optimiser changes. ms/step: time of training over optimiser steps, mean over tasks and seeds, "
     "tasks that were gone on with left out. seconds: a whole run; those of a method leave out those of the zero-shot and frozen rows, "
@@ -148,6 +154,7 @@ class Comparison:
         self.groups: dict[tuple[str, str], list[Score]] = {}
         for score in sorted(self.scores, key=lambda s: not s.baseline):
             self.groups.setdefault((score.row, score.path), []).append(score)
+        self.chance: set[tuple[str, str]] = set()  # of the rows and data sets below, those of no use: see `report.is_chance`
         self.retention = self._retention_by_name()
 
     def _retention_by_name(self) -> dict[tuple[str, str], dict[int, list[float]]]:
@@ -162,8 +169,10 @@ class Comparison:
         found: dict[tuple[str, str], dict[int, list[float]]] = {}
         for (row, seed), result in self.results.items():
             if [*result["retention"]] == of_seed[seed] and len(of_seed[seed]) == len(names):
-                for name, curve in zip(names, result["retention"].values(), strict=True):
+                for name, (whole, curve) in zip(names, result["retention"].items(), strict=True):
                     found.setdefault((row, name), {})[seed] = curve
+                    if is_chance(result, whole):
+                        self.chance.add((row, name))
         return found
 
     def difference(self, row: str, path: str, metric: str) -> Difference | None:
@@ -273,8 +282,8 @@ class Comparison:
             first = self.retention.get((self.reference, name), {})
             apart = [curve[-1] - first[seed][-1] for seed, curve in curves.items() if seed in first]
             less = "–" if row == self.reference or not apart else str(Difference.of(apart))
-            ends = ([curve[end] for curve in curves.values()] for end in (0, -1))
-            rows.append([row, name, *(spread(values) for values in ends), less])
+            before, after = (spread([curve[end] for curve in curves.values()]) for end in (0, -1))
+            rows.append([row, name, f"{before} (chance)" if (row, name) in self.chance else before, after, less])
         return ["method", "data set", "before", "after the last task", f"− {self.reference}'s"], rows
 
     def retention_csv(self) -> str:

@@ -20,12 +20,11 @@ import segp_ext
 from segp_ext import train
 from segp_ext.command_line import parse
 from segp_ext.config import Config
-from segp_ext.data import Collection, Scenario, held_out, load_collection
+from segp_ext.data import Collection, Scenario, load_collection
 from segp_ext.data.folder import several
 from segp_ext.data.images import as_rgb, possible_formats
 from segp_ext.data.scenario import make_scenario
-from segp_ext.learner import prompts
-from segp_ext.preflight import attempts
+from segp_ext.preflight import attempts, doubts, held_out_sets
 from segp_ext.pretrained import load_clip, model_in_words
 from segp_ext.progress import first_line, plain_warnings, progress, run_command
 from segp_ext.protocols import changed_settings
@@ -33,7 +32,8 @@ from segp_ext.protocols import changed_settings
 DESCRIPTION = """\
 Show what is built, and which devices and versions are seen. Look a data set over: the layout found, images per split and class, missing
 and stray files, unreadable images, duplicates. Then try whether a run could begin: the model, its weights, the prompts of all classes,
-the held-out data sets. Takes every setting of python -m segp_ext.train, and as that command without any: the built-in digits.
+the held-out data sets. Class names that mean nothing to the model are noted. Takes every setting of python -m segp_ext.train, and as
+that command without any: the built-in digits.
 Exit status: 0 if nothing is wrong, 1 if there are problems (listed at the end), 2 for settings that do not exist or do not fit.
 
 examples:
@@ -96,12 +96,13 @@ class DataReport:
 
 @dataclass
 class Report:
-    """Everything that the command prints. `problems` say what is wrong and what to do."""
+    """Everything that the command prints. `problems` say what is wrong and what to do, `notes` what is to be known of numbers."""
 
     environment: dict[str, str]
     settings: dict[str, str]
     data: DataReport | None = None
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 # -- gathering -----------------------------------------------------------------------------------------------------------------
@@ -160,30 +161,36 @@ def examine(config: Config, quick: bool = False) -> Report:
         report.problems.append(str(error))
         return report
     report.data.tasks = [(len(t.class_names), len(t.train), len(t.test)) for t in scenario.tasks]
+    _doubt(report, config, scenario.class_names)
     if not quick:
-        report.problems += _start(config, scenario)
+        _start(report, config, scenario)
     return report
 
 
-def _start(config: Config, scenario: Scenario) -> list[str]:
-    """What would stop a run before its first task."""
+def _doubt(report: Report, config: Config, names: list[str], source: str = "") -> None:
+    doubt = doubts(config, names, source)
+    if doubt is not None:
+        report.notes.append(doubt)
+
+
+def _start(report: Report, config: Config, scenario: Scenario) -> None:
+    """Adds what would stop a run before its first task."""
     model = config.model
     try:
         backbone = load_clip(model.name, model.pretrained, model.device, resize_mode=model.resize_mode)
     except (OSError, ValueError) as error:
-        return [str(error)]
+        report.problems.append(str(error))
+        return
 
     def held() -> None:
-        for found in held_out(config.held_out, config.data.unreadable).values():
-            prompts(backbone, config.template, found.class_names)
+        for name, found in held_out_sets(config, backbone).items():
+            _doubt(report, config, found.class_names, name)
 
-    problems = []
     for attempt in (*attempts(config, scenario, backbone), held):
         try:
             attempt()
         except (OSError, ValueError) as error:
-            problems.append(str(error))
-    return problems
+            report.problems.append(str(error))
 
 
 def environment(built: dict[str, Any]) -> dict[str, str]:
@@ -279,6 +286,7 @@ def text(report: Report, all_classes: bool = False) -> str:
             counts = zip(report.data.class_names, *report.data.parts.values(), strict=True)
             rows = {name: " + ".join(f"{count:,}" for count in of_class) for name, *of_class in counts}
             blocks.append(_block("Images of each class, training + test", rows))
+    blocks += [f"note: {note}" for note in report.notes]
     if report.problems:
         listed = [f"  {number}. {problem}" for number, problem in enumerate(report.problems, start=1)]
         blocks.append("\n".join([f"{len(report.problems)} problem(s)", *listed]))

@@ -28,7 +28,8 @@ class PathResult:
     Attributes:
         matrix: R, a lower triangle: row i holds tasks 0 to i.
         pooled: A_i.
-        next_task: zero-shot accuracy on task i + 1 after task i, over that task's classes; None where it is not defined.
+        next_task: zero-shot accuracy on task i + 1 after task i, over that task's classes; None where it is not defined, and for a task
+            of one class, which is always right.
         global_matrix: the global R, of all tasks over the classes of all tasks; row i comes after i tasks. Empty if not measured.
         global_pooled: the global A_i, over all test images, for the same rows.
     """
@@ -171,7 +172,7 @@ class Evaluator:
                 result, row = self.paths[path], hits[path][:done]
                 result.matrix.append([hit / count for hit, count in zip(row, counts, strict=False)])
                 result.pooled.append(sum(row) / sum(counts[:done]))
-                follows = path == "text" and done < len(self.tasks)
+                follows = path == "text" and done < len(self.tasks) and len(self.tasks[done].class_names) > 1
                 result.next_task.append(hits["next"][done] / counts[done] if follows else None)
             if self._global:
                 self._add_global(hits["global"] if learner.config.training.epochs > 0 else None)

@@ -59,6 +59,8 @@ class GlyphTokenizer:
         captions = [template.format(caption_name(glyph)) for glyph in GLYPHS for template in TEMPLATES]
         known = sorted({word for caption in captions for word in self._words.encode(caption)})
         self._ids = {word: index + 1 for index, word in enumerate(known)}
+        self._glyphs = {self._words.encode(glyph)[0] for glyph in GLYPHS}
+        self._article = self._words.encode("a")[0]  # a letter, too
 
     @property
     def known_words(self) -> int:
@@ -76,8 +78,12 @@ class GlyphTokenizer:
         return 1 + self.known_words + self.unknown_words + 2
 
     def unknown(self, text: str) -> bool:
-        """Whether `text` has a word that the model was not trained on."""
-        return any(word not in self._ids for word in self._words.encode(text))
+        """Whether the model was not trained on what `text` names: a word of it is new, or it does not name one digit or letter."""
+        words = self._words.encode(text)
+        named = [word for word in words if word in self._glyphs]
+        if len(named) > 1:
+            named = [word for word in named if word != self._article]
+        return any(word not in self._ids for word in words) or len(named) != 1
 
     def __call__(self, texts: str | list[str], context_length: int = CONTEXT) -> Tensor:
         """Texts → token ids, int64 `[N, context_length]`; what does not fit is cut, the end of text kept."""

@@ -43,13 +43,22 @@ def backward_transfer(matrix: Rows) -> float | None:
 def forward_transfer(next_task: Sequence[float | None]) -> float | None:
     """FWT: mean over tasks j > 0 of the zero-shot accuracy on task j before training it, over the classes of that task.
 
-    `next_task[i]` is the accuracy on task i + 1 after training task i; its last entry (no task follows) is left out.
-    None for a single task, or for a path that cannot score unseen classes.
+    `next_task[i]` is the accuracy on task i + 1 after training task i; its last entry (no task follows) is left out, and so are tasks
+    of one class, where it is None: one class is always right. None if no task is left, or for a path that cannot score unseen classes.
     """
-    scores = list(next_task[:-1])
-    if not scores or any(score is None for score in scores):
-        return None
-    return sum(score for score in scores if score is not None) / len(scores)
+    scores = [score for score in next_task[:-1] if score is not None]
+    return sum(scores) / len(scores) if scores else None
+
+
+def within_chance(accuracy: float, images: int, classes: int) -> bool:
+    """Whether an accuracy on so many images is what guessing among the classes gives, or worse.
+
+    That is, whether as many right guesses or more have a probability above 0.001 (binomial, each right with 1/classes). One class is
+    always guessed right.
+    """
+    from scipy.stats import binom
+
+    return bool(binom.sf(round(accuracy * images) - 1, images, 1 / classes) > 1e-3)
 
 
 def global_forgetting(rows: Rows) -> float | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +12,76 @@ from PIL import Image
 from segp_ext.anchors import check_folder, check_reference
 from segp_ext.backbone import Backbone
 from segp_ext.config import Config, with_method
-from segp_ext.data import Scenario, named_source
+from segp_ext.data import Scenario, held_out, named_source
+from segp_ext.data.folder import several
 from segp_ext.data.images import labels_of, possible_formats
 from segp_ext.learner import check_labels, prompts
 from segp_ext.progress import progress
+
+_CODE = re.compile(
+    r"[\W\d_]*\d[\W\d_]*"  # numbers
+    r"|[a-z]"
+    r"|n\d{8}"  # ImageNet's
+    r"|(class|category|label|folder|id|index|group|type|species|object)[\W_]*([a-z]|\d+)"
+    r"|(?=.*\d)[0-9a-f][0-9a-f-]{7,}",  # hashes
+    re.IGNORECASE,
+)
+_NUMBERED = re.compile(r"(\D+)\d+")
+
+
+def codes(names: Sequence[str]) -> list[str]:
+    """Those of a data set's class names that are numbers, letters or codes, of which a text encoder knows next to nothing.
+
+    Names that differ in a number alone (c0, c1 ...) are codes too, if all do.
+    """
+    prefixes = {match and match[1] for match in map(_NUMBERED.fullmatch, names)}
+    if len(names) > 1 and len(prefixes) == 1 and None not in prefixes:
+        return list(names)
+    return [name for name in names if _CODE.fullmatch(name.strip())]
+
+
+def doubts(config: Config, names: Sequence[str], source: str = "") -> str | None:
+    """What is to be said of class names that mean nothing to the model at first; None if all mean something, or its weights are random.
+
+    Args:
+        config: of the run.
+        names: of a data set's classes.
+        source: name of the data set, if it is held out.
+    """
+    if config.model.pretrained is None:
+        return None
+    whose = f" of {source}" if source else ""
+    if config.model.name == "glyph":
+        from segp_ext.glyph import GlyphTokenizer
+
+        odd = list(filter(GlyphTokenizer().unknown, names))
+        said = (
+            f"glyph was trained on digits and letters alone; to it these names{whose} mean nothing at first: {several(odd, 5)}. For "
+            "photographs, --config clip takes a real CLIP."
+        )
+    else:
+        odd = codes(names)
+        remedy = "name its class folders in words" if source else "--data.names_file gives names in words"
+        said = (
+            f"{len(odd)} of {len(names)} class names{whose} are numbers or codes, which mean little to a text encoder: {several(odd, 5)}. "
+            f"Zero-shot accuracy, FWT and the text path rest on names; {remedy}."
+        )
+    return said if odd else None
+
+
+def held_out_sets(config: Config, backbone: Backbone) -> dict[str, Scenario]:
+    """The data sets that are never trained on, by name.
+
+    Raises:
+        ValueError: naming the data set, if it cannot be used or its prompts cannot be told apart or do not fit.
+    """
+    found = held_out(config.held_out, config.data.unreadable)
+    for name, scenario in found.items():
+        try:
+            prompts(backbone, config.template, scenario.class_names)
+        except ValueError as error:
+            raise ValueError(f"held_out: {name}: {error}") from error
+    return found
 
 
 def attempts(config: Config, scenario: Scenario, backbone: Backbone) -> Iterator[Callable[[], object]]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segp_ext.metrics import within_chance
 from segp_ext.page import Page
 from segp_ext.sealed import write_atomically
 
@@ -27,7 +28,7 @@ CAPTIONS = {
 LEGEND = (
     "Over seen classes. A1..An: accuracy over all classes seen after that task. Avg: their mean. Last: the final one. Forgetting: mean "
     "drop of old tasks from their best. BWT: mean change of old tasks since they were learnt. FWT: zero-shot accuracy on the next task "
-    "before it is learnt, over that task's classes (text path only). All in percent."
+    "before it is learnt, over that task's classes (text path only; tasks of one class, always right, are left out). All in percent."
 )
 GLOBAL_LEGEND = (
     "Global, text path: all tasks' test images, future ones too, against all class names (the paper's Table II). G0..Gn: accuracy over all "
@@ -87,12 +88,32 @@ def tables(result: dict[str, Any]) -> list[str]:
 
 
 def retention(result: dict[str, Any]) -> list[str]:
-    """A line per held-out data set: its zero-shot accuracy before the first task and after each."""
-    return [
+    """A line per held-out data set: its zero-shot accuracy before the first task and after each; and one for each that is chance."""
+    lines = [
         f"Zero-shot accuracy on {name} (never trained on), in percent: {percent(accuracies[0])} before the first task, "
         f"{', '.join(map(percent, accuracies[1:])) or 'none yet'} after each"
         for name, accuracies in result["retention"].items()
     ]
+    return [*lines, *chance(result)]
+
+
+def is_chance(result: dict[str, Any], name: str) -> bool:
+    """Whether the accuracy on a held-out data set before the first task is within noise of guessing (`segp_ext.metrics.within_chance`)."""
+    facts = result["protocol"]["held_out"][name]
+    return within_chance(result["retention"][name][0], facts["images"], facts["classes"])
+
+
+def chance(result: dict[str, Any]) -> list[str]:
+    """A line per held-out data set that the untouched model cannot tell apart, so that its accuracies say nothing of retention."""
+    lines = []
+    for name, accuracies in result["retention"].items():
+        classes = result["protocol"]["held_out"][name]["classes"]
+        if is_chance(result, name):
+            lines.append(
+                f"note: {percent(accuracies[0])} % on {name} before the first task is within noise of guessing among its {classes} "
+                f"class{'es' if classes > 1 else ''} ({percent(1 / classes)} %): there is no zero-shot accuracy that could be kept"
+            )
+    return lines
 
 
 def page(result: dict[str, Any]) -> Page:

@@ -239,7 +239,7 @@ class Text:
         """Token ids int64 `[N, L]`, L the longest text's length, or the context where padding counts.
 
         Raises:
-            ValueError: naming the first text that does not fit the context.
+            ValueError: naming the texts that do not fit the context.
         """
         if not texts:
             return torch.zeros(0, self.context, dtype=torch.int64, device="cpu")
@@ -249,10 +249,12 @@ class Text:
         if self._pads_with_a_word:
             real = real.flip(1).cummax(dim=1).values.flip(1)
         lengths = real.sum(dim=1) + self._hides_end
-        for index in (lengths > self.context).nonzero().flatten().tolist():
+        long = [repr(texts[index]) for index in (lengths > self.context).nonzero().flatten().tolist()]
+        if long:
+            more = f" and {len(long) - 3} more" if len(long) > 3 else ""
             raise ValueError(
-                f"prompt does not fit the {self.context} tokens of {self.name}'s text context: {texts[index]!r}; shorten the class name or "
-                "the template"
+                f"prompt does not fit the {self.context} tokens of {self.name}'s text context: {', '.join(long[:3])}{more}; shorten the "
+                "class name or the template"
             )
         if self.cuts:
             return tokens[:, : int(lengths.max())]

@@ -23,12 +23,12 @@ import segp_ext
 from segp_ext import report, sealed
 from segp_ext.command_line import RESUMABLE, parse_run, settings_file
 from segp_ext.config import PATHS, Config, dotted, with_method
-from segp_ext.data import held_out, load_scenario
+from segp_ext.data import load_scenario
 from segp_ext.data.images import Images, Reader
 from segp_ext.data.scenario import Joined
 from segp_ext.evaluate import Evaluated, EvaluationSet, Evaluator, PathResult
-from segp_ext.learner import SeGPCL, TaskReport, prompts
-from segp_ext.preflight import attempts
+from segp_ext.learner import SeGPCL, TaskReport
+from segp_ext.preflight import attempts, doubts, held_out_sets
 from segp_ext.pretrained import load_clip
 from segp_ext.processes import join, leave
 from segp_ext.progress import plain_warnings, run_command
@@ -99,16 +99,19 @@ class Run:
             attempt()
         self.held_out = {}
         facts["held_out"] = {}
-        for name, held in held_out(config.held_out, config.data.unreadable).items():
+        for name, held in held_out_sets(config, self.backbone).items():
             test = held.tasks[0].test
-            prompts(self.backbone, config.template, held.class_names)
             self.held_out[name] = EvaluationSet(held.class_names, Images(test, reader))
             facts["held_out"][name] = {
                 "classes": len(held.class_names),
                 "images": len(test),
                 "split_hash": held.split_hash,
             }
-        self._name_unknown_words()
+        of_held_out = {source: held.class_names for source, held in self.held_out.items()}
+        for source, names in {"": self.scenario.class_names, **of_held_out}.items():
+            doubt = doubts(config, names, source)
+            if doubt is not None:
+                self.say(f"note: {doubt}")
         device = self.backbone.device
         self.result: dict[str, Any] = {
             "name": "",
@@ -226,6 +229,8 @@ class Run:
                     learner, self.tests, self.held_out, evaluate_global=self.config.data.evaluate_global
                 )
                 self._take(evaluator)
+                for line in report.chance(self.result):
+                    self.say(line)
                 self._save(learner)
             else:
                 saved = self._saved.learner
@@ -336,16 +341,6 @@ class Run:
                     said.append(f"{name} {report.percent(scores.pooled[-1])}")
         self._spend("baselines", timer.phases["baselines"])
         self.say(f"{', '.join(said)} (accuracy % over all classes)")
-
-    def _name_unknown_words(self) -> None:
-        """Says which class names the built-in model starts without any idea of."""
-        unknown = getattr(self.backbone.tokenizer, "unknown", None)
-        names = [name for name in self.scenario.class_names if unknown and unknown(name)]
-        if names:
-            self.say(
-                f"note: {self.backbone.name} was trained on digits and letters alone; to it these names mean nothing at first: "
-                f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}. For photographs, --config clip takes a real CLIP."
-            )
 
     def _record(self, row: str, scores: PathResult) -> None:
         self.result["scores"][row] = scores.to_dict()

@@ -9,6 +9,8 @@ from trees import cifar100, make
 
 from segp_ext import command_line, doctor, train
 from segp_ext.data.array_pickle import read_arrays
+from segp_ext.preflight import codes
+from segp_ext.pretrained import load_clip
 
 
 def examined(root, *arguments, quick=False):
@@ -206,6 +208,54 @@ def test_unreadable_images_left_out_can_leave_a_class_empty(tmp_path):
     (tmp_path / "train/b/00.jpg").write_bytes(b"no image")
     problems = examined(tmp_path, "--data.unreadable=skip").problems
     assert any("class 'b' of " in problem and "has no train image" in problem for problem in problems)
+
+
+MEANINGLESS = [
+    ("00", "01", "42"), ("n01443537", "n01484850"), ("class_3", "class 12"), ("c0", "c1"), ("A", "b"), ("1-3", "7"),
+    ("5f2b9c01aa", "deadbeef-0017"), ("sign 1", "sign 2"),
+]  # fmt: skip
+MEANINGFUL = [
+    ("cat", "dog"), ("Boeing 747", "Airbus A380"), ("F-16", "ox"), ("7 up", "stop"), ("class", "go kart"), ("cafe", "deed"),
+    ("speed limit 30", "no entry 2"), ("猫", "犬"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", MEANINGLESS + MEANINGFUL)
+def test_names_that_are_numbers_or_codes_are_told_from_words(names):
+    assert codes([*names]) == (list(names) if names in MEANINGLESS else [])
+    assert codes([*names, "a horse"]) == ([] if names in (*MEANINGFUL, ("c0", "c1"), ("sign 1", "sign 2")) else list(names))
+
+
+def test_names_that_mean_nothing_are_noted(tmp_path, monkeypatch, capsys):
+    """With a model whose text encoder knows words, and with the built-in one, which knows digits; a data set that is held out as well."""
+    signs = [f"{number:02d}" for number in range(6)]
+    make(tmp_path / "signs", {f"{part}/{name}": 2 for part in ("train", "test") for name in signs})
+    make(tmp_path / "held", {f"{part}/{name}": 2 for part in ("train", "test") for name in ("id_1", "id_2")})
+    clip = ["--config=clip", f"--data.root={tmp_path / 'signs'}"]
+    said = "6 of 6 class names are numbers or codes, which mean little to a text encoder: "
+    notes = doctor.examine(command_line.parse(clip), quick=True).notes
+    assert len(notes) == 1 and notes[0].startswith(said) and "and 1 more" in notes[0] and "--data.names_file" in notes[0]
+    assert doctor.main([*clip, "--quick"]) == 0 and f"note: {said}" in capsys.readouterr().out
+    report = examined(tmp_path / "signs", f"--held_out=[{tmp_path / 'held'}]")
+    assert [note[:86] for note in report.notes] == [
+        "glyph was trained on digits and letters alone; to it these names mean nothing at first",
+        "glyph was trained on digits and letters alone; to it these names of held mean nothing ",
+    ]
+    config = command_line.parse([*clip, f"--held_out=[{tmp_path / 'held'}]"])
+    monkeypatch.setattr(doctor, "load_clip", lambda *_, **__: load_clip("glyph"))
+    notes = doctor.examine(config).notes
+    assert "2 of 2 class names of held are numbers or codes" in notes[1] and "name its class folders in words" in notes[1]
+    assert doctor.examine(command_line.parse([]), quick=True).notes == []  # the built-in digits
+    assert doctor.examine(command_line.parse([*clip, "--model.pretrained=null"]), quick=True).notes == []
+
+
+def test_all_names_over_the_context_are_named(tmp_path):
+    long = [f"{word} {'x ' * 12}" for word in ("fox", "owl", "cow", "elk", "bee")]
+    make(tmp_path / "data", {f"{part}/{name}": 6 for part in ("train", "test") for name in (*long, "b")})
+    problems = [p for p in examined(tmp_path / "data").problems if "prompt does not fit" in p]
+    assert len(problems) == 1 and problems[0].count("a photo of a ") == 3 and " and 2 more; shorten" in problems[0]
+    problems = doctor.examine(command_line.parse([f"--held_out=[{tmp_path / 'data'}]"])).problems
+    assert problems and problems[0].startswith("held_out: data: prompt does not fit the 12 tokens")
 
 
 def test_one_class_is_a_problem(tmp_path):

@@ -41,6 +41,13 @@ def test_other_words_have_rows_of_their_own(tokenizer):
     assert not torch.equal(embedding[zebra[1]], embedding[otter[1]])
 
 
+def test_names_are_known_where_they_name_one_digit_or_letter(tokenizer):
+    for name in ("7", "capital q", "Capital Q", "a", "the digit 7"):
+        assert not tokenizer.unknown(name), name
+    for name in ("00", "42", "zebra", "class 3", "n01443537", "digit", "zero"):
+        assert tokenizer.unknown(name), name
+
+
 def test_a_long_text_is_cut_with_its_end_kept_and_refused_by_the_backbone(tokenizer):
     tokens = tokenizer("a " * 40)
     assert tokens.shape == (1, 12) and tokens[0, -1] == tokenizer.vocabulary_size - 1

@@ -164,6 +164,35 @@ def test_a_folder_of_images(tmp_path, capsys):
     assert result["retention"]["digits"][0] > 0.3  # the built-in model knows digits, here in another prompt
 
 
+def test_a_held_out_set_that_the_model_cannot_tell_apart_is_said(tmp_path, capsys):
+    """Noise in folders of numbers: one line at the start, one in the summary; a run goes on all the same."""
+    for name in ("00", "01", "02", "03"):
+        for part in ("train", "test"):
+            (tmp_path / "signs" / part / name).mkdir(parents=True)
+            for image in range(4):
+                pixels = np.random.RandomState(image).randint(0, 255, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / f"signs/{part}/{name}/{image}.png")
+    assert run(tmp_path, f"--held_out=[{tmp_path / 'signs'}, digits]") == 0
+    said = capsys.readouterr().out
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    accuracy = result["retention"]["signs"][0]
+    line = f"note: {percent(accuracy)} % on signs before the first task is within noise of guessing among its 4 classes (25.0 %)"
+    start, _, end = said.partition("task 1/2")
+    assert start.count(line) == end.count(line) == 1 and line in (tmp_path / "run/summary.md").read_text()
+    assert "to it these names of signs mean nothing at first: 0" in start
+    assert said.count("within noise of guessing") == 2 and "% on digits" not in said  # which the model knows
+
+
+def test_tasks_of_one_class_have_no_forward_transfer(tmp_path, capsys):
+    arguments = ["--data.classes_per_task=1", "--data.max_images_per_class=4", "--method=zero-shot"]
+    assert train.main([*arguments, f"--run.directory={tmp_path}", "--run.name=run"]) == 0
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert {scores["fwt"] for scores in result["scores"].values()} == {None}
+    assert {value for scores in result["scores"].values() for value in scores["next_task"]} == {None}
+    header, _, *rows = capsys.readouterr().out.partition("A1")[2].partition("\n\n")[0].splitlines()
+    assert header.split()[-1] == "FWT" and rows and {row.split()[-1] for row in rows} == {"–"}
+
+
 @pytest.mark.slow
 def test_vit_b_16_learns_two_tasks_of_a_cifar100_archive(tmp_path):
     """The real architecture at its real size, weights random, through the paper's protocol but for what is made small here."""

@@ -31,7 +31,11 @@ def made_evaluator(evaluate_global=True, **changes):
 
 
 def learn(evaluator, count):
-    for names, train, _ in TASKS[:count]:
+    learn_on(evaluator, 0, count)
+
+
+def learn_on(evaluator, done, count):
+    for names, train, _ in TASKS[done:count]:
         evaluator.learner.learn_task(train, names)
         evaluator.after_task()
 
@@ -116,7 +120,7 @@ def test_time_is_told_by_phase(evaluator):
 def test_the_next_task_is_scored_over_its_own_classes(evaluator):
     learn(evaluator, 2)
     text = evaluator.paths["text"]
-    assert text.next_task[0] == 1.0  # task 1 has one class only
+    assert text.next_task[0] is None  # task 1 has one class only, which is always right
     assert evaluator.paths["visual"].next_task == [None, None]
     backbone = evaluator.learner.backbone
     with torch.no_grad():
@@ -127,6 +131,20 @@ def test_the_next_task_is_scored_over_its_own_classes(evaluator):
         )
     expected = ((v @ u.T).argmax(1) == torch.tensor([0] * 4 + [1] * 4)).float().mean().item()
     assert text.next_task[1] == pytest.approx(expected)
+    learn_on(evaluator, 2, 3)
+    assert text.to_dict()["fwt"] == text.next_task[1]
+
+
+def test_tasks_of_one_class_have_no_forward_transfer_but_a_global_one():
+    learner = SeGPCL(tiny_backbone(), small_config(training__epochs=0))
+    names = ("red", "green", "cat")
+    tests = [EvaluationSet([n], images_of(made_images(1, 3, seed=i), learner.backbone)) for i, n in enumerate(names)]
+    evaluator = Evaluator(learner, tests, evaluate_global=True)
+    for number, test in enumerate(tests):
+        learner.learn_task(made_images(1, 6, seed=number), test.class_names)
+        evaluator.after_task()
+    found = evaluator.paths["text"].to_dict()
+    assert found["next_task"] == [None] * 3 and found["fwt"] is None and 0 <= found["global_fwt"] <= 1
 
 
 def test_prototype_distance_before_and_after_transfer(evaluator):

@@ -30,6 +30,20 @@ def test_forward_transfer_leaves_the_last_entry_out():
     assert metrics.forward_transfer([None, None, None]) is None
 
 
+def test_forward_transfer_leaves_tasks_of_one_class_out():
+    assert metrics.forward_transfer([0.5, None, 0.8, None]) == pytest.approx(0.65)
+
+
+def test_chance_is_told_by_the_binomial_distribution():
+    # 100 images of ten classes: 10 are right by guessing; 20 or more with probability .00198, 21 or more with .00081
+    assert metrics.within_chance(0.02, 100, 10) and metrics.within_chance(0.20, 100, 10)
+    assert not metrics.within_chance(0.21, 100, 10)
+    # more images tell sooner: 0.12 of 10,000 are 6.7 standard deviations above
+    assert not metrics.within_chance(0.12, 10_000, 10)
+    assert metrics.within_chance(0.027, 3_000, 43) and not metrics.within_chance(0.35, 3_000, 43)
+    assert metrics.within_chance(1.0, 100, 1)  # one class is always right
+
+
 def test_one_task_has_no_old_tasks():
     assert metrics.forgetting([[0.9]]) is None
     assert metrics.backward_transfer([[0.9]]) is None
