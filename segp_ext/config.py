@@ -273,7 +273,8 @@ turned are turned upright."""
     workers: int | None = None
     """Processes that decode images; none takes up to 8 per device on a GPU, and decodes in the main process on the CPU."""
     memory_gb: float | None = None
-    """Gigabytes (10^9 bytes) of decoded images that each process keeps; none takes half of what is free. Others are decoded every time."""
+    """Gigabytes (10^9 bytes) of decoded images that each process keeps; none takes half of what is free. Others are decoded every time, \
+to the same pixels."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "memory_gb"):

@@ -205,7 +205,8 @@ class SeGPCL:
 
         Args:
             dataset: map-style dataset of (image, label), images as `segp_ext.data.images.to_pil` takes them; labels index
-                `class_names`. One with an attribute `labels` or `targets` is not read twice. Hugging Face's dicts with the keys image and
+                `class_names`. One with an attribute `labels` or `targets` is not read twice. Random augmentation gives each image one
+                view (`segp_ext.data.images.Images`). Hugging Face's dicts with the keys image and
                 label do as well, or `Images` with such a dataset, to be used again by the caller.
             class_names: a list of the new classes' names, none of them seen before.
             kept: where the task's progress is kept, and where learning goes on if there is some.

@@ -7,8 +7,11 @@ import importlib.util
 import io
 import os
 import pickle
+import random
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
@@ -197,6 +200,21 @@ def check_dataset(dataset: Any) -> None:
         )
 
 
+@contextmanager
+def drawn_by(index: int) -> Iterator[None]:
+    """Lets what is inside draw from Python's, NumPy's and torch's generators as it always does for this index; then puts these back."""
+    python, arrays, tensors = random.getstate(), np.random.get_state(), torch.default_generator.get_state()  # noqa: NPY002
+    random.seed(index)
+    np.random.seed(index)  # noqa: NPY002 (the one that augmentations draw from)
+    torch.default_generator.manual_seed(index)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)  # noqa: NPY002
+        torch.default_generator.set_state(tensors)
+
+
 _IMAGE_KEYS, _LABEL_KEYS = ("image", "img"), ("label", "labels")
 
 
@@ -231,6 +249,11 @@ def _known_labels(dataset: Any) -> Any:
     return None if column is None else list(dataset[column])
 
 
+def _label(dataset: SizedDataset, index: int) -> Any:
+    with drawn_by(index):
+        return image_and_label(dataset[index], index)[1]
+
+
 def labels_of(dataset: SizedDataset) -> Tensor:
     """All labels of a dataset, int64 `[N]`, without decoding images where it has `labels` or `targets` and no `target_transform`.
 
@@ -240,7 +263,7 @@ def labels_of(dataset: SizedDataset) -> Tensor:
     """
     known = _known_labels(dataset)
     if known is None:
-        known = [image_and_label(dataset[i], i)[1] for i in range(len(dataset))]
+        known = [_label(dataset, i) for i in range(len(dataset))]
     try:
         labels = torch.as_tensor(known, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
@@ -291,7 +314,8 @@ class _Decoded(Dataset):
 
     def __getitem__(self, index: int) -> Tensor | Exception:
         try:
-            image, _ = image_and_label(self.dataset[index], index)
+            with drawn_by(index):
+                image, _ = image_and_label(self.dataset[index], index)
             pixels = self.transform(to_pil(image, f"image {index}", self.upright))
         except Exception as error:
             return error
@@ -319,6 +343,10 @@ class Images:
     CLIP's own preprocessing (resize, crop) ends in 8-bit pixels and no protocol here augments, so decoding once and keeping uint8 is
     exact. A dataset that does not fit into what is left of the reader's memory is decoded again on every pass.
 
+    An image is the same one on every pass, kept or not, in any process, and after a run is resumed: teacher and student must see the same.
+    A dataset that augments at random draws from Python's, NumPy's and torch's generators as seeded with the image's index, so that each
+    image has one view. One with a generator of its own gives other pixels when it is read again, which is an error.
+
     Args:
         dataset: map-style dataset of (image, label), images as `to_pil` takes them; or of dicts with the keys image and label.
         reader: how to read it.
@@ -332,6 +360,7 @@ class Images:
         self._decoded = _Decoded(dataset, reader.transform, reader.upright)
         self._pixels: Tensor | None = None  # [N, 3, H, W]; rows are valid where _kept says so
         self._kept = torch.zeros(len(dataset), dtype=torch.bool, device="cpu")
+        self._sums = torch.full((len(dataset),), -1, dtype=torch.int64, device="cpu")  # checksums of pixels that are not kept
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -344,7 +373,7 @@ class Images:
         """Yields (indices int64 `[B]`, pixels uint8 `[B, 3, H, W]`) for every chunk of indices.
 
         Raises:
-            TypeError, ValueError: for an image that cannot be read, naming it.
+            TypeError, ValueError: for an image that cannot be read, or is another one than it was when it was read before, naming it.
         """
         batches = self._read(chunks)
         return ahead((indices, pixels.pin_memory()) for indices, pixels in batches) if self.reader.pin else batches
@@ -377,7 +406,21 @@ class Images:
                 if pixels is not None:
                     self._pixels[indices], self._kept[indices] = pixels, True
                 pixels = self._pixels[chunk]
+            else:
+                self._check_same(chunk, pixels)
             yield chunk, pixels
+
+    def _check_same(self, indices: Tensor, pixels: Tensor) -> None:
+        """Refuses images that are not what they were on an earlier pass."""
+        found = torch.tensor([zlib.crc32(image) for image in pixels.numpy()], dtype=torch.int64, device="cpu")
+        for index, before, now in zip(indices.tolist(), self._sums[indices].tolist(), found.tolist(), strict=True):
+            if before not in (-1, now):
+                raise ValueError(
+                    f"image {index} has other pixels than when it was read before: its file was changed, or the data set draws from a "
+                    "generator of its own. Each image must stay the same: draw from torch's, NumPy's or Python's generator, which are "
+                    "seeded for each image, or raise loading.memory_gb until all images are kept"
+                )
+        self._sums[indices] = found
 
     @torch.inference_mode(False)
     def _measure(self, index: int) -> None:

@@ -1,5 +1,7 @@
 """Decoding to pixels in memory, or anew on every pass."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -72,6 +74,51 @@ def test_memory_is_shared_and_given_back():
     third = Images(data, shared)
     pixels_of(third, [0], [0])
     assert opened == [0, 0] and pixels_of(second, [4], [4]) == [([4], [4])] * 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_drawn_at_random_is_the_same_on_every_pass(workers):
+    """Kept or not, in any order, in a process of its own or not, and in another run: the same pixels, and nothing of the caller's."""
+
+    class Random:
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, index):
+            drawn = torch.randint(0, 256, ()), np.random.randint(256), random.randrange(256)  # noqa: NPY002
+            return np.array(drawn, np.uint8).reshape(3, 1, 1).repeat(4, 1).repeat(4, 2), index % 2
+
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
+    found = []
+    for memory_gb in (1, 0):
+        images = Images(Random(), reader(memory_gb=memory_gb, workers=workers))
+        whole = torch.cat([pixels for _, pixels in images.read(images.batches(5))])
+        for chunk, pixels in images.read([torch.tensor([7, 3]), torch.tensor([3, 11])]):
+            assert torch.equal(whole[chunk], pixels)
+        found.append(whole)
+    resumed = Images(Random(), reader(memory_gb=0, workers=workers))
+    assert torch.equal(found[0], found[1]) and torch.equal(next(resumed.read([torch.tensor([9])]))[1][0], found[0][9])
+    assert all(len(found[0][:, channel, 0, 0].unique()) > 6 for channel in range(3))  # each image is another draw
+    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
+    assert before[:2] == after[:2] and torch.equal(before[2], after[2])
+
+
+@pytest.mark.parametrize("draws", [True, False])
+def test_an_image_that_changes_between_passes_is_named_unless_it_is_kept(draws, tmp_path):
+    own = np.random.default_rng(0)
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "0.png")
+
+    def opener(file):
+        return own.integers(0, 256, (3, 4, 4)).astype(np.uint8) if draws else open_image(file)
+
+    data = LabelledImages([tmp_path / "0.png"], [0], opener)
+    images, kept = Images(data, reader(memory_gb=0)), Images(data, reader())
+    first, same = next(images.read([torch.tensor([0])]))[1], next(kept.read([torch.tensor([0])]))[1]
+    assert first.shape == same.shape
+    Image.new("RGB", (4, 4), "blue").save(tmp_path / "0.png")
+    assert torch.equal(next(kept.read([torch.tensor([0])]))[1], same)
+    with pytest.raises(ValueError, match="image 0 has other pixels than when it was read before: .*raise loading.memory_gb"):
+        next(images.read([torch.tensor([0])]))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -1,6 +1,7 @@
 """The learner on a tiny CLIP: every method learns, remembers what it should, and refuses bad input without harm."""
 
 import math
+import random
 import threading
 import time
 
@@ -12,7 +13,7 @@ from method.made import at_once, encoded, images_of, made_images, pixels_of, sma
 
 import segp_ext
 from segp_ext.anchors import Anchors
-from segp_ext.config import METHODS, MethodConfig, TrainingConfig, with_method
+from segp_ext.config import METHODS, LoadingConfig, MethodConfig, TrainingConfig, with_method
 from segp_ext.learner import SeGPCL, prompts
 from segp_ext.training import LossRecord
 
@@ -388,6 +389,31 @@ def test_the_callers_random_numbers_are_left_alone():
     learner.learn_task(made_images(3, 10), FIRST)
     learner.learn_task(made_images(2, 10, seed=3), SECOND)
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("method", ["segp", "lwf"])
+def test_what_is_learnt_of_images_drawn_at_random_does_not_depend_on_memory(method):
+    """Their teacher's and student's features are of the same pixels; a memory of none decodes, and draws, on every pass."""
+
+    class Augmented:
+        def __init__(self, plain):
+            self.plain, self.labels = plain, plain.labels
+
+        def __len__(self):
+            return len(self.plain)
+
+        def __getitem__(self, index):
+            image, label = self.plain[index]
+            return np.roll(image[..., :: random.choice([1, -1])], int(torch.randint(8, ())), axis=1), label
+
+    found = []
+    for memory_gb in (1, 0):
+        learner = SeGPCL(tiny_backbone(), small_config(method=method, loading=LoadingConfig(memory_gb=memory_gb)))
+        random.seed(memory_gb), torch.manual_seed(memory_gb)
+        learner.learn_task(Augmented(made_images(3, 10)), FIRST)
+        learner.learn_task(Augmented(made_images(2, 10, seed=3)), SECOND)
+        found.append(state(learner))
+    assert same(*found) and not same(found[0], state(learnt(method=method)[0]))
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
