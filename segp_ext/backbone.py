@@ -10,7 +10,7 @@ import hashlib
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -163,17 +163,26 @@ class Backbone(nn.Module):
     def weights_hash(self) -> str:
         """SHA-256 of the pre-trained weights (names, shapes and values), the adapter left out; part of a result's protocol."""
         if self._hash is None:  # they never change
-            self.unmerge()
             digest = hashlib.sha256()
             if self.projection is not None:
                 digest.update(self.projection.detach().cpu().float().numpy().tobytes())
-            for name, parameter in self.clip.named_parameters():
-                if ".lora_" not in name:
-                    digest.update(name.replace(".base_layer", "").encode())
-                    digest.update(str(tuple(parameter.shape)).encode())
-                    digest.update(parameter.detach().cpu().float().contiguous().numpy().tobytes())
+            for name, parameter in self._own(self.clip.named_parameters()):
+                digest.update(name.encode())
+                digest.update(str(tuple(parameter.shape)).encode())
+                digest.update(parameter.cpu().float().contiguous().numpy().tobytes())
             self._hash = digest.hexdigest()
         return self._hash
+
+    def _own(self, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        """Those of the CLIP model's tensors that are not the adapter's, under their names without one and as they were before merging."""
+        originals = {id(layer.weight): original for _, layer, original in self._merged}
+        for name, tensor in tensors:
+            if ".lora_" not in name:
+                yield name.replace(".base_layer", ""), originals.get(id(tensor), tensor).detach()
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stays in evaluation mode, whatever is asked: the encoders never drop anything or change their statistics, nor while learning."""
+        return super().train(False)
 
     # -- features --------------------------------------------------------------------------------------------------------------
 
@@ -457,7 +466,8 @@ class Backbone(nn.Module):
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """The pre-trained model, adapter off: G⁰ of the text geometry."""
+        """The pre-trained model, adapter off: G⁰ of the text geometry; afterwards as it was before."""
+        before = bool(self._merged)
         self.unmerge()
         if self._peft is None:
             yield
@@ -469,6 +479,8 @@ class Backbone(nn.Module):
             finally:
                 self._adapter_is_off = False
                 self._train_b_alone()
+                if before:
+                    self.merge()
 
 
 @contextmanager

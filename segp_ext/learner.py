@@ -308,8 +308,9 @@ class SeGPCL:
     def forget(self) -> None:
         """Makes it a learner of no class again, its adapter as at the start."""
         with self._changing():
-            for parameter in self.backbone.trained_parameters():
-                parameter.data.zero_()
+            with torch.no_grad():
+                for parameter in self.backbone.trained_parameters():
+                    parameter.zero_()
             self._names, self.task_sizes = (), []
             self.prototypes, self.untransferred = self.prototypes[:0], None
             self._tokens, self._head = None, self._new_head()
@@ -383,8 +384,9 @@ class SeGPCL:
             yield
         except BaseException:
             self.backbone.unmerge()
-            for parameter, value in zip(trained, before, strict=True):
-                parameter.data.copy_(value)
+            with torch.no_grad():
+                for parameter, value in zip(trained, before, strict=True):
+                    parameter.copy_(value)
             raise
 
     def _make_anchors(self, images: Images, text: Tensor, timer: Timer) -> Anchors | None:
@@ -459,7 +461,8 @@ class SeGPCL:
     def classifier(self) -> Classifier:
         """What predicts, of the present state; it stays as it is while this learner goes on to learn.
 
-        It is kept until the state changes. Weights that no adapter changes are shared.
+        It is kept until the state changes. Weights that no adapter changes are shared. Who changes the adapter's matrices from outside
+        does so under `torch.no_grad()`, as optimisers do: torch counts no change through `.data`, and the classifier kept would stay.
 
         Raises:
             RuntimeError: while the learner learns, in another thread; ask before, and predict with the answer meanwhile.

@@ -279,7 +279,8 @@ class TrainingState:
                 raise ValueError(
                     f"the position kept of this task does not fit: parameter {index} must be {list(parameter.shape)}; got {found}"
                 )
-            parameter.data.copy_(own)
+            with torch.no_grad():
+                parameter.copy_(own)
             prefix = f"optimizer.{index}."
             values = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
             self.optimizer.state[parameter] = {

@@ -299,6 +299,30 @@ def test_predictions_follow_a_step_that_is_not_the_learners():
     assert learner.predict(image) != before and not torch.equal(learner.text_embeddings(), text)
 
 
+def test_what_is_asked_of_a_classifiers_backbone_leaves_its_predictions_alone():
+    learner, _ = learnt()
+    with torch.no_grad():
+        for parameter in learner.backbone.trained_parameters():
+            parameter.normal_(std=0.1)
+    images = [image for image, _ in made_images(3, 4)]
+    classifier, before = learner.classifier(), learner.predict(images)
+    assert classifier.backbone.weights_hash() == tiny_backbone().weights_hash()  # asked first of a merged model
+    with classifier.backbone.reference():
+        pass
+    classifier.backbone.train()
+    assert not any(module.training for module in classifier.backbone.modules())
+    assert all(module.merged for module, _, _ in classifier.backbone._merged) and classifier.backbone._merged
+    assert classifier.predict(images) == before and classifier is learner.classifier()
+
+
+def test_putting_the_adapter_back_counts_as_a_change():
+    """A classifier that is kept follows, whatever changed the adapter."""
+    learner, _ = learnt()
+    versions = [parameter._version for parameter in learner.backbone.trained_parameters()]
+    learner.forget()
+    assert all(p._version > v for p, v in zip(learner.backbone.trained_parameters(), versions, strict=True))
+
+
 def test_class_names_are_changed_by_learning_alone():
     learner, _ = learnt()
     with pytest.raises(TypeError):
