@@ -34,6 +34,7 @@ from segp_ext.command_line import (
 from segp_ext.comparison import Comparison, console
 from segp_ext.config import METHODS as FIXED
 from segp_ext.config import Config, dotted, from_dict, setting_types
+from segp_ext.processes import cores
 from segp_ext.progress import plain_warnings, progress, run_command, say
 from segp_ext.report import percent
 from segp_ext.run_directory import check_result, check_version
@@ -284,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, given = _options(argv)
     devices = _devices()
     count = options.jobs or len(devices)
-    threads = options.threads or max(1, (os.cpu_count() or 1) // count)
+    threads = options.threads or max(1, cores() // count)
     jobs = []
     for label in options.methods:
         for setting in FIXED.get(label.split()[0], {}):

@@ -452,7 +452,8 @@ class RunConfig:
     directory: str = "runs"
     """Folder that holds the runs."""
     threads: int | None = None
-    """CPU threads for torch; none leaves torch's own choice."""
+    """CPU threads of each process for torch; none leaves torch's own choice (OMP_NUM_THREADS), or takes a share of the cores where \
+several processes are on one host."""
     checkpoint_steps: int | None = 200
     """Optimiser steps after which a task in the middle is kept on disk, so that a run that is killed loses no more; none keeps finished \
 tasks alone."""

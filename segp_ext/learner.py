@@ -157,7 +157,7 @@ class SeGPCL:
         self._tokens: Tensor | None = None
         self._reference: Images | None = None
         self._forget_what_predicts()
-        self._head = self._new_head()
+        self._head = self._new_head(backbone.device)
         if self.config.training.epochs > 0:
             backbone.adapt(self.config.lora, self.config.seed)
 
@@ -185,8 +185,8 @@ class SeGPCL:
         self.__dict__.update(state)
         self._forget_what_predicts()
 
-    def _new_head(self) -> Head | None:
-        settings, width, device = self.config.prototypes, self.backbone.raw_dim, self.backbone.device
+    def _new_head(self, device: torch.device) -> Head | None:
+        settings, width = self.config.prototypes, self.backbone.raw_dim
         if settings.score == "ridge":
             return RidgeHead(width, settings.random_features, self.config.seed, device)
         if settings.score == "probe":
@@ -313,7 +313,7 @@ class SeGPCL:
                     parameter.zero_()
             self._names, self.task_sizes = (), []
             self.prototypes, self.untransferred = self.prototypes[:0], None
-            self._tokens, self._head = None, self._new_head()
+            self._tokens, self._head = None, self._new_head(self.backbone.device)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -559,6 +559,46 @@ class SeGPCL:
             twin.backbone.transform, self.config.loading, twin.backbone.device, self.processes.local_count
         )
         return twin
+
+    @torch.inference_mode(False)
+    def to(self, device: str | torch.device | int) -> SeGPCL:
+        """Moves all of the learner to a device, as `load_clip` takes it, and returns it. Classifiers asked before stay where they are.
+
+        Raises:
+            ValueError: for another device, or one that is not usable here; and where several processes learn together.
+            RuntimeError: while the learner learns, in another thread.
+        """
+        from segp_ext.pretrained import usable_device
+
+        chosen = usable_device(f"cuda:{device}" if isinstance(device, int) else str(device), "device")
+        count = self.processes.count
+        if count > 1:
+            raise ValueError(f"device must stay as it is for a learner of {count} processes, which have one each; got {device!r}")
+        with self._changing():
+            backbone, head = self.backbone.copy().to(chosen), self._new_head(chosen)
+            backbone.stopwatch = self.backbone.stopwatch
+            if self._head is not None and head is not None:
+                head.restore(self._head.state())
+            untransferred, tokens = (None if x is None else x.to(chosen) for x in (self.untransferred, self._tokens))
+            self.prototypes = self.prototypes.to(chosen)
+            self.backbone, self._head, self.untransferred, self._tokens = backbone, head, untransferred, tokens
+            self.reader = Reader(backbone.transform, self.config.loading, chosen)
+            self._text = self._reference = None
+        return self
+
+    def eval(self) -> SeGPCL:
+        """Returns the learner, which is always ready to predict: its encoders are in evaluation mode, also while it learns."""
+        return self
+
+    def train(self, mode: bool = True) -> SeGPCL:
+        """Refuses a training mode, which there is none of: `learn_task` trains.
+
+        Raises:
+            TypeError: unless `mode` is false, which is `eval`.
+        """
+        if mode:
+            raise TypeError("a learner has no training mode; learn_task(dataset, class_names) has it learn, and predict needs no eval()")
+        return self
 
     # -- keeping ---------------------------------------------------------------------------------------------------------------
 

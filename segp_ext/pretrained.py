@@ -76,7 +76,7 @@ def load_clip(
             without a raw feature.
         FileNotFoundError: if `pretrained` looks like a file and is none.
     """
-    chosen = _device(device)
+    chosen = usable_device(device)
     settings: dict[str, Any] = {"resize_mode": resize_mode, "precision": precision, "compile": compile}
     if brings_weights(name):
         if pretrained not in (OWN, "openai", None):
@@ -303,17 +303,22 @@ def _asking_nobody() -> Iterator[None]:
         dynamic_module_utils.TIME_OUT_REMOTE_CODE = before
 
 
-def _device(device: str) -> torch.device:
+def usable_device(device: str, what: str = "model.device") -> torch.device:
+    """The torch device of a name, which `what` gives; "auto" takes CUDA where it is usable.
+
+    Raises:
+        ValueError: if there is none of that name, or it is not usable here.
+    """
     try:
         chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     except RuntimeError:
         chosen = None
     if chosen is None or chosen.type not in ("cpu", "cuda"):
-        raise ValueError(f"model.device must be auto, cpu, cuda or cuda:<n>; got {device!r}")
+        raise ValueError(f"{what} must be auto, cpu, cuda or cuda:<n>; got {device!r}")
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"model.device is {device!r}, but this torch ({torch.__version__}) sees no usable CUDA device")
+        raise ValueError(f"{what} is {device!r}, but this torch ({torch.__version__}) sees no usable CUDA device")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"model.device is {device!r}, but only {torch.cuda.device_count()} CUDA device(s) are there")
+        raise ValueError(f"{what} is {device!r}, but only {torch.cuda.device_count()} CUDA device(s) are there")
     return chosen
 
 

@@ -114,6 +114,23 @@ class Processes:
             ) from error
 
 
+def cores() -> int:
+    """How many of the machine's cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share_cores(processes: Processes, threads: int | None) -> None:
+    """Has torch use so many threads, or where none are asked for this process's share of the cores, if several share its host.
+
+    OMP_NUM_THREADS goes before the share, but for a 1 under `torchrun`, which sets that by itself where the variable is unset.
+    """
+    by_launcher = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"
+    if threads is None and processes.local_count > 1 and ("OMP_NUM_THREADS" not in os.environ or by_launcher):
+        threads = max(1, cores() // processes.local_count)
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
 def join(device: str) -> tuple[Processes, str]:
     """Joins the processes that `torchrun` or `accelerate launch` started, if any (accelerate reads their environment).
 

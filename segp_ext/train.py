@@ -30,7 +30,7 @@ from segp_ext.evaluate import Evaluated, EvaluationSet, Evaluator, PathResult
 from segp_ext.learner import SeGPCL, TaskReport
 from segp_ext.preflight import attempts, doubts, held_out_sets
 from segp_ext.pretrained import load_clip
-from segp_ext.processes import join, leave
+from segp_ext.processes import join, leave, share_cores
 from segp_ext.progress import plain_warnings, run_command
 from segp_ext.protocols import identify
 from segp_ext.run_directory import RunDirectory, SavedRun, checkpoint_after, learning, unfinished
@@ -73,10 +73,9 @@ class Run:
     """
 
     def __init__(self, config: Config, resume: Path | None = None) -> None:
-        if config.run.threads is not None:
-            torch.set_num_threads(config.run.threads)
         self.config = config
         self.processes, device_name = join(config.model.device)
+        share_cores(self.processes, config.run.threads)
         self._held: RunDirectory | None = None  # by the main process alone
         if resume is not None and self.processes.is_main:
             self._held = RunDirectory.reopen(resume)

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from segp_ext.config import LoadingConfig
+from segp_ext.processes import cores
 from segp_ext.progress import first_line
 
 Transform = Callable[[Image.Image], Tensor]
@@ -291,9 +292,8 @@ class Reader:
         self.transform = as_it_is if config.resize == "device" else transform
         self.upright = config.orientation == "exif"
         self.pin = device.type == "cuda"
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         # On the CPU the encoder needs every core; a GPU leaves them free.
-        self.workers = (min(8, cores // processes) if self.pin else 0) if config.workers is None else config.workers
+        self.workers = (min(8, cores() // processes) if self.pin else 0) if config.workers is None else config.workers
         if config.memory_gb is None:
             import psutil
 

@@ -294,7 +294,16 @@ def test_what_could_not_be_loaded_is_not_saved(learner, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x)), lambda x: through_torch(x)])
+@pytest.mark.parametrize(
+    "copied",
+    [
+        copy.deepcopy,
+        lambda x: pickle.loads(pickle.dumps(x)),
+        lambda x: through_torch(x),
+        lambda x: pickle.loads(pytest.importorskip("cloudpickle").dumps(x)),
+    ],
+    ids=["deepcopy", "pickle", "torch.save", "cloudpickle"],
+)
 def test_a_learner_is_copied_by_pickling(copied, learner):
     images = [image for image, _ in made_images(2, 4)]
     twin = copied(learner)

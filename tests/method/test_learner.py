@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from method.made import at_once, encoded, images_of, made_images, pixels_of, small_config, tiny_backbone
 
 import segp_ext
+from segp_ext import pretrained
 from segp_ext.anchors import Anchors
 from segp_ext.config import METHODS, LoadingConfig, MethodConfig, TrainingConfig, with_method
 from segp_ext.learner import SeGPCL, prompts
@@ -321,6 +322,53 @@ def test_putting_the_adapter_back_counts_as_a_change():
     versions = [parameter._version for parameter in learner.backbone.trained_parameters()]
     learner.forget()
     assert all(p._version > v for p, v in zip(learner.backbone.trained_parameters(), versions, strict=True))
+
+
+@pytest.mark.parametrize("method", ["segp", "lora", "frozen-prototypes"])
+def test_a_learner_is_moved_as_a_whole(method, monkeypatch):
+    """To a device without memory, which is there on every machine; a classifier of before goes on."""
+    learner, _ = learnt(method=method)
+    images = [image for image, _ in made_images(3, 4)]
+    classifier, before = learner.classifier(), learner.predict(images)
+    assert learner.to("cpu") is learner and learner.predict(images) == before
+    monkeypatch.setattr(pretrained, "usable_device", lambda *_: torch.device("meta"))
+    assert learner.to("meta") is learner
+    parts = [*learner.tensors().values(), *learner.backbone.parameters(), *learner.backbone.buffers(), learner._tokens]
+    parts += [learner.backbone.projection] + ([] if learner.untransferred is None else [learner.untransferred])
+    assert {part.device.type for part in parts} == {"meta"} and learner.backbone.device.type == "meta"
+    assert classifier.predict(images) == before
+
+
+def test_a_moved_learner_learns_on_the_same():
+    learner, plain = (SeGPCL(tiny_backbone(), small_config(prototypes__score="mahalanobis")) for _ in range(2))
+    for each in (learner, plain):
+        each.learn_task(made_images(3, 10), FIRST)
+    learner.to(torch.device("cpu")).learn_task(made_images(2, 10, seed=3), SECOND)
+    plain.learn_task(made_images(2, 10, seed=3), SECOND)
+    assert same(state(learner), state(plain))
+    for device, message in (("tpu", "device must be auto, cpu, cuda or cuda:<n>; got 'tpu'"), (torch.float16, "got 'torch.float16'")):
+        with pytest.raises(ValueError, match=message):
+            learner.to(device)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("method", ["segp", "ranpac", "rda"])
+def test_a_learner_goes_to_a_gpu_and_back(method):
+    learner, _ = learnt(method=method)
+    images = [image for image, _ in made_images(3, 4)]
+    before = learner.predict(images)
+    on_gpu = learner.to(0).predict(images)
+    assert learner.prototypes.is_cuda
+    for expected, found in zip(before, on_gpu, strict=True):
+        assert {p.name: p.score for p in found} == pytest.approx({p.name: p.score for p in expected}, abs=1e-3)
+    assert learner.to("cpu").predict(images) == before
+
+
+def test_a_learner_has_no_modes():
+    learner, _ = learnt()
+    assert learner.eval() is learner and learner.train(False) is learner
+    with pytest.raises(TypeError, match="a learner has no training mode; learn_task"):
+        learner.train()
 
 
 def test_class_names_are_changed_by_learning_alone():

@@ -12,7 +12,8 @@ import torch
 from method.shared_work import KINDS, results
 from safetensors.torch import load_file
 
-from segp_ext.processes import Processes, join
+from segp_ext import processes as module
+from segp_ext.processes import Processes, cores, join, share_cores
 
 TESTS = Path(__file__).parents[1]
 
@@ -117,6 +118,7 @@ def test_a_run_on_two_processes(tmp_path):
     assert status == 0 and output.count("task 5/5") == 1  # only the main process prints
     one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
     assert (one["processes"], two["processes"]) == (1, 2) and two["status"] == "finished"
+    assert two["threads"] == (max(1, cores() // 2) if os.environ.get("OMP_NUM_THREADS", "1") == "1" else two["threads"])
     for row, scores in one["scores"].items():
         for metric in ("avg", "last", "forgetting", "bwt"):
             assert two["scores"][row][metric] == pytest.approx(scores[metric], abs=0.005), (row, metric)
@@ -176,6 +178,34 @@ def test_processes_that_see_different_data_are_refused(tmp_path):
     for status, output in finish(start(2, "-c", script, f"--run.directory={tmp_path}")):
         assert status == 2 and "must see the same data, settings and weights" in output, output
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("local", "asked", "variable", "torchrun", "threads"),
+    [
+        (1, None, None, False, None),  # torch's own choice
+        (1, 5, "3", False, 5),
+        (2, None, None, False, 6),
+        (5, None, None, False, 2),
+        (20, None, None, False, 1),
+        (2, 5, None, False, 5),
+        (2, None, "3", False, None),
+        (2, None, "1", False, None),
+        (2, None, "1", True, 6),  # which it sets by itself
+        (2, None, "3", True, None),
+        (2, 1, "1", True, 1),
+    ],
+)
+def test_processes_of_one_host_share_its_cores(local, asked, variable, torchrun, threads, monkeypatch):
+    for name, value in (("OMP_NUM_THREADS", variable), ("TORCHELASTIC_RUN_ID", "x" if torchrun else None)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    said = []
+    monkeypatch.setattr(module, "cores", lambda: 12)
+    monkeypatch.setattr(torch, "set_num_threads", said.append)
+    share_cores(Processes(0, 2 * local, 0, local), asked)
+    assert said == ([] if threads is None else [threads])
 
 
 def test_a_device_for_several_processes_must_leave_room(monkeypatch):
