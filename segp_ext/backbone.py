@@ -63,6 +63,7 @@ class Backbone(nn.Module):
         transform: the model's own preprocessing, which holds nothing of the model.
         projects: False for models without a projection (SigLIP), whose raw features are their embeddings.
         stopwatch: adds up the time of all passes.
+        architecture: open_clip's configuration of a model that it does not know by name.
 
     Raises:
         ValueError: for a model without a raw feature, naming the reason.
@@ -126,9 +127,8 @@ class Backbone(nn.Module):
         # Adapted layers while merged: (LoRA, its base layer, base weight).
         self._merged: list[tuple[Any, Any, Tensor]] = []
         self._hash: str | None = None
-        for key, parameter in clip.named_parameters():
-            if not parameter.isfinite().all():
-                raise ValueError(f"the weights of {name} are damaged: their {key} has values that are not finite")
+        self.architecture: dict[str, Any] | None = None
+        self._check_finite()
         if not (self.mean.isfinite().all() and self.std.isfinite().all() and (self.std > 0).all()):
             raise ValueError(
                 f"the preprocessing of {name} is damaged: mean {self.mean.flatten().tolist()}, std {self.std.flatten().tolist()}"
@@ -172,6 +172,34 @@ class Backbone(nn.Module):
                 digest.update(parameter.cpu().float().contiguous().numpy().tobytes())
             self._hash = digest.hexdigest()
         return self._hash
+
+    def weights(self) -> dict[str, Tensor]:
+        """The pre-trained weights and statistics by name, the adapter left out: what `load_weights` takes."""
+        projection = {} if self.projection is None else {"projection": self.projection.detach()}
+        return projection | dict(self._own(self.clip.state_dict(keep_vars=True).items()))
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Takes over what `weights` gave, of a model of the same architecture.
+
+        Raises:
+            ValueError: naming the first tensor that is missing, is too many, or has another shape or dtype, or is not finite.
+        """
+        own = self.weights()
+        if own.keys() != weights.keys():
+            raise ValueError(f"the weights do not fit {self.name}; first difference: {sorted(own.keys() ^ weights.keys())[0]}")
+        for name, tensor in weights.items():
+            expected, got = (f"{x.dtype} {list(x.shape)}" for x in (own[name], tensor))
+            if expected != got:
+                raise ValueError(f"the weights do not fit {self.name}: {name} must be {expected}; got {got}")
+        for name, tensor in weights.items():
+            own[name].copy_(tensor)
+        self._hash = None
+        self._check_finite()
+
+    def _check_finite(self) -> None:
+        for name, parameter in self.clip.named_parameters():
+            if not parameter.isfinite().all():
+                raise ValueError(f"the weights of {self.name} are damaged: their {name} has values that are not finite")
 
     def _own(self, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
         """Those of the CLIP model's tensors that are not the adapter's, under their names without one and as they were before merging."""

@@ -1,5 +1,8 @@
 """Checkpoints of a learner: a sealed folder (`segp_ext.sealed`) of safetensors and JSON. Nothing is ever unpickled.
 
+With its backbone's weights (`backbone.safetensors`) it stands alone: `open_clip_config.json` and the tokenizer's files, where it has
+any, say what model they are of. Only what transformers configures by name (text towers of Hugging Face) still comes from its cache.
+
 Files: `learner.safetensors` (prototypes), `learner.json` (configuration, backbone, classes), and the adapter as PEFT writes it
 (`adapter_model.safetensors`, `adapter_config.json`). `peft.PeftModel.from_pretrained(model, folder)` opens it on the open_clip model of
 the same weights. Where `adapter_config.json` has the entry "segp_ext.towers.make_adaptable", PEFT cannot adapt that model as it is: call
@@ -23,7 +26,7 @@ from torch import Tensor
 import segp_ext
 from segp_ext import sealed
 from segp_ext.config import MethodConfig, Precision, ResizeMode, from_dict
-from segp_ext.pretrained import LOCAL, OWN, load_clip, model_in_words
+from segp_ext.pretrained import LOCAL, OWN, WEIGHTS, load_clip, load_own, model_in_words, own_files
 
 if TYPE_CHECKING:
     from segp_ext.backbone import Backbone
@@ -47,12 +50,14 @@ _TENSORS, _STATE, _ADAPTER, _ADAPTER_CONFIG = (
 )
 
 
-def save_learner(learner: SeGPCL, path: Path, extra: Mapping[str, bytes] | None = None) -> None:
+def save_learner(
+    learner: SeGPCL, path: Path, extra: Mapping[str, bytes] | None = None, with_weights: bool = False
+) -> None:
     """Writes `learner` to the folder `path`, replacing a checkpoint that is there; `extra` are files to be sealed along.
 
     Raises:
         FileExistsError: if `path` exists and is neither a checkpoint nor an empty folder.
-        ValueError: if what was written could not be read again; a checkpoint that was there stays.
+        ValueError: if what was written could not be read again, or the model not made again; a checkpoint that was there stays.
     """
     from safetensors.torch import save
 
@@ -81,6 +86,7 @@ def save_learner(learner: SeGPCL, path: Path, extra: Mapping[str, bytes] | None 
     }
     files = {
         **(extra or {}),
+        **(own_files(learner.backbone) if with_weights else {}),
         _TENSORS: save({name: tensor.contiguous().cpu() for name, tensor in learner.tensors().items()}),
         _STATE: json.dumps(state, indent=1).encode(),
     }
@@ -224,8 +230,8 @@ def _possible_places(facts: BackboneFacts, path: Path) -> Iterator[Path]:
     yield from (Path(torch.hub.get_dir()) / "checkpoints" / named, Path.home() / ".cache/clip" / named)
 
 
-def _load_backbone(saved: SavedLearner, device: str, pretrained: str | None, compile: bool) -> Backbone:
-    """The backbone that a learner stands on, from wherever its weights are.
+def _load_backbone(saved: SavedLearner, device: str, pretrained: str | None, compile: bool) -> tuple[Backbone, str | None]:
+    """The backbone that a learner stands on, from wherever its weights are; and where that is.
 
     Raises:
         FileNotFoundError: if they are nowhere; says where it looked.
@@ -234,6 +240,10 @@ def _load_backbone(saved: SavedLearner, device: str, pretrained: str | None, com
     facts = saved.backbone
     settings: Any = {"resize_mode": facts.resize_mode, "precision": facts.precision, "compile": compile}
     is_folder = facts.name.startswith(LOCAL)
+    if pretrained is None and WEIGHTS in saved.files:
+        backbone = load_own(saved.path, facts.name, facts.pretrained, device, **settings)
+        saved.check_weights(backbone)
+        return backbone, str(saved.path / WEIGHTS)
     if pretrained is not None:
         found = [pretrained]
     elif facts.place is None:
@@ -252,7 +262,7 @@ def _load_backbone(saved: SavedLearner, device: str, pretrained: str | None, com
         backbone = load_clip(*arguments, device, **settings)
         try:
             saved.check_weights(backbone)
-            return backbone
+            return backbone, place
         except ValueError:
             if number == len(found):
                 raise
@@ -265,9 +275,10 @@ def load_learner(
 ) -> SeGPCL:
     """Reads the learner in the folder `path`; see `SeGPCL.load`."""
     saved = read_learner(path)
-    backbone = _load_backbone(saved, device, pretrained, compile)
+    backbone, place = _load_backbone(saved, device, pretrained, compile)
     try:
         learner = cls(backbone, saved.config)
+        learner.weights_from = place
         learner.restore(saved.class_names, saved.task_sizes, saved.tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"cannot load the checkpoint {path}: {error}") from error

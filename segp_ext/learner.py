@@ -140,6 +140,7 @@ class SeGPCL:
         untransferred: the old classes' prototypes before the last task's transfer, for inspection; None if none took place.
         reader: how images are read.
         timer: time by phase, over all tasks.
+        weights_from: where `load` took the backbone's weights from, a path or a tag; None for a learner that was not loaded.
     """
 
     @torch.inference_mode(False)
@@ -150,6 +151,7 @@ class SeGPCL:
         self.config = with_method(MethodConfig() if config is None else config)
         self.processes = Processes() if processes is None else processes
         self.reader = Reader(backbone.transform, self.config.loading, backbone.device, self.processes.local_count)
+        self.weights_from: str | None = None
         self._names: tuple[str, ...] = ()
         self.task_sizes: list[int] = []
         self.prototypes = torch.zeros(0, backbone.raw_dim, device=backbone.device, dtype=backbone.dtype)
@@ -175,7 +177,8 @@ class SeGPCL:
     def __repr__(self) -> str:
         model = f"{self.backbone.name} ({self.backbone.pretrained})" if self.backbone.pretrained else self.backbone.name
         learnt = f"{len(self._names)} classes in {len(self.task_sizes)} tasks"
-        return f"SeGPCL({self.config.method} on {model}, {self.backbone.device}: {learnt})"
+        source = "" if self.weights_from is None else f", weights from {self.weights_from}"
+        return f"SeGPCL({self.config.method} on {model}, {self.backbone.device}: {learnt}{source})"
 
     def __getstate__(self) -> dict[str, Any]:
         with self._reading():
@@ -602,12 +605,26 @@ class SeGPCL:
 
     # -- keeping ---------------------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the learner to the folder `path`, whole or not at all (`segp_ext.checkpoint`)."""
-        from segp_ext.checkpoint import save_learner
+    def save(self, path: str | os.PathLike[str], *, with_weights: bool | None = None) -> None:
+        """Writes the learner to the folder `path`, whole or not at all (`segp_ext.checkpoint`).
 
+        Args:
+            path: the folder; a checkpoint that is there is replaced.
+            with_weights: whether to put the backbone's weights there too, so that `load` needs nothing else. By default they go where
+                this learner was loaded from a folder that holds them, and else stay where they are.
+
+        Raises:
+            FileExistsError: if `path` exists and is neither a checkpoint nor an empty folder.
+            ValueError: if it could not be loaded again.
+            RuntimeError: while the learner learns, in another thread.
+        """
+        from segp_ext.checkpoint import save_learner
+        from segp_ext.pretrained import WEIGHTS
+
+        if with_weights is None:
+            with_weights = self.weights_from is not None and Path(self.weights_from).name == WEIGHTS
         with self._reading():
-            save_learner(self, Path(path).expanduser())
+            save_learner(self, Path(path).expanduser(), with_weights=with_weights)
 
     @classmethod
     def load(
@@ -623,9 +640,12 @@ class SeGPCL:
         Args:
             path: the folder.
             device: a torch device; "auto" takes CUDA where it is usable.
-            pretrained: where the backbone's weights are: a file, a folder for `local-dir:` models, or a tag. By default they are looked
-                for beside the learner, where they were, and in the usual caches.
+            pretrained: where the backbone's weights are: a file, a folder for `local-dir:` models, or a tag. By default they are those in
+                the folder (`save` with weights), or else looked for beside the learner, where they were, and in the usual caches.
             compile: compile the encoders with `torch.compile`. Like the device this is of the machine, and not kept in the folder.
+
+        Returns:
+            The learner; its attribute `weights_from` and its repr say where the weights were.
 
         Raises:
             FileNotFoundError: if there is no checkpoint at `path`, or its weights are nowhere.

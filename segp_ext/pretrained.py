@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ OWN = "own"
 """Says of weights, in results and checkpoints, that the model's name brought them along."""
 LOCAL = "local-dir:"
 """How the name of a folder's model begins."""
+WEIGHTS, ARCHITECTURE = "backbone.safetensors", "open_clip_config.json"
+"""Names of a backbone's own files in a learner's folder; the second as open_clip has it."""
 _PREFIXES = ("hf-hub:", LOCAL)
 _LARGEST, _DEEPEST = 10**7, 1000
 """No model's configuration has greater numbers or more layers; a foreign one that has would take all memory, or never end."""
@@ -88,12 +91,14 @@ def load_clip(
 
             with _repeatable(), torch.device("cpu"):
                 clip, tokenizer = glyph.build(pretrained is not None)
+            architecture = None
         else:
-            clip, tokenizer = _foreign(name, pretrained is not None)
+            clip, tokenizer, architecture = _foreign(name, pretrained is not None)
         try:
             backbone = Backbone(clip, tokenizer, name, None if pretrained is None else OWN, **settings)
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"model.name: {name} cannot be used: {first_line(error)}") from error
+        backbone.architecture = architecture
         return backbone.to(chosen)
     file = None if pretrained is None else Path(pretrained).expanduser()
     if file is None or not file.is_file():
@@ -103,6 +108,66 @@ def load_clip(
         _tag(name, None)
     clip, tokenizer = _published(name, pretrained, file)
     return Backbone(clip, tokenizer, name, pretrained, **settings).to(chosen)
+
+
+def own_files(backbone: Backbone) -> dict[str, bytes]:
+    """Files from which `load_own` makes a backbone again: its weights, architecture, preprocessing and Hugging Face tokenizer.
+
+    Raises:
+        ValueError: for a model or tokenizer that open_clip did not make.
+    """
+    import open_clip
+    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+    from open_clip.transformer import QuickGELU
+    from safetensors.torch import save
+
+    files = {WEIGHTS: save({name: tensor.cpu().contiguous().clone() for name, tensor in backbone.weights().items()})}
+    if backbone.name == "glyph":
+        return files
+    known = backbone.architecture or open_clip.get_model_config(backbone.name)
+    if known is None or not isinstance(backbone.tokenizer, (SimpleTokenizer, HFTokenizer)):
+        raise ValueError(
+            f"with_weights: {backbone.name} with a {type(backbone.tokenizer).__name__} is no model of open_clip's, and could not be made "
+            "again"
+        )
+    architecture = {**known}
+    if any(isinstance(module, QuickGELU) for module in backbone.clip.modules()):
+        architecture["quick_gelu"] = True  # as the weights' tag or archive had it
+    content = {"model_cfg": architecture, "preprocess_cfg": open_clip.get_model_preprocess_cfg(backbone.clip)}
+    files[ARCHITECTURE] = json.dumps(content, indent=1).encode()
+    if isinstance(backbone.tokenizer, HFTokenizer):
+        with tempfile.TemporaryDirectory() as folder:
+            backbone.tokenizer.save_pretrained(folder)
+            files |= {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
+    return files
+
+
+@torch.inference_mode(False)
+def load_own(folder: Path, name: str, pretrained: str | None, device: str, **settings: Any) -> Backbone:
+    """Makes a backbone from the files that `own_files` gave, in a folder; other arguments and settings as `load_clip` has them.
+
+    Raises:
+        ValueError: if they do not fit together.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file as load_safetensors
+
+    from segp_ext import glyph
+
+    chosen = usable_device(device)
+    if name == "glyph":
+        architecture = None
+        with _repeatable(), torch.device("cpu"):
+            clip, tokenizer = glyph.build(False)
+    else:
+        clip, tokenizer, architecture = _foreign(f"{LOCAL}{folder}", False)
+    try:
+        backbone = Backbone(clip, tokenizer, name, pretrained, **settings)
+        backbone.load_weights(load_safetensors(folder / WEIGHTS))
+    except (AssertionError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
+        raise ValueError(f"{folder / WEIGHTS} cannot be used: {first_line(error)}") from error
+    backbone.architecture = architecture
+    return backbone.to(chosen)
 
 
 def _published(name: str, pretrained: str | None, file: Path | None) -> tuple[Any, Any]:
@@ -167,8 +232,8 @@ def _check_activation(name: str, pretrained: str, quick: bool | None) -> None:
     )
 
 
-def _foreign(name: str, weights: bool) -> tuple[Any, Any]:
-    """A model that a folder or the hub describes, with its weights or random ones; and its tokenizer."""
+def _foreign(name: str, weights: bool) -> tuple[Any, Any, dict[str, Any]]:
+    """A model that a folder or the hub describes, with its weights or random ones; its tokenizer; and the description."""
     prefix, _, place = name.partition(":")
     if prefix == "local-dir":
         place = str(Path(place).expanduser())
@@ -188,7 +253,8 @@ def _foreign(name: str, weights: bool) -> tuple[Any, Any]:
             raise ValueError(f"model.name: could not load {name}: {first_line(error)}\n{what}") from error
         # Without this a configuration could have the tokenizer's own code downloaded and run.
         uses_hugging_face = bool(model.get("text_cfg", {}).get("hf_tokenizer_name"))
-        return clip, _tokenizer(f"{prefix}:{place}", **({"trust_remote_code": False} if uses_hugging_face else {}))
+        tokenizer = _tokenizer(f"{prefix}:{place}", **({"trust_remote_code": False} if uses_hugging_face else {}))
+        return clip, tokenizer, model
 
 
 def _described(name: str, weights: bool) -> Any:
