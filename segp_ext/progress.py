@@ -20,7 +20,7 @@ def progress(items: Iterable[T], description: str, total: int | None = None, ini
 
     There is none where standard error is no terminal, nor in processes but the main one.
     """
-    shown = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
+    shown = _is_terminal(sys.stderr) and os.environ.get("RANK", "0") == "0"
     return tqdm(items, description, total, leave=False, dynamic_ncols=True, disable=not shown, initial=initial)
 
 
@@ -31,11 +31,17 @@ def say(line: str, stream: TextIO | None = None) -> None:
     stream.flush()
 
 
+def _is_terminal(stream: Any) -> bool:
+    """Whether a stream is a terminal; one that was taken away (a service), closed, or replaced by a logger is none."""
+    return hasattr(stream, "isatty") and not getattr(stream, "closed", False) and stream.isatty()
+
+
 def run_command(main: Callable[[], int]) -> NoReturn:
     """Runs a command and ends the process with its exit status; in silence if whoever reads its output has gone (`| head`).
 
     Characters that the output's encoding lacks are written as escapes.
     """
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -52,10 +58,20 @@ def run_command(main: Callable[[], int]) -> NoReturn:
     sys.exit(status)
 
 
+def _open_what_is_closed() -> None:
+    """Gives a process that was started without an input or output (as services are) one that leads nowhere."""
+    if None not in (sys.stdin, sys.stdout, sys.stderr):
+        return
+    while os.open(os.devnull, os.O_RDWR) < 2:  # or a file that is opened later would get what native code writes to 1 and 2
+        pass
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open until the process ends)
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
 def plain_warnings() -> None:
     """Lets this package's warnings be a line each, without the place in its code, and all stand above bars; for commands."""
     warnings.formatwarning = _formatted
-    if sys.stderr.isatty():
+    if _is_terminal(sys.stderr):
         warnings.showwarning = _shown
 
 

@@ -1,10 +1,15 @@
 """What commands show while they work."""
 
+import io
 import os
 import pty
 import subprocess
 import sys
 import termios
+
+import pytest
+
+from segp_ext.progress import progress
 
 
 def test_warnings_of_commands_are_one_line():
@@ -72,3 +77,39 @@ def test_without_a_terminal_there_are_lines_alone():
     done = subprocess.run([sys.executable, "-c", SAYING], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.splitlines() == [f"run {number} is done" for number in range(3)]
     assert done.stderr.splitlines() == SAID[1:] * 3
+
+
+class Logger:
+    """What programs put in the place of standard error to have it in their log."""
+
+    def write(self, text):
+        pass
+
+    def flush(self):
+        pass
+
+
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("stream", [None, Logger(), closed()], ids=["none", "a logger", "closed"])
+def test_without_a_terminal_there_is_no_bar(stream, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert list(progress([1, 2], "counting")) == [1, 2]
+
+
+def test_a_command_runs_without_input_and_output(tmp_path):
+    """As a service; and what it opens gets none of the numbers to which native code writes."""
+    code = (
+        "import sys; from segp_ext.progress import run_command, progress\n"
+        "def main():\n"
+        "    print('nobody reads this', file=sys.stderr); print(list(progress([1], 'x')))\n"
+        f"    with open({str(tmp_path / 'number')!r}, 'w') as file: file.write(str(file.fileno()))\n"
+        "    return 0\n"
+        "run_command(main)"
+    )
+    done = subprocess.run(["sh", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, code])
+    assert done.returncode == 0 and int((tmp_path / "number").read_text()) > 2
