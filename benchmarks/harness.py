@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 import segp_ext
+from segp_ext.report import drawing
 
 RESULTS = Path(os.environ.get("SEGP_EXT_RESULTS", Path(__file__).parent / "results"))
 """Where tables and plots go: beside the committed ones, unless the environment says otherwise."""
@@ -199,6 +200,7 @@ class Table:
             writer.writerows([*stamp, *row] for row in self.rows)
         return path
 
+    @drawing()
     def plot(self, cases: Sequence[str], value: str, label: str) -> Path:
         """One bar per row in groups of a case, on a logarithmic axis, as `benchmarks/results/<name>.png`.
 

@@ -26,6 +26,7 @@ from segp_ext.data.images import Images
 from segp_ext.data.scenario import LabelledImages
 from segp_ext.evaluate import EvaluationSet, Evaluator
 from segp_ext.learner import SeGPCL
+from segp_ext.report import drawing
 
 from .harness import RESULTS, Table, device_name, print_setting
 
@@ -111,6 +112,7 @@ def learn(classes: int, steps: int, threads: int) -> dict:
     return {"anchors": report.anchors, "phases": phases, "seconds": seconds, "anonymous": watch.anonymous, "mapped": watch.mapped}
 
 
+@drawing()
 def plot(rows: list[tuple[int, dict]]) -> Path:
     """Seconds per phase and peak memory over the number of old classes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

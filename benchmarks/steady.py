@@ -21,6 +21,7 @@ import torch
 from segp_ext.config import MethodConfig
 from segp_ext.data.scenario import LabelledImages
 from segp_ext.learner import SeGPCL
+from segp_ext.report import drawing
 
 from .harness import RESULTS, Table, device_name, print_setting
 from .scale import SIDE, made_backbone
@@ -36,6 +37,7 @@ def own_memory() -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
+@drawing()
 def plot(rows: list[tuple[float, int, float]], minutes: float) -> Path:
     """Memory over time; each learner from its first class to its last."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -26,6 +26,7 @@ from evidence.tables import write_table
 from segp_ext.comparison import Difference
 from segp_ext.data.images import Images
 from segp_ext.learner import SeGPCL
+from segp_ext.report import drawing
 from segp_ext.sealed import write_atomically
 
 REGIONS = ("core", "boundary")
@@ -86,6 +87,7 @@ def drifts(run: Path) -> Iterator[tuple[int, str, float]]:
         before = after
 
 
+@drawing()
 def draw(values: dict[tuple[str, str, int], list[float]], file: Path) -> None:
     """One panel a region, one line a row: mean drift by task, with the standard deviation over seeds."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

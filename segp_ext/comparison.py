@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from segp_ext.config import PATHS, ScorePath
 from segp_ext.metrics import forgetting
 from segp_ext.page import Page
-from segp_ext.report import GLOBAL_METRICS, METRICS, aligned, is_chance
+from segp_ext.report import GLOBAL_METRICS, METRICS, aligned, drawing, is_chance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -319,6 +319,7 @@ class Comparison:
         made.text("Made with " + ", ".join(f"{name} {version}" for name, version in sorted(versions)))
         return made
 
+    @drawing()
     def plot(self, folder: Path) -> dict[str, str]:
         """Draws the plots into `folder`; returns their captions by file name."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg

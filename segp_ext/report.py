@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,6 +193,27 @@ def write(directory: Path, result: dict[str, Any]) -> None:
     write_atomically(directory / "report.html", shown.html(directory).encode())
 
 
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Inside, or in a function so decorated, plots are drawn with every text as it is: a $ in a folder's name begins no formula.
+
+    A notebook tells the processes that it starts which backend to show plots with (MPLBACKEND); where that is not installed, matplotlib
+    cannot be imported. Nothing is shown here, so such a backend is passed by.
+    """
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend  # as matplotlib does itself
+    with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
+        yield
+
+
+@drawing()
 def plot(directory: Path, result: dict[str, Any]) -> list[str]:
     """Draws the run's plots into `directory`/plots and returns their file names."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

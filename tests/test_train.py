@@ -483,3 +483,17 @@ def test_a_taken_run_name_is_refused(finished, capsys):
     assert train.main([*FAST, f"--run.directory={finished.parent}", "--run.name=run"]) == 2
     message = capsys.readouterr().err
     assert "holds a run already" in message and f"--resume {finished}" in message
+
+
+def test_a_backend_that_is_not_there_and_dollars_in_names_do_not_matter_to_plots(finished, tmp_path):
+    """A notebook names its own backend to the processes it starts; what stands between two dollars is a formula to matplotlib."""
+    code = (
+        "import json, pathlib, sys, os; from segp_ext import report; "
+        f"result = json.loads(pathlib.Path({str(finished / 'result.json')!r}).read_text()); "
+        "result['retention'] = {'$x_$': [0.1, 0.2, 0.3]}; "
+        f"print(*report.plot(pathlib.Path({str(tmp_path)!r}), result), os.environ['MPLBACKEND'])"
+    )
+    environment = {**os.environ, "MPLBACKEND": "inline-of-a-notebook"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "retention.png" in done.stdout and done.stdout.split()[-1] == "inline-of-a-notebook"
