@@ -273,8 +273,8 @@ turned are turned upright."""
     workers: int | None = None
     """Processes that decode images; none takes up to 8 per device on a GPU, and decodes in the main process on the CPU."""
     memory_gb: float | None = None
-    """Gigabytes (10^9 bytes) of decoded images that each process keeps; none takes half of what is free. Others are decoded every time, \
-to the same pixels."""
+    """Gigabytes (10^9 bytes) of decoded images that each process keeps; none takes half of what is free, or of what a container or batch \
+job leaves. Others are decoded every time, to the same pixels."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "memory_gb"):
@@ -464,7 +464,7 @@ tasks alone."""
         for name in ("threads", "checkpoint_steps", "keep_checkpoints"):
             if getattr(self, name) is not None:
                 _positive("run", self, name)
-        parts = Path(self.name or "run").parts
+        parts = Path("run" if self.name is None else self.name).parts
         _require(
             len(parts) == 1 and parts[0] not in ("..", "/"),
             "run.name",

@@ -92,7 +92,8 @@ class RunDirectory:
                 )
             return cls(path)
         parent.mkdir(parents=True, exist_ok=True)
-        stamp = f"{data}-{config.method}-{datetime.now():%Y%m%d-%H%M%S}"
+        short = os.fsencode(data)[:150].decode(errors="ignore")  # disks take names of 255 bytes
+        stamp = f"{short}-{config.method}-{datetime.now():%Y%m%d-%H%M%S}"
         for count in itertools.count(1):
             path = parent / (stamp if count == 1 else f"{stamp}-{count}")
             try:
@@ -318,13 +319,19 @@ def unfinished(directory: Path, settings: dict[str, Any]) -> Iterator[tuple[Path
 
 
 def _held(lock: IO[str]) -> bool:
-    """Takes a lock file, if no other process has it; it goes with the process."""
+    """Takes a lock file, if no other process has it; it goes with the process. Some network disks have no locks: then nobody has it."""
     if fcntl is None:
         return True
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError as error:
+        warnings.warn(
+            f"{lock.name} cannot be locked on this disk ({error.strerror}): no second process may work in that folder",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     return True
 
 

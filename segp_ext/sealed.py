@@ -6,6 +6,7 @@ flushed to the disk and renamed; what a process that dies leaves behind is hidde
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -152,11 +153,14 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Makes a folder's entries durable, where the system lets folders be flushed."""
+    """Makes a folder's entries durable, where the system and the disk let folders be flushed; some network disks do not."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
         finally:
             os.close(handle)
 

@@ -80,6 +80,7 @@ def test_round_trip_through_plain_values():
         ({"lora": {"alpha": "8"}}, "lora.alpha must be a whole number or null; got '8'"),
         ({"training": {"epochs": 10**400}}, "training.epochs must be at most 2147483647; got a number of 1329 bits"),
         ({"training": {"batch_size": 10**30}}, "training.batch_size must be at most 2147483647; got 10000000"),
+        ({"run": {"name": ""}}, "run.name must be a name without folders; they go to run.directory; got ''"),
         ({"lora": 3}, "lora must be a group of settings, .*; got 3"),
     ],
 )

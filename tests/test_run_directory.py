@@ -1,6 +1,7 @@
 """A run's folder: what belongs to it and what does not, who holds it, and which of its checkpoints are taken."""
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from segp_ext import sealed, train
+from segp_ext import run_directory, sealed, train
 from segp_ext.anchors import Anchors
 from segp_ext.command_line import parse
 from segp_ext.config import RunConfig
@@ -72,6 +73,23 @@ def test_where_no_link_can_be_made_the_checkpoint_is_taken(copy, monkeypatch):
     held = RunDirectory.reopen(copy)
     with pytest.warns(RuntimeWarning, match="latest could not be made to name task-002: .*not permitted"):
         assert len(held.load().learner.task_sizes) == 2
+    held.release()
+
+
+def test_a_disk_without_locks_is_said_and_worked_on(copy, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(run_directory.fcntl, "flock", refuse)
+    with pytest.warns(RuntimeWarning, match="run.lock cannot be locked on this disk .No locks available.: no second process"):
+        held = RunDirectory.reopen(copy)
+    assert len(held.load().learner.task_sizes) == 2
+    held.release()
+
+
+def test_a_long_name_of_a_data_set_is_cut(tmp_path):
+    held = RunDirectory.create(parse([f"--run.directory={tmp_path}"]), "長" * 85)
+    assert held.path.is_dir() and held.path.name.startswith("長" * 50 + "-segp-")
     held.release()
 
 

@@ -1,7 +1,10 @@
 """Files and folders that appear whole or not at all: what is flushed when, and what is left where a process dies or a rename fails."""
 
+import errno
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -131,3 +134,20 @@ def test_threads_take_turns(tmp_path):
         for done in [pool.submit(sealed.seal, tmp_path / "c", files) for files in [OLD, NEW] * 40]:
             done.result()
     assert sealed.check_seal(tmp_path / "c").keys() in (OLD.keys(), NEW.keys())
+
+
+@pytest.mark.parametrize(("number", "matters"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)])
+def test_a_disk_that_cannot_flush_folders_is_written_to(tmp_path, monkeypatch, number, matters):
+    """Shares of Windows and some others; an error of the disk itself is one."""
+    usual = os.fsync
+
+    def fsync(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, os.strerror(number))
+        usual(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="error") if matters else nullcontext():
+        sealed.write_atomically(tmp_path / "x", b"1")
+        sealed.seal(tmp_path / "folder", NEW)
+    assert (tmp_path / "x").read_bytes() == b"1" and (tmp_path / "folder").is_dir() != matters
