@@ -17,7 +17,7 @@ import torch
 from PIL import ExifTags, Image
 
 import segp_ext
-from segp_ext import train
+from segp_ext import lfs, train
 from segp_ext.command_line import parse
 from segp_ext.config import Config
 from segp_ext.data import Collection, Scenario, load_collection
@@ -230,12 +230,13 @@ def open_all(collection: Collection, root: str | None) -> Contents:
 
     def name(source: Any) -> str:
         return (
-            os.path.relpath(source, Path(root or ".").expanduser()) if isinstance(source, Path) else f"image {source}"
+            os.path.relpath(source, os.path.expanduser(root or ".")) if isinstance(source, Path) else f"image {source}"
         )
 
     def look(source: Any) -> tuple[str | None, str]:
         if not isinstance(source, Path):
             return collection.fingerprint(source), ""
+        data = b""
         try:
             data = source.read_bytes()
             with Image.open(io.BytesIO(data), formats=possible_formats(source.name)) as image:
@@ -243,7 +244,8 @@ def open_all(collection: Collection, root: str | None) -> Contents:
                 if image.getexif().get(ExifTags.Base.Orientation, 1) > 1:
                     turned.append(source)
         except Exception as error:  # decoders fail in more ways than can be listed
-            return None, re.sub(r" <_io\.BytesIO.*?>", "", first_line(error)).replace(str(source), source.name)
+            reason = re.sub(r" <_io\.BytesIO.*?>", "", first_line(error)).replace(str(source), source.name)
+            return None, reason + lfs.hint(data)
         return hashlib.sha256(data).hexdigest(), ""
 
     sources = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import os
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -12,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from segp_ext.backbone import Backbone
 from segp_ext.config import Precision, ResizeMode
+from segp_ext.memory import free_memory
 from segp_ext.progress import first_line
 from segp_ext.weights_file import load_file, needs_quick_gelu
 
@@ -100,7 +101,7 @@ def load_clip(
             raise ValueError(f"model.name: {name} cannot be used: {first_line(error)}") from error
         backbone.architecture = architecture
         return backbone.to(chosen)
-    file = None if pretrained is None else Path(pretrained).expanduser()
+    file = None if pretrained is None else Path(os.path.expanduser(pretrained))
     if file is None or not file.is_file():
         file = None
         pretrained = _tag(name, pretrained)
@@ -236,7 +237,7 @@ def _foreign(name: str, weights: bool) -> tuple[Any, Any, dict[str, Any]]:
     """A model that a folder or the hub describes, with its weights or random ones; its tokenizer; and the description."""
     prefix, _, place = name.partition(":")
     if prefix == "local-dir":
-        place = str(Path(place).expanduser())
+        place = os.path.expanduser(place)
     with _asking_once(prefix == "hf-hub"):
         try:
             model = _configuration(prefix, place)["model_cfg"]
@@ -265,7 +266,7 @@ def _described(name: str, weights: bool) -> Any:
     with _repeatable(), _asking_nobody(), torch.device("meta"):
         empty = open_clip.create_model(name, load_weights=False, device="meta", **settings)
     size = sum(4 * parameter.numel() for parameter in empty.parameters())
-    free = psutil.virtual_memory().available
+    free = free_memory()
     if size > free:
         raise ValueError(f"it describes a model of {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
     with _repeatable(), _asking_nobody(), torch.device("cpu"):

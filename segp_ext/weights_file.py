@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segp_ext import lfs
 from segp_ext.foreign_pickle import Known, refuse_name
 from segp_ext.progress import first_line
 
@@ -97,8 +98,10 @@ def load_file(clip: torch.nn.Module, name: str, path: Path) -> None:
             return
         state = _read_archive(path) if is_archive(path) else _read_state(path)
     except Exception as error:  # damaged files fail in more ways than can be listed
+        # What torch says of other pickles is that reading them all the same, with what they would run, is likely to succeed.
+        reason = "it is no file of tensors alone" if isinstance(error, pickle.UnpicklingError) else first_line(error)
         raise ValueError(
-            f"could not read {str(path)!r} as weights of {name}: {first_line(error)}. Is the file whole, and a checkpoint?"
+            f"could not read {str(path)!r} as weights of {name}: {reason}. Is the file whole, and a checkpoint?{lfs.hint_for(path)}"
         ) from error
     try:
         state = _with_own_names(state)

@@ -1,6 +1,7 @@
 """Loading weights: every format that people have, written here as it is there, and what does not fit or is damaged."""
 
 import json
+import pwd
 import shutil
 import socket
 import time
@@ -439,6 +440,11 @@ def test_a_learner_finds_its_weights_where_they_went(kind, tmp_path, monkeypatch
     (tmp_path / "work" / name).rename(moved / name)
     with pytest.raises(FileNotFoundError, match=f"stands on {words}, which is not there. Looked for: .*SEGP_EXT_WEIGHTS"):
         loads()
+    with monkeypatch.context() as container:  # a user whom the system does not know, as containers have them
+        container.delenv("HOME", raising=False)
+        container.setattr(pwd, "getpwuid", {}.__getitem__)
+        with pytest.raises(FileNotFoundError, match="which is not there. Looked for: "):
+            loads()
     assert loads(pretrained=moved / name)
     for place in (moved, moved / name):
         monkeypatch.setenv("SEGP_EXT_WEIGHTS", str(place))
@@ -619,6 +625,14 @@ def test_damaged_weights_are_named(tmp_path):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with pytest.raises(ValueError, match=f"could not read .*{name}' as weights of made-tiny: .*Is the file whole"):
             load_clip("made-tiny", str(path))
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+def test_a_pointer_of_git_lfs_is_named(name, tmp_path):
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ValueError, match="pointer of Git LFS, and the file itself was not fetched: git lfs pull") as raised:
+        load_clip("made-tiny", str(tmp_path / name))
+    assert "weights_only" not in str(raised.value)  # torch's advice to read it all the same
 
 
 def test_a_file_in_the_home_folder_and_a_tag_with_hyphens(tmp_path, monkeypatch):
