@@ -6,6 +6,7 @@ Every function reads `data.root`, raises FileNotFoundError or ValueError saying 
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ UCF101 = "frames in <root>/train/<class>/* with <root>/test/<class>/* (or val)"
 def cifar100(config: DataConfig) -> Collection:
     """CIFAR100 from its Python pickles, which are read without running anything in them; names from `meta`, in label order."""
     if config.download and config.root is not None:
-        _download_cifar100(Path(config.root).expanduser())
+        _download_cifar100(Path(os.path.expanduser(config.root)))
     base = data_root(config, CIFAR100, "cifar-100-python")
     absent = [name for name in ("meta", "train", "test") if not (base / name).is_file()]
     if absent:

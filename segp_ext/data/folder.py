@@ -41,6 +41,11 @@ _LISTED = re.compile(rf"[\"']?(.*?(?:{'|'.join(map(re.escape, sorted(SUFFIXES)))
 _WNID = re.compile(r"n\d{8}")
 
 
+def composed(text: str) -> str:
+    """A name as one text, whichever way a file system or a list writes its accents (macOS takes letters apart, others do not)."""
+    return unicodedata.normalize("NFC", text)
+
+
 def class_name(folder: str) -> str:
     """A folder's name as a class name: underscores become spaces."""
     return " ".join(folder.replace("_", " ").split())
@@ -83,7 +88,7 @@ def data_root(config: DataConfig, accepted: str, *inner: str) -> Path:
         raise FileNotFoundError(
             f"data.root is not set: give the folder of your images with --data.root; accepted: {accepted}"
         )
-    base = Path(config.root).expanduser()
+    base = Path(os.path.expanduser(config.root))
     if base.exists() and not base.is_dir():
         raise NotADirectoryError(
             f"data.root: {config.root!r} is a file; unpack it if it is an archive; accepted: {accepted}"
@@ -105,9 +110,18 @@ class Tree:
     stray: list[str] = field(default_factory=list)
 
 
+_LEFT_BEHIND = frozenset(
+    {
+        "__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "lost+found", "__pycache__", "$recycle.bin",
+        "system volume information", "#recycle", "@recycle", "#snapshot", "@recently-snapshot",
+    }
+)
+"""What file managers, archivers, disks and storage servers leave behind, in small letters; deleted images lie in some of it."""
+
+
 def _ignored(name: str) -> bool:
-    """Whether a file or folder is hidden, or one that file managers, archivers and storage servers leave behind."""
-    return name.startswith(".") or name in ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini", "lost+found", "__pycache__")
+    """Whether a file or folder is hidden, or left behind by a program."""
+    return name.startswith(".") or name.lower() in _LEFT_BEHIND
 
 
 def class_folders(part: Path) -> list[str]:
@@ -205,10 +219,12 @@ def _scan(tree: Tree, part: Path, classes: Sequence[str], merge: bool) -> dict[s
     found: dict[str, list[Path]] = {}
     loose = sorted(entry for entry in part.iterdir() if entry.suffix.lower() in SUFFIXES and entry.is_file())
     tree.stray += [f"{file.relative_to(tree.base).as_posix()} (in no class folder)" for file in loose]
+    written = {composed(name): name for name in class_folders(part)}
     for name in classes:
         found[name] = []
-        _check_depth(tree, name, part / name, merge)
-        for file in _files(part / name):
+        place = part / (name if (part / name).is_dir() else written.get(composed(name), name))
+        _check_depth(tree, name, place, merge)
+        for file in _files(place):
             if file.suffix.lower() not in SUFFIXES:
                 tree.stray.append(file.relative_to(tree.base).as_posix())
             elif file.is_file():
@@ -247,7 +263,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def _named_file(setting: str, name: str, base: Path) -> Path:
-    for path in (Path(name).expanduser(), base / name):
+    for path in (Path(os.path.expanduser(name)), base / name):
         if path.is_file():
             return path
     raise FileNotFoundError(f"{setting}: no file {name!r}, here or in {base}")
@@ -258,13 +274,13 @@ def chosen_classes(config: DataConfig, base: Path, folders: Sequence[str]) -> li
     if config.class_list is None:
         return list(folders)
     path = _named_file("data.class_list", config.class_list, base)
-    known = set(folders)
+    known = {composed(name): name for name in folders}
     # Lists of ImageNet classes often have the class's name after its folder.
-    chosen = [line if line in known else line.split()[0] for line in read_lines(path)]
+    chosen = [known.get(composed(line)) or known.get(composed(line.split()[0]), line.split()[0]) for line in read_lines(path)]
     repeated = [name for name, times in Counter(chosen).items() if times > 1]
     if repeated:
         raise ValueError(f"data.class_list: {path} names {several(repeated)} more than once")
-    absent = [name for name in chosen if name not in known]
+    absent = [name for name in chosen if name not in folders]
     if absent or not chosen:
         raise ValueError(
             f"data.class_list: {path} names {several(absent) or 'no class'}, but the class folders of {base} are {several(folders)}"
@@ -399,7 +415,9 @@ def _not_above(base: Path, folders: Sequence[str]) -> None:
 
 
 def _same_classes(base: Path, train: Sequence[str], test: Sequence[str], held: str) -> None:
-    for there, absent, names in (("train", held, set(train) - set(test)), (held, "train", set(test) - set(train))):
+    parts = {there: {composed(name): name for name in names} for there, names in (("train", train), (held, test))}
+    for there, absent in (("train", held), (held, "train")):
+        names = [name for text, name in parts[there].items() if text not in parts[absent]]
         if names:
             first, *others = sorted(names)
             more = f" (nor are {several(others)})" if others else ""
@@ -465,10 +483,10 @@ class _Named:
     """
 
     def __init__(self, images: dict[str, tuple[str, Path]]) -> None:
-        self.images = images
+        self.images = {composed(path): image for path, image in images.items()} | images
         stems: dict[str, list[str]] = {}
         for path in images:
-            stems.setdefault(path.rpartition(".")[0], []).append(path)
+            stems.setdefault(composed(path.rpartition(".")[0]), []).append(path)
         self.stems = {stem: paths[0] for stem, paths in stems.items() if len(paths) == 1}
 
     def find(self, readings: Sequence[str]) -> tuple[str, Path] | None:
@@ -477,8 +495,9 @@ class _Named:
             steps = [step for step in text.split("/") if step not in ("", ".")]
             for start in range(max(1, len(steps) - 1)):
                 tail = "/".join(steps[start:])
-                if tail in self.images or tail in self.stems:
-                    return self.images[self.stems.get(tail, tail)]
+                for path in (tail, composed(tail)):
+                    if path in self.images or path in self.stems:
+                        return self.images[self.stems.get(path, path)]
         return None
 
 
@@ -554,13 +573,14 @@ def names_from_file(config: DataConfig, base: Path, folders: Sequence[str]) -> d
         form = '{"folder": "name", ...}'
         raise ValueError(f"data.names_file: {path} must hold names by class folder, {form}; it holds a {type(content).__name__}")
     given = content
-    first = {folder: name[0] if isinstance(name, list) and name else name for folder, name in given.items()}
-    unnamed = [folder for folder in folders if not isinstance(first.get(folder), str) or not first[folder].strip()]
+    first = {composed(folder): name[0] if isinstance(name, list) and name else name for folder, name in given.items()}
+    named = {folder: first.get(composed(folder), "") for folder in folders}
+    unnamed = [folder for folder, name in named.items() if not isinstance(name, str) or not name.strip()]
     if unnamed:
         raise ValueError(
             f"data.names_file: {path} has no name (a text, or a list of texts) for class folder {several(unnamed)}"
         )
-    return {folder: first[folder] for folder in folders}
+    return named
 
 
 def tree_collection(tree: Tree, name: str, label: str, config: DataConfig, namer: Callable[[str], str]) -> Collection:
@@ -575,8 +595,7 @@ def tree_collection(tree: Tree, name: str, label: str, config: DataConfig, namer
     """
     folders = list(tree.train)
     named = {f: namer(f) for f in folders} if config.names_file is None else names_from_file(config, tree.base, folders)
-    # What looks the same is the same text, whichever way a file system writes its accents.
-    names = {folder: unicodedata.normalize("NFC", text).strip() for folder, text in named.items()}
+    names = {folder: composed(text).strip() for folder, text in named.items()}
     for folder, text in names.items():
         if not text:
             raise ValueError(

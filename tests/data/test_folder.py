@@ -2,6 +2,7 @@
 
 import json
 import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -239,8 +240,11 @@ def test_what_programs_leave_behind_is_no_data(tmp_path):
     make(
         root, {"train/a/.cache": 1, "train/a/@eaDir": 1, "train/__MACOSX/a": 1, "test/@eaDir": 1, "train/b/deep/er": 1}
     )
+    make(root, {"train/$RECYCLE.BIN": 1, "test/System Volume Information": 1, "train/#recycle/a": 1, "test/b/@Recycle": 1})
+    for name in ("Desktop.ini", "ehthumbs.db", "Icon\r"):
+        (root / "train/a" / name).write_bytes(b"")
     found = scenario(root)
-    assert found.class_names == ["a", "b"]
+    assert found.class_names == ["a", "b"] and load_collection(DataConfig(root=str(root))).stray == []
     assert [len(task.train) for task in found.tasks] == [5] and [len(task.test) for task in found.tasks] == [4]
 
 
@@ -453,3 +457,23 @@ def test_files_nested_without_end_are_refused(tmp_path):
         load_collection(DataConfig(root=str(root), train_list="deep.yaml", test_list="deep.yaml"))
     with pytest.raises(ValueError, match="names.json is no JSON file"):
         load_collection(DataConfig(root=str(root), names_file="names.json"))
+
+
+def test_accents_may_be_written_either_way(tmp_path):
+    """macOS takes é apart; what is unpacked elsewhere, or typed into a list, does not."""
+    apart = {name: unicodedata.normalize("NFD", name) for name in ("café", "naïve")}
+    assert all(len(name) < len(other) for name, other in apart.items())
+    parts = make(tmp_path / "parts", {f"train/{name}": 2 for name in apart.values()} | {f"test/{name}": 1 for name in apart})
+    assert [[len(task.train), len(task.test)] for task in scenario(parts).tasks] == [[4, 2]]
+    (parts / "chosen.txt").write_text("naïve\ncafé\n")
+    (parts / "names.json").write_text(json.dumps({"café": "coffee", apart["naïve"]: "simple"}))
+    assert scenario(parts, class_list="chosen.txt").class_names == ["naïve", "café"]
+    assert scenario(parts, names_file="names.json").class_names == ["coffee", "simple"]
+    flat = make(tmp_path / "flat", dict.fromkeys(apart.values(), 2))
+    (flat / "train.txt").write_text("café/00.jpg\nnaïve/00\n")
+    (flat / "test.txt").write_text(f"café/01.PNG\n{apart['naïve']}/01\n")
+    found = scenario(flat, train_list="train.txt", test_list="test.txt")
+    assert [[len(task.train), len(task.test)] for task in found.tasks] == [[2, 2]]
+    make(parts, {"test/thé": 1})
+    with pytest.raises(ValueError, match="class folder 'thé' is in test/ but not in train/"):
+        scenario(parts)
