@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from segp_ext.backbone import Backbone
+from segp_ext.backbone import Backbone, without_autocast
 from segp_ext.config import PATHS, MethodConfig, ScorePath
-from segp_ext.data.images import to_pil
+from segp_ext.data.images import prepared
 from segp_ext.gaussians import Gaussians
 from segp_ext.probe import LinearProbe
 from segp_ext.ridge import RidgeHead
@@ -51,6 +51,7 @@ class Classifier:
     config: MethodConfig
 
     @torch.no_grad()
+    @without_autocast()
     def scores(self, embedding: Tensor, feature: Tensor, path: ScorePath | None = None) -> Tensor:
         """Logits over all classes (equations 30 and 31, times s).
 
@@ -102,8 +103,8 @@ class Classifier:
         size = self.config.inference.batch_size
         for start in range(0, len(sources), size):
             upright = self.config.loading.orientation == "exif"
-            opened = [to_pil(image, f"image {start + i}", upright) for i, image in enumerate(sources[start : start + size])]
-            pixels = torch.stack([self.backbone.transform(image) for image in opened])
+            part = enumerate(sources[start : start + size], start=start)
+            pixels = torch.stack([prepared(image, self.backbone.transform, f"image {i}", upright) for i, image in part])
             results.extend(self._named(self.logits(self.backbone.to_unit(pixels), path), topk, start))
         return results
 

@@ -19,9 +19,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from segp_ext import lfs
 from segp_ext.config import LoadingConfig
+from segp_ext.memory import free_memory
 from segp_ext.processes import cores
 from segp_ext.progress import first_line
 
@@ -79,11 +81,11 @@ def _by_range(image: Image.Image) -> Image.Image:
 
 
 def _turned(image: Image.Image) -> Image.Image:
-    """An image as its EXIF orientation says it is to be seen."""
+    """An image as its EXIF orientation says it is to be seen; as it is where the camera's data cannot be read."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception as error:
-        raise ValueError(f"its EXIF orientation cannot be read: {error}") from error
+    except Exception:  # the pixels are sound, and data that PIL cannot read tells no orientation
+        return image
 
 
 def possible_formats(name: str) -> tuple[str, ...]:
@@ -112,7 +114,7 @@ def open_image(file: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
             return as_rgb(image)
     except Exception as error:
         lacks = name.lower().endswith((".heic", ".heif")) and "HEIF" not in Image.OPEN
-        hint = "; pip install pillow-heif lets such files be read" if lacks else ""
+        hint = "; pip install pillow-heif lets such files be read" if lacks else lfs.hint_for(Path(name))
         raise ValueError(f"cannot read {name} as an image: {error}{hint}") from error
 
 
@@ -138,7 +140,7 @@ def to_pil(image: Any, what: str = "image", upright: bool = False) -> Image.Imag
     elif isinstance(image, (str, os.PathLike)):
         if "://" in os.fspath(image):
             raise ValueError(f"{what} is the address {os.fspath(image)!r}; download it, and give the file")
-        found = open_image(Path(image).expanduser())
+        found = open_image(os.path.expanduser(image))
     elif isinstance(image, (bytes, bytearray, memoryview)):
         found = open_image(io.BytesIO(image))
     elif isinstance(image, (Tensor, np.ndarray)):
@@ -158,6 +160,8 @@ def _of_pixels(image: Tensor | np.ndarray, what: str) -> Image.Image:
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     elif pixels.ndim == 3 and pixels.shape[0] in channels:
+        if pixels.shape[2] in (1, 3):
+            raise ValueError(f"{what} may be [C, H, W] or [H, W, C]; got {shape}: give a PIL image, whose width and height are known")
         pixels = pixels.transpose(1, 2, 0)
     elif pixels.ndim != 3 or pixels.shape[2] not in channels:
         raise ValueError(f"{what} must be [C, H, W] or [H, W, C] with 1, 3 or 4 channels, or [H, W]; got {shape}")
@@ -174,6 +178,15 @@ def _of_pixels(image: Tensor | np.ndarray, what: str) -> Image.Image:
         raise ValueError(f"{what} has no pixels: {shape}")
     pixels = pixels[..., :3]
     return Image.fromarray(np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))), "RGB")
+
+
+def prepared(image: Any, transform: Transform, what: str, upright: bool) -> Tensor:
+    """An image as `transform` makes it; the other arguments and the errors are those of `to_pil`, whatever the image."""
+    opened = to_pil(image, what, upright)
+    try:
+        return transform(opened)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 def as_it_is(image: Image.Image) -> Tensor:
@@ -194,7 +207,8 @@ def check_dataset(dataset: Any) -> None:
         )
     if isinstance(dataset, DataLoader):
         raise TypeError("a data set of (image, label) is needed; got a DataLoader: give its .dataset, without random augmentation")
-    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or isinstance(dataset, Mapping):
+    indexed = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    if not indexed or isinstance(dataset, (Mapping, IterableDataset)):  # torch's iterable ones inherit an index that raises
         raise TypeError(
             f"a map-style data set is needed, with len() and [index], which gives (image, label); got {type(dataset).__name__}. "
             "list(...) makes one of an iterable that fits into memory"
@@ -238,21 +252,31 @@ def image_and_label(item: Any, index: int) -> tuple[Any, Any]:
 
 
 def _known_labels(dataset: Any) -> Any:
-    """The labels that a dataset lists, or None where its items alone tell them."""
+    """The labels that a dataset lists, or None where its items alone tell them.
+
+    What stands under these names may be another thing: the names of the classes, or the labels of all images behind a subset.
+    """
     if getattr(dataset, "target_transform", None) is not None:
         return None
     for name in ("labels", "targets"):
         known = getattr(dataset, name, None)
-        if known is not None and hasattr(known, "__len__") and not isinstance(known, (Mapping, set, str)):
+        if known is None or not hasattr(known, "__len__") or isinstance(known, (Mapping, set, str)):
+            continue
+        if len(known) == len(dataset) and not (len(known) and isinstance(known[0], (str, bytes))):
             return known
     columns = getattr(dataset, "column_names", None)  # of a Hugging Face data set, whose images need not be decoded for it
     column = next((key for key in _LABEL_KEYS if isinstance(columns, list) and key in columns), None)
     return None if column is None else list(dataset[column])
 
 
-def _label(dataset: SizedDataset, index: int) -> Any:
-    with drawn_by(index):
-        return image_and_label(dataset[index], index)[1]
+def _item(dataset: SizedDataset, index: int) -> Any:
+    """An item of a dataset, drawn as it always is for this index; whatever it raises tells which."""
+    try:
+        with drawn_by(index):
+            return dataset[index]
+    except Exception as error:
+        error.add_note(f"raised by item {index} of the data set, whose length is {len(dataset)}")
+        raise
 
 
 def labels_of(dataset: SizedDataset) -> Tensor:
@@ -264,7 +288,7 @@ def labels_of(dataset: SizedDataset) -> Tensor:
     """
     known = _known_labels(dataset)
     if known is None:
-        known = [_label(dataset, i) for i in range(len(dataset))]
+        known = [image_and_label(_item(dataset, i), i)[1] for i in range(len(dataset))]
     try:
         labels = torch.as_tensor(known, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
@@ -294,19 +318,15 @@ class Reader:
         self.pin = device.type == "cuda"
         # On the CPU the encoder needs every core; a GPU leaves them free.
         self.workers = (min(8, cores() // processes) if self.pin else 0) if config.workers is None else config.workers
-        if config.memory_gb is None:
-            import psutil
-
-            self.memory = psutil.virtual_memory().available // (2 * processes)
-        else:
-            self.memory = int(config.memory_gb * 1e9)
+        self.memory = free_memory() // (2 * processes) if config.memory_gb is None else int(config.memory_gb * 1e9)
 
 
 class _Decoded(Dataset):
     """Decoded images by index; an error is handed over as an item, so that a worker's traceback does not bury its message."""
 
-    def __init__(self, dataset: SizedDataset, transform: Transform, upright: bool) -> None:
+    def __init__(self, dataset: SizedDataset, labels: Tensor, transform: Transform, upright: bool) -> None:
         self.dataset, self.transform, self.upright = dataset, transform, upright
+        self.labels = labels
         self.shape: torch.Size | None = None
 
     def __len__(self) -> int:
@@ -314,9 +334,9 @@ class _Decoded(Dataset):
 
     def __getitem__(self, index: int) -> Tensor | Exception:
         try:
-            with drawn_by(index):
-                image, _ = image_and_label(self.dataset[index], index)
-            pixels = self.transform(to_pil(image, f"image {index}", self.upright))
+            image, label = image_and_label(_item(self.dataset, index), index)
+            self._check_label(label, index)
+            pixels = prepared(image, self.transform, f"image {index}", self.upright)
         except Exception as error:
             return error
         if self.shape is not None and pixels.shape != self.shape:
@@ -326,6 +346,16 @@ class _Decoded(Dataset):
                 "Use --loading.resize exact."
             )
         return pixels
+
+
+    def _check_label(self, label: Any, index: int) -> None:
+        """Refuses an item with another label than the dataset lists for it: one of the two was changed, and the other forgotten."""
+        whole = isinstance(label, (int, np.integer)) or (isinstance(label, Tensor) and label.ndim == 0 and not label.is_floating_point())
+        if whole and int(label) != int(self.labels[index]):
+            raise ValueError(
+                f"item {index} of the data set has the label {int(label)}, but its attribute labels or targets (or its column) says "
+                f"{int(self.labels[index])}; change both, or give a data set without that attribute"
+            )
 
 
 def _stacked(images: list[Tensor | Exception]) -> Tensor | Exception:
@@ -357,7 +387,7 @@ class Images:
         check_dataset(dataset)
         self.labels = labels_of(dataset)
         self.reader = reader
-        self._decoded = _Decoded(dataset, reader.transform, reader.upright)
+        self._decoded = _Decoded(dataset, self.labels, reader.transform, reader.upright)
         self._pixels: Tensor | None = None  # [N, 3, H, W]; rows are valid where _kept says so
         self._kept = torch.zeros(len(dataset), dtype=torch.bool, device="cpu")
         self._sums = torch.full((len(dataset),), -1, dtype=torch.int64, device="cpu")  # checksums of pixels that are not kept
@@ -391,15 +421,11 @@ class Images:
         loader = DataLoader(
             self._decoded, batch_sampler=wanted, num_workers=workers, collate_fn=_stacked, generator=own
         )
-        try:
-            with torch.device("cpu"):
-                decoded = iter(loader)
-        except (AttributeError, TypeError, pickle.PicklingError) as error:  # where processes are spawned, not forked
-            raise TypeError(
-                f"this data set cannot be handed to worker processes: {first_line(error)}; set loading.workers to 0"
-            ) from error
+        with torch.device("cpu"), _workers_named(workers):
+            decoded = iter(loader)
         for chunk, indices in zip(chunks, missing, strict=True):
-            pixels: Any = next(decoded) if len(indices) else None
+            with _workers_named(workers):
+                pixels: Any = next(decoded) if len(indices) else None
             if isinstance(pixels, Exception):
                 raise pixels
             if self._pixels is not None:
@@ -437,6 +463,31 @@ class Images:
     def batches(self, batch_size: int) -> tuple[Tensor, ...]:
         """All indices in order, cut into chunks for `read`."""
         return torch.arange(len(self), device="cpu").split(batch_size) if len(self) else ()
+
+
+@contextmanager
+def _workers_named(workers: int) -> Iterator[None]:
+    """Says what the end of a worker process may come from; errors of the data set do not come this way.
+
+    Raises:
+        TypeError: for a data set that cannot be handed to workers, where processes are spawned, not forked.
+        ChildProcessError: for every other error inside, if there are workers.
+    """
+    try:
+        yield
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
+        if workers == 0:
+            raise
+        raise TypeError(
+            f"this data set cannot be handed to worker processes: {first_line(error)}; set loading.workers to 0"
+        ) from error
+    except Exception as error:
+        if workers == 0:
+            raise
+        raise ChildProcessError(
+            f"reading images in {workers} process(es) beside this one failed: {first_line(error)}. Shared memory (/dev/shm; in a container "
+            "--shm-size), memory, or the number of open files (ulimit -n) may be used up; loading.workers 0 reads without them"
+        ) from error
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:

@@ -1,6 +1,8 @@
 """Decoding to pixels in memory, or anew on every pass."""
 
+import os
 import random
+import signal
 
 import numpy as np
 import pytest
@@ -129,8 +131,9 @@ def test_an_image_that_cannot_be_read_is_named(workers):
         return np.zeros((3, 4, 4), np.uint8)
 
     images = Images(LabelledImages(list(range(4)), [0] * 4, opener), reader(workers=workers))
-    with pytest.raises(ValueError, match=r"^cannot read two.jpg as an image$"):
+    with pytest.raises(ValueError) as raised:
         pixels_of(images, [0, 1], [2, 3])
+    assert str(raised.value) == "cannot read two.jpg as an image" and "item 2 " in raised.value.__notes__[0]
 
 
 def test_images_of_one_size_can_be_resized_on_the_device():
@@ -167,6 +170,16 @@ def test_items_may_be_dicts():
     assert Images(plain, reader()).labels.tolist() == [0, 1, 2]
 
 
+class Streamed(torch.utils.data.IterableDataset):
+    """It has a length; the index that it inherits says nothing but that it is not implemented."""
+
+    def __len__(self):
+        return 2
+
+    def __iter__(self):
+        yield from [(np.zeros((3, 4, 4), np.uint8), 0)] * 2
+
+
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
@@ -175,6 +188,7 @@ def test_items_may_be_dicts():
         (((i, 0) for i in range(3)), r"a map-style data set is needed.*got generator. list\(...\)"),
         ({"a": 1}, "a map-style data set is needed.*got dict"),
         ([(7, np.zeros((3, 4, 4)), 0)], r"item 0 must be \(image, label\); got 3 things \(int, ndarray, int\)"),
+        (Streamed(), "a map-style data set is needed.*got Streamed"),
         ([np.zeros((3, 4, 4))], r"item 0 must be \(image, label\); got ndarray"),
         ([{"pixels": 1, "label": 0}], "item 0 must have the keys image and label; it has pixels, label"),
     ],
@@ -184,8 +198,12 @@ def test_what_is_no_data_set_is_told_what_is(dataset, message):
         Images(dataset, reader())
 
 
-@pytest.mark.parametrize("labels", [{"a": 0}, {0, 1}, lambda: [0, 1], "01"])
+@pytest.mark.parametrize(
+    "labels", [{"a": 0}, {0, 1}, lambda: [0, 1], "01", ["cat", "dog"], np.array(["cat", "dog"]), [0, 1, 0, 1], ["cat"], []]
+)
 def test_labels_that_list_nothing_are_passed_by(labels):
+    """Names of the classes, say, or the labels of all images behind a subset."""
+
     class Odd:
         def __len__(self):
             return 2
@@ -196,6 +214,48 @@ def test_labels_that_list_nothing_are_passed_by(labels):
     odd = Odd()
     odd.labels = labels
     assert labels_of(odd).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, torch.tensor])
+def test_labels_that_were_changed_in_one_place_alone_are_refused(kind):
+    """Whoever renumbers ImageFolder.samples and leaves its targets, or the other way round."""
+    items = [(np.zeros((3, 4, 4), np.uint8), kind(label)) for label in (0, 1, 2)]
+
+    class Both(list):
+        pass
+
+    both = Both(items)
+    both.targets = [0, 1, 1]
+    images = Images(both, reader())
+    assert pixels_of(images, [0, 1]) == [([0, 1], [0, 0])]
+    with pytest.raises(ValueError, match="item 2 of the data set has the label 2, but its attribute labels or targets .* says 1"):
+        pixels_of(images, [2])
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_an_item_that_raises_is_named(listed):
+    class Broken(list):
+        def __len__(self):
+            return 9
+
+    broken = Broken([(np.zeros((3, 4, 4), np.uint8), 0)] * 4)
+    if listed:
+        broken.targets = [0] * 9
+    with pytest.raises(IndexError) as raised:
+        pixels_of(Images(broken, reader()), [3, 4])
+    assert raised.value.__notes__ == ["raised by item 4 of the data set, whose length is 9"]
+
+
+def test_a_worker_that_dies_is_explained():
+    class Deadly(list):
+        def __getitem__(self, index):
+            if torch.utils.data.get_worker_info() is not None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return np.zeros((3, 4, 4), np.uint8), 0
+
+    images = Images(Deadly([0] * 4), reader(workers=1, memory_gb=0))
+    with pytest.raises(ChildProcessError, match=r"in 1 process\(es\) beside this one failed: DataLoader worker.*/dev/shm.*loading.workers 0"):
+        pixels_of(images, [0, 1], [2, 3])
 
 
 def test_empty():
@@ -237,7 +297,6 @@ def test_labels_that_a_transform_changes_are_read_from_the_items(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "error", "message"),
     [
-        ([0, 1], ValueError, r"one label per image, \[3\]; got \[2\]"),
         ([[0], [1], [2]], ValueError, r"got \[3, 1\]"),
         ([0.5, 1.0, 2.0], TypeError, "labels must be integers; got torch.float32"),
         (["a", "b", "c"], TypeError, "labels must be integers; got .*'a'"),
@@ -302,9 +361,26 @@ def test_orientation_by_exif_when_asked(tmp_path):
         assert tuple(next(images.read([torch.tensor([0])]))[1][0].shape) == shape
 
 
+def test_an_orientation_that_cannot_be_read_is_none(tmp_path):
+    Image.new("RGB", (4, 2), (200, 0, 0)).save(tmp_path / "x.jpg", exif=b"Exif\0\0no data of a camera")
+    assert to_pil(tmp_path / "x.jpg", upright=True).size == (4, 2)
+
+
+@pytest.mark.parametrize("shape", [(3, 50, 3), (4, 100, 3), (1, 5, 3)])
+def test_pixels_whose_channels_may_be_first_or_last_are_refused(shape):
+    with pytest.raises(ValueError, match=r"may be \[C, H, W\] or \[H, W, C\].*give a PIL image"):
+        to_pil(np.zeros(shape, np.uint8))
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path):
+    (tmp_path / "x.jpg").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ValueError, match=r"cannot read .*x.jpg as an image.*pointer of Git LFS.*git lfs pull"):
+        to_pil(tmp_path / "x.jpg")
+
+
 def test_grey_pixels_fill_three_channels():
-    image = to_pil(np.arange(6, dtype=np.uint8).reshape(1, 2, 3))
-    np.testing.assert_array_equal(np.asarray(image)[..., 2], [[0, 1, 2], [3, 4, 5]])
+    image = to_pil(np.arange(8, dtype=np.uint8).reshape(1, 2, 4))
+    np.testing.assert_array_equal(np.asarray(image)[..., 2], [[0, 1, 2, 3], [4, 5, 6, 7]])
 
 
 def test_pixels_in_every_form(tmp_path, monkeypatch):
