@@ -30,15 +30,34 @@ _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64"
 
 
 class Preprocessing:
-    """PIL image → uint8 `[3, S, S]`, resized and cropped by `steps`. Worker processes get a copy, so that it must stay small."""
+    """PIL image → uint8 `[3, S, S]`, resized and cropped by `steps`. Worker processes get a copy, so that it must stay small.
 
-    def __init__(self, steps: Sequence[Callable[[Image.Image], Image.Image]]) -> None:
-        self.steps = steps
+    Args:
+        steps: from PIL image to PIL image.
+        shorter_side: what they resize an image's shorter side to; None where both sides are squeezed.
+    """
+
+    def __init__(self, steps: Sequence[Callable[[Image.Image], Image.Image]], shorter_side: int | None) -> None:
+        self.steps, self.shorter_side = steps, shorter_side
 
     def __call__(self, image: Image.Image) -> Tensor:
+        """Raises ValueError for an image so narrow that it would have more pixels than PIL reads, once it is resized."""
+        if self.shorter_side is not None and Image.MAX_IMAGE_PIXELS is not None:
+            longer = self.shorter_side * max(image.size) // min(image.size)
+            if self.shorter_side * longer > 2 * Image.MAX_IMAGE_PIXELS:
+                raise ValueError(
+                    f"{image.width} × {image.height} pixels are too narrow: resized they would be {self.shorter_side} × {longer:,}; crop it"
+                )
         for step in self.steps:
             image = step(image)
         return torch.from_numpy(np.array(image.convert("RGB")).transpose(2, 0, 1).copy())
+
+
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    """Inside, or in a function so decorated, an autocast that the caller has switched on does nothing: precision is a setting here."""
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
 
 
 class Backbone(nn.Module):
@@ -112,7 +131,8 @@ class Backbone(nn.Module):
         # Resizing and cropping; what follows in open_clip (conversion, tensor, normalisation) is done elsewhere here.
         steps = image_transform_v2(preprocessing, is_train=False).transforms
         self.transform = Preprocessing(
-            [step for step in steps if type(step).__name__ not in ("MaybeConvertMode", "MaybeToTensor", "Normalize")]
+            [step for step in steps if type(step).__name__ not in ("MaybeConvertMode", "MaybeToTensor", "Normalize")],
+            self.image_size if self.resize_mode == "shortest" else None,
         )
         for statistic in ("mean", "std"):
             value = torch.tensor(getattr(preprocessing, statistic), dtype=self.dtype, device=next(clip.parameters()).device)

@@ -62,7 +62,7 @@ def save_learner(
     from safetensors.torch import save
 
     path = path.resolve()
-    if path == Path.cwd():
+    if path.exists() and path.samefile("."):
         raise FileExistsError(
             f"{path} is the folder that this process works in, and cannot be replaced; save under a name in it"
         )
@@ -214,7 +214,7 @@ def _read_learner(path: Path) -> SavedLearner:
 
 def _place(name: str, pretrained: str | None) -> str | None:
     """The whole path of a model's weights, if they are a local file or folder."""
-    given = Path(name.removeprefix(LOCAL) if name.startswith(LOCAL) else pretrained or "").expanduser()
+    given = Path(os.path.expanduser(name.removeprefix(LOCAL) if name.startswith(LOCAL) else pretrained or ""))
     return str(given.resolve()) if given != Path() and given.exists() else None
 
 
@@ -224,10 +224,11 @@ def _possible_places(facts: BackboneFacts, path: Path) -> Iterator[Path]:
     named = Path(facts.place).name
     own = os.environ.get(WEIGHTS_VARIABLE)
     if own:
-        yield from (Path(own).expanduser() / named, Path(own).expanduser())
+        yield from (Path(os.path.expanduser(own)) / named, Path(os.path.expanduser(own)))
     yield from (path / named, path.parent / named, Path(facts.place))
-    yield Path(facts.name.removeprefix(LOCAL) if facts.name.startswith(LOCAL) else facts.pretrained or named).expanduser()
-    yield from (Path(torch.hub.get_dir()) / "checkpoints" / named, Path.home() / ".cache/clip" / named)
+    yield Path(os.path.expanduser(facts.name.removeprefix(LOCAL) if facts.name.startswith(LOCAL) else facts.pretrained or named))
+    yield Path(torch.hub.get_dir()) / "checkpoints" / named
+    yield Path(os.path.expanduser("~/.cache/clip")) / named  # Path's own way fails for a user without a home, as in containers
 
 
 def _load_backbone(saved: SavedLearner, device: str, pretrained: str | None, compile: bool) -> tuple[Backbone, str | None]:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segp_ext import metrics
+from segp_ext.backbone import without_autocast
 from segp_ext.config import PATHS, ScorePath
 from segp_ext.data.images import Images
 from segp_ext.learner import SeGPCL
@@ -117,6 +118,7 @@ class Evaluator:
         ValueError: if two class names of the tasks read the same to the text encoder and global rows are measured.
     """
 
+    @without_autocast()
     def __init__(
         self,
         learner: SeGPCL,
@@ -160,6 +162,7 @@ class Evaluator:
             yield indices, embedding.to(backbone.device), feature.to(backbone.device)
 
     @torch.no_grad()
+    @without_autocast()
     def after_task(self) -> None:
         """Evaluates the learner after the task it has just learnt."""
         learner = self.learner

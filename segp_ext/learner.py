@@ -22,7 +22,7 @@ from torch import Tensor
 
 from segp_ext import ops
 from segp_ext.anchors import Anchors, check_folder, check_reference, make_anchors
-from segp_ext.backbone import Backbone
+from segp_ext.backbone import Backbone, without_autocast
 from segp_ext.classifier import Classifier, Head, Prediction
 from segp_ext.config import MethodConfig, ScorePath, with_method
 from segp_ext.data import named_source
@@ -144,6 +144,7 @@ class SeGPCL:
     """
 
     @torch.inference_mode(False)
+    @without_autocast()
     def __init__(
         self, backbone: Backbone, config: MethodConfig | None = None, processes: Processes | None = None
     ) -> None:
@@ -201,6 +202,7 @@ class SeGPCL:
     # -- learning --------------------------------------------------------------------------------------------------------------
 
     @torch.inference_mode(False)  # which lets gradients be, too
+    @without_autocast()
     def learn_task(
         self, dataset: SizedDataset | Images, class_names: Sequence[str], kept: TaskProgress | None = None
     ) -> TaskReport:
@@ -461,6 +463,7 @@ class SeGPCL:
 
     # -- inference -------------------------------------------------------------------------------------------------------------
 
+    @without_autocast()
     def classifier(self) -> Classifier:
         """What predicts, of the present state; it stays as it is while this learner goes on to learn.
 
@@ -624,7 +627,7 @@ class SeGPCL:
         if with_weights is None:
             with_weights = self.weights_from is not None and Path(self.weights_from).name == WEIGHTS
         with self._reading():
-            save_learner(self, Path(path).expanduser(), with_weights=with_weights)
+            save_learner(self, Path(os.path.expanduser(path)), with_weights=with_weights)
 
     @classmethod
     def load(
@@ -654,7 +657,7 @@ class SeGPCL:
         from segp_ext.checkpoint import load_learner
 
         place = None if pretrained is None else os.fspath(pretrained)
-        return load_learner(cls, Path(path).expanduser(), device, place, compile)
+        return load_learner(cls, Path(os.path.expanduser(path)), device, place, compile)
 
     def tensors(self) -> dict[str, Tensor]:
         """What the learner has learnt beside its adapter, by name: prototypes, and a head's tensors in float64."""

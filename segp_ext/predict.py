@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import glob
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -46,7 +47,7 @@ def chosen_files(given: list[str]) -> list[Path]:
     """
     chosen: list[Path] = []
     for text in given:
-        path = Path(text).expanduser()
+        path = Path(os.path.expanduser(text))
         if path.is_dir():
             found = image_files(path)
         elif glob.has_magic(text) and not path.exists():
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(with_close_options(f"unrecognized arguments: {' '.join(unknown)}", parser))
     try:
         files = chosen_files(options.images)
-        learner = SeGPCL.load(find_checkpoint(options.checkpoint.expanduser()), options.device, options.pretrained)
+        learner = SeGPCL.load(find_checkpoint(Path(os.path.expanduser(options.checkpoint))), options.device, options.pretrained)
         status, size = 0, learner.config.inference.batch_size
         for start in range(0, len(files), size):
             read: list[tuple[Path, Image.Image]] = []

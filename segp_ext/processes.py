@@ -143,7 +143,7 @@ def join(device: str) -> tuple[Processes, str]:
     Raises:
         ValueError: if `device` names one CUDA device for several processes.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if os.environ.get("WORLD_SIZE", "") in ("", "1"):
         return Processes(), device
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(

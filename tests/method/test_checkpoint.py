@@ -405,3 +405,21 @@ def test_commands_let_threads_wait_without_spinning(own):
     asks = "import sys; sys.argv = ['-m']; " + asks
     as_command = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, env=environment).stdout
     assert as_command.split() == ["PASSIVE" if own is None else own, "False"]
+
+
+def test_a_learner_is_saved_when_the_present_folder_is_gone(learner, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    learner.save(tmp_path / "saved")
+    monkeypatch.undo()
+    os.chdir(tmp_path)
+    assert SeGPCL.load(tmp_path / "saved").class_names == learner.class_names
+
+
+def test_a_name_that_begins_with_a_tilde_is_no_home_folder(learner, tmp_path, monkeypatch, capsys):
+    learner.save(tmp_path / "saved")
+    Image.new("RGB", (8, 8)).save(tmp_path / "~$x.png")
+    monkeypatch.chdir(tmp_path)
+    assert predict.main(["saved", "~$x.png"]) == 0 and "~$x.png: " in capsys.readouterr().out
+    assert len(learner.predict("~$x.png")) == 1

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from method.made import at_once, encoded, images_of, made_images, pixels_of, small_config, tiny_backbone
+from PIL import Image
 
 import segp_ext
 from segp_ext import pretrained
@@ -700,3 +701,11 @@ def test_a_class_alone_in_its_task_is_learnt_by_its_prototype(classes, recwarn):
 def test_names_that_stand_twice_read_the_same():
     with pytest.raises(ValueError, match="class names 'cat' and 'cat' read the same"):
         prompts(tiny_backbone(), "a {}.", ["cat", "dog", "cat"])
+
+
+def test_an_image_too_narrow_to_be_resized_is_named(monkeypatch):
+    learner, _ = learnt()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)  # PIL refuses twice as many
+    assert len(learner.predict([Image.new("RGB", (1, 125))])) == 1
+    with pytest.raises(ValueError, match=r"image 1: 1 × 126 pixels are too narrow: resized they would be 8 × 1,008; crop it"):
+        learner.predict([Image.new("RGB", (8, 8)), Image.new("RGB", (1, 126))])

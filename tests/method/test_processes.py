@@ -212,3 +212,9 @@ def test_a_device_for_several_processes_must_leave_room(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(ValueError, match="model.device must be auto, cpu or cuda with 4 processes.*got 'cuda:1'"):
         join("cuda:1")
+
+
+def test_an_empty_number_of_processes_is_none(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "")
+    processes, device = join("cuda:1")
+    assert (processes.count, device) == (1, "cuda:1")
