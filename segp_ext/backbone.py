@@ -258,7 +258,8 @@ class Backbone(nn.Module):
 
     def _autocast(self) -> torch.autocast:
         dtype = _AUTOCAST[self.precision]
-        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
+        # Inside another autocast, the weights kept for this one would outlive the step that changes them.
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None, cache_enabled=False)
 
     def gradient(self, pixels: Tensor, outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
         """Gradient to `pixels` of what `encode_image` made of them, given the gradients of the outputs."""

@@ -202,7 +202,6 @@ class SeGPCL:
     # -- learning --------------------------------------------------------------------------------------------------------------
 
     @torch.inference_mode(False)  # which lets gradients be, too
-    @without_autocast()
     def learn_task(
         self, dataset: SizedDataset | Images, class_names: Sequence[str], kept: TaskProgress | None = None
     ) -> TaskReport:
@@ -223,7 +222,7 @@ class SeGPCL:
             FloatingPointError: if the loss stops being finite. The learner is as it was before the task.
             RuntimeError: if another thread has it learn.
         """
-        with self._changing():
+        with self._changing(), without_autocast():
             return self._learn_task(dataset, class_names, kept)
 
     def _learn_task(

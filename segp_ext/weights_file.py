@@ -99,7 +99,8 @@ def load_file(clip: torch.nn.Module, name: str, path: Path) -> None:
         state = _read_archive(path) if is_archive(path) else _read_state(path)
     except Exception as error:  # damaged files fail in more ways than can be listed
         # What torch says of other pickles is that reading them all the same, with what they would run, is likely to succeed.
-        reason = "it is no file of tensors alone" if isinstance(error, pickle.UnpicklingError) else first_line(error)
+        torchs = isinstance(error, pickle.UnpicklingError) and not archive
+        reason = "it is no file of tensors alone" if torchs else first_line(error)
         raise ValueError(
             f"could not read {str(path)!r} as weights of {name}: {reason}. Is the file whole, and a checkpoint?{lfs.hint_for(path)}"
         ) from error

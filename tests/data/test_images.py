@@ -216,6 +216,16 @@ def test_labels_that_list_nothing_are_passed_by(labels):
     assert labels_of(odd).tolist() == [1, 0]
 
 
+def test_parts_of_data_sets_and_joined_ones():
+    whole = [(np.full((3, 4, 4), i, np.uint8), i % 2) for i in range(6)]
+    parts = torch.utils.data.random_split(whole, [4, 2], torch.Generator().manual_seed(0))
+    joined = torch.utils.data.ConcatDataset([parts[1], torch.utils.data.Subset(parts[0], [3, 0])])
+    expected = [i for part, among in ((parts[1], (0, 1)), (parts[0], (3, 0))) for i in np.array(part.indices)[list(among)]]
+    images = Images(joined, reader())
+    assert images.labels.tolist() == [i % 2 for i in expected]
+    assert pixels_of(images, [0, 1, 2, 3]) == [([0, 1, 2, 3], expected)]
+
+
 @pytest.mark.parametrize("kind", [int, np.int64, torch.tensor])
 def test_labels_that_were_changed_in_one_place_alone_are_refused(kind):
     """Whoever renumbers ImageFolder.samples and leaves its targets, or the other way round."""
@@ -254,7 +264,7 @@ def test_a_worker_that_dies_is_explained():
             return np.zeros((3, 4, 4), np.uint8), 0
 
     images = Images(Deadly([0] * 4), reader(workers=1, memory_gb=0))
-    with pytest.raises(ChildProcessError, match=r"in 1 process\(es\) beside this one failed: DataLoader worker.*/dev/shm.*loading.workers 0"):
+    with pytest.raises(ChildProcessError, match=r"in 1 process\(es\) beside .* failed: DataLoader worker.*/dev/shm.*loading.workers 0"):
         pixels_of(images, [0, 1], [2, 3])
 
 

@@ -39,6 +39,12 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:800])
 
 
+def frames(path):
+    """A moving image, whose first frame counts."""
+    red, blue = (Image.new("RGB", (6, 5), colour) for colour in ((255, 0, 0), (0, 0, 255)))
+    red.save(path, save_all=True, append_images=[blue], lossless=True)
+
+
 def pair(path):
     Image.new("RGB", (6, 5)).save(path, "MPO", save_all=True, append_images=[Image.new("RGB", (6, 5))])
 
@@ -71,6 +77,9 @@ READ = {  # and the colour that comes out
     "deep__png": (lambda path: Image.fromarray(np.full((5, 6), 0x8040, np.uint16)).save(path), (128, 128, 128)),
     "print__jpg": (lambda path: Image.new("CMYK", (6, 5), (0, 0, 0, 255)).save(path, "JPEG"), (0, 0, 0)),
     "palette__gif": (lambda path: Image.new("RGB", (6, 5), (255, 0, 0)).convert("P").save(path), (255, 0, 0)),
+    "moves__gif": (frames, (255, 0, 0)),
+    "moves__webp": (frames, (255, 0, 0)),
+    "moves__png": (frames, (255, 0, 0)),
     "bits__png": (lambda path: Image.new("1", (6, 5), 1).save(path), (255, 255, 255)),
     "glass__png": (lambda path: Image.new("RGBA", (6, 5), (1, 2, 3, 0)).save(path), (1, 2, 3)),
     "Ünï\n  x__png": (lambda path: Image.new("RGB", (6, 5), (4, 5, 6)).save(path), (4, 5, 6)),
