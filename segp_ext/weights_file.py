@@ -92,11 +92,12 @@ def load_file(clip: torch.nn.Module, name: str, path: Path) -> None:
     """
     from open_clip.factory import load_checkpoint
 
+    archive = is_archive(path)
     try:
         if path.suffix in (".npz", ".npy"):
             load_checkpoint(clip, str(path))
             return
-        state = _read_archive(path) if is_archive(path) else _read_state(path)
+        state = _read_archive(path) if archive else _read_state(path)
     except Exception as error:  # damaged files fail in more ways than can be listed
         # What torch says of other pickles is that reading them all the same, with what they would run, is likely to succeed.
         torchs = isinstance(error, pickle.UnpicklingError) and not archive
