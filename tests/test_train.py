@@ -34,6 +34,7 @@ def finished(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_a_compiled_run_says_how_many_passes_were(tmp_path, capsys, monkeypatch):
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))  # which generates no code

@@ -243,6 +243,7 @@ def spawning():
     torch.multiprocessing.set_start_method(before, force=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True])
 def test_spawned_workers_get_the_transform_and_no_model(compiled, spawning):
     backbone = tiny_backbone(compile=compiled)

@@ -12,6 +12,8 @@ from segp_ext.backbone import Backbone
 from segp_ext.config import LoraConfig
 from segp_ext.learner import SeGPCL
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def traced(monkeypatch):

@@ -111,6 +111,7 @@ def test_the_probes_penalty_is_the_best_on_images_left_out(monkeypatch):
     torch.testing.assert_close(chosen, best, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_joint_training_is_learning_all_at_once(tmp_path):
     """Each task of such a run begins from the pre-trained model, with the images of all tasks so far."""
     fast = [

@@ -263,6 +263,7 @@ def test_another_configuration_beside_a_file_says_nothing(tmp_path, content):
     same_features(load_clip("made-tiny", str(tmp_path / "w.safetensors")), model)
 
 
+@pytest.mark.slow
 def test_an_archive_of_vit_b_32s_size(tmp_path):
     model, _ = weights(name="ViT-B-32-quickgelu")
     openai_archive(tmp_path / "ViT-B-32.pt", model, 224)

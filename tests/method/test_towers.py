@@ -169,6 +169,7 @@ def test_features_are_open_clips_own(name):
         torch.testing.assert_close(backbone.encode_text(own_tokens), plain.encode_text(tokens), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targets", ["kv+ffn", "attention+ffn"])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_adapter_learns_and_merges(name, targets):
@@ -193,6 +194,7 @@ def test_every_adapter_learns_and_merges(name, targets):
         torch.testing.assert_close(backbone.encode_text(tokens), text, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_copy_stays_as_it_is(name):
     _, backbone, pixels = own(name)

@@ -296,6 +296,7 @@ def test_compiles_without_graph_breaks(device):
         torch.testing.assert_close(walk(*s.tensors, step_size), twice * 2, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 def test_vectorised_over_a_changing_batch_under_compile(device):
     step = torch.compile(lambda x, g, s: ops.dpgd_step(x, g, s, **NORMALISED), fullgraph=True, dynamic=True)

@@ -194,6 +194,7 @@ def test_opcheck(op, name, gradients, device):
     torch.library.opcheck(getattr(torch.ops.segp_ext, op.name).default, (*arguments, *op.settings.values(), *flags))
 
 
+@pytest.mark.slow
 @each_op
 @pytest.mark.parametrize("device", DEVICES)
 def test_compiles_with_gradients_and_a_changing_batch(op, device):
