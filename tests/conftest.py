@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -10,6 +11,16 @@ sys.path.append(
     str(Path(__file__).parents[1])
 )  # for evidence/, which no wheel has; last, so that segp_ext is the installed one
 torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+    """A run sets how many threads torch has, for the whole process; the next test begins with two again."""
+    yield
+    if torch.get_num_threads() != 2:
+        torch.set_num_threads(2)
+
+
 # Random cases: 100 of each property by default; `pytest tests/ops -k random --hypothesis-profile=thorough` draws 3,400 for
 # each op, 17,000 in all.
 settings.register_profile("default", deadline=None)

@@ -326,7 +326,7 @@ class _Decoded(Dataset):
 
     def __init__(self, dataset: SizedDataset, labels: Tensor, transform: Transform, upright: bool) -> None:
         self.dataset, self.transform, self.upright = dataset, transform, upright
-        self.labels = labels
+        self.labels = labels.numpy()  # which a worker process takes without shared memory
         self.shape: torch.Size | None = None
 
     def __len__(self) -> int:

@@ -92,7 +92,7 @@ def test_anchors_are_those_of_one_process_to_the_bit(alone, together):
 
 @pytest.mark.slow
 def test_anchors_in_a_file_are_those_in_memory(alone, together, tmp_path_factory):
-    assert not list(tmp_path_factory.getbasetemp().rglob("segp-anchors*"))  # nothing is left, by one process or several
+    assert not list(tmp_path_factory.getbasetemp().rglob("segp-anchors-*-*"))  # nothing is left, by one process or several
     for kind in KINDS:
         for part in ("pixels", "embedding", "feature"):
             if f"{kind} memory {part}" in alone:
