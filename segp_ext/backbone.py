@@ -83,6 +83,7 @@ class Backbone(nn.Module):
         projects: False for models without a projection (SigLIP), whose raw features are their embeddings.
         stopwatch: adds up the time of all passes.
         architecture: open_clip's configuration of a model that it does not know by name.
+        quick_gelu: whether the activation is QuickGELU, of a model that open_clip knows by name.
 
     Raises:
         ValueError: for a model without a raw feature, naming the reason.
@@ -148,6 +149,7 @@ class Backbone(nn.Module):
         self._merged: list[tuple[Any, Any, Tensor]] = []
         self._hash: str | None = None
         self.architecture: dict[str, Any] | None = None
+        self.quick_gelu: bool | None = None
         self._check_finite()
         if not (self.mean.isfinite().all() and self.std.isfinite().all() and (self.std > 0).all()):
             raise ValueError(
@@ -217,8 +219,8 @@ class Backbone(nn.Module):
         self._check_finite()
 
     def _check_finite(self) -> None:
-        for name, parameter in self.clip.named_parameters():
-            if not parameter.isfinite().all():
+        for name, tensor in self.weights().items():
+            if not tensor.isfinite().all():
                 raise ValueError(f"the weights of {self.name} are damaged: their {name} has values that are not finite")
 
     def _own(self, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:

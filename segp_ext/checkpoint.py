@@ -79,6 +79,7 @@ def save_learner(
             "precision": learner.backbone.precision,
             "weights": learner.backbone.weights_hash(),
             "place": _place(learner.backbone.name, learner.backbone.pretrained),
+            "quick_gelu": learner.backbone.quick_gelu,
         },
         "config": dataclasses.asdict(MethodConfig(**config)),
         "class_names": learner.class_names,
@@ -107,6 +108,7 @@ class BackboneFacts:
     precision: Precision = "fp32"
     weights: str = ""
     place: str | None = None  # whole path of a local file or folder of weights
+    quick_gelu: bool | None = None  # weights at another place may lack what told
 
 
 @dataclass
@@ -260,7 +262,7 @@ def _load_backbone(saved: SavedLearner, device: str, pretrained: str | None, com
             )
     for number, place in enumerate(found, start=1):
         arguments = (f"{LOCAL}{place}", OWN) if is_folder else (facts.name, place)
-        backbone = load_clip(*arguments, device, **settings)
+        backbone = load_clip(*arguments, device, **settings, quick_gelu=facts.quick_gelu)
         try:
             saved.check_weights(backbone)
             return backbone, place

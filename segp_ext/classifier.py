@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -94,8 +94,10 @@ class Classifier:
         if not self.class_names:
             raise ValueError("predict needs at least one learnt task; call learn_task first")
         topk = len(self.class_names) if topk is None else topk
-        if topk < 1:
-            raise ValueError(f"topk must be 1 or more, or None for all; got {topk}")
+        if not isinstance(topk, int) or isinstance(topk, bool) or topk < 1:
+            raise ValueError(f"topk must be 1 or more, or None for all; got {topk!r}")
+        if images is None or isinstance(images, Mapping):
+            raise TypeError(f"images must be an image, its path, or a list of these; got {type(images).__name__}")
         one = (str, os.PathLike, Image.Image, bytes, bytearray, memoryview)
         single = isinstance(images, one) or hasattr(images, "read") or getattr(images, "ndim", 4) < 4
         sources = [images] if single else list(images)

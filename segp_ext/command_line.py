@@ -87,6 +87,21 @@ class _Loader(yaml.SafeLoader):
         for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Puts what `<<` names in its place: a group's own settings hold, then those of the first source that has one."""
+        own = [(key, value) for key, value in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        names = {key.value for key, _ in own if isinstance(key, yaml.ScalarNode)}
+        for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if not isinstance(source, yaml.MappingNode):
+                        raise yaml.YAMLError(f"<< must name groups of settings, in line {key.start_mark.line + 1}")
+                    self.flatten_mapping(source)
+                    taken = [pair for pair in source.value if pair[0].value not in names]
+                    names |= {name.value for name, _ in taken}
+                    own += taken
+        node.value = own
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping whose keys differ."""
         first: set[Any] = set()
@@ -156,7 +171,8 @@ def _nested(content: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def read_settings(file: Path) -> dict[str, Any]:
-    """Reads a file of settings; returns them nested as `Config` is, and of its types.
+    """Reads a file of settings; returns them nested as `Config` is, and of its types. Names that begin with x- are passed by: a place
+    for groups that `<<` names.
 
     Raises:
         ValueError: naming the file, if it is no YAML, or has settings that do not exist or of the wrong type.
@@ -167,7 +183,7 @@ def read_settings(file: Path) -> dict[str, Any]:
         if not isinstance(content, dict):
             what = "nothing" if content is None else f"a {type(content).__name__}"
             raise ValueError(f"it must hold settings by name, as in `training: {{epochs: 5}}`; it holds {what}")
-        settings = _nested(content)
+        settings = _nested({name: value for name, value in content.items() if not str(name).startswith("x-")})
         check_settings(Config, settings)
     except UnicodeDecodeError as error:
         raise ValueError(f"--config {file}: it is no text file ({error})") from error

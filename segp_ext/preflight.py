@@ -22,22 +22,20 @@ _CODE = re.compile(
     r"[\W\d_]*\d[\W\d_]*"  # numbers
     r"|[a-z]"
     r"|n\d{8}"  # ImageNet's
-    r"|(class|category|label|folder|id|index|group|type|species|object)[\W_]*([a-z]|\d+)"
+    r"|(class|category|label|folder|id|index|group|type|species|object|sign)[\W_]*([a-z]|\d+)"
     r"|(?=.*\d)[0-9a-f][0-9a-f-]{7,}",  # hashes
     re.IGNORECASE,
 )
-_NUMBERED = re.compile(r"(\D+)\d+")
+_NUMBERED = re.compile(r"[a-z][\W_]?\d+", re.IGNORECASE)
 
 
 def codes(names: Sequence[str]) -> list[str]:
     """Those of a data set's class names that are numbers, letters or codes, of which a text encoder knows next to nothing.
 
-    Names that differ in a number alone (c0, c1 ...) are codes too, if all do.
+    A letter and a number (c0, c1, D02) is a code where several names are of this form.
     """
-    prefixes = {match and match[1] for match in map(_NUMBERED.fullmatch, names)}
-    if len(names) > 1 and len(prefixes) == 1 and None not in prefixes:
-        return list(names)
-    return [name for name in names if _CODE.fullmatch(name.strip())]
+    numbered = [name for name in names if _NUMBERED.fullmatch(name.strip())]
+    return [name for name in names if _CODE.fullmatch(name.strip()) or (len(numbered) > 1 and name in numbered)]
 
 
 def doubts(config: Config, names: Sequence[str], source: str = "") -> str | None:

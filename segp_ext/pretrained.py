@@ -60,6 +60,7 @@ def load_clip(
     resize_mode: ResizeMode | None = None,
     precision: Precision = "fp32",
     compile: bool = False,
+    quick_gelu: bool | None = None,
 ) -> Backbone:
     """Loads a CLIP model.
 
@@ -69,11 +70,13 @@ def load_clip(
         pretrained: open_clip weights tag, or a local checkpoint file: a state dict (read with `weights_only=True`), safetensors, Big
             Vision's NumPy archives, or a TorchScript archive as OpenAI published them; of state dicts also a CLIP's in transformers'
             layout. None for random weights. "glyph", `hf-hub:` and `local-dir:` bring their own: "own", or "openai", the default.
-            A state dict does not tell whether it was trained with QuickGELU: name the model that has its activation.
+            A state dict does not tell whether it was trained with QuickGELU: name the model that has its activation, or give quick_gelu.
         device: a torch device; "auto" takes CUDA where it is usable.
         resize_mode: how images become square; the model's own way by default.
         precision: arithmetic of the encoders; bf16 and fp16 by autocast.
         compile: compile the encoders with `torch.compile`.
+        quick_gelu: whether the activation is QuickGELU; None takes what the weights or else the model's name say. Models that bring their
+            weights bring their activation.
 
     Raises:
         ValueError: for an unknown model, weights tag or device, weights or a tokenizer that cannot be had or do not fit, or a model
@@ -85,7 +88,7 @@ def load_clip(
     if brings_weights(name):
         if pretrained not in (OWN, "openai", None):
             raise ValueError(
-                f"model.pretrained: {name} brings its own weights; expected {OWN} or null; got {pretrained!r}"
+                f"model.pretrained: {name} brings its own weights; leave model.pretrained out, or null for random ones; got {pretrained!r}"
             )
         if name == "glyph":
             from segp_ext import glyph
@@ -107,8 +110,10 @@ def load_clip(
         pretrained = _tag(name, pretrained)
     else:
         _tag(name, None)
-    clip, tokenizer = _published(name, pretrained, file)
-    return Backbone(clip, tokenizer, name, pretrained, **settings).to(chosen)
+    clip, tokenizer, quick = _published(name, pretrained, file, quick_gelu)
+    backbone = Backbone(clip, tokenizer, name, pretrained, **settings)
+    backbone.quick_gelu = quick
+    return backbone.to(chosen)
 
 
 def own_files(backbone: Backbone) -> dict[str, bytes]:
@@ -171,17 +176,26 @@ def load_own(folder: Path, name: str, pretrained: str | None, device: str, **set
     return backbone.to(chosen)
 
 
-def _published(name: str, pretrained: str | None, file: Path | None) -> tuple[Any, Any]:
-    """A model that open_clip knows by name, with the weights of a tag or of a local file, or random ones; and its tokenizer."""
+def _published(name: str, pretrained: str | None, file: Path | None, quick_gelu: bool | None) -> tuple[Any, Any, bool]:
+    """A model that open_clip knows by name, with the weights of a tag or of a local file, or random ones; its tokenizer; and whether it
+    has QuickGELU.
+    """
     import open_clip
 
     # Weights trained with QuickGELU need it; their tag says so, and of files some do.
     tag = open_clip.get_pretrained_cfg(name, pretrained) if pretrained is not None and file is None else {}
     # A tag that says nothing leaves it to the name: open_clip's roberta-ViT-B-32 has QuickGELU, and its tag does not say so.
-    quick = tag.get("quick_gelu") or None if file is None else needs_quick_gelu(file)
-    if pretrained is not None:
-        _check_activation(name, pretrained, quick)
-    text = (open_clip.get_model_config(name) or {}).get("text_cfg", {})
+    config = open_clip.get_model_config(name) or {}
+    own = bool(config.get("quick_gelu", False))
+    if quick_gelu is not None:
+        quick: bool | None = quick_gelu
+        if own and not quick:
+            raise ValueError(f"quick_gelu must be true or left out for {name}, which has QuickGELU; got false")
+    else:
+        quick = tag.get("quick_gelu") or None if file is None else needs_quick_gelu(file)
+        if pretrained is not None:
+            _check_activation(name, pretrained, quick, own)
+    text = config.get("text_cfg", {})
     with _asking_once(bool(tag.get("hf_hub") or text.get("hf_tokenizer_name") or text.get("hf_model_name"))):
         try:
             with _repeatable(), torch.device("cpu"):
@@ -202,21 +216,21 @@ def _published(name: str, pretrained: str | None, file: Path | None) -> tuple[An
             ) from error
         if file is not None:
             load_file(clip, name, file)
-        return clip, _tokenizer(name)
+        return clip, _tokenizer(name), own or bool(quick)
 
 
-def _check_activation(name: str, pretrained: str, quick: bool | None) -> None:
+def _check_activation(name: str, pretrained: str, quick: bool | None, own: bool) -> None:
     """Says that weights have another activation than the model of this name.
 
     Args:
         quick: whether they were trained with QuickGELU; None if that is not known.
+        own: whether the model has it.
 
     Raises:
         ValueError: if the model has QuickGELU and the weights were trained without.
     """
     import open_clip
 
-    own = bool((open_clip.get_model_config(name) or {}).get("quick_gelu", False))
     if quick is None or quick == own:
         return
     known = open_clip.list_models()

@@ -329,6 +329,7 @@ class Run:
         with timer.phase("baselines"):
             for method, row in heads.items():
                 config = with_method(dataclasses.replace(self.config, method=method))
+                config = dataclasses.replace(config, training=dataclasses.replace(config.training, joint=False))
                 frozen = SeGPCL(self.backbone, config, self.processes)
                 evaluator = Evaluator(frozen, self.tests, evaluate_global=self.config.data.evaluate_global and not said)
                 for task, images in zip(self.scenario.tasks, self.train_images, strict=True):

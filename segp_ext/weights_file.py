@@ -143,6 +143,9 @@ def _load_state(clip: Any, state: dict[str, Tensor]) -> None:
     if getattr(clip, "logit_bias", None) is not None:
         state.setdefault("logit_bias", torch.zeros_like(clip.logit_bias))
     own = clip.state_dict()
+    for key, tensor in state.items():
+        if key in own and own[key].is_floating_point() and not tensor.is_floating_point():
+            raise ValueError(f"{key} is {tensor.dtype}, as quantised weights are; floating-point ones are needed")
     for key in ("logit_scale", "logit_bias"):  # a number, or a vector of one
         if key in state and key in own and state[key].numel() == own[key].numel():
             state[key] = state[key].reshape(own[key].shape)

@@ -178,6 +178,9 @@ MEANT = [
     ("anchors: &a {batch_size: 64, steps: 3}\nanchors.kind: seeds\nloading: {<<: {workers: 2}}", "loading.workers", 2),
     ("anchors: &a {batch_size: 64}\ninference: {<<: *a, beta: 0.2}", "inference", {"batch_size": 64, "beta": 0.2}),
     ("anchors: &a {batch_size: 64}\ninference: {<<: [*a], batch_size: 1e2}", "inference.batch_size", 100),
+    ("training: &a {batch_size: 8}\nanchors: &b {batch_size: 64}\ninference: {<<: [*a, *b]}", "inference.batch_size", 8),
+    ("training: {<<: [{epochs: 3}, {epochs: 4}]}", "training.epochs", 3),
+    ("x-base: &b {<<: {batch_size: 3}, batch_size: 4}\ntraining: {<<: *b}\ninference: {<<: *b}", "inference.batch_size", 4),
     ("anchors: {batch_size: &n 64}\ninference: {batch_size: *n}", "inference.batch_size", 64),
 ]
 

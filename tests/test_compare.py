@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -229,6 +230,17 @@ def test_nothing_begins_after_an_interrupt(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         compare._execute(jobs, [None], 1, {})
     assert len(begun) <= 2
+
+
+def test_what_is_said_of_runs_stands_above_their_bar(tmp_path, monkeypatch):
+    """It goes through `say`, which test_progress has on a terminal."""
+    said = []
+    monkeypatch.setattr(compare, "say", lambda line, *stream: said.append((line, *stream)))
+    monkeypatch.setattr(compare.Job, "execute", lambda job, device: "" if job.seed == 1 else "it broke")
+    monkeypatch.setattr(compare.Job, "result", lambda job: {"scores": {"lora (text)": {"last": 0.5}}})
+    jobs = [compare.Job.of(compare.Row("lora"), seed, tmp_path, [], 1) for seed in (1, 2)]
+    compare._execute(jobs, [None], 1, {})
+    assert said == [("lora, seed 1: Last text 50.0",), ("lora, seed 2: it broke", sys.stderr)]
 
 
 @pytest.mark.slow

@@ -322,7 +322,8 @@ def read_tree(
             _same_classes(base, parts[train], parts[usable[0]], usable[0])
             classes = choose(config, base, parts[train])
             tree.train, tree.test = (_scan(tree, places[part], classes, config.merge_folders) for part in parts)
-            unused = f" ({usable[1]}/ is not used)" if len(usable) > 1 else ""
+            second = part_folder(base, [name for name in TRAIN if name.lower() != train.lower()])
+            unused = "".join(f" ({name}/ is not used)" for name in (second, *usable[1:2]) if name is not None)
             shown = [place.relative_to(base).as_posix() for place in places.values()]
             tree.layout = f"{shown[0]}/ and {shown[1]}/ of <class>/ folders{unused}"
         else:

@@ -8,10 +8,11 @@ import io
 import os
 import pickle
 import random
+import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
@@ -206,7 +207,7 @@ def check_dataset(dataset: Any) -> None:
             f"segp_ext.data.load_scenario(DataConfig(root={os.fspath(dataset)!r})) reads a folder; its tasks hold data sets (task.train)"
         )
     if isinstance(dataset, DataLoader):
-        raise TypeError("a data set of (image, label) is needed; got a DataLoader: give its .dataset, without random augmentation")
+        raise TypeError("a data set of (image, label) is needed; got a DataLoader: give its .dataset")
     indexed = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
     if not indexed or isinstance(dataset, (Mapping, IterableDataset)):  # torch's iterable ones inherit an index that raises
         raise TypeError(
@@ -215,19 +216,27 @@ def check_dataset(dataset: Any) -> None:
         )
 
 
+_DRAWING = threading.RLock()
+"""Held while the process's generators are an image's own: two learners in two threads must not draw from each other's."""
+
+
 @contextmanager
 def drawn_by(index: int) -> Iterator[None]:
-    """Lets what is inside draw from Python's, NumPy's and torch's generators as it always does for this index; then puts these back."""
-    python, arrays, tensors = random.getstate(), np.random.get_state(), torch.default_generator.get_state()  # noqa: NPY002
-    random.seed(index)
-    np.random.seed(index)  # noqa: NPY002 (the one that augmentations draw from)
-    torch.default_generator.manual_seed(index)
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(arrays)  # noqa: NPY002
-        torch.default_generator.set_state(tensors)
+    """Lets what is inside draw from Python's, NumPy's and torch's generators as it always does for this index; then puts these back.
+
+    These generators are the whole process's: what other threads draw from them meanwhile is this index's too.
+    """
+    with _DRAWING:
+        python, arrays, tensors = random.getstate(), np.random.get_state(), torch.default_generator.get_state()  # noqa: NPY002
+        random.seed(index)
+        np.random.seed(index)  # noqa: NPY002 (the one that augmentations draw from)
+        torch.default_generator.manual_seed(index)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)  # noqa: NPY002
+            torch.default_generator.set_state(tensors)
 
 
 _IMAGE_KEYS, _LABEL_KEYS = ("image", "img"), ("label", "labels")
@@ -272,7 +281,7 @@ def _known_labels(dataset: Any) -> Any:
 def _item(dataset: SizedDataset, index: int) -> Any:
     """An item of a dataset, drawn as it always is for this index; whatever it raises tells which."""
     try:
-        with drawn_by(index):
+        with nullcontext() if getattr(dataset, "draws_nothing", False) else drawn_by(index):
             return dataset[index]
     except Exception as error:
         error.add_note(f"raised by item {index} of the data set, whose length is {len(dataset)}")

@@ -21,8 +21,11 @@ class LabelledImages:
     Args:
         sources: one entry per image.
         labels: its class, an index into the task's class names.
-        opener: turns a source into a PIL image or uint8 `[3, H, W]` pixels.
+        opener: turns a source into a PIL image or uint8 `[3, H, W]` pixels, always the same ones.
     """
+
+    draws_nothing = True
+    """The process's generators are left alone while an image is read."""
 
     def __init__(self, sources: Sequence[Any], labels: Sequence[int], opener: Callable[[Any], Any]) -> None:
         if len(sources) != len(labels):

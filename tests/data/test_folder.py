@@ -291,6 +291,10 @@ def test_a_root_above_several_data_sets_is_named(tmp_path):
         ({"x/train/a": 4, "x/train/b": 4}, "x/ with train/ of <class>/ folders without a split; 30 % of each class held out, seed 0"),
         ({"Train/a": 2, "Train/b": 2, "Test/a": 2, "Test/b": 2}, "Train/ and Test/ of <class>/ folders"),
         ({"training/a": 2, "training/b": 2, "testing/a": 2, "testing/b": 2}, "training/ and testing/ of <class>/ folders"),
+        (
+            {f"{part}/{c}": 2 for part in ("train", "training", "test") for c in "ab"},
+            "train/ and test/ of <class>/ folders (training/ is not used)",
+        ),
         ({"TRAIN/a": 2, "TRAIN/b": 2, "dev/a": 2, "dev/b": 2}, "TRAIN/ and dev/ of <class>/ folders"),
         ({"train/a": 4, "train/b": 4, "test": 3}, "held out, seed 0; test/ has no class folders and is not used"),
         ({"a": 2, "b": 2, "lost+found": 0, "__pycache__": 0, "Annotations": 0}, "flat <class>/ folders"),

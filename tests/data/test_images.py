@@ -3,6 +3,8 @@
 import os
 import random
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -103,6 +105,30 @@ def test_an_image_drawn_at_random_is_the_same_on_every_pass(workers):
     assert all(len(found[0][:, channel, 0, 0].unique()) > 6 for channel in range(3))  # each image is another draw
     after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
     assert before[:2] == after[:2] and torch.equal(before[2], after[2])
+
+
+def test_images_drawn_at_random_in_several_threads_are_those_of_one():
+    class Drawn:
+        labels = [0] * 30
+
+        def __len__(self):
+            return 30
+
+        def __getitem__(self, index):
+            first = random.random()
+            time.sleep(1e-3)  # others get their turn
+            return np.full((3, 4, 4), int(200 * first) + random.randrange(50), np.uint8), 0
+
+    def read(_):
+        return pixels_of(Images(Drawn(), reader(memory_gb=0)), range(15), range(15, 30))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(read, range(4))) == [read(0)] * 4
+
+
+def test_reading_what_draws_nothing_leaves_the_generators_alone(dataset, monkeypatch):
+    monkeypatch.setattr("segp_ext.data.images.drawn_by", None)
+    assert pixels_of(Images(dataset, reader()), [0, 1]) == [([0, 1], [0, 10])]
 
 
 @pytest.mark.parametrize("draws", [True, False])

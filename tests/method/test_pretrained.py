@@ -255,6 +255,51 @@ def test_the_configuration_beside_a_file_of_transformers_says_its_activation(tmp
         same_features(load_clip("made-tiny", place), model)
 
 
+def test_a_learner_keeps_the_activation_when_its_weights_go_elsewhere(tmp_path):
+    """What told of QuickGELU, a file beside the weights, stays behind; and what tells of it there is of other weights."""
+    for quick in (True, False):
+        model, state = weights(force_quick_gelu=quick)
+        folder = tmp_path / str(quick)
+        folder.mkdir()
+        save_file(state, folder / "w.safetensors")
+        config = folder / "config.json" if quick else tmp_path / "config.json"
+        config.write_text(json.dumps({"model_type": "clip", "text_config": {}, "vision_config": {}}))
+        with warnings.catch_warnings(action="ignore"):
+            learner = SeGPCL(load_clip("made-tiny", str(folder / "w.safetensors")))
+        learner.save(tmp_path / "kept")
+        (folder / "w.safetensors").rename(tmp_path / "w.safetensors")
+        with warnings.catch_warnings(action="error"):
+            same_features(SeGPCL.load(tmp_path / "kept").backbone, model)
+
+
+def test_the_activation_may_be_given():
+    same_features(load_clip("made-tiny", None, quick_gelu=True), random_tiny(force_quick_gelu=True))
+    with pytest.raises(ValueError, match="quick_gelu must be true or left out for made-tiny-quickgelu"):
+        load_clip("made-tiny-quickgelu", None, quick_gelu=False)
+
+
+def random_tiny(**settings):
+    """What `load_clip` makes without weights."""
+    torch.manual_seed(0)
+    return open_clip.create_model("made-tiny", pretrained=None, **settings).eval()
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool])
+def test_weights_that_are_no_numbers_with_a_fraction_are_refused(tmp_path, dtype):
+    _, state = weights()
+    save_file({**state, "visual.proj": state["visual.proj"].to(dtype)}, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=f"visual.proj is {dtype}, as quantised weights are; floating-point ones are needed"):
+        load_clip("made-tiny", str(tmp_path / "w.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["visual.proj", "text_projection", "positional_embedding"])
+def test_weights_that_are_not_finite_are_named(tmp_path, name):
+    _, state = weights()
+    save_file({**state, name: state[name] / 0}, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="the weights of made-tiny are damaged: their .* has values that are not finite"):
+        load_clip("made-tiny", str(tmp_path / "w.safetensors"))
+
+
 @pytest.mark.parametrize("content", ["[]", "{", '{"model_type": "bert"}', '{"model_type": "clip", "text_config": 5}'])
 def test_another_configuration_beside_a_file_says_nothing(tmp_path, content):
     model, state = weights()
@@ -670,7 +715,7 @@ def test_what_brings_its_weights_takes_no_others(name, tmp_path):
     (tmp_path / "w.pt").write_bytes(b"")
     for other in ("laion400m_e32", str(tmp_path / "w.pt")):
         with pytest.raises(
-            ValueError, match=f"model.pretrained: {name}.* brings its own weights; expected own or null; got"
+            ValueError, match=f"model.pretrained: {name}.* brings its own weights; leave model.pretrained out, or null for random ones; got"
         ):
             load_clip(name, other)
 
