@@ -163,6 +163,7 @@ def test_help_is_the_doctors_own(capsys):
     assert stop.value.code in (0, None) and "--quick" in said and "usage: python -m segp_ext.doctor" in said
 
 
+@pytest.mark.slow
 def test_what_would_stop_a_run_is_a_problem(tmp_path):
     """All that a run would refuse, and a run would refuse it."""
     make(tmp_path / "data", {f"{part}/{c}": 6 for part in ("train", "test") for c in ("Fox", "fox", "w " * 12 + "w")})

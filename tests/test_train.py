@@ -115,6 +115,7 @@ def test_the_summary_and_the_table_show_the_same_numbers(finished):
     assert f"training {training['wall']:.1f} s ({training['wall'] / training['backbone']:.2f}×)" in summary
 
 
+@pytest.mark.slow
 def test_the_saved_configuration_gives_the_same_run(finished, tmp_path):
     assert train.main(["--config", str(finished / "config.yaml"), f"--run.directory={tmp_path}"]) == 0
     first, again = (json.loads((d / "result.json").read_text()) for d in (finished, tmp_path / "run"))
@@ -184,6 +185,7 @@ def test_a_held_out_set_that_the_model_cannot_tell_apart_is_said(tmp_path, capsy
     assert said.count("within noise of guessing") == 2 and "% on digits" not in said  # which the model knows
 
 
+@pytest.mark.slow
 def test_tasks_of_one_class_have_no_forward_transfer(tmp_path, capsys):
     arguments = ["--data.classes_per_task=1", "--data.max_images_per_class=4", "--method=zero-shot"]
     assert train.main([*arguments, f"--run.directory={tmp_path}", "--run.name=run"]) == 0
@@ -310,6 +312,7 @@ def change_settings(run, change):
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
 
 
+@pytest.mark.slow
 def test_global_rows_are_not_switched_off_on_the_way(stopped, capsys):
     with pytest.raises(SystemExit):
         train.main(["--resume", str(stopped), "--data.evaluate_global=false"])
@@ -319,6 +322,7 @@ def test_global_rows_are_not_switched_off_on_the_way(stopped, capsys):
     assert "these changed: data.evaluate_global" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_from_before_the_setting_goes_on_without_global_rows(stopped, finished, capsys):
     """It has neither the setting nor the rows, in any checkpoint."""
     change_settings(stopped, lambda settings: settings["data"].pop("evaluate_global"))
@@ -337,6 +341,7 @@ def test_a_run_from_before_the_setting_goes_on_without_global_rows(stopped, fini
     assert "global.png" not in ours["plots"] and "global" not in (stopped / "summary.md").read_text()
 
 
+@pytest.mark.slow
 def test_without_global_rows(finished, tmp_path):
     assert run(tmp_path, "--data.evaluate_global=false") == 0
     ours, theirs = (json.loads((path / "result.json").read_text()) for path in (tmp_path / "run", finished))
@@ -386,6 +391,7 @@ def test_a_checkpoint_that_is_not_where_it_was_written_is_not_taken(finished, tm
     assert saved.learner.task_sizes == [] and (checkpoints / "latest").readlink() == Path("task-000")
 
 
+@pytest.mark.slow
 def test_a_run_whose_weights_changed_is_refused(stopped, monkeypatch, capsys):
     monkeypatch.setattr("segp_ext.backbone.Backbone.weights_hash", lambda self: "other")
     assert train.main(["--resume", str(stopped)]) == 2
@@ -455,6 +461,7 @@ def test_a_terminated_run_says_how_to_go_on(tmp_path):
     assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_plotting_keeps_every_result(tmp_path, monkeypatch):
     from segp_ext import report
 

@@ -52,6 +52,7 @@ def test_a_loaded_learner_predicts_the_same_and_goes_on_the_same(learner, tmp_pa
     assert torch.equal(loaded.prototypes, again.prototypes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", ["cosine", "mahalanobis"])
 @pytest.mark.parametrize("precision", get_args(Precision))
 def test_every_precision_is_loaded_as_it_was_saved(precision, score, tmp_path):

@@ -158,6 +158,7 @@ def test_a_run_that_scores_by_covariance_prints_its_frozen_counterpart(own, coun
     assert list(frozen)[:3] == ["zero-shot", "frozen prototypes", f"{counterpart} (text)"]
 
 
+@pytest.mark.slow
 def test_the_probe_is_for_frozen_models_and_all_tasks(tmp_path):
     fast = ["--data.max_images_per_class=20", "--data.classes_per_task=5"]
     assert train.main(["--method=linear-probe", *fast, f"--run.directory={tmp_path}", "--run.name=run"]) == 0
@@ -410,6 +411,7 @@ def test_reference_images_must_be_as_many_as_old_classes(tmp_path):
         learner.learn_task(scenario.tasks[1].train, scenario.tasks[1].class_names)
 
 
+@pytest.mark.slow
 def test_every_method_says_what_it_is():
     for method in METHODS:
         assert parse([f"--method={method}", "--anchors.reference=digits"]).method == method

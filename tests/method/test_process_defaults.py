@@ -100,8 +100,13 @@ def plain(tmp_path_factory):
 @pytest.mark.parametrize(
     ("method", "state"),
     [
-        *(("segp", state) for state in STATES),
-        *((method, state) for method in ("adc", "ranpac", "rda") for state in ("float64 by default", "inference mode")),
+        ("segp", "float64 by default"),
+        *(pytest.param("segp", state, marks=pytest.mark.slow) for state in STATES if state != "float64 by default"),
+        *(
+            pytest.param(method, state, marks=pytest.mark.slow)
+            for method in ("adc", "ranpac", "rda")
+            for state in ("float64 by default", "inference mode")
+        ),
     ],
 )
 def test_learning_predicting_saving_and_loading_are_as_ever(method, state, plain, tmp_path):
