@@ -342,6 +342,14 @@ def test_a_run_from_before_the_setting_goes_on_without_global_rows(stopped, fini
 
 
 @pytest.mark.slow
+def test_all_tasks_may_be_learnt_at_once_by_any_method(tmp_path):
+    """The frozen rows beside it learn task after task."""
+    assert run(tmp_path, "--training.joint", "--anchors.steps=1") == 0
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert result["settings"]["training"]["joint"] is True and len(result["scores"]["frozen prototypes"]["A"]) == 2
+
+
+@pytest.mark.slow
 def test_without_global_rows(finished, tmp_path):
     assert run(tmp_path, "--data.evaluate_global=false") == 0
     ours, theirs = (json.loads((path / "result.json").read_text()) for path in (tmp_path / "run", finished))
