@@ -245,6 +245,7 @@ def _load_backbone(saved: SavedLearner, device: str, pretrained: str | None, com
     is_folder = facts.name.startswith(LOCAL)
     if pretrained is None and WEIGHTS in saved.files:
         backbone = load_own(saved.path, facts.name, facts.pretrained, device, **settings)
+        backbone.quick_gelu = facts.quick_gelu
         saved.check_weights(backbone)
         return backbone, str(saved.path / WEIGHTS)
     if pretrained is not None:

@@ -49,6 +49,7 @@ class Joined:
 
     def __init__(self, parts: Sequence[SizedDataset], sizes: Sequence[int]) -> None:
         self.parts, self.first = parts, [sum(sizes[:i]) for i in range(len(parts))]
+        self.draws_nothing = all(getattr(part, "draws_nothing", False) for part in parts)
         self.ends = np.cumsum([len(part) for part in parts])
         self.labels = [
             first + label for part, first in zip(parts, self.first, strict=True) for label in labels_of(part).tolist()
