@@ -68,13 +68,12 @@ def dual_target_loss(
         _validate_range(target, len(text))
         raise
     _validate(*arguments)
-    if is_readable(target):
-        _validate_range(target, len(text))
+    _validate_range(target, len(text))
     return reference.dual_target_loss(*arguments, logit_scale=scale, visual_weight=weight)
 
 
 def _validate_range(target: Tensor, classes: int) -> None:
-    if len(target) and target.device.type == "cpu":
+    if len(target) and target.device.type == "cpu" and is_readable(target):
         least, most = (int(bound) for bound in torch.aminmax(target))
         if least < 0 or most >= classes:
             raise ValueError(f"{_OP}: target must be in [0, {classes}); got {least if least < 0 else most}")

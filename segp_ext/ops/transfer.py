@@ -58,13 +58,12 @@ def prototype_transfer(prototypes: Tensor, before: Tensor, after: Tensor, target
         _validate_range(target, len(prototypes))
         raise
     _validate(*arguments)
-    if is_readable(target):
-        _validate_range(target, len(prototypes))
+    _validate_range(target, len(prototypes))
     return reference.prototype_transfer(*arguments)
 
 
 def _validate_range(target: Tensor, classes: int) -> None:
-    if target.device.type == "cpu":
+    if target.device.type == "cpu" and is_readable(target):
         outside = ((target < 0) | (target >= classes)).nonzero()
         if len(outside):
             index = int(outside[0])

@@ -26,6 +26,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:segp_ext has no native kernels f
 EQUAL = {"rtol": 1e-9, "atol": 1e-12}
 
 
+@pytest.fixture(autouse=True)
+def eager_is_allowed(monkeypatch):
+    """Transforms take the eager path, which the suite may be run to forbid."""
+    monkeypatch.delenv("SEGP_EXT_REQUIRE_NATIVE", raising=False)
+
+
 @dataclass(frozen=True)
 class Case:
     """An op on matrices of one shape, so that any two of them may be one tensor.
@@ -209,10 +215,15 @@ def test_the_eager_path_of_transforms_is_said_once(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         drift(*matrices)
+
+
+@needs_native
+@each_case
+def test_transforms_are_refused_where_native_is_demanded(case, monkeypatch):
     monkeypatch.setattr(_dispatch, "_warned", set())
     monkeypatch.setenv("SEGP_EXT_REQUIRE_NATIVE", "1")
     with pytest.raises(RuntimeError, match="transforms and forward-mode differentiation, and SEGP_EXT_REQUIRE_NATIVE=1"):
-        drift(*matrices)
+        torch.vmap(case.function)(*case.arguments())
 
 
 @each_targeted
