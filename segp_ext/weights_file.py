@@ -159,7 +159,11 @@ def _with_own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
         ValueError: if there are two models, or one of transformers that open_clip has no such model for.
     """
     state = {key.replace("_orig_mod.", ""): value for key, value in state.items()}  # torch.compile's, at any depth
-    found = {key.removesuffix("logit_scale") for key in state if key.split(".")[-1] == "logit_scale"}
+    scales = ("logit_scale", "logit_bias")
+    # A loss may have a scale too, with no model about it.
+    weights = [key for key in state if key.split(".")[-1] not in scales]
+    found = {key.removesuffix(scales[0]) for key in state if key.split(".")[-1] == scales[0]}
+    found = {front for front in found if any(key.startswith(front) for key in weights)}
     # Attention may have a scale of its own, within the model.
     fronts = [front for front in found if not any(front.startswith(other) for other in found - {front})]
     if len(fronts) > 1:
@@ -236,10 +240,23 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__}, not tensors by name")
-    named = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
-    if not named:
-        raise ValueError("it holds no tensors by name")
-    return named
+    if named := _named(content):
+        return named
+    within = [key for key, value in content.items() if isinstance(value, dict) and _named(value)]
+    if len(within) == 1:
+        return _named(content[within[0]])
+    if within:
+        raise ValueError(f"it holds {len(within)} sets of tensors, {', '.join(map(str, within))}; write one of them to a file of its own")
+    raise ValueError(f"it holds no tensors by name{f', only {_listed(content)}' if content else ''}")
+
+
+def _named(content: dict[Any, Any]) -> dict[str, Tensor]:
+    return {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+
+
+def _listed(content: dict[Any, Any]) -> str:
+    """The first names of a dict's entries."""
+    return ", ".join(map(str, list(content)[:5])) + (", ..." if len(content) > 5 else "")
 
 
 # -- TorchScript archives ------------------------------------------------------------------------------------------------------

@@ -170,6 +170,8 @@ def test_what_training_scripts_put_in_front(tmp_path, front, layout):
         content = {"state_dict": {**content, "metric.total": torch.zeros(1)}, "epoch": 3, "hyper_parameters": {"lr": 0.1}}
     elif front == "clip.":
         content = {"model": content, "step": 3}
+    elif front == "module.":
+        content = {"net": {**content, "loss.logit_scale": torch.ones(())}, "optimizer": {"state": {}}}  # a loss has a scale of its own
     torch.save(content, tmp_path / "w.pt")
     same_features(load_clip("made-tiny", str(tmp_path / "w.pt")), model)
 
@@ -649,7 +651,8 @@ def test_weights_for_other_images_or_texts_are_not_stretched(tmp_path):
     [
         ([torch.zeros(2)], "it holds a list, not tensors by name"),
         ({}, "it holds no tensors by name"),
-        ({"epoch": 3}, "it holds no tensors by name"),
+        ({"epoch": 3, "optimizer": {}}, "it holds no tensors by name, only epoch, optimizer. Is"),
+        ({"net": {"w": torch.zeros(2)}, "ema": {"w": torch.ones(2)}}, "it holds 2 sets of tensors, net, ema; write one"),
         (torch.zeros(2), "it holds a Tensor"),
     ],
 )
