@@ -304,7 +304,7 @@ def settings_given(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """The settings on a `joined` command line by dotted name, the last of each, and its other arguments.
 
     Raises:
-        ValueError: for one of the wrong type.
+        ValueError: for one of the wrong type, or a part of one.
     """
     types = setting_types(Config)
     given: dict[str, Any] = {}
@@ -317,6 +317,9 @@ def settings_given(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             check_settings(Config, settings)
             given |= dotted(settings)
         else:
+            whole = name.rpartition(".")[0]
+            if whole in types and not any(setting.startswith(f"{whole}.") for setting in types):
+                raise ValueError(f"--{name}: {whole} has no parts; give --{whole}")
             rest.append(argument)
     return given, rest
 

@@ -82,6 +82,7 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, capsys, content, message):
         (["--data.root="], "data.root must be a path; got ''"),
         (["--template=a {} of {x}"], "template must be a text with one {} for the class name and no other braces; got"),
         (["--template=a {"], "template must be a text with one {}"),
+        (["--training.epochs.x", "3"], "--training.epochs.x: training.epochs has no parts; give --training.epochs"),
         (["--epochs", "3"], "unrecognized arguments: --epochs 3; close: --training.epochs"),
         (["--lr=1"], "unrecognized arguments: --lr=1; close: --training.learning_rate"),
         (["--batch-size=1"], "close: --training.batch_size, --anchors.batch_size, --distillation.batch_size, --inference"),
