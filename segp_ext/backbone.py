@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from segp_ext.adapter_layout import NEEDS_ADAPTABLE, from_plain, packed_projections, plain_names, to_plain
 from segp_ext.compiled import Compiler, Passes
 from segp_ext.config import LoraConfig, Precision, ResizeMode
+from segp_ext.forked import one_thread_if_forked
 from segp_ext.lora_targets import chosen_layers, shares_start
 from segp_ext.timing import Stopwatch
 from segp_ext.towers import Text, Vision, make_adaptable
@@ -238,6 +239,7 @@ class Backbone(nn.Module):
 
     def to_unit(self, pixels: Tensor) -> Tensor:
         """uint8 pixels → `[B, 3, S, S]` in [0, 1] on the model's device; resized there if they have another size."""
+        one_thread_if_forked()
         unit = pixels.to(self.device, non_blocking=True).to(self.dtype)
         size = self.image_size
         if unit.shape[-2:] != (size, size):
@@ -254,6 +256,7 @@ class Backbone(nn.Module):
         Returns:
             The projected embedding v `[B, De]` and the raw feature z `[B, Dr]` it was projected from, in `dtype`, neither normalised.
         """
+        one_thread_if_forked()
         with self.stopwatch.running(self.device), self._autocast():
             embedding, feature = self._pass(0, (pixels - self.mean) / self.std)
             return embedding.to(self.dtype), feature.to(self.dtype)
@@ -283,6 +286,7 @@ class Backbone(nn.Module):
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Encodes token ids `[C, L]` from `tokenize`; returns embeddings `[C, De]` in `dtype`, not normalised."""
+        one_thread_if_forked()
         with self.stopwatch.running(self.device), self._autocast():
             return self._pass(1, tokens).to(self.dtype)
 

@@ -27,6 +27,7 @@ from segp_ext.classifier import Classifier, Head, Prediction
 from segp_ext.config import MethodConfig, ScorePath, with_method
 from segp_ext.data import named_source
 from segp_ext.data.images import Images, Reader, SizedDataset
+from segp_ext.forked import one_thread_if_forked
 from segp_ext.gaussians import Gaussians
 from segp_ext.probe import LinearProbe
 from segp_ext.processes import Processes
@@ -326,6 +327,7 @@ class SeGPCL:
         Raises:
             RuntimeError: if the learner is learning.
         """
+        one_thread_if_forked()
         with self._state:
             if self._learning:
                 raise RuntimeError(_BUSY)

@@ -17,6 +17,7 @@ import torch
 
 from segp_ext.backbone import Backbone
 from segp_ext.config import Precision, ResizeMode
+from segp_ext.forked import one_thread_if_forked
 from segp_ext.memory import free_memory
 from segp_ext.progress import first_line
 from segp_ext.weights_file import load_file, needs_quick_gelu
@@ -83,6 +84,7 @@ def load_clip(
             without a raw feature.
         FileNotFoundError: if `pretrained` looks like a file and is none.
     """
+    one_thread_if_forked()
     chosen = usable_device(device)
     settings: dict[str, Any] = {"resize_mode": resize_mode, "precision": precision, "compile": compile}
     if brings_weights(name):
@@ -160,6 +162,7 @@ def load_own(folder: Path, name: str, pretrained: str | None, device: str, **set
 
     from segp_ext import glyph
 
+    one_thread_if_forked()
     chosen = usable_device(device)
     if name == "glyph":
         architecture = None
