@@ -45,7 +45,7 @@ Run methods over several seeds and put them into tables: metrics over seen class
 are mean and standard deviation, beside the paired difference of each row from the first with its 95 % confidence interval. A seed sets
 the class order too, unless a protocol or --data.order says it (a --config does not), and it takes the place of {seed} in settings. Runs
 that are there already are taken, runs that stopped go on. Writes OUT/runs/ (one folder a run), OUT/results.csv, OUT/summary.md,
-OUT/report.html and OUT/plots/; with --held_out, OUT/retention.csv too.
+OUT/report.html, OUT/plots/ and OUT/matrices.jsonl (every accuracy); with --held_out, OUT/retention.csv too.
 
 examples:
   python -m segp_ext.compare --out comparisons/digits
@@ -312,6 +312,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     made = found.page(found.plot(options.out / "plots"))
     for name, content in (
         ("results.csv", found.csv()),
+        ("matrices.jsonl", found.matrices()),
         *([("retention.csv", found.retention_csv())] if found.retention else []),
         ("summary.md", made.markdown()),
         ("report.html", made.html(options.out)),

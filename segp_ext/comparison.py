@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segp_ext.config import PATHS, ScorePath
+from segp_ext.evaluate import PathResult
 from segp_ext.metrics import forgetting
 from segp_ext.page import Page
 from segp_ext.report import GLOBAL_METRICS, METRICS, aligned, drawing, is_chance
@@ -25,6 +27,8 @@ _LABEL = 44
 """Characters of a row's name in plots; tables have all of it."""
 _GLOBAL = {"global_last": "global Last", **GLOBAL_METRICS}
 """Metrics of the table of global ones, by their keys in `Score.values`."""
+_RAW = ("A", "R", "next_task", "global_A", "global_R")
+"""The raw numbers among `Score.values`."""
 LEGEND = (
     "Over seen classes: Avg, Last, Forgetting, BWT and FWT (zero-shot on the next task, over its classes; text path only; tasks of one "
     "class, always right, are left out)."
@@ -145,7 +149,8 @@ class Comparison:
             measured.setdefault(seed, row)
         for (row, seed), result in results.items():
             for name, found in result["scores"].items():
-                values = {**found, "global_last": (found.get("global_A") or [None])[-1]}
+                # Metrics from the raw numbers: a run of an earlier version may have defined one otherwise.
+                values = {**PathResult.from_dict(found).to_dict(), "global_last": (found.get("global_A") or [None])[-1]}
                 own = name.endswith(")") and name.rpartition(" (")[2][:-1] in PATHS
                 if own:
                     self.scores.append(Score(row, name.rpartition(" (")[2][:-1], seed, values, result))
@@ -274,6 +279,15 @@ class Comparison:
             ]
             writer.writerow([s.row, s.path, s.seed, *numbers, *cost, *where])
         return out.getvalue()
+
+    def matrices(self) -> str:
+        """The accuracies that all metrics come from, one line of JSON per row, seed and path: A, R, next_task, global_A and global_R as
+        `segp_ext.evaluate.PathResult` names them, as fractions."""
+        found = []
+        for s in self.scores:
+            raw = {key: _rounded(s.values[key]) for key in _RAW if s.values.get(key)}
+            found.append(json.dumps({"row": s.row, "path": s.path, "seed": s.seed, **raw}))
+        return "\n".join(found) + "\n"
 
     def retention_table(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows: zero-shot accuracy on data sets that are never trained on, one row per method and data set."""
@@ -462,6 +476,10 @@ class Comparison:
         panels[0].set_ylabel("zero-shot accuracy over its own classes (%)")
         figure.legend(*panels[0].get_legend_handles_labels(), fontsize="x-small", loc="outside right upper")
         return figure
+
+
+def _rounded(value: Any) -> Any:
+    return [_rounded(one) for one in value] if isinstance(value, list) else value if value is None else round(value, 6)
 
 
 def _forgetting_curve(score: Score) -> list[float]:

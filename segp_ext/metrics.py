@@ -25,11 +25,14 @@ def last_accuracy(pooled: Sequence[float]) -> float:
 
 
 def forgetting(matrix: Rows) -> float | None:
-    """Mean over old tasks j of max_{j ≤ i < T} R[i][j] − R[T][j]; None for a single task."""
+    """Mean over old tasks j of max_{j ≤ i ≤ T} R[i][j] − R[T][j]; None for a single task.
+
+    The paper's equation 34: the last task counts for the best too, so that a task which improves has lost nothing.
+    """
     last = len(matrix) - 1
     if last == 0:
         return None
-    return sum(max(matrix[i][j] for i in range(j, last)) - matrix[last][j] for j in range(last)) / last
+    return sum(max(matrix[i][j] for i in range(j, last + 1)) - matrix[last][j] for j in range(last)) / last
 
 
 def backward_transfer(matrix: Rows) -> float | None:

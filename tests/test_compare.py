@@ -45,6 +45,8 @@ def test_all_runs_are_there_and_in_the_table(compared):
     rows = {(line["row"], line["path"], line["seed"]) for line in lines}
     assert len(rows) == len(lines) == 2 * (3 + 3 * 3)
     assert ("zero-shot", "text", "1") in rows and ("lora training.classes=new", "dual", "2") in rows
+    matrices = [json.loads(line) for line in (out / "matrices.jsonl").read_text().splitlines()]
+    assert {(m["row"], m["path"], str(m["seed"])) for m in matrices} == rows
     for line in lines:
         if line["row"] == "lwf":
             result = json.loads((out / f"runs/lwf-{line['seed']}/result.json").read_text())
@@ -466,15 +468,12 @@ def result(last, drop):
     values = {
         "A": [0.9, last],
         "R": matrix,
-        "avg": (0.9 + last) / 2,
-        "last": last,
-        "forgetting": drop,
-        "bwt": -drop,
-        "fwt": None,
+        "next_task": [None, None],
+        "forgetting": -1,  # by another definition than ours
     }
     scores = {f"m ({path})": values for path in ("text", "visual", "dual")}
     wide = {"global_R": [[0.5, 0.4], [0.9, 0.5], [0.9 - drop, last]], "global_A": [0.45, 0.7, last]}
-    scores["m (text)"] = {**values, **wide, "global_fwt": 0.5, "global_bwt": -drop, "global_forgetting": drop}
+    scores["m (text)"] = {**values, **wide}
     step = {"steps": 20, "phases": {"training": {"wall": 5.0}}}
     return {
         "scores": scores, "phases": {"training": {"wall": 10.0}, "baselines": {"wall": 2.0}}, "protocol": {"id": "p"}, "device": "cpu",
@@ -520,6 +519,13 @@ def test_differences_are_paired_by_seed():
     assert rows[1] == ["b", "3", "69.7 ± 8.7", "50.0 ± 0.0", "-10.0 ± 0.0", "10.0 ± 0.0", str(apart)]
 
 
+def test_the_accuracies_themselves_are_written():
+    lines = [json.loads(line) for line in Comparison({("a", 7): result(0.5, 0.1)}, "command").matrices().splitlines()]
+    assert [(line["row"], line["path"], line["seed"]) for line in lines] == [("a", path, 7) for path in ("text", "visual", "dual")]
+    assert lines[0]["R"] == [[0.9], [0.8, 0.5]] and lines[0]["A"] == [0.9, 0.5] and lines[0]["global_A"] == [0.45, 0.7, 0.5]
+    assert lines[1]["R"] == lines[0]["R"] and "global_R" not in lines[1]
+
+
 def test_what_a_method_costs():
     runs = {("a", seed): result(0.5, 0.1) for seed in (1, 2)} | {("frozen", 1): result(0.5, 0.1)}
     runs["a", 2]["tasks"] = [{"steps": 10, "phases": {"training": {"wall": 4.5}}}] * 2
@@ -560,7 +566,7 @@ def test_runs_without_global_rows_have_no_global_table_and_no_plot(tmp_path):
 def with_baseline(drop):
     """A made result with the zero-shot row that every run measures too."""
     run = result(0.5, drop)
-    run["scores"]["zero-shot"] = {**run["scores"]["m (text)"], "last": 0.4 + drop}
+    run["scores"]["zero-shot"] = {**run["scores"]["m (text)"], "A": [0.9, 0.4 + drop]}
     return run
 
 
