@@ -103,9 +103,10 @@ convolutions (in blocks, ungrouped). A list may name other convolutions too."""
         _positive("lora", self, "rank")
         if self.alpha is not None:
             _positive("lora", self, "alpha")
-        known = f"words out of {', '.join(LORA_WORDS)}, joined by +, or a list of the ends of layers' names"
+        known = f"words out of {', '.join(LORA_WORDS)}, each at most once, joined by +, or a list of the ends of layers' names"
         if isinstance(self.targets, str):
-            sound = {*self.targets.split("+")} <= {*LORA_WORDS}
+            words = self.targets.split("+")
+            sound = {*words} <= {*LORA_WORDS} and len({*words}) == len(words)
         else:
             listed = isinstance(self.targets, list) and bool(self.targets)
             sound = listed and all(isinstance(end, str) and end for end in self.targets)

@@ -84,7 +84,7 @@ def chosen_layers(clip: nn.Module, model: str, config: LoraConfig) -> list[str]:
     }
     for encoder, names in chosen.items():
         if not names:
-            raise ValueError(_nothing_in(encoder, layers, model, config))
+            raise ValueError(_nothing_in(encoder, found, model, config))
         packed = [name for name, role in layers[encoder].items() if role == "packed"]
         if packed and isinstance(config.targets, str) and {"kv", "attention"} & {*config.targets.split("+")} == {"kv"}:
             raise ValueError(
@@ -141,16 +141,20 @@ def _check_ends(ends: list[str], names: list[str], model: str) -> None:
 
 
 def _nothing_in(encoder: str, layers: dict[str, dict[str, Role]], model: str, config: LoraConfig) -> str:
-    """The message for an encoder in which `lora.targets` names no layer."""
+    """The message for an encoder in which `lora.targets` names no layer; `layers` are both encoders'."""
     targets = config.targets if isinstance(config.targets, str) else f"[{', '.join(config.targets)}]"
     own = [word for word in ("kv", "ffn", "convolutions", "attention") if _named_by(word, layers[encoder])]
-    remedies = [f"--lora.encoders {'text' if encoder == 'vision' else 'vision'}"]
+    other = "text" if encoder == "vision" else "vision"
+    remedies = []
+    if any(_matches(name, role, config.targets) for name, role in layers[other].items()):
+        remedies.append(f"--lora.encoders {other}")
     if own:
         given = config.targets.split("+") if isinstance(config.targets, str) else []
-        wider = [word for word in given if any(_named_by(word, roles) for roles in layers.values())]
+        adapted = [roles for name, roles in layers.items() if config.encoders in ("both", name)]
+        wider = [word for word in given if any(_named_by(word, roles) for roles in adapted)]
         words = [word for word in LORA_WORDS if word in (*wider, own[0])]
         remedies.append(f"--lora.targets {'+'.join(words)}")
     return (
-        f"lora.targets: the {encoder} tower of {model} has no layer that {targets} names; what it has: "
-        f"{_inventory([layers[encoder]])}; write {' or '.join(remedies)}"
+        f"lora.targets: the {encoder} tower of {model} has no layer that {targets} names; what it has: {_inventory([layers[encoder]])}"
+        + (f"; write {' or '.join(remedies)}" if remedies else "")
     )

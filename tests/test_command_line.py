@@ -65,15 +65,15 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, capsys, content, message):
         (["--model.compile=maybe"], "model.compile must be true or false; got 'maybe'"),
         (
             ["--lora.targets=null"],
-            "lora.targets must be words out of kv, attention, ffn, convolutions, joined by +, or a list",
+            "lora.targets must be words out of kv, attention, ffn, convolutions, each at most once, joined by +, or a list",
         ),
         (
             ["--lora.targets=kv+mlp"],
-            "lora.targets must be words out of kv, attention, ffn, convolutions, joined by +, or a list",
+            "lora.targets must be words out of kv, attention, ffn, convolutions, each at most once, joined by +, or a list",
         ),
         (
             ["--lora.targets=[]"],
-            "lora.targets must be words out of kv, attention, ffn, convolutions, joined by +, or a list",
+            "lora.targets must be words out of kv, attention, ffn, convolutions, each at most once, joined by +, or a list",
         ),
         (
             ["--anchor.steps", "3"],

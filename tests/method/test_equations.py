@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from method import equations as paper
-from method.made import made_images, tiny_backbone, tiny_clip
+from method.made import WordTokenizer, made_images, tiny_clip
 
 from segp_ext import anchors as anchors_module
 from segp_ext import learner as learner_module
 from segp_ext import ops
+from segp_ext.backbone import Backbone
 from segp_ext.config import MethodConfig
 from segp_ext.learner import SeGPCL, TaskReport
 
@@ -50,9 +51,20 @@ def array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().double().numpy().copy()
 
 
+def uneven_clip():
+    """The tiny CLIP with raw features of different norms, as a trained model has them: no normalisation is the identity."""
+    clip = tiny_clip()
+    random = torch.Generator().manual_seed(3)
+    for module in clip.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            for parameter in module.parameters():
+                parameter.data += 0.3 * torch.randn(parameter.shape, generator=random)
+    return clip
+
+
 def plain_weights(backbone) -> paper.Weights:
     """open_clip's own weights, before anything is learnt, and the pixels' statistics."""
-    weights = {name: array(tensor) for name, tensor in tiny_clip().state_dict().items()}
+    weights = {name: array(tensor) for name, tensor in uneven_clip().state_dict().items()}
     return {**weights, "mean": array(backbone.mean), "std": array(backbone.std)}
 
 
@@ -76,7 +88,7 @@ def learn(monkeypatch, **changes) -> Learnt:
     for dotted, value in settings.items():
         section, _, name = dotted.partition("__")
         setattr(getattr(config, section) if name else config, name or section, value)
-    backbone = tiny_backbone(precision="fp64")
+    backbone = Backbone(uneven_clip(), WordTokenizer(), "tiny", None, precision="fp64")
     learner = SeGPCL(backbone, config)
     learner.learn_task(made_images(len(OLD), 4), OLD)
     random = torch.Generator().manual_seed(5)

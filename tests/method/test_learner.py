@@ -523,6 +523,15 @@ def test_the_optimisers_path_is_the_textbooks(optimizer, monkeypatch):
     torch.testing.assert_close(found.double(), weights, rtol=1e-3, atol=1e-6)
 
 
+def test_a_step_takes_its_own_number_of_anchors_and_tsgr_begins_in_the_first_task(monkeypatch):
+    learner = SeGPCL(tiny_backbone(), small_config(training__batch_size=5, distillation__batch_size=4))
+    assert "tsgr" in learner.learn_task(made_images(3, 10), FIRST).losses
+    taken, take = [], Anchors.take
+    monkeypatch.setattr(Anchors, "take", lambda self, pixels, which: (taken.append(which), take(self, pixels, which))[1])
+    assert learner.learn_task(made_images(2, 10, seed=3), SECOND).anchors == 9
+    assert {len(set(which.tolist())) for which in taken} == {4, 9}  # of a step; of the transfer
+
+
 def test_one_image_per_class_when_asked():
     learner = SeGPCL(tiny_backbone(), small_config(min_images_per_class=1))
     learner.learn_task(Labelled([0, 1]), ["cat", "dog"])

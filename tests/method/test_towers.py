@@ -284,7 +284,7 @@ def test_a_layer_that_is_passed_by_or_shared_is_named():
         ("convnext", "both", "kv", "the vision tower of made-convnext has no layer that kv names; what it has: ffn (36 layers); write "
          "--lora.encoders text or --lora.targets kv+ffn"),
         ("vit", "text", "convolutions", "the text tower of made-vit has no layer that convolutions names; what it has: "
-         "kv (2 layers), attention (6 layers), ffn (4 layers); write --lora.encoders vision or --lora.targets kv"),
+         "kv (2 layers), attention (6 layers), ffn (4 layers); write --lora.targets kv"),
         ("vit", "both", "kv+convolutions", "'convolutions' names no layer in the adapted encoders of made-vit; there are kv (4 layers), "),
         ("convnext", "vision", "kv+ffn", "'kv' names no layer in the adapted encoders of made-convnext; there are ffn (36 layers)"),
         ("resnet", "both", ["conv1"], "the text tower of made-resnet has no layer that [conv1] names"),
@@ -454,7 +454,7 @@ def named_in(clip, block):
     [("kv+ffn", 32, 3_440_640), ("kv", 32, 983_040), ("ffn", 32, 2_457_600), ("kv+ffn", 8, 860_160)],
 )
 def test_the_papers_numbers_of_trained_parameters(vit_b_16, targets, rank, count):
-    """Section 4.1 and table V: ViT-B/16, both encoders."""
+    """Section IV-A.4 and table VI: ViT-B/16, both encoders."""
     backbone = vit_b_16.copy()
     backbone.adapt(LoraConfig(rank=rank, targets=targets), seed=0)
     assert sum(p.numel() for p in backbone.clip.parameters() if p.requires_grad) == count

@@ -21,7 +21,7 @@ NORMALISED = {  # pixels in [0, 1] after CLIP's normalisation: the bounds differ
     "lower": [-1.7922625, -1.7520971, -1.4802198],
     "upper": [1.9303361, 2.0748837, 2.1458971],
 }
-PAPER = {"step_size": 1.5e-3, "epsilon": 8 / 255}
+PAPER = {"step_size": 1.5e-3, "epsilon": 4 / 255}
 
 
 def generator(seed: int = 0) -> torch.Generator:
