@@ -58,7 +58,7 @@ PAPER: dict[str, Stated] = {
     "anchors.seeds_per_class": Stated(5, f"equation 9, {_SETUP}"),
     "anchors.steps": Stated(10, f"equation 14, {_SETUP}"),
     "anchors.step_size": Stated(1.5e-3, f"equation 14, {_SETUP}"),
-    "anchors.epsilon": Stated(4 / 255, "equation 10, figure 11"),
+    "anchors.epsilon": Stated(4 / 255, "equation 10; section IV-G names 4/255 as an example of a small bound, with figure 11"),
     "anchors.visual_weight": Stated(0.5, f"equation 13, {_SETUP}"),
     "distillation.weight": Stated(5.0, f"equation 22, {_SETUP}"),
     "distillation.temperature": Stated(20.0, f"equations 17 and 18, {_SETUP}"),
@@ -82,7 +82,7 @@ OURS: dict[str, Ours] = {
     "ops": Ours("the fused kernels or their eager twins; the same numbers up to rounding"),
     "min_images_per_class": Ours("refuses a class of one image, of which no distribution can be told"),
     "lora.alpha": Ours("the rank, so that the adapter's scale is 1"),
-    "training.weight_decay": Ours("none"),
+    "training.weight_decay": Ours("shrinks what is trained; 0 leaves it out"),
     "training.joint": Ours("the ceiling for a method that keeps no images"),
     "training.accumulate": Ours(_SPEED),
     "training.prompts_per_pass": Ours(_SPEED),
@@ -105,8 +105,8 @@ OURS: dict[str, Ours] = {
 
 _METHOD = f"{_DIGITS}/method.md"
 OTHER_VALUES: dict[str, Ours] = {
-    "training.classes=seen": Ours("cross-entropy over all classes seen; better on the digits", _METHOD),
-    "training.optimizer=adamw": Ours("for the small built-in model", "benchmarks/results/digits_validation.md"),
+    "training.classes=seen": Ours("cross-entropy over all classes seen; on the digits better by the text path alone, and forgets more", _METHOD),
+    "training.optimizer=adamw": Ours("for the small built-in model", f"{_DIGITS}/sizes.md"),
     "anchors.kind=text": Ours("anchors without the visual loss, to compare with"),
     "anchors.kind=visual": Ours("anchors without the text loss, to compare with"),
     "anchors.kind=seeds": Ours("seeds that are not moved; the paper's table III has them too"),
@@ -130,19 +130,27 @@ OTHER_VALUES: dict[str, Ours] = {
     "inference.path=text": Ours("the paper's onlyCLIP, its table I"),
     "inference.path=visual": Ours("the paper's V., its figure 9"),
 }
-"""Values that the paper does not have, of settings on which it states one."""
+"""What else a setting may be on which the paper states a value."""
 
 BESIDE_SETTINGS: dict[str, Ours] = {
     "pixels of anchors stay in [0, 1]": Ours("so that an anchor is an image; equation 14 bounds the change alone"),
     "weight of ACGD times 100/s": Ours(
         "The weight is stated for CLIP's logit scale s of 100. The loss grows with s², the cross-entropy's gradient with s.",
-        "evidence/results/natural_validation/ablations.md",
+        f"{_DIGITS}/sizes.md",
     ),
     "s in ACGD's logits": Ours(
         "Equation 16 writes cosines. Without s the loss would be some 10⁴ times smaller and flat in τ_A, which figure 7 contradicts."
     ),
     "start of the matrices A": Ours("orthonormal rows; A stays frozen, as in the paper"),
-    "momentum of SGD": Ours("0.9"),
+    "one A for query, key and value": Ours(
+        "The adapters of one attention's query, key and value start from the same A, so that a packed projection takes them as one. B alone "
+        "is trained, and each has its own."
+    ),
+    "temperature τ of equations 5, 6, 11, 12 and 15": Ours("1/s, CLIP's own logit scale; the paper gives no value"),
+    "momentum of SGD": Ours("0.9, the usual value"),
+    "a first or later task of one class": Ours(
+        "It takes no training steps: cross-entropy over one class is 0 and has no gradient. Its prototype is made, old ones stay."
+    ),
     "sums of losses in DPGD": Ours("A sample's path does not depend on its batch."),
     "class orders and preprocessing": Ours("of MG-CLIP, or RAPF and C3Box where that has none; the paper names none"),
 }
@@ -152,7 +160,7 @@ BESIDE_SETTINGS: dict[str, Ours] = {
 def note(setting: str) -> str:
     """What --help says of a setting's source; empty for settings that are none of the method's."""
     if setting in PAPER:
-        return f"(the paper: {PAPER[setting].where})"
+        return f"(the paper: {_shown(PAPER[setting].value)}, {PAPER[setting].where})"
     return "(ours)" if setting in OURS else ""
 
 
@@ -186,7 +194,9 @@ On these the paper is silent, or they go beyond it.
 
 {markdown_table([["setting", "default", "what for", "measured in"], *ours], numbers=False)}
 
-## Values of our own, where the paper has another
+## Other values of settings on which the paper states one
+
+They are for comparison, or for other models and data. The paper has some of them too, as its own variants.
 
 {markdown_table([["value", "what it is", "measured in"], *other], numbers=False)}
 

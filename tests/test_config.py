@@ -24,10 +24,17 @@ def test_every_setting_of_the_method_is_the_papers_or_ours():
     assert not paper.PAPER.keys() & paper.OURS.keys()
 
 
-def test_what_measured_a_setting_is_there():
+def test_what_measured_a_setting_names_it():
     root = PAGE.parents[1]
-    tables = paper.OURS, paper.OTHER_VALUES, paper.BESIDE_SETTINGS
-    assert all((root / ours.measured).is_file() for table in tables for ours in table.values() if ours.measured)
+    for name, ours in (paper.OURS | paper.OTHER_VALUES).items():
+        if ours.measured:
+            assert name in (root / ours.measured).read_text(), name
+    assert all((root / ours.measured).is_file() for ours in paper.BESIDE_SETTINGS.values() if ours.measured)
+
+
+def test_help_gives_the_papers_value_beside_its_place():
+    assert paper.note("training.optimizer") == "(the paper: sgd, section IV-A.4)"
+    assert paper.note("anchors.epsilon").startswith("(the paper: 4/255, equation 10;")
 
 
 def test_every_choice_of_a_setting_is_the_papers_or_ours():
