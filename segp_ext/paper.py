@@ -105,7 +105,9 @@ OURS: dict[str, Ours] = {
 
 _METHOD = f"{_DIGITS}/method.md"
 OTHER_VALUES: dict[str, Ours] = {
-    "training.classes=seen": Ours("cross-entropy over all classes seen; on the digits better by the text path alone, and forgets more", _METHOD),
+    "training.classes=seen": Ours(
+        "cross-entropy over all classes seen; on the digits better on the text path alone, and forgets more", _METHOD
+    ),
     "training.optimizer=adamw": Ours("for the small built-in model", f"{_DIGITS}/sizes.md"),
     "anchors.kind=text": Ours("anchors without the visual loss, to compare with"),
     "anchors.kind=visual": Ours("anchors without the text loss, to compare with"),
@@ -143,8 +145,8 @@ BESIDE_SETTINGS: dict[str, Ours] = {
     ),
     "start of the matrices A": Ours("orthonormal rows; A stays frozen, as in the paper"),
     "one A for query, key and value": Ours(
-        "The adapters of one attention's query, key and value start from the same A, so that a packed projection takes them as one. B alone "
-        "is trained, and each has its own."
+        "The adapters of one attention's query, key and value start from the same A, so that a packed projection takes them as one. B "
+        "alone is trained, and each has its own."
     ),
     "temperature τ of equations 5, 6, 11, 12 and 15": Ours("1/s, CLIP's own logit scale; the paper gives no value"),
     "momentum of SGD": Ours("0.9, the usual value"),
