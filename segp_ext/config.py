@@ -382,8 +382,8 @@ configs/<data.name>.yaml says what each benchmark takes."""
     download: bool = False
     """Download CIFAR100 to root through torchvision if it is not there."""
     train_list: str | None = None
-    """Split of a flat tree <root>/<class>/*: file of training images, one path a line (what follows it is ignored), or YAML with a \
-list data. A name that is no file here is looked for in root. Needs test_list."""
+    """Split of a flat tree <root>/<class>/*: file of training images, one path a line, or YAML with a list data. Classes are the \
+folders: labels beside the paths may not contradict them. A name that is no file here is looked for in root. Needs test_list."""
     test_list: str | None = None
     """The like for test images."""
     class_list: str | None = None

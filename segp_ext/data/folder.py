@@ -26,11 +26,13 @@ SUFFIXES = frozenset(
     }
 )
 """File endings taken as images; other files are left alone."""
-TRAIN = ("train", "training")
-HELD = ("test", "testing", "val", "valid", "validation", "eval", "dev")
+TRAIN = ("train", "training", "train_set", "training_set")
+HELD = ("test", "testing", "test_set", "val", "valid", "validation", "validation_set", "eval", "dev")
 """Names of the folders of training and of test images, in any case, the preferred one first."""
-_BESIDE = ("annotation", "annotations", "labels", "masks", "metadata")
+_BESIDE = ("annotation", "annotations", "attributes", "labels", "masks", "metadata", "parts")
 """Folders that stand beside class folders; they are left alone where they hold no image."""
+IMAGES = ("images", "image", "imgs", "img", "frames", "photos", "pictures")
+"""Folders that a class's images may lie in; their names tell nothing about the class."""
 LAYOUTS = (
     "<root>/train/<class>/* with <root>/test/<class>/* (or val, valid, validation, eval, dev), <root>/<class>/* or <root>/train/<class>/* "
     "alone (split by --data.test_fraction; <root>/<class>/* also by --data.train_list and --data.test_list), or <root>/train/<wnid>/ with "
@@ -125,7 +127,7 @@ def _ignored(name: str) -> bool:
 
 
 def class_folders(part: Path) -> list[str]:
-    """Names of the folders in `part`, sorted; hidden ones are left out.
+    """Names of the folders in `part`, sorted; hidden ones, and those of annotations without an image, are left out.
 
     Raises:
         ValueError: for a name that is no text.
@@ -136,7 +138,7 @@ def class_folders(part: Path) -> list[str]:
             raise ValueError(
                 f"data.root: class folder {name!r} of {str(part)!r} has a name that is not valid UTF-8; rename it"
             )
-    return names
+    return [name for name in names if name.lower() not in _BESIDE or image_files(part / name)]
 
 
 def _files(top: Path) -> list[Path]:
@@ -167,9 +169,9 @@ def _files(top: Path) -> list[Path]:
 
 
 def part_folder(base: Path, names: Sequence[str]) -> str | None:
-    """The first of `names` that is a folder in `base`, as it is written there: small letters, a capital or all capitals."""
-    there = {entry.name for entry in base.iterdir() if entry.is_dir()}
-    return next((form for name in names for form in (name, name.capitalize(), name.upper()) if form in there), None)
+    """The first of `names` that is a folder in `base`, as it is written there: in small letters first, then in any capitals."""
+    there = sorted((entry.name for entry in base.iterdir() if entry.is_dir()), reverse=True)  # small letters sort last
+    return next((form for name in names for form in there if form.lower() == name.lower()), None)
 
 
 def _holds_images(folder: Path) -> bool:
@@ -182,7 +184,8 @@ def _inner(folder: Path) -> Path:
     seen = {folder.resolve()}
     while not _holds_images(folder):
         folders = class_folders(folder)
-        if len(folders) != 1 or folders[0].lower() in (*TRAIN, *HELD) or (folder / folders[0]).resolve() in seen:
+        part = len(folders) == 1 and folders[0].lower() in (*TRAIN, *HELD) and folders[0] != folder.name  # Kaggle's test_set/test_set
+        if len(folders) != 1 or part or (folder / folders[0]).resolve() in seen:
             break
         folder = folder / folders[0]
         seen.add(folder.resolve())
@@ -206,11 +209,13 @@ def _check_depth(tree: Tree, name: str, folder: Path, merge: bool) -> None:
         return
     below = [entry for entry in class_folders(inner) if image_files(inner / entry)]
     if len(below) > 1:
-        place = inner.relative_to(tree.base).as_posix()
+        place = inner.relative_to(tree.base)
+        split = place.parts[0].lower() in (*TRAIN, *HELD)
+        remedy = f"move them into {str(folder.parent)!r}" if split else f"give {str(inner)!r} as data.root"
         raise ValueError(
-            f"data.root: folder {place!r} of {str(tree.base)!r} holds no image itself, but {len(below)} folders of images "
-            f"({several(below)}). If these are the classes, they must lie in one folder: give it as data.root. If all of them are of "
-            f"the class {name!r}, add --data.merge_folders true"
+            f"data.root: folder {place.as_posix()!r} of {str(tree.base)!r} holds no image itself, but {len(below)} folders of images "
+            f"({several(below)}). If these are all classes, {remedy}; classes in several places must be moved into one folder. If all of "
+            f"them are of the class {name!r}, add --data.merge_folders true"
         )
 
 
@@ -322,22 +327,19 @@ def read_tree(
             _same_classes(base, parts[train], parts[usable[0]], usable[0])
             classes = choose(config, base, parts[train])
             tree.train, tree.test = (_scan(tree, places[part], classes, config.merge_folders) for part in parts)
-            second = part_folder(base, [name for name in TRAIN if name.lower() != train.lower()])
-            unused = "".join(f" ({name}/ is not used)" for name in (second, *usable[1:2]) if name is not None)
             shown = [place.relative_to(base).as_posix() for place in places.values()]
-            tree.layout = f"{shown[0]}/ and {shown[1]}/ of <class>/ folders{unused}"
+            tree.layout = f"{shown[0]}/ and {shown[1]}/ of <class>/ folders{_unused(base, places)}"
         else:
             place = unwrapped(base / train)
             if not class_folders(place):
                 raise FileNotFoundError(_no_classes(base, place, accepted))
             _split(tree, place, choose(config, base, class_folders(place)), config)
-            unused = "".join(f"; {name}/ has no class folders and is not used" for name in found.values() if name is not None)
-            tree.layout = f"{place.relative_to(base).as_posix()}/ of {tree.layout}{unused}"
+            empty_parts = "".join(f"; {name}/ has no class folders and is not used" for name in found.values() if name is not None)
+            tree.layout = f"{place.relative_to(base).as_posix()}/ of {tree.layout}{empty_parts}{_unused(base, [train])}"
     else:
         place = unwrapped(base)
         _split(tree, place, choose(config, place, _flat_folders(place, accepted)), config)
-        inside = "" if place == base else f"{place.relative_to(base).as_posix()}/ of "
-        tree.layout = f"{inside}flat {tree.layout}{_unused_lists(base)}"
+        tree.layout = f"{_inside(base, place)}flat {tree.layout}{_unused_lists(base)}"
     for part, by_class in (("train", tree.train), ("test", tree.test)):
         empty = [name for name, files in by_class.items() if not files]
         if empty and not tree.missing:
@@ -350,10 +352,28 @@ def read_tree(
 
 
 def _is_class(base: Path, folder: str) -> bool:
-    """Whether a folder named like a part is a class beside others: it holds images itself, and so do folders of no such name."""
+    """Whether a folder named like a part is a class: images lie in it, or in its one folder of `IMAGES`, as in folders beside it."""
     others = [name for name in class_folders(base) if name.lower() not in (*TRAIN, *HELD)]
-    direct = _holds_images(base / folder) and not class_folders(base / folder)
-    return direct and any(_holds_images(base / name) for name in others)
+    if _holds_images(base / folder):
+        return not class_folders(base / folder) and any(_holds_images(base / name) for name in others)
+    return len(others) > 0 and all(_in_images(base / name) for name in (folder, *others))
+
+
+def _in_images(folder: Path) -> bool:
+    """Whether a folder's images lie in one folder in it that is named as in `IMAGES`."""
+    inner = class_folders(folder)
+    return len(inner) == 1 and inner[0].lower() in IMAGES and _holds_images(folder / inner[0])
+
+
+def _unused(base: Path, parts: Iterable[str]) -> str:
+    """Says which folders beside the parts of a data set are left alone; those of test images without a class are not spoken of."""
+    others = [name for name in class_folders(base) if name not in parts and (name.lower() not in HELD or class_folders(base / name))]
+    return f" ({several(f'{name}/' for name in others)} {'are' if len(others) > 1 else 'is'} not used)" if others else ""
+
+
+def _inside(base: Path, place: Path) -> str:
+    """Says which folder a data set is wrapped in, if it is."""
+    return "" if place == base else f"{place.relative_to(base).as_posix()}/ of "
 
 
 def _split(tree: Tree, place: Path, classes: Sequence[str], config: DataConfig) -> None:
@@ -387,19 +407,19 @@ def _unused_lists(base: Path) -> str:
     """Says which files beside the class folders look like the two lists of a split."""
     texts = sorted(file.name for file in base.iterdir() if file.suffix.lower() in (".txt", ".yaml", ".yml"))
     train, test = ([name for name in texts if part in name.lower()] for part in ("train", "test"))
-    if not train or not test:
+    if not train or not test or train == test:  # CUB's train_test_split.txt
         return ""
     return f" (a split is there: --data.train_list {train[0]} --data.test_list {test[0]})"
 
 
-def _flat_folders(base: Path, accepted: str) -> list[str]:
-    folders = [name for name in class_folders(base) if name.lower() not in _BESIDE or image_files(base / name)]
+def _flat_folders(base: Path, accepted: str, listed: bool = False) -> list[str]:
+    """Names of the class folders in `base`; `listed` tells that lists choose the split."""
+    folders = class_folders(base)
     if not folders:
         raise FileNotFoundError(_no_classes(base, base, accepted))
     for name in folders:
         if name.lower() in (*TRAIN, *HELD) and not _is_class(base, name):
-            lists = "but data.train_list and data.test_list are for <root>/<class>/* alone"
-            wrong = lists if name.lower() in TRAIN else "but no train/"
+            wrong = "but data.train_list and data.test_list are for <root>/<class>/* alone" if listed else "but no train/"
             raise ValueError(f"data.root: {str(base)!r} has a folder {name!r} {wrong}; accepted: {accepted}")
     _not_above(base, folders)
     return folders
@@ -428,10 +448,25 @@ def _same_classes(base: Path, train: Sequence[str], test: Sequence[str], held: s
             )
 
 
-def _listed_entries(path: Path) -> list[list[str]]:
-    """What each line of a list file may mean as the path of an image, the likeliest first; comments are left out."""
+def _listed_lines(path: Path) -> list[str]:
+    """The lines of a list file, or what a YAML file lists under data; comments are left out.
+
+    Raises:
+        ValueError: if it is no list, or an empty one.
+    """
     if path.suffix.lower() not in (".yaml", ".yml"):
-        return [_readings(line) for line in read_lines(path) if not line.startswith(("#", "//"))]
+        lines = [line for line in read_lines(path) if not line.startswith(("#", "//"))]
+        if lines and (path.suffix.lower() == ".json" or lines[0][0] in "[{<"):
+            looks = "markup (HTML or XML)" if lines[0][0] == "<" else "JSON"
+            raise ValueError(f"{path} looks like {looks}; a list has one path a line, or is a YAML file with a list of paths under data:")
+    else:
+        lines = _yaml_entries(path)
+    if not lines:
+        raise ValueError(f"{path} is empty; a list names one image a line")
+    return lines
+
+
+def _yaml_entries(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -446,60 +481,124 @@ def _listed_entries(path: Path) -> list[list[str]]:
     entries = content.get("data") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise ValueError(f"{path} must hold a list of paths under data:")
-    return [_readings(entry.strip()) for entry in entries if entry.strip()]
+    return [entry.strip() for entry in entries if entry.strip()]
+
+
+_SEPARATOR = re.compile(r"[\t,;|]")
+
+
+def _bare(text: str) -> str:
+    """A column of a list without its quotes, with the separators of folders that are usual here."""
+    return text.strip("\"' ").replace("\\", "/")
+
+
+def _is_image(text: str) -> bool:
+    return Path(text).suffix.lower() in SUFFIXES
 
 
 def _readings(line: str) -> list[str]:
     """What a line of a list may mean, the longest first, as names hold spaces and endings: all of it, a column, all but a last
     or first word, what goes up to an image's ending, one word."""
     ended = _LISTED.match(line)
-    columns = re.split(r"[\t,;|]", line)
-    images = [column for column in columns if Path(column.strip("\"' ")).suffix.lower() in SUFFIXES]
+    columns = _SEPARATOR.split(line)
+    images = [column for column in columns if _is_image(_bare(column))]
+    whole = [line] if len(images) < 2 else []  # an image and its mask, say
     without_first, without_last = line.split(None, 1)[1:], line.rsplit(None, 1)[0]  # paths may hold spaces
     first, last = line.split()[0], line.split()[-1]
-    found = [line, *images, without_last, *without_first, *([ended[1]] if ended else []), *columns, first, last]
-    return list(dict.fromkeys(text.strip("\"' ").replace("\\", "/") for text in found if text.strip("\"' ")))
+    found = [*whole, *images, without_last, *without_first, *([ended[1]] if ended else []), *columns, first, last]
+    return list(dict.fromkeys(_bare(text) for text in found if _bare(text)))
 
 
-_COLUMNS = frozenset(
-    {
-        "image", "images", "img", "image_id", "image_path", "image_name", "file", "files", "filename", "filenames", "file_name", "filepath",
-        "path", "paths", "name", "names", "label", "labels", "class", "classes", "class_id", "class_name", "category", "target", "id",
-        "split", "subset", "set", "fold", "index",
-    }
-)
-"""What lists call their columns."""
-
-
-def _is_header(readings: Sequence[str]) -> bool:
-    words = re.findall(r"\w+", readings[0].lower())
-    return len(words) > 0 and set(words) <= _COLUMNS
+def _is_header(line: str) -> bool:
+    """Whether a list's first line names columns: it holds no path, which has a folder and mostly an image's ending."""
+    return not any("/" in text or _is_image(text) for text in _readings(line))
 
 
 class _Named:
     """Finds the images that lists name; lists are written from different places, with and without endings.
 
     Args:
-        images: by path from the data set's folder.
+        images: class folder and file, by path from the data set's folder.
     """
 
     def __init__(self, images: dict[str, tuple[str, Path]]) -> None:
         self.images = {composed(path): image for path, image in images.items()} | images
         stems: dict[str, list[str]] = {}
+        self.folders: set[str] = set()
         for path in images:
             stems.setdefault(composed(path.rpartition(".")[0]), []).append(path)
+            self.folders.update(composed(parent.as_posix()) for parent in Path(path).parents)
         self.stems = {stem: paths[0] for stem, paths in stems.items() if len(paths) == 1}
 
-    def find(self, readings: Sequence[str]) -> tuple[str, Path] | None:
-        """The class and file of the first reading that names an image: as it is, or with leading folders dropped."""
+    def find(self, readings: Sequence[str]) -> tuple[str, tuple[str, Path]] | None:
+        """The first reading that names an image, as it is or with leading folders dropped, and that image.
+
+        A reading that names no image, but could be one of a folder that is there, is a missing image: a shorter one is another image.
+        """
         for text in readings:
             steps = [step for step in text.split("/") if step not in ("", ".")]
             for start in range(max(1, len(steps) - 1)):
                 tail = "/".join(steps[start:])
                 for path in (tail, composed(tail)):
                     if path in self.images or path in self.stems:
-                        return self.images[self.stems.get(path, path)]
+                        return text, self.images[self.stems.get(path, path)]
+                if _is_image(tail) and len(steps) - start > 1 and composed(tail.rpartition("/")[0]) in self.folders:
+                    return None
         return None
+
+
+_LABELS = frozenset({"label", "labels", "class", "classes", "class_id", "class_name", "category", "target"})
+"""What lists call a column of labels."""
+
+
+def _labels_in(line: str, path: str, header: list[str]) -> list[str]:
+    """The labels that a list's line gives to the image `path`: columns that the header calls so, or the one beside the path."""
+    columns = _SEPARATOR.split(line)
+    if len(columns) == 1:  # paths may hold spaces
+        pairs = (line.rsplit(None, 1), line.split(None, 1))
+        columns = next((pair for pair in pairs if len(pair) == 2 and path in map(_bare, pair)), columns)
+    columns = [_bare(column) for column in columns]
+    if len(columns) == len(header):
+        return [column for column, name in zip(columns, header, strict=True) if name in _LABELS]
+    others = [column for column in columns if column != path]
+    return others if len(columns) == 2 and not header and not any(map(_is_image, others)) else []
+
+
+def _check_labels(source: str, headed: bool, labels: dict[Path, str], folder_of: dict[Path, str], folders: Sequence[str]) -> None:
+    """Refuses a list whose labels tell other classes than the folders: the folders would be learnt.
+
+    Args:
+        source: the setting and the list.
+        headed: whether the list calls them labels.
+        labels: by image, as the list has them.
+        folder_of: the class folder by image.
+        folders: all class folders.
+
+    Raises:
+        ValueError: naming an image, its label and its folder, and what to do.
+    """
+    known = {class_name(composed(name)).lower(): name for name in folders}
+    values = set(labels.values())
+    alike = len(values) == 1  # the same for all images is no label, nor is one of each image's own, a number, say
+    told = headed or len(values) < len(labels) or (len(folders) == 1 and not all(map(str.isdecimal, values)))
+    first_in: dict[str, Path] = {}
+    first_of: dict[str, Path] = {}
+    for file, label in labels.items():
+        folder = folder_of[file]
+        here, there = first_in.setdefault(folder, file), first_of.setdefault(label, file)
+        named = folder if label.isdecimal() else known.get(class_name(composed(label)).lower(), folder)
+        if named != folder:
+            also = ""
+        elif told and labels[here] != label:
+            also = f", and {here} the label {labels[here]!r}"
+        elif told and folder_of[there] != folder and not alike:
+            also = f", as {there} of the folder {folder_of[there]!r}"
+        else:
+            continue
+        raise ValueError(
+            f"{source} gives {file} the label {label!r}{also}, but the class of an image is its folder, here {folder!r}. Put the "
+            "images of each class into one folder of its own, or take out of the list what is not the class"
+        )
 
 
 def _read_lists(
@@ -515,26 +614,41 @@ def _read_lists(
         "train": _named_file("data.train_list", train_list, tree.base),
         "test": _named_file("data.test_list", test_list, tree.base),
     }
-    folders = _flat_folders(tree.base, accepted)
+    place = unwrapped(tree.base)
+    folders = _flat_folders(place, accepted, listed=True)
     images = {
-        file.relative_to(tree.base).as_posix(): (name, file)
-        for name, files in _scan(tree, tree.base, folders, True).items()
-        for file in files
+        file.relative_to(place).as_posix(): (name, file) for name, files in _scan(tree, place, folders, True).items() for file in files
     }
     tree.stray, tree.missing = [], []  # what no list names is not part of the data set
     listed: dict[str, dict[Path, str]] = {}
     named_images = _Named(images)
     for part, path in paths.items():
+        try:
+            lines = _listed_lines(path)
+        except ValueError as error:
+            raise ValueError(f"data.{part}_list: {error}") from error
+        header: list[str] = []
+        if _is_header(lines[0]):
+            columns = _SEPARATOR.split(lines[0])
+            header = [_bare(column).lower() for column in (columns if len(columns) > 1 else lines[0].split())]
         listed[part] = {}
-        for number, readings in enumerate(_listed_entries(path)):
+        labels: list[dict[Path, str]] = []
+        for line in lines[1:] if header else lines:
+            readings = _readings(line)
             match = named_images.find(readings)
             if match is not None:
-                listed[part][match[1]] = match[0]
-            elif number > 0 or not _is_header(readings):
+                text, (name, file) = match
+                listed[part][file] = name
+                for number, label in enumerate(_labels_in(line, text, header)):
+                    labels += [{}] * (number == len(labels))
+                    labels[number][file] = label
+            else:
                 shown = next((text for text in readings if re.search(r"\.\w+$", text)), readings[0])
                 ending = Path(shown).suffix.lower()
                 other = ending != "" and ending not in SUFFIXES  # published lists hold a stray script
                 (tree.stray if other else tree.missing).append(f"{shown} (in {path.name})")
+        for label_of in labels:
+            _check_labels(f"data.{part}_list: {path}", bool(header), label_of, listed[part], folders)
     both = sorted(listed["train"].keys() & listed["test"].keys())
     if both:
         raise ValueError(
@@ -543,10 +657,12 @@ def _read_lists(
     if not listed["train"] or not listed["test"]:
         empty = "train" if not listed["train"] else "test"
         raise ValueError(
-            f"data.{empty}_list: none of the images that {paths[empty]} names is in {tree.base}; named: {several(tree.missing)}; "
-            f"there: {contents(tree.base)}"
+            f"data.{empty}_list: none of the images that {paths[empty]} names is in {place}; named: "
+            f"{several(tree.missing + tree.stray) or 'nothing but column names'}; there: {contents(place)}"
         )
     named = {part: sorted(set(files.values())) for part, files in listed.items()}
+    for name in sorted({*named["train"], *named["test"]}):
+        _check_depth(tree, name, place / name, config.merge_folders)
     if not tree.missing:
         _same_classes(tree.base, named["train"], named["test"], "test")
     classes = choose(config, tree.base, sorted({*named["train"], *named["test"]}))
@@ -555,7 +671,7 @@ def _read_lists(
         for file, name in sorted(listed[part].items()):
             if name in target:
                 target[name].append(file)
-    tree.layout = f"flat <class>/ folders, split by {paths['train'].name} and {paths['test'].name}"
+    tree.layout = f"{_inside(tree.base, place)}flat <class>/ folders, split by {paths['train'].name} and {paths['test'].name}"
 
 
 def names_from_file(config: DataConfig, base: Path, folders: Sequence[str]) -> dict[str, str]:

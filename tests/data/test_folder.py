@@ -85,6 +85,12 @@ def test_order_tasks_and_limits(tmp_path):
         ({"a_cat": 3, "a cat": 3}, ValueError, "class name 'a cat' stands for two classes"),
         ({}, FileNotFoundError, "no class folders"),
         ({"test/cat": 2, "test/dog": 2}, ValueError, "has a folder 'test' but no train/"),
+        ({"images/a": 2, "images/b": 2, "annotations/maps": 2}, ValueError, "If these are all classes, give '.*/images' as data.root;"),
+        (
+            {"train/x/a": 2, "train/x/b": 2, "train/z": 2, "test/x": 2, "test/z": 2},
+            ValueError,
+            "If these are all classes, move them into '.*/train';",
+        ),
     ],
 )
 def test_unusable_folders_are_named(tmp_path, tree, error, message):
@@ -147,13 +153,106 @@ def test_lists_that_do_not_fit_the_images(tmp_path, train, test, error, message)
         scenario(tmp_path, train_list="train.txt", test_list="test.txt")
 
 
+def split(root, train, test, **settings):
+    """The data set of two lists."""
+    (root / "train.txt").write_text("".join(f"{line}\n" for line in train))
+    (root / "test.txt").write_text("".join(f"{line}\n" for line in test))
+    return load_collection(DataConfig(root=str(root), train_list="train.txt", test_list="test.txt", **settings))
+
+
+@pytest.mark.parametrize("named", ["", "images/"])
+@pytest.mark.parametrize("beside", [{}, {"annotations": 0}])
+def test_lists_over_a_wrapped_tree(tmp_path, named, beside):
+    """The images stand in the lists as they do without lists, with the folder around the classes or without it."""
+    root = make(tmp_path, {"images/cat": 2, "images/dog": 2, **beside})
+    found = split(root, [f"{named}cat/00.jpg", f"{named}dog/00.jpg"], [f"{named}cat/01.PNG", f"{named}dog/01.PNG"])
+    assert found.class_names == ["cat", "dog"] and [file.name for file in found.train[0]] == ["00.jpg"]
+    assert found.layout == "folder: images/ of flat <class>/ folders, split by train.txt and test.txt"
+
+
+@pytest.mark.parametrize("above", [("animal", "plant"), ("photo", "sketch")])
+def test_lists_do_not_take_what_stands_above_the_classes(tmp_path, above):
+    folders = [f"{top}/{name}" for top in above for name in ("cat", "oak")]
+    root, lists = make(tmp_path, dict.fromkeys([*folders, "unlisted/x", "unlisted/y"], 2)), []
+    for file in ("00.jpg", "01.PNG"):
+        lists.append([f"{folder}/{file}" for folder in folders])
+    with pytest.raises(ValueError, match=f"folder '{above[0]}' of .* but 2 folders of images .*--data.merge_folders true"):
+        split(root, *lists)
+    assert split(root, *lists, merge_folders=True).class_names == list(above)
+
+
+HEAD = "file,label"
+
+
+@pytest.mark.parametrize(
+    ("tree", "train", "message"),
+    [
+        ({"images": 4}, [HEAD, "images/00.jpg,cat", "images/01.PNG,dog"], "images/01.PNG the label 'dog', and .*00.jpg the label 'cat'"),
+        ({"images": 4}, ["images/00.jpg cat", "images/01.PNG dog"], "the class of an image is its folder, here 'images'. Put the images"),
+        ({"images": 4}, ["images/00.jpg 0", "images/01.PNG 1", "images/02.jpg 1"], "images/01.PNG the label '1', and"),
+        ({"cat": 4, "dog": 4}, [HEAD, "cat/00.jpg,dog", "dog/00.jpg,dog"], "cat/00.jpg the label 'dog', but the class .* here 'cat'"),
+        ({"cat": 4, "dog": 4}, ["cat/00.jpg,Dog", "dog/00.jpg,Cat"], "cat/00.jpg the label 'Dog', but"),
+        ({"cat": 4, "dog": 4}, ["n,file,class", "7,cat/00.jpg,a", "8,dog/00.jpg,a", "9,cat/02.jpg,b"], "dog/00.jpg the label 'a', as"),
+        ({"cat": 4, "dog": 4, "elm": 4}, ["cat/00.jpg 0", "dog/00.jpg 0", "elm/00.jpg 1"], "dog/00.jpg the label '0', as .*cat/00.jpg of"),
+    ],
+)  # fmt: skip
+def test_labels_of_lists_may_not_contradict_the_folders(tmp_path, tree, train, message):
+    root = make(tmp_path, tree)
+    with pytest.raises(ValueError, match=f"data.train_list: .*train.txt gives .*{message}"):
+        split(root, train, [f"{name}/03.PNG" for name in tree])
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ["{} 0", "{} 1", "{} 0"],  # the folders are 1 and 2
+        ["{} tench", "{} fox", "{} tench"],
+        ["0 {}", "1 {}", "2 {}"],  # numbers of the lines
+        ["{} 7", "{} 7", "{} 7"],
+        ["7,{},a", "8,{},a", "9,{},b"],  # which nothing calls labels
+        ["{} 1/00.jpg", "{} 1/00.jpg", "{} 2/00.jpg"],
+    ],
+)
+def test_columns_that_are_no_labels_or_agree_with_the_folders(tmp_path, columns):
+    root = make(tmp_path, {"1": 4, "2": 2})
+    files = ("1/00.jpg", "2/00.jpg", "1/02.jpg")
+    found = split(root, [line.format(file) for line, file in zip(columns, files, strict=True)], ["1/01.PNG", "2/01.PNG"])
+    assert found.class_names == ["1", "2"] and [len(of_class) for of_class in found.train] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "data.train_list: .*train.txt is empty; a list names one image a line"),
+        ("# by hand\n", "train.txt is empty"),
+        ('[\n"a/00.jpg"\n]', "train.txt looks like JSON; a list has one path a line, or is a YAML file"),
+        ("<html>\n", "train.txt looks like markup"),
+        ("ImageId,width\n", "none of the images that .*train.txt names is in .*; named: nothing but column names; there: a/"),
+    ],
+)
+def test_lists_that_hold_something_else(tmp_path, content, message):
+    root = make(tmp_path, {"a": 2, "b": 2})
+    with pytest.raises(ValueError, match=message):
+        split(root, [content], ["a/01.PNG"])
+
+
+@pytest.mark.parametrize("after", ["", " 0", ",0"])
+@pytest.mark.parametrize("gone", ["00 2.jpg", "00.jpg (1).jpg", "01 (1).PNG", "00,2.jpg", "deep/00.jpg"])
+def test_a_missing_image_of_a_list_is_no_other_image(tmp_path, gone, after):
+    """The names that a shorter reading would make of these are there, in the other list too."""
+    root = make(tmp_path, {"a": 4, "b": 2, "a/deep": 0, "deep": 2})
+    (root / "a/deep/99.jpg").write_bytes((root / "a/00.jpg").read_bytes())
+    found = split(root, [f"a/02.jpg{after}", f"a/{gone}{after}", f"b/00.jpg{after}"], ["a/01.PNG", "a/00.jpg", "b/01.PNG"])
+    assert [file.name for file in found.train[0]] == ["02.jpg"] and len(found.missing) == 1 and gone.split(",")[-1] in found.missing[0]
+
+
 def test_lists_are_for_flat_trees_and_must_be_there(tmp_path):
     make(tmp_path, {"train/cat": 2, "test/cat": 2})
     with pytest.raises(FileNotFoundError, match="data.train_list: no file 'train.txt', here or in"):
         scenario(tmp_path, train_list="train.txt", test_list="test.txt")
     for name in ("train.txt", "test.txt"):
         (tmp_path / name).write_text("cat/00.jpg")
-    with pytest.raises(ValueError, match="has a folder 't\\w+' but .*"):
+    with pytest.raises(ValueError, match="has a folder 't\\w+' but data.train_list and data.test_list are for <root>/<class>/"):
         scenario(tmp_path, train_list="train.txt", test_list="test.txt")
     (tmp_path / "train.yaml").write_text("images: [cat/00.jpg]")
     with pytest.raises(ValueError, match="train.yaml must hold a list of paths under data:"):
@@ -298,6 +397,13 @@ def test_a_root_above_several_data_sets_is_named(tmp_path):
         ({"TRAIN/a": 2, "TRAIN/b": 2, "dev/a": 2, "dev/b": 2}, "TRAIN/ and dev/ of <class>/ folders"),
         ({"train/a": 4, "train/b": 4, "test": 3}, "held out, seed 0; test/ has no class folders and is not used"),
         ({"a": 2, "b": 2, "lost+found": 0, "__pycache__": 0, "Annotations": 0}, "flat <class>/ folders"),
+        ({"images/a": 2, "images/b": 2, "annotations": 0, "attributes": 0, "parts": 0}, "images/ of flat <class>/ folders"),
+        ({"train/a": 2, "train/b": 2, "train/annotations": 0, "test/a": 2, "test/b": 2}, "train/ and test/ of <class>/ folders"),
+        ({"tRain/a": 2, "tRain/b": 2, "tEst/a": 2, "tEst/b": 2}, "tRain/ and tEst/ of <class>/ folders"),
+        ({f"{part}/{c}": 2 for part in ("training_set", "test_set") for c in "ab"}, "training_set/ and test_set/ of <class>/"),
+        ({f"{part}/{part}/{c}": 2 for part in ("training_set", "test_set") for c in "ab"}, "training_set/training_set/ and test_set/test_"),
+        ({f"{part}/{c}": 2 for part in ("train", "test", "more") for c in "ab"}, "test/ of <class>/ folders (more/ is not used)"),
+        ({"train/a": 4, "train/b": 4, "more": 4, "most": 4}, "held out, seed 0 (more/, most/ are not used)"),
     ],
 )  # fmt: skip
 def test_layouts_that_are_taken_and_said(tmp_path, tree, layout):
@@ -308,6 +414,8 @@ def test_layouts_that_are_taken_and_said(tmp_path, tree, layout):
 def test_a_class_may_be_named_like_a_part(tmp_path):
     found = load_collection(DataConfig(root=str(make(tmp_path, {"train": 4, "car": 4, "test": 4}))))
     assert found.class_names == ["car", "test", "train"] and sum(map(len, found.train)) == 9
+    inside = load_collection(DataConfig(root=str(make(tmp_path / "inside", {"train/images": 4, "car/images": 4, "plane/images": 4}))))
+    assert inside.class_names == ["car", "plane", "train"]
 
 
 def test_folders_below_a_class_are_merged_when_asked(tmp_path):
@@ -362,6 +470,8 @@ def test_quoted_and_separated_entries_of_lists(tmp_path):
         ("0 {}\n1 {}\n", "utf-8"),
         ('"0","{}"\n"1","{}"\n', "utf-8"),
         ("id,image_path,label\n7,data/set/{},0\n8,data/set/{},1\n", "utf-8"),
+        ("ImageId,width\n{},5\n{},6\n", "utf-8"),
+        ("{} masks/0.png\n{} masks/1.png\n", "utf-8"),
         ("{}\r\n{}\r\n", "utf-16"),
         ("# Füchse\n{}\n{}\n", "latin-1"),
     ],
