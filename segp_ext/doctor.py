@@ -21,7 +21,7 @@ from segp_ext import lfs, train
 from segp_ext.command_line import parse
 from segp_ext.config import Config
 from segp_ext.data import Collection, Scenario, load_collection
-from segp_ext.data.folder import several
+from segp_ext.data.folder import IMAGES, several
 from segp_ext.data.images import as_rgb, possible_formats
 from segp_ext.data.scenario import make_scenario
 from segp_ext.preflight import attempts, doubts, held_out_sets
@@ -142,6 +142,13 @@ def examine(config: Config, quick: bool = False) -> Report:
         report.problems.append(
             f"There is but one class, {several(collection.class_names)}: nothing is to be told apart. Is data.root the right folder?"
         )
+    inner = None if config.data.merge_folders else _inner_folder(collection)
+    if inner is not None:
+        report.problems.append(
+            f"The images of every class lie in a folder {inner!r} in the class's folder. If {inner!r} is the class, and "
+            f"{several(collection.class_names)} are where its images come from, put the images of each class into one folder. If the "
+            "classes are named rightly, add --data.merge_folders true."
+        )
     if not quick:
         report.data.contents = contents = open_all(collection, config.data.root)
         unreadable = [f"{name} ({reason})" for name, reason in contents.unreadable.values()]
@@ -165,6 +172,15 @@ def examine(config: Config, quick: bool = False) -> Report:
     if not quick:
         _start(report, config, scenario)
     return report
+
+
+def _inner_folder(collection: Collection) -> str | None:
+    """The name of the one folder that all images of a class lie in, where it is the same for all classes and says what it holds."""
+    sources = [[source for source in of_class if isinstance(source, Path)] for of_class in collection.train]
+    if len(sources) < 2 or not all(sources):
+        return None
+    names = {os.path.basename(os.path.commonpath([source.parent for source in of_class])) for of_class in sources}
+    return names.pop() if len(names) == 1 and not {name.lower() for name in names} & set(IMAGES) else None
 
 
 def _doubt(report: Report, config: Config, names: list[str], source: str = "") -> None:

@@ -264,6 +264,14 @@ def test_one_class_is_a_problem(tmp_path):
     assert "There is but one class, a: " in examined(tmp_path, quick=True).problems[0]
 
 
+@pytest.mark.parametrize(("inner", "doubted"), [("dog", True), ("images", False)])
+def test_one_folder_of_the_same_name_in_every_class_is_a_problem(tmp_path, inner, doubted):
+    make(tmp_path, {f"{top}/{inner}": 4 for top in ("photo", "sketch")})
+    problems = examined(tmp_path, quick=True).problems
+    assert [("photo, sketch are where" in problem and "If 'dog' is the class" in problem) for problem in problems] == [True] * doubted
+    assert examined(tmp_path, "--data.merge_folders=true", quick=True).problems == []
+
+
 def test_many_classes_are_listed_on_request(tmp_path, capsys):
     make(tmp_path, {f"{part}/c{c}": 1 for part in ("train", "test") for c in range(21)})
     arguments = [f"--data.root={tmp_path}", "--quick"]
