@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import statistics
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -22,11 +21,11 @@ from segp_ext.command_line import parse
 from segp_ext.config import Config
 from segp_ext.data import Collection, Scenario, load_collection
 from segp_ext.data.folder import IMAGES, several
-from segp_ext.data.images import as_rgb, possible_formats
+from segp_ext.data.images import as_rgb, possible_formats, reason
 from segp_ext.data.scenario import make_scenario
 from segp_ext.preflight import attempts, doubts, held_out_sets
 from segp_ext.pretrained import load_clip, model_in_words
-from segp_ext.progress import first_line, plain_warnings, progress, run_command
+from segp_ext.progress import plain_warnings, progress, run_command
 from segp_ext.protocols import changed_settings
 
 DESCRIPTION = """\
@@ -63,6 +62,7 @@ class Contents:
         within: by part, groups of images of the same content.
         contradicting: how many groups of the same content stand under several classes.
         turned: images that their EXIF orientation says are to be turned.
+        upright: whether they are (`loading.orientation`).
     """
 
     opened: int = 0
@@ -71,6 +71,7 @@ class Contents:
     within: dict[str, list[list[str]]] = field(default_factory=dict)
     contradicting: int = 0
     turned: list[str] = field(default_factory=list)
+    upright: bool = False
 
 
 @dataclass
@@ -151,6 +152,7 @@ def examine(config: Config, quick: bool = False) -> Report:
         )
     if not quick:
         report.data.contents = contents = open_all(collection, config.data.root)
+        contents.upright = config.loading.orientation == "exif"
         unreadable = [f"{name} ({reason})" for name, reason in contents.unreadable.values()]
         report.problems += _absent(config, "unreadable", "Replace them", unreadable)
         if contents.across:
@@ -260,8 +262,7 @@ def open_all(collection: Collection, root: str | None) -> Contents:
                 if image.getexif().get(ExifTags.Base.Orientation, 1) > 1:
                     turned.append(source)
         except Exception as error:  # decoders fail in more ways than can be listed
-            reason = re.sub(r" <_io\.BytesIO.*?>", "", first_line(error)).replace(str(source), source.name)
-            return None, reason + lfs.hint(data)
+            return None, reason(error).replace(str(source), source.name) + lfs.hint(data)
         return hashlib.sha256(data).hexdigest(), ""
 
     sources = [
@@ -341,7 +342,8 @@ def _data_rows(data: DataReport) -> dict[str, str]:
     unreadable = [f"{name} ({reason})" for name, reason in contents.unreadable.values()]
     rows["unreadable"] = f"{_counted(unreadable)}; {contents.opened:,} images opened"
     if contents.turned:
-        rows["turned by EXIF"] = f"{_counted(contents.turned)} (taken as stored unless --loading.orientation exif)"
+        how = "turned upright" if contents.upright else "taken as stored unless --loading.orientation exif"
+        rows["turned by EXIF"] = f"{_counted(contents.turned)} ({how})"
     rows["test images in train"] = _counted([f"{a} = {b}" for a, b in contents.across])
     for part, groups in contents.within.items():
         rows[f"duplicates in {part}"] = _counted([" = ".join(group[:3]) for group in groups])

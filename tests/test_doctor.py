@@ -272,6 +272,18 @@ def test_one_folder_of_the_same_name_in_every_class_is_a_problem(tmp_path, inner
     assert examined(tmp_path, "--data.merge_folders=true", quick=True).problems == []
 
 
+@pytest.mark.parametrize(
+    ("orientation", "said"), [("stored", "taken as stored unless --loading.orientation exif"), ("exif", "turned upright")]
+)
+def test_photographs_that_are_turned_are_counted(tmp_path, orientation, said):
+    make(tmp_path, {"a": 2, "b": 2})
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.full((4, 5), 40_000, np.uint16)).save(tmp_path / "a/x.png", exif=exif)
+    text = doctor.text(examined(tmp_path, f"--loading.orientation={orientation}"))
+    assert re.search(r"turned by EXIF +1: a/x.png \((.*)\)\n", text)[1] == said
+
+
 def test_many_classes_are_listed_on_request(tmp_path, capsys):
     make(tmp_path, {f"{part}/c{c}": 1 for part in ("train", "test") for c in range(21)})
     arguments = [f"--data.root={tmp_path}", "--quick"]

@@ -8,6 +8,7 @@ import io
 import os
 import pickle
 import random
+import re
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,18 +42,19 @@ class SizedDataset(Protocol):
 
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO", "HEIF")
-"""What image files may hold, whatever their endings (HEIF with the package pillow-heif, TGA by its ending, as it has no mark). PIL knows
-many more formats, and runs another program for one of them."""
+"""What image files may hold, whatever their endings (HEIF with the package pillow-heif, TGA by its ending alone, as it has no mark). PIL
+knows many more formats, and runs another program for one of them."""
 
 _SIXTEEN_BITS = ("PNG", "PPM")
 """Formats whose pixels have at most 16 bits, which PIL may hold in 32."""
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """A PIL image of any mode as 8-bit RGB; transparency is left out.
+    """A PIL image of any mode as 8-bit RGB, with its EXIF data; transparency is left out.
 
     Grey pixels of 16 bits are scaled to 8. Those of 32 bits go by the image's own range: whole numbers up to 255 are taken as they are, up
-    to 65,535 as 16 bits; floating-point ones up to 1 are multiplied by 255, up to 255 taken as they are.
+    to 65,535 as 16 bits; floating-point ones up to 1 are multiplied by 255, those with a maximum from 2 to 255 taken as they are. A PGM of
+    16 bits is known by its file: what PIL makes of it (`copy`, `resize`) has 32 bits and goes by its range.
 
     Raises:
         ValueError: for numbers out of these ranges, and for an image without pixels.
@@ -60,10 +62,13 @@ def as_rgb(image: Image.Image) -> Image.Image:
     if 0 in image.size:
         raise ValueError(f"it has no pixels: {image.width} × {image.height}")
     if image.mode == "F" or (image.mode == "I" and image.format not in _SIXTEEN_BITS):
-        image = _by_range(image)
+        grey = _by_range(image)
     elif image.mode == "I" or image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
-    return image.convert("RGB")
+        grey = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    else:
+        return image.convert("RGB")
+    grey.info = image.info  # with the EXIF data
+    return grey.convert("RGB")
 
 
 def _by_range(image: Image.Image) -> Image.Image:
@@ -73,6 +78,11 @@ def _by_range(image: Image.Image) -> Image.Image:
         raise ValueError(
             f"pixels of 32 bits (mode {image.mode}) must be from 0 to 65535, or 0 to 255 with a fraction; got {low:g} to {high:g}. Save it "
             "with 8 bits"
+        )
+    if image.mode == "F" and 1 < high < 2:
+        raise ValueError(
+            f"pixels of mode F must have a maximum up to 1, which is white, or from 2 to 255; got {low:g} to {high:g}, which may be "
+            "either. Clip it to 1, or save it with 8 bits"
         )
     if image.mode == "F":
         pixels = np.rint(pixels * 255 if high <= 1 else pixels)
@@ -90,8 +100,8 @@ def _turned(image: Image.Image) -> Image.Image:
 
 
 def possible_formats(name: str) -> tuple[str, ...]:
-    """What a file of this name may hold: TGA by its ending alone, as it has no mark, else any of `FORMATS`."""
-    return ("TGA",) if name.lower().endswith(".tga") else _known_formats()
+    """What a file of this name may hold: any of `FORMATS`, and TGA by its ending alone, as it has no mark."""
+    return (*_known_formats(), *(("TGA",) if name.lower().endswith(".tga") else ()))
 
 
 @functools.cache
@@ -103,6 +113,11 @@ def _known_formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
+def reason(error: Exception) -> str:
+    """Why an image cannot be read, without the address of the open file."""
+    return re.sub(r" <_io\..*>", "", first_line(error))
+
+
 def open_image(file: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
     """Reads an image file, or an open one, as RGB.
 
@@ -111,12 +126,20 @@ def open_image(file: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
     """
     name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else "what was given"
     try:
-        with Image.open(file, formats=possible_formats(name)) as image:
-            return as_rgb(image)
+        # PIL is not given a path, whose pixels it may map into memory: it then does not turn TIFF files as it does otherwise.
+        if isinstance(file, (str, os.PathLike)):
+            with open(file, "rb") as opened:
+                return _decoded(opened, name)
+        return _decoded(file, name)
     except Exception as error:
         lacks = name.lower().endswith((".heic", ".heif")) and "HEIF" not in Image.OPEN
         hint = "; pip install pillow-heif lets such files be read" if lacks else lfs.hint_for(Path(name))
-        raise ValueError(f"cannot read {name} as an image: {error}{hint}") from error
+        raise ValueError(f"cannot read {name} as an image: {reason(error)}{hint}") from error
+
+
+def _decoded(file: IO[bytes], name: str) -> Image.Image:
+    with Image.open(file, formats=possible_formats(name)) as image:
+        return as_rgb(image)
 
 
 def to_pil(image: Any, what: str = "image", upright: bool = False) -> Image.Image:
@@ -142,12 +165,15 @@ def to_pil(image: Any, what: str = "image", upright: bool = False) -> Image.Imag
         if "://" in os.fspath(image):
             raise ValueError(f"{what} is the address {os.fspath(image)!r}; download it, and give the file")
         found = open_image(os.path.expanduser(image))
-    elif isinstance(image, (bytes, bytearray, memoryview)):
-        found = open_image(io.BytesIO(image))
     elif isinstance(image, (Tensor, np.ndarray)):
         found = _of_pixels(image, what)
-    elif hasattr(image, "read"):
-        found = open_image(image)
+    elif isinstance(image, (bytes, bytearray, memoryview)) or hasattr(image, "read"):
+        if isinstance(image, io.TextIOBase):
+            raise TypeError(f"{what} is a file that is open as text; open it with the mode 'rb'")
+        try:
+            found = open_image(image if hasattr(image, "read") else io.BytesIO(image))
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from error
     else:
         raise TypeError(f"{what} must be a PIL image, a path, or pixels [3, H, W]; got {type(image).__name__}")
     return _turned(found) if upright else found

@@ -1,5 +1,6 @@
 """Decoding to pixels in memory, or anew on every pass."""
 
+import io
 import os
 import random
 import signal
@@ -382,12 +383,15 @@ def test_32_bit_grey_goes_by_its_range(pixels, seen):
 def test_pixels_out_of_every_range_are_refused():
     with pytest.raises(ValueError, match="photo: pixels of 32 bits .mode F. must be from 0 to 65535.*got 300 to 300"):
         to_pil(Image.new("F", (2, 2), 300), "photo")
+    with pytest.raises(ValueError, match="photo: pixels of mode F must have a maximum up to 1, which .* from 2 to 255; got 0 to 1.0001"):
+        to_pil(Image.fromarray(np.float32([[0, 1.0001]])), "photo")
 
 
-def test_orientation_by_exif_when_asked(tmp_path):
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_orientation_by_exif_when_asked(tmp_path, dtype):
     pixels, exif = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40, Image.Exif()
     exif[274] = 6  # to be turned by 90 degrees
-    Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
+    Image.fromarray(pixels.astype(dtype) << 8 * (dtype == np.uint16)).save(tmp_path / "x.png", exif=exif)
     expected = np.rot90(pixels, -1)
     for form in (tmp_path / "x.png", open_image(tmp_path / "x.png"), Image.open(tmp_path / "x.png")):
         np.testing.assert_array_equal(np.asarray(to_pil(form))[..., 0], pixels)
@@ -395,6 +399,17 @@ def test_orientation_by_exif_when_asked(tmp_path):
     for orientation, shape in (("stored", (3, 2, 3)), ("exif", (3, 3, 2))):
         images = Images([(tmp_path / "x.png", 0)], reader(orientation=orientation, resize="device"))
         assert tuple(next(images.read([torch.tensor([0])]))[1][0].shape) == shape
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("upright", [True, False])
+def test_pil_turns_tiff_files_in_any_case(tmp_path, dtype, upright):
+    """As it reads them, a path like the bytes."""
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.zeros((2, 3), dtype)).save(tmp_path / "x.tif", exif=exif)
+    for form in (tmp_path / "x.tif", (tmp_path / "x.tif").read_bytes(), (tmp_path / "x.tif").open("rb")):
+        assert to_pil(form, upright=upright).size == (2, 3)
 
 
 def test_an_orientation_that_cannot_be_read_is_none(tmp_path):
@@ -450,6 +465,9 @@ def test_pixels_in_every_form(tmp_path, monkeypatch):
         ("gone.png", ValueError, "cannot read gone.png as an image"),
         ("https://somewhere/cat.jpg", ValueError, "x is the address 'https://somewhere/cat.jpg'; download it"),
         (b"no image", ValueError, "cannot read what was given as an image"),
+        (b"no image", ValueError, "^x: cannot read what was given as an image: cannot identify image file$"),
+        (io.BytesIO(b"no image"), ValueError, "^x: cannot read what was given as an image: cannot identify image file$"),
+        (io.TextIOWrapper(io.BytesIO(b"\x89PNG")), TypeError, "^x is a file that is open as text; open it with the mode 'rb'"),
         (None, TypeError, "x must be a PIL image, a path, or pixels .*got NoneType"),
     ],
 )

@@ -60,12 +60,14 @@ REFUSED = {
     "below__tif": lambda path: Image.fromarray(np.full((5, 6), -1, np.int32)).save(path),
     "phone__heic": lambda path: path.write_bytes(b"\0\0\0\x18ftypheic"),
     "text__tga": lambda path: path.write_text("not an image, and long enough for a header"),
+    "game__png": lambda path: Image.new("RGB", (6, 5)).save(path, "TGA"),
     "long__tif": lambda path: Image.fromarray(np.full((5, 6), 70_000, np.int32)).save(path),
 }
 READ = {  # and the colour that comes out
     "phone__avif": (lambda path: Image.new("RGB", (6, 5), (255, 255, 255)).save(path), (255, 255, 255)),
     "map__jp2": (lambda path: Image.new("RGB", (6, 5), (9, 8, 7)).save(path), (9, 8, 7)),
     "game__tga": (lambda path: Image.new("RGB", (6, 5), (9, 8, 7)).save(path), (9, 8, 7)),
+    "no_game__tga": (lambda path: Image.new("RGB", (6, 5), (9, 8, 7)).save(path, "PNG"), (9, 8, 7)),
     "site__ico": (lambda path: Image.new("RGB", (6, 5), (9, 8, 7)).save(path, sizes=[(6, 5)]), (9, 8, 7)),
     "pair__mpo": (pair, (0, 0, 0)),
     "really_avif__jpg": (lambda path: Image.new("RGB", (6, 5), (0, 0, 0)).save(path, "AVIF"), (0, 0, 0)),

@@ -208,6 +208,8 @@ def test_predict_refuses_what_it_cannot_use():
         learner.predict(image, path="both")
     with pytest.raises(ValueError, match="image 0 must have floating-point pixels.*Drop the normalisation"):
         learner.predict(torch.full((3, 8, 8), -1.0))
+    with pytest.raises(ValueError, match="^image 1: cannot read what was given as an image: cannot identify image file$"):
+        learner.predict([image, b"xx"])
     with pytest.raises(ValueError, match=r"image 1 must be \[C, H, W\] or \[H, W, C\].*; got \[8, 3, 8\]"):
         learner.predict([image, image.transpose(1, 0, 2)])
     with pytest.raises(ValueError, match=r"pixels must be floating-point \[B, 3, 8, 8\] in \[0, 1\].*got torch.float32 \[1, 3, 9, 8\]"):
