@@ -240,6 +240,24 @@ def check_dataset(dataset: Any) -> None:
             f"a map-style data set is needed, with len() and [index], which gives (image, label); got {type(dataset).__name__}. "
             "list(...) makes one of an iterable that fits into memory"
         )
+    if isinstance(dataset, (tuple, list)) and len(dataset) == 2 and _are_labels(dataset[1], dataset[0]):
+        raise TypeError(
+            "a data set of (image, label) is needed; got a pair of all images and all labels: give list(zip(images, labels, strict=True))"
+        )
+
+
+def _are_labels(labels: Any, images: Any) -> bool:
+    """Whether `labels` are whole numbers, one for each of `images`."""
+    if not all(isinstance(part, (list, tuple, np.ndarray, Tensor)) and getattr(part, "ndim", 1) for part in (labels, images)):
+        return False
+    return len(labels) == len(images) and all(_whole(label) is not None for label in labels)
+
+
+def _whole(label: Any) -> int | None:
+    """A label as a number, also where it is a tensor or an array of one; None if it is no whole number."""
+    if isinstance(label, (Tensor, np.ndarray)) and np.prod(label.shape) == 1:
+        label = label.item()
+    return int(label) if isinstance(label, (int, np.integer)) else None
 
 
 _DRAWING = threading.RLock()
@@ -282,7 +300,9 @@ def image_and_label(item: Any, index: int) -> tuple[Any, Any]:
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         what = f"{len(item)} things" if isinstance(item, (tuple, list)) else type(item).__name__
         kinds = f" ({', '.join(type(part).__name__ for part in item)})" if isinstance(item, (tuple, list)) else ""
-        raise TypeError(f"item {index} must be (image, label); got {what}{kinds}")
+        numbered = isinstance(item, (tuple, list)) and len(item) == 3 and isinstance(item[0], (int, np.integer))
+        remedy = "; wrap the data set in one whose items leave the first out" if numbered else ""
+        raise TypeError(f"item {index} must be (image, label); got {what}{kinds}{remedy}")
     return item[0], item[1]
 
 
@@ -324,6 +344,8 @@ def labels_of(dataset: SizedDataset) -> Tensor:
     known = _known_labels(dataset)
     if known is None:
         known = [image_and_label(_item(dataset, i), i)[1] for i in range(len(dataset))]
+    if isinstance(known, list):  # arrays of one number each, as torch takes tensors of one
+        known = [label.item() if isinstance(label, np.ndarray) and label.size == 1 else label for label in known]
     try:
         labels = torch.as_tensor(known, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
@@ -385,10 +407,10 @@ class _Decoded(Dataset):
 
     def _check_label(self, label: Any, index: int) -> None:
         """Refuses an item with another label than the dataset lists for it: one of the two was changed, and the other forgotten."""
-        whole = isinstance(label, (int, np.integer)) or (isinstance(label, Tensor) and label.ndim == 0 and not label.is_floating_point())
-        if whole and int(label) != int(self.labels[index]):
+        whole = _whole(label)
+        if whole is not None and whole != int(self.labels[index]):
             raise ValueError(
-                f"item {index} of the data set has the label {int(label)}, but its attribute labels or targets (or its column) says "
+                f"item {index} of the data set has the label {whole}, but its attribute labels or targets (or its column) says "
                 f"{int(self.labels[index])}; change both, or give a data set without that attribute"
             )
 

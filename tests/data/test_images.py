@@ -214,7 +214,10 @@ class Streamed(torch.utils.data.IterableDataset):
         (torch.utils.data.DataLoader([(1, 2)]), "got a DataLoader: give its .dataset"),
         (((i, 0) for i in range(3)), r"a map-style data set is needed.*got generator. list\(...\)"),
         ({"a": 1}, "a map-style data set is needed.*got dict"),
-        ([(7, np.zeros((3, 4, 4)), 0)], r"item 0 must be \(image, label\); got 3 things \(int, ndarray, int\)"),
+        ([(7, np.zeros((3, 4, 4)), 0)], r"item 0 must be \(image, label\); got 3 things \(int, ndarray, int\); wrap the data set in one"),
+        ((np.zeros((5, 3, 4, 4)), np.arange(5)), r"got a pair of all images and all labels: give list\(zip\(images, labels"),
+        ([[Image.new("RGB", (4, 4))] * 2, [0, 1]], "got a pair of all images and all labels"),
+        ((torch.zeros(2, 3, 4, 4), torch.arange(2)), "got a pair of all images and all labels"),
         (Streamed(), "a map-style data set is needed.*got Streamed"),
         ([np.zeros((3, 4, 4))], r"item 0 must be \(image, label\); got ndarray"),
         ([{"pixels": 1, "label": 0}], "item 0 must have the keys image and label; it has pixels, label"),
@@ -253,7 +256,19 @@ def test_parts_of_data_sets_and_joined_ones():
     assert pixels_of(images, [0, 1, 2, 3]) == [([0, 1, 2, 3], expected)]
 
 
-@pytest.mark.parametrize("kind", [int, np.int64, torch.tensor])
+@pytest.mark.parametrize("kind", [int, np.int64, torch.tensor, lambda label: torch.tensor([label]), lambda label: np.array([label])])
+def test_labels_are_whole_numbers_of_any_kind(kind):
+    items = [(np.zeros((3, 4, 4), np.uint8), kind(label)) for label in (1, 0)]
+    assert labels_of(items).tolist() == Images(items, reader()).labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("label", [True, np.array([True]), torch.tensor([True]), np.array([0.5])])
+def test_labels_that_are_no_whole_numbers_are_refused(label):
+    with pytest.raises(TypeError, match="labels must be integers; got torch"):
+        labels_of([(np.zeros((3, 4, 4), np.uint8), label)] * 2)
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, torch.tensor, lambda label: np.array([label])])
 def test_labels_that_were_changed_in_one_place_alone_are_refused(kind):
     """Whoever renumbers ImageFolder.samples and leaves its targets, or the other way round."""
     items = [(np.zeros((3, 4, 4), np.uint8), kind(label)) for label in (0, 1, 2)]
