@@ -406,8 +406,9 @@ def _no_classes(base: Path, place: Path, accepted: str) -> str:
 def _unused_lists(base: Path) -> str:
     """Says which files beside the class folders look like the two lists of a split."""
     texts = sorted(file.name for file in base.iterdir() if file.suffix.lower() in (".txt", ".yaml", ".yml"))
-    train, test = ([name for name in texts if part in name.lower()] for part in ("train", "test"))
-    if not train or not test or train == test:  # CUB's train_test_split.txt
+    parts = {name: [part for part in ("train", "test") if part in name.lower()] for name in texts}  # both: CUB's train_test_split.txt
+    train, test = ([name for name in texts if parts[name] == [part]] for part in ("train", "test"))
+    if not train or not test:
         return ""
     return f" (a split is there: --data.train_list {train[0]} --data.test_list {test[0]})"
 
@@ -493,7 +494,7 @@ def _bare(text: str) -> str:
 
 
 def _is_image(text: str) -> bool:
-    return Path(text).suffix.lower() in SUFFIXES
+    return os.path.splitext(text)[1].lower() in SUFFIXES
 
 
 def _readings(line: str) -> list[str]:
@@ -527,7 +528,10 @@ class _Named:
         self.folders: set[str] = set()
         for path in images:
             stems.setdefault(composed(path.rpartition(".")[0]), []).append(path)
-            self.folders.update(composed(parent.as_posix()) for parent in Path(path).parents)
+            above = composed(path).rpartition("/")[0]
+            while above and above not in self.folders:
+                self.folders.add(above)
+                above = above.rpartition("/")[0]
         self.stems = {stem: paths[0] for stem, paths in stems.items() if len(paths) == 1}
 
     def find(self, readings: Sequence[str]) -> tuple[str, tuple[str, Path]] | None:
