@@ -338,15 +338,16 @@ def test_a_missing_cub_image_stops_or_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("held", ["test", "val"])
-@pytest.mark.parametrize("nested", [False, True])
-def test_ucf101(tmp_path, held, nested):
+@pytest.mark.parametrize("videos", [[""], ["/v_g01_c01"], ["/v_g01_c01", "/v_g01_c02", "/v_g02_c01"]], ids=["", "one", "three"])
+def test_ucf101(tmp_path, held, videos):
+    """Frames in a class's folder, or in a folder per video: 3 to train and 3 to test of each class."""
     actions = ["ApplyEyeMakeup", "TaiChi", "YoYo", "BasketballDunk"]
-    video = "/v_g01_c01" if nested else ""
-    make(tmp_path, {f"train/{a}{video}": 3 for a in actions} | {f"{held}/{a}{video}": 2 for a in actions})
+    frames = 3 // len(videos)
+    make(tmp_path, {f"{part}/{a}{video}": frames for part in ("train", held) for a in actions for video in videos})
     found = scenario(tmp_path, name="ucf101")
     assert found.layout == f"UCF101 frames: train/ and {held}/ of <class>/ folders, YoYo left out"
     assert found.class_names == ["Apply Eye Makeup", "Basketball Dunk", "Tai Chi"]
-    assert counts(found, "train") == [6, 3] and counts(found, "test") == [4, 2]
+    assert counts(found, "train") == [6, 3] and counts(found, "test") == [6, 3]
     assert scenario(tmp_path, name="ucf101", names="folders").class_names[0] == "ApplyEyeMakeup"
 
 
