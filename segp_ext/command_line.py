@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import difflib
+import dataclasses
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_origin
 
 import yaml
 
 from segp_ext.config import METHODS, Config, check_settings, dotted, fits, from_dict, setting_types, with_method
+from segp_ext.hints import close_names
 from segp_ext.paper import note
 from segp_ext.progress import first_line
 from segp_ext.protocols import PROTOCOLS
@@ -122,9 +124,9 @@ for _tag, _pattern, _first in _READ_AS:
         _kind.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
 
 
-def settings_file(values: dict[str, Any]) -> bytes:
-    """A file of settings, as `read_settings` reads it, from nested plain values."""
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode()
+def settings_file(values: dict[str, Any], *, ascii_only: bool = False) -> bytes:
+    """A file of settings, as `read_settings` reads it, from nested plain values; `ascii_only` for an output of unknown encoding."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=not ascii_only).encode()
 
 
 def _as_meant(value: Any, expected: Any) -> Any:
@@ -196,19 +198,17 @@ def read_settings(file: Path) -> dict[str, Any]:
 def build_parser(
     command: str = "train", description: str = DESCRIPTION, flags: Mapping[str, str] = MappingProxyType({})
 ) -> ArgumentParser:
-    """The command line of `python -m segp_ext.<command>`: every field of `Config`, with its documentation as help, and `flags`."""
+    """What `python -m segp_ext.<command>` says of itself: every field of `Config`, with its documentation as help, and `flags`. It is
+    for --help and for errors; `parse` reads the arguments.
+    """
     from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
     class Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
         pass
 
-    class Parser(ArgumentParser):
-        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-            super().error(with_close_options(message, self), None)
-
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     prog = f"python -m segp_ext.{command}"
-    parser = Parser(
+    parser = ArgumentParser(
         prog=prog,
         usage=f"{prog} {''.join(f'[{flag}] ' for flag in flags)}[--config FILE] [--protocol NAME] [--method NAME] [--seed N] "
         "[--SECTION.SETTING VALUE ...] [--print_config]",
@@ -219,54 +219,45 @@ def build_parser(
     )
     parser.add_argument(
         "--config",
-        action="config",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
         help="YAML file of settings, in groups or by dotted names (training.epochs: 5), or the name of one in the package "
         f"({', '.join(packaged_configs())}). If neither a file nor a "
         "protocol is given: the one named like --data.name, else folder with --data.root, else digits.",
     )
+    parser.add_argument(
+        "--print_config", action="store_true", default=argparse.SUPPRESS,
+        help="Print all settings as they would hold, in a file that --config takes, and exit.",
+    )  # fmt: skip
     if command == "train":
         parser.add_argument(
             "--resume",
             metavar="RUN",
+            default=argparse.SUPPRESS,
             help="Go on with the run in this folder, which stopped or was killed, to the same numbers. Its settings hold; those that "
             f"may be given besides: {', '.join(RESUMABLE)}.",
         )
     for flag, meaning in flags.items():
-        parser.add_argument(flag, action="store_true", help=meaning)
+        parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=meaning)
     parser.add_class_arguments(Config)
+    types = setting_types(Config)
     for action in parser._actions:
+        action.option_strings = [option for option in action.option_strings if not option.endswith("+")]
+        if types.get(action.dest) is dict:
+            action.metavar, action.help = "{NAME: VALUE, ...}", "Several of these at once."
         if source := note(action.dest):
             action.help = f"{action.help} {source}"
     return parser
 
 
-_USUAL_NAMES = {
-    "lr": "training.learning_rate", "wd": "training.weight_decay", "bs": "training.batch_size", "optim": "training.optimizer",
-    "data_path": "data.root", "data_dir": "data.root", "dataset": "data.name", "model": "model.name", "weights": "model.pretrained",
-    "output": "run.directory", "output_dir": "run.directory", "out": "run.directory", "num_workers": "loading.workers",
-    "fp16": "model.precision", "bf16": "model.precision", "amp": "model.precision", "init_cls": "data.classes_per_task",
-    "increment": "data.classes_per_task",
-}  # fmt: skip
-"""What other programs call settings that have another name here."""
-
-
-def with_close_options(message: str, parser: argparse.ArgumentParser, more: Iterable[str] = ()) -> str:
-    """argparse's message about options that do not exist, and which of the parser's, or of `more`, the first of them may mean."""
-    unknown = re.match(r"unrecognized arguments: --?([A-Za-z][\w.-]*)", message)
+def unrecognized(arguments: Sequence[str], parser: argparse.ArgumentParser, more: Iterable[str] = ()) -> str:
+    """What to say of arguments that do not exist, and which of the parser's options, or of `more`, each of them may mean."""
     options = [*(option for action in parser._actions for option in action.option_strings), *more]
     known = [option.removeprefix("--") for option in options if option.startswith("--")]
-    close = _close_options(unknown[1].replace("-", "_").lower(), known) if unknown else []
-    return f"{message}; close: {', '.join(f'--{name}' for name in close)}" if close else message
-
-
-def _close_options(name: str, known: list[str]) -> list[str]:
-    """Options that may be meant by a name that is none: of that last part, of that name elsewhere, or spelled like it."""
-    of_last = [option for option in known if option.rpartition(".")[2] == name]
-    if of_last or _USUAL_NAMES.get(name) in known:
-        return of_last or [_USUAL_NAMES[name]]
-    lasts = {option.rpartition(".")[2]: option for option in reversed(known)}
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.8) or difflib.get_close_matches(name, lasts, n=1, cutoff=0.7)
-    return [lasts.get(close[0], close[0])] if close else difflib.get_close_matches(name, known, n=1)
+    names = [found[0] for argument in arguments if (found := re.match(r"--?[A-Za-z][\w.-]*", argument))]
+    close = {name: ", ".join(f"--{other}" for other in close_names(name.lstrip("-"), known)) for name in names}
+    hints = [f"close{f' to {name}' if len(close) > 1 else ''}: {others}" for name, others in close.items() if others]
+    return "; ".join([f"unrecognized arguments: {' '.join(arguments)}", *hints])
 
 
 def joined(argv: Sequence[str]) -> list[str]:
@@ -327,7 +318,8 @@ def settings_given(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 def parse(
     argv: Sequence[str], command: str = "train", description: str = DESCRIPTION, flags: Mapping[str, str] = MappingProxyType({})
 ) -> Config:
-    """Reads the configuration from a command line; exits with a message on a setting that does not exist or does not fit.
+    """Reads the configuration from a command line; exits with a message on an argument that does not exist or does not fit, and after
+    --help and --print_config.
 
     The order of precedence: the command line, the files of --config (the last one first), the protocol, the paper's defaults. `flags` are
     options of the command itself, with their meanings; whether they are given is its own to see.
@@ -336,6 +328,9 @@ def parse(
     try:
         names, settings = take(joined(argv), "--config")
         given, rest = settings_given(settings)
+        unknown = [argument for argument in rest if argument not in ("-h", "--help", "--print_config", *flags)]
+        if unknown:
+            parser.error(unrecognized(unknown, parser))
         files = [find_config(name) for name in names]
         if not files and "protocol" not in given:
             named = given.get("data.name") if given.get("data.name") in packaged_configs() else None
@@ -347,8 +342,10 @@ def parse(
                 raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {protocol!r}")
             layers.insert(0, PROTOCOLS[protocol])
         chosen = {name: value for layer in layers for name, value in layer.items()}
-        parser.set_defaults(chosen)  # which --help and --print_config show
-        parser.parse_args(rest)
+        if "-h" in rest or "--help" in rest:
+            parser.set_defaults(chosen)
+            parser.print_help()
+            parser.exit()
         config = from_dict(Config, _nested(chosen))
         with_method(config)  # which says what its method lacks
     except (FileNotFoundError, TypeError, ValueError) as error:
@@ -356,6 +353,9 @@ def parse(
     for setting, fixed in METHODS[config.method].items():
         if setting in given:
             parser.error(f"{setting} is fixed at {fixed!r} by method {config.method}; use --method segp to choose it")
+    if "--print_config" in rest:
+        sys.stdout.write(settings_file(dataclasses.asdict(config), ascii_only=True).decode())
+        parser.exit()
     return config
 
 

@@ -29,7 +29,7 @@ from segp_ext.command_line import (
     read_settings,
     settings_given,
     take,
-    with_close_options,
+    unrecognized,
 )
 from segp_ext.comparison import Comparison, console
 from segp_ext.config import METHODS as FIXED
@@ -243,10 +243,10 @@ def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]
     for name, option in _OWN.items():
         if name in given:
             parser.error(f"--{name} is what {option} says here; give that")
-    unknown = [argument for argument in others if not argument.startswith("--print_config")]
+    unknown = [argument for argument in others if argument != "--print_config"]
     if unknown:
         settable = [f"--{name}" for name in setting_types(Config) if name not in _OWN]
-        parser.error(with_close_options(f"unrecognized arguments: {' '.join(unknown)}", parser, settable))
+        parser.error(unrecognized(unknown, parser, settable))
     if options.out.exists() and not options.out.is_dir():
         parser.error(f"--out must be a folder; {options.out} is none")
     if options.rows is not None and options.methods is not None:
@@ -293,8 +293,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"note: {label} has its own {setting}; --{setting} does not reach it")
         try:
             jobs += [Job.of(Row(label), seed, options.out, given, threads) for seed in options.seeds]
-        except SystemExit:
-            print(f"(in the row {label!r})", file=sys.stderr)
+        except SystemExit as stop:
+            if stop.code:  # not of --print_config
+                print(f"(in the row {label!r})", file=sys.stderr)
             raise
     try:
         results = {job: result for job in jobs if (result := job.result()) is not None}

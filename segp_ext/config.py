@@ -8,14 +8,15 @@ this module is plain dataclasses.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import reprlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from segp_ext.hints import close_names
 from segp_ext.protocols import PROTOCOLS
 
 AnchorKind = Literal["dpgd", "text", "visual", "seeds", "noise", "new-images", "reference", "adc", "none"]
@@ -553,17 +554,20 @@ def from_dict(cls: type, values: dict[str, Any], prefix: str = "") -> Any:
     return cls(**{name: from_dict(groups[name], value) if name in groups else value for name, value in values.items()})
 
 
-def check_settings(cls: type, values: dict[str, Any], prefix: str = "") -> None:
+def check_settings(cls: type, values: dict[str, Any], prefix: str = "", known: Collection[str] = ()) -> None:
     """Checks names and types of nested plain values, which need not be all, without building anything.
+
+    A name that does not exist is an error with what it may mean, of `known` dotted names, which are those of `cls` by default.
 
     Raises:
         ValueError: for a field of `cls` that does not exist or has the wrong type.
     """
     names = [f.name for f in dataclasses.fields(cls)]
+    known = known or [f"{prefix}{name}" for name in setting_types(cls)]
     for name, value in values.items():
         if name not in names:
-            close = difflib.get_close_matches(str(name), names, n=1)
-            hint = f"; close: {prefix}{close[0]}" if close else ""
+            close = close_names(f"{prefix}{name}", known)
+            hint = f"; close: {', '.join(close)}" if close else ""
             raise ValueError(f"no such setting: {prefix}{name}{hint}; known here: {', '.join(names)}")
         group, hint = _groups(cls).get(name), get_type_hints(cls)[name]
         right = fits(value, dict if group else hint)
@@ -571,7 +575,7 @@ def check_settings(cls: type, values: dict[str, Any], prefix: str = "") -> None:
         remedy = " (a text like this needs quotes)" if value is not None and fits(as_text, hint) else ""
         _require(right, f"{prefix}{name}", _GROUP if group else _type_text(hint), value, remedy)
         if group:
-            check_settings(group, value, f"{prefix}{name}.")
+            check_settings(group, value, f"{prefix}{name}.", known)
 
 
 def dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

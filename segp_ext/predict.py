@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from segp_ext.command_line import with_close_options
+from segp_ext.command_line import unrecognized
 from segp_ext.config import PATHS
 from segp_ext.data.folder import SUFFIXES, image_files
 from segp_ext.data.images import open_image
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--pretrained", help="the backbone's weights, if they were moved: a file, a folder, or a tag")
     options, unknown = parser.parse_known_args(argv)
     if unknown:
-        parser.error(with_close_options(f"unrecognized arguments: {' '.join(unknown)}", parser))
+        parser.error(unrecognized(unknown, parser))
     try:
         files = chosen_files(options.images)
         learner = SeGPCL.load(find_checkpoint(Path(os.path.expanduser(options.checkpoint))), options.device, options.pretrained)

@@ -32,6 +32,13 @@ FILES = [
     ("training: 5\ntraining.epochs: 3", "'training.epochs' stands twice, also in 'training'"),
     ("training: {<<: {epochs: 1}, <<: {epochs: 2}}", "'<<' stands twice, again in line 1"),
     ("training.epoch: 3", "no such setting: training.epoch; close: training.epochs"),
+    ("lr: 3", "no such setting: lr; close: training.learning_rate; known here: method, "),
+    ("epochs: 3", "no such setting: epochs; close: training.epochs; known"),
+    ("batch-size: 3", "close: training.batch_size, anchors.batch_size, distillation.batch_size, inference.batch_size; known"),
+    ("beta: 3", "no such setting: beta; close: inference.beta; known"),
+    ("training: {lr: 3}", "no such setting: training.lr; close: training.learning_rate; known here: epochs, "),
+    ("model: {epochs: 3}", "no such setting: model.epochs; close: training.epochs; known here: name, "),
+    ("anchor.batch_size: 3", "no such setting: anchor; close: anchors; known"),
     ("run: {name: 2024}", "run.name must be a text or null; got 2024 (a text like this needs quotes)"),
     ("held_out: [2024, on]", "held_out must be a list of texts, [a, b]; got [2024, True] (a text like this needs quotes)"),
     ("training: {epochs: 2.5}", "training.epochs must be a whole number; got 2.5"),
@@ -84,6 +91,20 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, capsys, content, message):
         (["--template=a {"], "template must be a text with one {}"),
         (["--training.epochs.x", "3"], "--training.epochs.x: training.epochs has no parts; give --training.epochs"),
         (["--epochs", "3"], "unrecognized arguments: --epochs 3; close: --training.epochs"),
+        (
+            ["--lr=1", "--foo", "1", "--epochs", "2"],
+            "unrecognized arguments: --lr=1 --foo 1 --epochs 2; close to --lr: --training.learning_rate; close to --epochs: "
+            "--training.epochs",
+        ),
+        (["--foo", "1", "--epochs", "2"], "arguments: --foo 1 --epochs 2; close to --epochs: --training.epochs"),
+        (["--training.lr=1"], "unrecognized arguments: --training.lr=1; close: --training.learning_rate"),
+        (["--held_out+", "x"], "unrecognized arguments: --held_out+ x; close: --held_out"),
+        (["--lora.targets+", "x"], "unrecognized arguments: --lora.targets+ x; close: --lora.targets"),
+        (["--lora.targets+=x"], "unrecognized arguments: --lora.targets+=x; close: --lora.targets"),
+        (["--print_config=skip_default"], "unrecognized arguments: --print_config=skip_default; close: --print_config"),
+        (["--quick"], "unrecognized arguments: --quick"),
+        (["--lora.help"], "unrecognized arguments: --lora.help"),
+        (["--"], "unrecognized arguments: --"),
         (["--lr=1"], "unrecognized arguments: --lr=1; close: --training.learning_rate"),
         (["--batch-size=1"], "close: --training.batch_size, --anchors.batch_size, --distillation.batch_size, --inference"),
         (["--learning-rte=1"], "close: --training.learning_rate"),
@@ -134,6 +155,10 @@ def test_an_argument_that_does_not_fit_is_named(arguments, message, capsys):
         (predict.main, ["saved", "a.png", "--pretraind", "x"], "unrecognized arguments: --pretraind"),
         (compare.main, ["--out=x", "--jbos", "2"], "unrecognized arguments: --jbos 2; close: --jobs"),
         (compare.main, ["--out=x", "--row=paper/main"], "unrecognized arguments: --row=paper/main; close: --rows"),
+        (compare.main, ["--out=x", "--held_out+", "a"], "unrecognized arguments: --held_out+ a; close: --held_out"),
+        (compare.main, ["--out=x", "--print_config=a"], "unrecognized arguments: --print_config=a"),
+        (doctor.main, ["--held_out+=a", "--resume=x"], "unrecognized arguments: --held_out+=a --resume=x; close"),
+        (predict.main, ["saved", "a.png", "--topK=2", "--foo", "--pth=x"], "close to --topK: --topk; close to --pth: --path"),
         (compare.main, ["--out=x", "--lr=1"], "unrecognized arguments: --lr=1; close: --training.learning_rate"),
         (compare.main, ["--out=x", "--run={name: a}"], "--run.name is what --out says here; give that"),
         (compare.main, ["--out=x", "--training.epochs"], "--training.epochs needs a value"),
@@ -245,12 +270,23 @@ def test_the_command_line_beats_the_file(tmp_path):
     assert parse(["--config", "clip"]).training.optimizer == "sgd"
 
 
-def test_print_config_is_a_complete_configuration(capsys):
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--config=cub200", "--data.root=Füße", "--template=ein Foto: {}"],
+        ["--method=lwf", "--held_out=[digits, '1e3']", "--run.name=1e3", "--training.learning_rate=1e-7"],
+        ["--lora.targets=[mlp.c_fc]", "--data.order=none", "--anchors.kind=none"],
+    ],
+)
+def test_what_print_config_prints_is_read_back_to_the_same_settings(arguments, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        parse(["--print_config"])
+        parse([*arguments, "--print_config"])
     assert stop.value.code in (0, None)
-    printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["model"]["name"] == "glyph" and printed["anchors"]["steps"] == 10
+    printed = capsys.readouterr().out
+    (tmp_path / "printed.yaml").write_text(printed, encoding="ascii")  # which every output can write
+    assert parse([f"--config={tmp_path / 'printed.yaml'}"]) == parse(arguments)
+    assert yaml.safe_load(printed) == dataclasses.asdict(parse(arguments))
 
 
 def test_help_explains_every_setting():
