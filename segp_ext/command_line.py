@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +29,7 @@ CONFIGS = Path(__file__).parent / "configs"
 DESCRIPTION = """\
 Teach a CLIP model new classes task after task without old images (SeGP-CL, arXiv 2603.12055), and compare it with simpler methods.
 Without arguments: the built-in small CLIP on scikit-learn's handwritten digits, five tasks of two classes, in a minute or two.
+
 Defaults are the paper's where a setting says so; the settings of --protocol go before them, a file given by --config before those, and
 the command line before all. Without protocol and file: digits.
 
@@ -34,10 +37,14 @@ examples:
   python -m segp_ext.train
   python -m segp_ext.train --method lwf --seed 1
   python -m segp_ext.train --anchors.steps 20 --run.name more-steps
-  python -m segp_ext.train --config clip --data.root photos     (CLIP ViT-B/16 with the paper's settings on your images)
-  python -m segp_ext.train --protocol segp-cifar100 --data.root DIR  (a benchmark as the paper ran it; --config cifar100 is the same)
-  python -m segp_ext.train --config runs/NAME/config.yaml       (the same run again)
-  python -m segp_ext.train --resume runs/NAME                   (a run that stopped, from where it was)
+  python -m segp_ext.train --config clip --data.root photos
+      CLIP ViT-B/16 with the paper's settings on your images
+  python -m segp_ext.train --protocol segp-cifar100 --data.root DIR
+      a benchmark as the paper ran it; --config cifar100 is the same
+  python -m segp_ext.train --config runs/NAME/config.yaml
+      the same run again
+  python -m segp_ext.train --resume runs/NAME
+      a run that stopped, from where it was
 """
 
 
@@ -79,6 +86,15 @@ _READ_AS = (
     (_NONE, r"(none|None)$", "nN"),
 )
 """What of unquoted texts is a number or none, beside YAML's null; with the characters that it may begin with."""
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Wraps each paragraph of a description; examples stay as they are written."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        blocks = text.strip().split("\n\n")
+        return "\n\n".join(block if block.startswith("examples:") else fill(block, width, indent) for block in blocks)
 
 
 class _Loader(yaml.SafeLoader):
@@ -203,15 +219,16 @@ def build_parser(
     """
     from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
-    class Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    class Formatter(HelpFormatter, DefaultHelpFormatter):
         pass
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     prog = f"python -m segp_ext.{command}"
+    usage = f"{prog} {''.join(f'[{flag}] ' for flag in flags)}[--config FILE] [--protocol NAME] [--method NAME] [--seed N] "
+    usage += "[--SECTION.SETTING VALUE] ... [--print_config]"
     parser = ArgumentParser(
         prog=prog,
-        usage=f"{prog} {''.join(f'[{flag}] ' for flag in flags)}[--config FILE] [--protocol NAME] [--method NAME] [--seed N] "
-        "[--SECTION.SETTING VALUE ...] [--print_config]",
+        usage="\n       ".join(textwrap.wrap(usage, max(shutil.get_terminal_size().columns - 9, 20), break_on_hyphens=False)),
         description=description,
         formatter_class=Formatter,
         default_env=False,

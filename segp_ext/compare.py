@@ -24,6 +24,7 @@ import yaml
 from segp_ext.command_line import (
     CONFIGS,
     RESUMABLE,
+    HelpFormatter,
     joined,
     parse,
     read_settings,
@@ -43,15 +44,21 @@ from segp_ext.sealed import read_json, write_atomically
 DESCRIPTION = """\
 Run methods over several seeds and put them into tables: metrics over seen classes, global ones of the text path, and the cost. Numbers
 are mean and standard deviation, beside the paired difference of each row from the first with its 95 % confidence interval. A seed sets
-the class order too, unless a protocol or --data.order says it (a --config does not), and it takes the place of {seed} in settings. Runs
-that are there already are taken, runs that stopped go on. Writes OUT/runs/ (one folder a run), OUT/results.csv, OUT/summary.md,
-OUT/report.html, OUT/plots/ and OUT/matrices.jsonl (every accuracy); with --held_out, OUT/retention.csv too.
+the class order too, unless a protocol or --data.order says it (a --config does not), and it takes the place of {seed} in settings.
+
+Runs that are there already are taken, runs that stopped go on. Writes FOLDER/runs/ (one folder a run), FOLDER/results.csv,
+FOLDER/summary.md, FOLDER/report.html, FOLDER/plots/ and FOLDER/matrices.jsonl (every accuracy); with --held_out, FOLDER/retention.csv
+too.
 
 examples:
   python -m segp_ext.compare --out comparisons/digits
-  python -m segp_ext.compare --methods segp lwf lora 'lora training.classes=new' --seeds 1 2 3 4 5 --out comparisons/lwf
-  python -m segp_ext.compare --methods segp 'segp anchors.steps=20' --out comparisons/steps --config cub200 --data.root DIR
-  python -m segp_ext.compare --rows paper/parts --config cifar100 --data.root DIR --out comparisons/parts      (a table of the paper's)
+  python -m segp_ext.compare --out comparisons/lwf --seeds 1 2 3 4 5 \\
+      --methods segp lwf lora 'lora training.classes=new'
+  python -m segp_ext.compare --out comparisons/steps \\
+      --methods segp 'segp anchors.steps=20' --config cub200 --data.root DIR
+  python -m segp_ext.compare --out comparisons/parts --rows paper/parts \\
+      --config cifar100 --data.root DIR
+      a table of the paper's
 """
 METHODS = ["segp", "lwf", "lora"]
 _LONGEST = 200
@@ -214,7 +221,7 @@ def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]
     parser = argparse.ArgumentParser(
         prog="python -m segp_ext.compare",
         description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         epilog="All other arguments are settings for every run: --config, --protocol and --SECTION.SETTING, as python -m segp_ext.train "
         "--help says.",
         allow_abbrev=False,
@@ -227,11 +234,11 @@ def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]
         "--rows", metavar="FILE",
         help="YAML list of methods in place of --methods, or one in the package: " + ", ".join(packaged_rows()),
     )  # fmt: skip
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
-    parser.add_argument("--out", type=Path, required=True, help="folder for all of it; what is there already is taken")
-    parser.add_argument("--jobs", type=int, help="runs at a time; default: one on each CUDA device, or one")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="SEED", help="of every method; default: 1 2 3")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for all of it; what is there already is taken")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time; default: one on each CUDA device, or one")
     parser.add_argument(
-        "--threads", type=int, help="CPU threads of each run; default: the cores shared out over the runs at a time"
+        "--threads", type=int, metavar="N", help="CPU threads of each run; default: the cores shared out over the runs at a time"
     )
     options, settings = parser.parse_known_args(argv)
     try:

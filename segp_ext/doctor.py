@@ -33,6 +33,7 @@ Show what is built, and which devices and versions are seen. Look a data set ove
 and stray files, unreadable images, duplicates. Then try whether a run could begin: the model, its weights, the prompts of all classes,
 the held-out data sets. Class names that mean nothing to the model are noted. Takes every setting of python -m segp_ext.train, and as
 that command without any: the built-in digits.
+
 Exit status: 0 if nothing is wrong, 1 if there are problems (listed at the end), 2 for settings that do not exist or do not fit.
 
 examples:
