@@ -12,10 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0.dev0"
 
+COMMANDS = {
+    "train": "learn a data set task after task, and see the table",
+    "compare": "run several methods and seeds, and compare them",
+    "predict": "name the classes of images with what was learnt",
+    "doctor": "look for what is wrong with an installation or a data set",
+    "paper": "the settings that the paper states, and ours",
+}
+"""What `python -m segp_ext.COMMAND` does."""
+
 if sys.argv[:1] == ["-m"]:
-    # One of this package's commands begins, and torch is not there yet. Threads that wait for each other by spinning take many
-    # times as long where other processes are busy on the same cores.
+    # `python -m` begins, and torch is not there yet. Threads that wait for each other by spinning take many times as long where
+    # other processes are busy on the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _asked = "".join(sys.orig_argv[-len(sys.argv) :][:1])  # the name that stood after -m
+    if _asked.startswith(f"{__name__}.") and _asked.removeprefix(f"{__name__}.") not in [*COMMANDS, "__main__"]:
+        _listed = "".join(f"\n  python -m {__name__}.{name:9} {meaning}" for name, meaning in COMMANDS.items())
+        print(f"error: {_asked} is no command; commands:{_listed}", file=sys.stderr)
+        sys.exit(2)
 
 if TYPE_CHECKING:
     from . import ops, reference

@@ -2,13 +2,12 @@
 
 import sys
 
+from segp_ext import COMMANDS
+
 print(
-    "usage: python -m segp_ext.COMMAND [--help]\n\n"
-    "train     learn a data set task after task, and see the table\n"
-    "compare   run several methods and seeds, and compare them\n"
-    "predict   name the classes of images with what was learnt\n"
-    "doctor    look for what is wrong with an installation or a data set\n"
-    "paper     the settings that the paper states, and ours",
+    "usage: python -m segp_ext.COMMAND [--help]\n",
+    *(f"{name:9} {meaning}" for name, meaning in COMMANDS.items()),
+    sep="\n",
     file=sys.stderr if len(sys.argv) > 1 else sys.stdout,
 )
 sys.exit(2 if len(sys.argv) > 1 else 0)

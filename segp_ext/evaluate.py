@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -261,7 +260,3 @@ def _check_hits(hits: float, which: str) -> None:
         raise FloatingPointError(
             f"the scores of test images of {which} are not finite; with model.precision fp16, bf16 or fp32 may help"
         )
-
-
-if __name__ == "__main__":
-    sys.exit("segp_ext.evaluate is no command: segp_ext.train evaluates after every task; its run's summary.md has the numbers")

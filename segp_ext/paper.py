@@ -6,7 +6,9 @@ The paper is "Continual Learning with Vision-Language Models via Semantic-Geomet
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -208,8 +210,12 @@ They are for comparison, or for other models and data. The paper has some of the
 """
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The command: prints the page."""
+    argparse.ArgumentParser(
+        prog="python -m segp_ext.paper",
+        description="Print the settings that the paper states, and ours, as a page in Markdown: docs/settings.md.",
+    ).parse_args(argv)
     print(page(), end="")
     return 0
 

@@ -360,6 +360,34 @@ def test_the_predict_command_takes_folders_and_patterns_and_goes_on_after_a_bad_
     for nothing, message in (("empty", "no image in the folder"), ("*.gif", "no file matches")):
         status, named, said = shown(tmp_path / nothing)
         assert (status, named) == (2, []) and message in said
+        status, named, said = shown(tmp_path / "photos/0.png", tmp_path / nothing, tmp_path / "photos/more/2.png")
+        assert (status, named) == (2, ["0.png", "2.png"]) and message in said
+    status, named, said = shown("http://x/y.png?size=8", tmp_path / "photos/0.png")
+    assert (status, named, said) == (2, ["0.png"], "error: http://x/y.png?size=8 is an address; download it, and give the file\n")
+    (tmp_path / "photos/1.png").unlink()
+    (tmp_path / "photos/notes.txt").unlink()
+    for pattern in ("photos/*", "p*", "photos/**", "photos/*/*", "[ep]*"):
+        found = ["2.png", "3.png"] if pattern == "photos/*/*" else ["0.png", "2.png", "3.png"]
+        assert shown(tmp_path / pattern) == (0, found, ""), pattern
+
+
+def test_an_image_that_does_not_fit_costs_the_predict_command_no_other(learner, tmp_path, monkeypatch, capsys):
+    learner.save(tmp_path / "saved")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)  # PIL refuses twice as many
+    monkeypatch.chdir(tmp_path)
+    for name, size in (("a", (8, 8)), ("b", (1, 126)), ("c", (8, 8))):
+        Image.new("RGB", size).save(f"{name}.png")
+    assert predict.main(["saved", "a.png", "b.png", "c.png"]) == 2
+    said = capsys.readouterr()
+    assert [line.split(":")[0] for line in said.out.splitlines()] == ["a.png", "c.png"]
+    assert said.err.startswith("error: b.png: ") and "too narrow" in said.err and len(said.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("topk", ["0", "-1"])
+def test_the_predict_command_names_a_class_at_least(topk, capsys):
+    with pytest.raises(SystemExit) as stop:
+        predict.main(["saved", "a.png", f"--topk={topk}"])
+    assert stop.value.code == 2 and f"error: --topk must be 1 or more; got {topk}\n" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -386,14 +414,6 @@ def test_output_in_an_encoding_that_lacks_characters(encoding, learner, tmp_path
         done = subprocess.run([sys.executable, "-m", f"segp_ext.{given[0]}", *given[1:]], capture_output=True, env=environment)
         assert done.returncode == 0 and done.stderr == b""
     assert b"usage: python -m segp_ext.train" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("module", "status", "said"), [("segp_ext", 0, "train     learn a data set"), ("segp_ext.evaluate", 1, "is no command: segp_ext.train")]
-)
-def test_modules_that_are_no_command_say_so(module, status, said):
-    done = subprocess.run([sys.executable, "-m", module], capture_output=True, text=True)
-    assert done.returncode == status and said in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("own", [None, "active"])
