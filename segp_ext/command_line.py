@@ -78,7 +78,7 @@ def find_config(name: str) -> Path:
     )
 
 
-_WHOLE, _NUMBER, _NONE = (f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "null"))
+_WHOLE, _NUMBER, _NONE, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "null", "merge"))
 _READ_AS = (
     (_WHOLE, r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F]+|0b[01]+)$", "-+0123456789"),
     (_NUMBER, r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$", "-+.0123456789"),
@@ -105,30 +105,38 @@ class _Loader(yaml.SafeLoader):
         for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        """A mapping whose keys are single values that differ."""
+        node = super().compose_mapping_node(anchor)
+        first: set[Any] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.YAMLError(f"a setting's name must be a text; got a {key.id}, in line {key.start_mark.line + 1}")
+            name = "<<" if key.tag == _MERGE else self.construct_object(key)
+            if name in first:
+                raise yaml.YAMLError(f"{name!r} stands twice, again in line {key.start_mark.line + 1}")
+            first.add(name)
+        return node
+
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Puts what `<<` names in its place: a group's own settings hold, then those of the first source that has one."""
-        own = [(key, value) for key, value in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        names = {key.value for key, _ in own if isinstance(key, yaml.ScalarNode)}
+        self._flatten(node, ())
+
+    def _flatten(self, node: yaml.MappingNode, within: tuple[yaml.MappingNode, ...]) -> None:
+        own = [(key, value) for key, value in node.value if key.tag != _MERGE]
+        names = {key.value for key, _ in own}
         for key, value in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":
+            if key.tag == _MERGE:
                 for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     if not isinstance(source, yaml.MappingNode):
                         raise yaml.YAMLError(f"<< must name groups of settings, in line {key.start_mark.line + 1}")
-                    self.flatten_mapping(source)
+                    if source in (node, *within):
+                        raise yaml.YAMLError(f"<< names the group that it stands in, in line {key.start_mark.line + 1}")
+                    self._flatten(source, (node, *within))
                     taken = [pair for pair in source.value if pair[0].value not in names]
                     names |= {name.value for name, _ in taken}
                     own += taken
         node.value = own
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping whose keys differ."""
-        first: set[Any] = set()
-        for key, _ in node.value:
-            name = "<<" if key.tag == "tag:yaml.org,2002:merge" else self.construct_object(key)
-            if name in first:
-                raise yaml.YAMLError(f"{name!r} stands twice, again in line {key.start_mark.line + 1}")
-            first.add(name)
-        return super().construct_mapping(node, deep)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -205,7 +213,9 @@ def read_settings(file: Path) -> dict[str, Any]:
         check_settings(Config, settings)
     except UnicodeDecodeError as error:
         raise ValueError(f"--config {file}: it is no text file ({error})") from error
-    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise ValueError(f"--config {file}: its groups or lists stand too deep in one another") from error
+    except (yaml.YAMLError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split()) or first_line(error)
         raise ValueError(f"--config {file}: {reason}") from error
     return settings
