@@ -93,7 +93,7 @@ def read_rows(name: str) -> list[str]:
         raise FileNotFoundError(f"there is no such file; lists in the package: {', '.join(packaged_rows())}")
     try:
         rows = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"it is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(rows, list) or not rows or not all(isinstance(row, str) and row.strip() for row in rows):
         raise ValueError("it must hold a list of methods, as in `- segp anchors.steps=20`")

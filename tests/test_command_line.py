@@ -51,6 +51,8 @@ FILES = [
     ("model: {epochs: 3}", "no such setting: model.epochs; close: training.epochs; known here: name, "),
     ("anchor.batch_size: 3", "no such setting: anchor; close: anchors; known"),
     ("run: {name: 2024}", "run.name must be a text or null; got 2024 (a text like this needs quotes)"),
+    ("run: {name: 2026-01-01}", "run.name must be a text or null; got datetime.date(2026, 1, 1) (a text like this needs quotes)"),
+    ("template: off", "template must be a text; got False"),
     ("held_out: [2024, on]", "held_out must be a list of texts, [a, b]; got [2024, True] (a text like this needs quotes)"),
     ("training: {epochs: 2.5}", "training.epochs must be a whole number; got 2.5"),
     ("seed: 010", "seed must be a whole number; got '010'"),  # eight to YAML 1.1
@@ -219,12 +221,13 @@ MEANT = [
     ("training: {<<: [{epochs: 3}, {epochs: 4}]}", "training.epochs", 3),
     ("x-base: &b {<<: {batch_size: 3}, batch_size: 4}\ntraining: {<<: *b}\ninference: {<<: *b}", "inference.batch_size", 4),
     ("anchors: {batch_size: &n 64}\ninference: {batch_size: *n}", "inference.batch_size", 64),
+    ("\ufefftraining:\r\n  epochs: 3\r\n", "training.epochs", 3),
 ]
 
 
 @pytest.mark.parametrize(("content", "name", "meant"), MEANT)
 def test_a_file_says_what_it_means(tmp_path, content, name, meant):
-    (tmp_path / "mine.yaml").write_text(content)
+    (tmp_path / "mine.yaml").write_bytes(content.encode())
     found = read_settings(tmp_path / "mine.yaml")
     section, _, setting = name.partition(".")
     value = found[section][setting] if setting else found[section]
@@ -251,6 +254,7 @@ def test_a_file_says_what_it_means(tmp_path, content, name, meant):
         (["--model.compile", "no"], "model.compile", False),
         (["--anchors.step_size", "1e-3"], "anchors.step_size", 1e-3),
         (["--run.name", "1e3"], "run.name", "1e3"),
+        (["--run.name", "2026-01-01"], "run.name", "2026-01-01"),
         (["--data.root", "[x]"], "data.root", "[x]"),
         (["--held_out", "[a, '1']"], "held_out", ["a", "1"]),
         (["--template=-{}"], "template", "-{}"),
@@ -319,6 +323,13 @@ def test_the_package_says_which_commands_there_are():
     listed = [line.split()[0] for line in done.stdout.splitlines()[2:]]
     runs = [module for module in MODULES if "\nif __name__ == " in (PACKAGE.parent / f"{module.replace('.', '/')}.py").read_text()]
     assert sorted(f"segp_ext.{name}" for name in listed) == sorted(runs)
+
+
+def test_help_and_settings_do_without_docstrings():
+    for asked, holds in (("--help", "--data.root"), ("--print_config", "  root: null")):
+        command = [sys.executable, "-OO", "-m", "segp_ext.train", asked]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0 and done.stderr == "" and holds in done.stdout
 
 
 def test_help_explains_every_setting():

@@ -444,6 +444,7 @@ def test_a_table_of_the_papers_runs_by_its_command(tmp_path, capsys):
         ("- [segp]", "it must hold a list of methods"),
         ("[]", "it must hold a list of methods"),
         ("- 'segp", "it is no YAML"),
+        ("- " + 3000 * "[", "it is no YAML"),
         ("- segp\n- segp", "--methods holds 'segp' twice"),
         ("- sgep", "method must be one of segp"),
     ],

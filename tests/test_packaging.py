@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -418,3 +419,17 @@ def test_import_is_light(tmp_path):
     spent, heavy = min((run_python(code, tmp_path).split(" ", 1) for _ in range(2)), key=lambda pair: float(pair[0]))
     assert heavy == "[]"
     assert float(spent) < 0.3
+
+
+def test_in_a_zip_archive_the_file_that_is_missing_is_named(tmp_path):
+    """It is no way to run the package: kernels and weights are files."""
+    package = Path(segp_ext.__file__).parent
+    with zipfile.ZipFile(tmp_path / "app.zip", "w") as archive:
+        for file in package.rglob("*.py"):
+            archive.write(file, file.relative_to(package.parent))
+    code = "import segp_ext; print(segp_ext.build_info()['ops_path']); segp_ext.load_clip('glyph')"
+    environment = {key: value for key, value in os.environ.items() if key != "SEGP_EXT_REQUIRE_NATIVE"}
+    environment["PYTHONPATH"] = str(tmp_path / "app.zip")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.stdout == "eager\n" and "RuntimeWarning: segp_ext runs its slow eager path" in done.stderr
+    assert done.returncode == 1 and f"{tmp_path}/app.zip/segp_ext/assets/glyph.safetensors" in done.stderr.splitlines()[-1]

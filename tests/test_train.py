@@ -1,5 +1,6 @@
 """The command: configuration, run directory, table, and what bad input says."""
 
+import errno
 import functools
 import json
 import os
@@ -150,15 +151,17 @@ def test_the_predict_command_names_image_files(finished, tmp_path, capsys):
 def test_a_folder_of_images(tmp_path, capsys):
     for part, count in (("train", 4), ("test", 2)):
         for index, name in enumerate(("red", "green", "blue", "grey")):
-            (tmp_path / "photos" / part / name).mkdir(parents=True)
+            (tmp_path / "[photos]" / part / name).mkdir(parents=True)
             for image in range(count):
                 pixels = np.random.RandomState(image).randint(0, 60, (20, 24, 3)).astype(np.uint8)
                 pixels[..., index % 3] += 60 * index
-                Image.fromarray(pixels).save(tmp_path / "photos" / part / name / f"{image}.jpg")
-    arguments = ["--data.root", str(tmp_path / "photos"), "--data.classes_per_task=2", "--anchors.seeds_per_class=4"]
+                Image.fromarray(pixels).save(tmp_path / "[photos]" / part / name / f"{image}.jpg")
+    arguments = ["--data.root", str(tmp_path / "[photos]"), "--data.classes_per_task=2", "--anchors.seeds_per_class=4"]
+    before = sorted((tmp_path / "[photos]").rglob("*"))
     assert run(tmp_path, *arguments, "--held_out=[digits]") == 0
+    assert sorted((tmp_path / "[photos]").rglob("*")) == before  # it may stand on a disk that is only read
     result = json.loads((tmp_path / "run/result.json").read_text())
-    assert result["protocol"]["data"] == "photos" and result["status"] == "finished"
+    assert result["protocol"]["data"] == "[photos]" and result["status"] == "finished"
     assert list(result["retention"]) == ["digits"] and len(result["retention"]["digits"]) == 3
     assert "retention.png" in result["plots"] and (tmp_path / "run/plots/retention.png").is_file()
     said = "Zero-shot accuracy on digits (never trained on), in percent: "
@@ -499,6 +502,37 @@ def test_a_taken_run_name_is_refused(finished, capsys):
     assert train.main([*FAST, f"--run.directory={finished.parent}", "--run.name=run"]) == 2
     message = capsys.readouterr().err
     assert "holds a run already" in message and f"--resume {finished}" in message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("condition", ["hash seed", "warnings", "few files", "a file datasets.py", "no place for plot settings"])
+def test_the_same_numbers_under_odd_conditions(condition, finished, tmp_path):
+    (tmp_path / "datasets.py").write_text("raise SystemExit('a file of the present folder was imported')\n")
+    flags = ["-W", "error"] if condition == "warnings" else []
+    environment = dict(os.environ)
+    if condition == "hash seed":
+        environment["PYTHONHASHSEED"] = "12345"
+    if condition == "no place for plot settings":
+        environment["MPLCONFIGDIR"] = str(tmp_path / "datasets.py/below")
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)); " if condition == "few files" else ""
+    code = f"{few}import sys; from segp_ext import train; sys.exit(train.main(sys.argv[1:]))"
+    begin = ["-m", "segp_ext.train"] if not few else ["-c", code]
+    arguments = [*FAST, f"--run.directory={tmp_path / '[odd]'}", "--run.name=run"]
+    done = subprocess.run([sys.executable, *flags, *begin, *arguments], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    results = [json.loads((folder / "result.json").read_text()) for folder in (finished, tmp_path / "[odd]/run")]
+    assert results[0]["scores"] == results[1]["scores"]
+
+
+def test_results_that_cannot_be_written_are_said_before_anything_is_learnt(tmp_path, monkeypatch, capsys):
+    def refuse(*given, **named):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(tmp_path / "results"))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(SeGPCL, "learn_task", lambda *given: pytest.fail("it learnt"))
+    assert train.main([*FAST, f"--run.directory={tmp_path / 'results'}"]) == 2
+    said = capsys.readouterr().err
+    assert "Read-only file system" in said and str(tmp_path / "results") in said
 
 
 def test_a_backend_that_is_not_there_and_dollars_in_names_do_not_matter_to_plots(finished, tmp_path):

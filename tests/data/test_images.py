@@ -478,6 +478,7 @@ def test_pixels_in_every_form(tmp_path, monkeypatch):
         (np.zeros((3, 4, 0), np.uint8), ValueError, r"x has no pixels: \[3, 4, 0\]"),
         (Image.new("RGB", (0, 4)), ValueError, "x: it has no pixels: 0 × 4"),
         ("gone.png", ValueError, "cannot read gone.png as an image"),
+        ({"bytes": b"", "path": None}, TypeError, "x must be a PIL image, a path, or pixels .*got dict"),
         ("https://somewhere/cat.jpg", ValueError, "x is the address 'https://somewhere/cat.jpg'; download it"),
         (b"no image", ValueError, "cannot read what was given as an image"),
         (b"no image", ValueError, "^x: cannot read what was given as an image: cannot identify image file$"),

@@ -45,6 +45,11 @@ def frames(path):
     red.save(path, save_all=True, append_images=[blue], lossless=True)
 
 
+def see_through(path):
+    """A palette whose colours have a transparency each."""
+    Image.new("RGB", (6, 5), (255, 0, 0)).convert("P").save(path, transparency=bytes(256))
+
+
 def pair(path):
     Image.new("RGB", (6, 5)).save(path, "MPO", save_all=True, append_images=[Image.new("RGB", (6, 5))])
 
@@ -79,6 +84,7 @@ READ = {  # and the colour that comes out
     "deep__png": (lambda path: Image.fromarray(np.full((5, 6), 0x8040, np.uint16)).save(path), (128, 128, 128)),
     "print__jpg": (lambda path: Image.new("CMYK", (6, 5), (0, 0, 0, 255)).save(path, "JPEG"), (0, 0, 0)),
     "palette__gif": (lambda path: Image.new("RGB", (6, 5), (255, 0, 0)).convert("P").save(path), (255, 0, 0)),
+    "palette_and_glass__png": (see_through, (255, 0, 0)),
     "moves__gif": (frames, (255, 0, 0)),
     "moves__webp": (frames, (255, 0, 0)),
     "moves__png": (frames, (255, 0, 0)),

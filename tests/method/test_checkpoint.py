@@ -13,7 +13,7 @@ from typing import get_args
 import psutil
 import pytest
 import torch
-from method.made import at_once, made_images
+from method.made import at_once, made_images, small_config
 from PIL import Image
 from safetensors.torch import load, save
 
@@ -337,6 +337,16 @@ def test_an_empty_folder_may_be_saved_to_and_a_tilde_is_the_home_folder(learner,
     (tmp_path / "made").mkdir()
     learner.save("~/made")
     assert SeGPCL.load("~/made").class_names == learner.class_names and [p.name for p in tmp_path.iterdir()] == ["made"]
+
+
+def test_names_in_any_writing_are_learnt_and_saved(tmp_path):
+    names = ["猫", "قط", "cat 🐈", "a/b", "{x}", "%s \\n"]
+    learner = SeGPCL(segp_ext.load_clip("glyph"), small_config())
+    learner.learn_task(made_images(6, 4), names)
+    learner.save(tmp_path / "saved")
+    loaded, image = SeGPCL.load(tmp_path / "saved"), made_images(1, 1)[0][0]
+    assert loaded.class_names == learner.class_names == tuple(names)
+    assert loaded.predict(image, topk=None) == learner.predict(image, topk=None)
 
 
 def test_the_predict_command_takes_folders_and_patterns_and_goes_on_after_a_bad_file(learner, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """The learner on a tiny CLIP: every method learns, remembers what it should, and refuses bad input without harm."""
 
+import asyncio
 import math
 import random
 import threading
@@ -712,6 +713,21 @@ def test_a_class_alone_in_its_task_is_learnt_by_its_prototype(classes, recwarn):
 def test_names_that_stand_twice_read_the_same():
     with pytest.raises(ValueError, match="class names 'cat' and 'cat' read the same"):
         prompts(tiny_backbone(), "a {}.", ["cat", "dog", "cat"])
+
+
+def test_names_that_differ_in_the_writing_of_accents_alone_are_refused():
+    learner = SeGPCL(segp_ext.load_clip("glyph"), small_config())
+    with pytest.raises(ValueError, match="read the same to the text encoder"):
+        learner.learn_task(made_images(2, 4), ["caf\u00e9", "cafe\u0301"])
+    assert learner.class_names == ()
+
+
+def test_learning_and_predicting_inside_an_event_loop():
+    async def work():
+        learner, _ = learnt()
+        return learner.predict(made_images(2, 2)[0][0])
+
+    assert asyncio.run(work()) == learnt()[0].predict(made_images(2, 2)[0][0])
 
 
 def test_an_image_too_narrow_to_be_resized_is_named(monkeypatch):

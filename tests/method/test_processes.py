@@ -218,3 +218,12 @@ def test_an_empty_number_of_processes_is_none(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "")
     processes, device = join("cuda:1")
     assert (processes.count, device) == (1, "cuda:1")
+
+
+def test_several_processes_without_a_launcher_ask_for_its_variables(monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ValueError, match="MASTER_ADDR"):
+        join("cpu")
