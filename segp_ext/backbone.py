@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from segp_ext.adapter_layout import NEEDS_ADAPTABLE, from_plain, packed_projections, plain_names, to_plain
 from segp_ext.compiled import Compiler, Passes
 from segp_ext.config import LoraConfig, Precision, ResizeMode
+from segp_ext.drawing import drawn_by
 from segp_ext.forked import one_thread_if_forked
 from segp_ext.lora_targets import chosen_layers, shares_start
 from segp_ext.timing import Stopwatch
@@ -324,9 +325,8 @@ class Backbone(nn.Module):
         self._ranks = {name: widths[shares_start(name)] for name in names}
         self._rank, self._alpha = config.rank, config.rank if config.alpha is None else config.alpha
         starts: dict[str, Tensor] = {}
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"), _float32_by_default(), warnings.catch_warnings():
+        with drawn_by(seed), torch.device("cpu"), _float32_by_default(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PEFT warns of target modules that its own registry does not know
-            torch.manual_seed(seed)
             self._peft = get_peft_model(self.clip, self._settings(self._ranks))
             for name in names:
                 matrix = self.clip.get_submodule(name).lora_A["default"].weight

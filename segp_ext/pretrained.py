@@ -17,6 +17,7 @@ import torch
 
 from segp_ext.backbone import Backbone
 from segp_ext.config import Precision, ResizeMode
+from segp_ext.drawing import drawn_by
 from segp_ext.forked import one_thread_if_forked
 from segp_ext.memory import free_memory
 from segp_ext.progress import first_line
@@ -342,15 +343,14 @@ def _repeatable() -> Iterator[None]:
 
     And open_clip does not warn that they are random, nor log what it raises too.
     """
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(max(level, logging.CRITICAL))
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+    with drawn_by(0):  # the logger is the whole process's too, and must not be changed by two threads at a time
+        root = logging.getLogger()
+        level = root.level
+        root.setLevel(max(level, logging.CRITICAL))
+        try:
             yield
-    finally:
-        root.setLevel(level)
+        finally:
+            root.setLevel(level)
 
 
 @contextmanager

@@ -7,9 +7,7 @@ import importlib.util
 import io
 import os
 import pickle
-import random
 import re
-import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from segp_ext import lfs
 from segp_ext.config import LoadingConfig
+from segp_ext.drawing import drawn_by
 from segp_ext.memory import free_memory
 from segp_ext.processes import cores
 from segp_ext.progress import first_line
@@ -258,29 +257,6 @@ def _whole(label: Any) -> int | None:
     if isinstance(label, (Tensor, np.ndarray)) and np.prod(label.shape) == 1:
         label = label.item()
     return int(label) if isinstance(label, (int, np.integer)) else None
-
-
-_DRAWING = threading.RLock()
-"""Held while the process's generators are an image's own: two learners in two threads must not draw from each other's."""
-
-
-@contextmanager
-def drawn_by(index: int) -> Iterator[None]:
-    """Lets what is inside draw from Python's, NumPy's and torch's generators as it always does for this index; then puts these back.
-
-    These generators are the whole process's: what other threads draw from them meanwhile is this index's too.
-    """
-    with _DRAWING:
-        python, arrays, tensors = random.getstate(), np.random.get_state(), torch.default_generator.get_state()  # noqa: NPY002
-        random.seed(index)
-        np.random.seed(index)  # noqa: NPY002 (the one that augmentations draw from)
-        torch.default_generator.manual_seed(index)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(arrays)  # noqa: NPY002
-            torch.default_generator.set_state(tensors)
 
 
 _IMAGE_KEYS, _LABEL_KEYS = ("image", "img"), ("label", "labels")

@@ -5,6 +5,7 @@ import math
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -291,6 +292,22 @@ def test_the_first_predictions_may_come_from_several_threads(method, monkeypatch
     expected = learner.copy().predict(images)
     for _ in range(5):
         assert at_once(learner.copy(), images) == [expected] * 4
+
+
+@pytest.mark.parametrize("pretrained", ["own", None])
+def test_learners_made_in_several_threads_are_those_of_one(pretrained, monkeypatch):
+    """Random weights and the adapter's start are drawn from the whole process's generators, one learner after the other."""
+    drawn = torch.nn.init.orthogonal_
+    monkeypatch.setattr(torch.nn.init, "orthogonal_", lambda *given: time.sleep(1e-3) or drawn(*given))  # others get their turn
+
+    def made(_):
+        learner = SeGPCL(segp_ext.load_clip("glyph", pretrained), small_config())
+        return learner.backbone.weights_hash(), learner.backbone.adapter_state()
+
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(made, range(4)))
+    weights, adapter = made(0)
+    assert all(one == weights and same(adapter, other) for one, other in found)
 
 
 def test_predictions_follow_a_step_that_is_not_the_learners():
