@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -62,6 +63,14 @@ def without_autocast() -> Iterator[None]:
         yield
 
 
+def out_of_inference_mode(state: Any) -> Any:
+    """What was just copied or unpickled, with tensors that may change: those that came to be in inference mode never may."""
+    if not torch.is_inference_mode_enabled():
+        return state
+    with torch.inference_mode(False):
+        return copy.deepcopy(state)
+
+
 class Backbone(nn.Module):
     """A CLIP model that gives raw and projected features and carries one LoRA adapter.
 
@@ -86,6 +95,7 @@ class Backbone(nn.Module):
         stopwatch: adds up the time of all passes.
         architecture: open_clip's configuration of a model that it does not know by name.
         quick_gelu: whether the activation is QuickGELU, of a model that open_clip knows by name.
+        place: whole path of the local file or folder that the weights were read from; None for others.
 
     Raises:
         ValueError: for a model without a raw feature, naming the reason.
@@ -100,7 +110,7 @@ class Backbone(nn.Module):
         clip: nn.Module,
         tokenizer: Any,
         name: str,
-        pretrained: str | None,
+        pretrained: str | os.PathLike[str] | None,
         *,
         resize_mode: ResizeMode | None = None,
         precision: Precision = "fp32",
@@ -124,7 +134,8 @@ class Backbone(nn.Module):
         self._text = Text(clip, tokenizer, name)
         self._compilers = (Compiler(axes=1), Compiler(axes=2)) if compile else None  # of pixels and tokens
         self.passes = Passes()
-        self.name, self.pretrained, self.tokenizer = name, pretrained, tokenizer
+        self.name, self.tokenizer = name, tokenizer
+        self.pretrained = None if pretrained is None else os.fspath(pretrained)
         self.precision = precision
         self.image_size, self.projects = self._vision.image_size, self._vision.projects
         preprocessing = PreprocessCfg(**{**open_clip.get_model_preprocess_cfg(clip), "size": self.image_size})
@@ -149,15 +160,17 @@ class Backbone(nn.Module):
         self._rank = self._alpha = 0
         # Adapted layers while merged: (LoRA, its base layer, base weight).
         self._merged: list[tuple[Any, Any, Tensor]] = []
-        self._hash: str | None = None
+        self._hash: tuple[list[int], str] | None = None  # with the checksums that it was computed at
         self.architecture: dict[str, Any] | None = None
         self.quick_gelu: bool | None = None
+        self.place: str | None = None
         self._check_finite()
         if not (self.mean.isfinite().all() and self.std.isfinite().all() and (self.std > 0).all()):
             raise ValueError(
                 f"the preprocessing of {name} is damaged: mean {self.mean.flatten().tolist()}, std {self.std.flatten().tolist()}"
             )
         self._ceiling = math.inf if getattr(clip, "logit_bias", None) is not None else 100.0
+        self._told: list[int] | None = self._checksums()  # of the weights that name and pretrained tell; None for others
 
     # -- what it is ------------------------------------------------------------------------------------------------------------
 
@@ -186,7 +199,8 @@ class Backbone(nn.Module):
 
     def weights_hash(self) -> str:
         """SHA-256 of the pre-trained weights (names, shapes and values), the adapter left out; part of a result's protocol."""
-        if self._hash is None:  # they never change
+        present = self._checksums()
+        if self._hash is None or self._hash[0] != present:
             digest = hashlib.sha256()
             if self.projection is not None:
                 digest.update(self.projection.detach().cpu().float().numpy().tobytes())
@@ -194,16 +208,29 @@ class Backbone(nn.Module):
                 digest.update(name.encode())
                 digest.update(str(tuple(parameter.shape)).encode())
                 digest.update(parameter.cpu().float().contiguous().numpy().tobytes())
-            self._hash = digest.hexdigest()
-        return self._hash
+            self._hash = present, digest.hexdigest()
+        return self._hash[1]
+
+    def has_other_weights(self) -> bool:
+        """Whether the pre-trained weights are others than `name` and `pretrained` tell: changed since they were read, `.data` included."""
+        return self._told is None or self._told != self._checksums()
+
+    def _checksums(self) -> list[int]:
+        """A sum of bits for every tensor that `weights_hash` is of: the same on every device, and far cheaper."""
+        projection = [] if self.projection is None else [self.projection.detach()]
+        return torch.stack([_sum_of_bits(t) for t in (*projection, *(p for _, p in self._own(self.clip.named_parameters())))]).tolist()
 
     def weights(self) -> dict[str, Tensor]:
         """The pre-trained weights and statistics by name, the adapter left out: what `load_weights` takes."""
         projection = {} if self.projection is None else {"projection": self.projection.detach()}
         return projection | dict(self._own(self.clip.state_dict(keep_vars=True).items()))
 
-    def load_weights(self, weights: dict[str, Tensor]) -> None:
+    def load_weights(self, weights: dict[str, Tensor], others: bool = True) -> None:
         """Takes over what `weights` gave, of a model of the same architecture.
+
+        Args:
+            weights: by name.
+            others: whether they are others than `name` and `pretrained` tell, so that a learner is not saved without them.
 
         Raises:
             ValueError: naming the first tensor that is missing, is too many, or has another shape or dtype, or is not finite.
@@ -217,8 +244,8 @@ class Backbone(nn.Module):
                 raise ValueError(f"the weights do not fit {self.name}: {name} must be {expected}; got {got}")
         for name, tensor in weights.items():
             own[name].copy_(tensor)
-        self._hash = None
         self._check_finite()
+        self._told = None if others else self._checksums()
 
     def _check_finite(self) -> None:
         for name, tensor in self.weights().items():
@@ -231,6 +258,9 @@ class Backbone(nn.Module):
         for name, tensor in tensors:
             if ".lora_" not in name:
                 yield name.replace(".base_layer", ""), originals.get(id(tensor), tensor).detach()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(out_of_inference_mode(state))
 
     def train(self, mode: bool = True) -> Backbone:
         """Stays in evaluation mode, whatever is asked: the encoders never drop anything or change their statistics, nor while learning."""
@@ -281,8 +311,11 @@ class Backbone(nn.Module):
         """Texts → token ids int64 `[N, L]` on the model's device, L the longest text's length where padding changes nothing.
 
         Raises:
+            TypeError: for one string, which would be taken apart into letters.
             ValueError: naming the texts that do not fit the context.
         """
+        if isinstance(texts, (str, bytes)):
+            raise TypeError(f"texts must be a list of texts; got the string {texts!r}: write [{texts!r}]")
         return self._text.tokenize(list(texts)).to(self.device)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
@@ -488,13 +521,26 @@ class Backbone(nn.Module):
 
     def copy(self) -> Backbone:
         """A backbone of its own in the present state. Values that no adapter changes are shared, the parameters that hold them are not."""
-        held: dict[int, Any] = {id(self._compilers): self._compilers}
+        return self._copied()
+
+    def _copied(self, *shared: Any) -> Backbone:
+        """A copy that shares some things more."""
+        held: dict[int, Any] = {id(thing): thing for thing in (self._compilers, *shared)}
         merged = {id(layer.weight) for _, layer, _ in self._merged}
         for name, parameter in self.named_parameters():
             if ".lora_" not in name and id(parameter) not in merged:
                 held[id(parameter)] = nn.Parameter(parameter.data, parameter.requires_grad)
         held |= {id(original): original for _, _, original in self._merged}
         return copy.deepcopy(self, held)
+
+    def without_adapter(self) -> Backbone:
+        """A backbone of its own as it was before `adapt`. Values of the weights are shared, and the tokenizer, which is slow to copy."""
+        twin = self._copied(self.tokenizer)
+        twin.unmerge()
+        if twin._peft is not None:
+            twin.clip = twin._peft.unload().requires_grad_(False)
+            twin._peft, twin._trained, twin._ranks = None, [], {}
+        return twin
 
     def to_predict(self) -> Backbone:
         """The present model with its adapter merged, which stays as it is; itself where it has none.
@@ -536,6 +582,15 @@ class Backbone(nn.Module):
                 self._train_b_alone()
                 if before:
                     self.merge()
+
+
+def _sum_of_bits(tensor: Tensor) -> Tensor:
+    """The numbers of a tensor read as whole ones of 64 bits, where they come in pairs, and added up, int64 `[]`; overflow wraps."""
+    flat = tensor.contiguous().view(-1)
+    if flat.element_size() < 8 and len(flat) % 2 == 0:
+        flat = flat.clone() if flat.storage_offset() % 2 else flat
+        return flat.view(torch.int64).sum()
+    return flat.view(torch.int64 if flat.element_size() == 8 else torch.int32).sum(dtype=torch.int64)
 
 
 @contextmanager

@@ -26,7 +26,17 @@ from torch import Tensor
 import segp_ext
 from segp_ext import sealed
 from segp_ext.config import MethodConfig, Precision, ResizeMode, from_dict
-from segp_ext.pretrained import LOCAL, OWN, WEIGHTS, load_clip, load_own, model_in_words, own_files
+from segp_ext.pretrained import (
+    LOCAL,
+    OWN,
+    WEIGHTS,
+    check_told,
+    load_clip,
+    load_own,
+    model_in_words,
+    names_file,
+    own_files,
+)
 
 if TYPE_CHECKING:
     from segp_ext.backbone import Backbone
@@ -42,6 +52,8 @@ OTHER_METHOD = (
     "It cannot be read as the paper's method; use segp_ext 0.1.0 for it, or learn anew"
 )
 """What sets apart what segp_ext 0.1 made, and what to do about it."""
+NOT_SAVED = "this learner cannot be saved, as it could not be loaded again"
+"""How an error of `save` begins."""
 _TENSORS, _STATE, _ADAPTER, _ADAPTER_CONFIG = (
     "learner.safetensors",
     "learner.json",
@@ -68,18 +80,31 @@ def save_learner(
         )
     if path.exists() and not (path / _STATE).is_file() and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f"{path} exists and is not a checkpoint; choose another place")
+    backbone = learner.backbone
+    others = backbone.has_other_weights()
+    if others and not with_weights:
+        raise ValueError(
+            f"{NOT_SAVED}: its backbone's weights are others than those of {model_in_words(backbone.name, backbone.pretrained)}, for which "
+            "load would look. save(..., with_weights=True) puts them into the folder"
+        )
+    if not with_weights:
+        try:
+            check_told(backbone)
+        except ValueError as error:
+            raise ValueError(f"{NOT_SAVED}: {error}") from error
     config = {f.name: getattr(learner.config, f.name) for f in dataclasses.fields(MethodConfig)}
     state = {
         "format": FORMAT,
         "version": segp_ext.__version__,
         "backbone": {
-            "name": learner.backbone.name,
-            "pretrained": learner.backbone.pretrained,
-            "resize_mode": learner.backbone.resize_mode,
-            "precision": learner.backbone.precision,
-            "weights": learner.backbone.weights_hash(),
-            "place": _place(learner.backbone.name, learner.backbone.pretrained),
-            "quick_gelu": learner.backbone.quick_gelu,
+            "name": backbone.name,
+            "pretrained": backbone.pretrained,
+            "resize_mode": backbone.resize_mode,
+            "precision": backbone.precision,
+            "weights": backbone.weights_hash(),
+            "place": backbone.place,
+            "quick_gelu": backbone.quick_gelu,
+            **({"others": True} if others else {}),
         },
         "config": dataclasses.asdict(MethodConfig(**config)),
         "class_names": learner.class_names,
@@ -87,15 +112,26 @@ def save_learner(
     }
     files = {
         **(extra or {}),
-        **(own_files(learner.backbone) if with_weights else {}),
+        **(own_files(backbone) if with_weights else {}),
         _TENSORS: save({name: tensor.contiguous().cpu() for name, tensor in learner.tensors().items()}),
         _STATE: json.dumps(state, indent=1).encode(),
     }
-    adapter = learner.backbone.adapter_state()
+    adapter = backbone.adapter_state()
     if adapter:
         files[_ADAPTER] = save({name: tensor.contiguous().cpu() for name, tensor in adapter.items()})
-        files[_ADAPTER_CONFIG] = json.dumps(learner.backbone.adapter_config(), indent=1, sort_keys=True).encode()
-    sealed.seal(path, files, _check_whole)
+        files[_ADAPTER_CONFIG] = json.dumps(backbone.adapter_config(), indent=1, sort_keys=True).encode()
+
+    def check(path: Path) -> None:
+        try:
+            made = _made(type(learner), backbone.without_adapter(), _read_learner(path))
+        except ValueError as error:
+            raise ValueError(f"{NOT_SAVED}: {error.__cause__ or error}") from error
+        if made.backbone.adapter_config() != backbone.adapter_config():
+            raise ValueError(f"{NOT_SAVED} as it is: its adapter is not as config.lora says")
+        if getattr(made._head, "settings", None) != getattr(learner._head, "settings", None):
+            raise ValueError(f"{NOT_SAVED} as it is: its head was made with other settings than config.prototypes and config.seed")
+
+    sealed.seal(path, files, check)
 
 
 @dataclass
@@ -107,8 +143,9 @@ class BackboneFacts:
     resize_mode: ResizeMode = "shortest"
     precision: Precision = "fp32"
     weights: str = ""
-    place: str | None = None  # whole path of a local file or folder of weights
+    place: str | None = None  # whole path of the local file or folder of weights when they were read; earlier versions may lack it
     quick_gelu: bool | None = None  # weights at another place may lack what told
+    others: bool = False  # than name and pretrained tell; they are in the folder then
 
 
 @dataclass
@@ -138,14 +175,6 @@ class SavedLearner:
                 f"cannot load the checkpoint {self.path}: {model_in_words(backbone.name, backbone.pretrained)} is not the model it was "
                 "trained on; the weights differ"
             )
-
-
-def _check_whole(path: Path) -> None:
-    """Raises ValueError if `_read_learner` refuses what is about to be saved."""
-    try:
-        _read_learner(path)
-    except ValueError as error:
-        raise ValueError(f"this learner cannot be saved, as it could not be loaded again: {error.__cause__ or error}") from error
 
 
 def read_learner(path: Path) -> SavedLearner:
@@ -214,21 +243,15 @@ def _read_learner(path: Path) -> SavedLearner:
         raise ValueError(f"cannot load the checkpoint {path}: {error}") from error
 
 
-def _place(name: str, pretrained: str | None) -> str | None:
-    """The whole path of a model's weights, if they are a local file or folder."""
-    given = Path(os.path.expanduser(name.removeprefix(LOCAL) if name.startswith(LOCAL) else pretrained or ""))
-    return str(given.resolve()) if given != Path() and given.exists() else None
-
-
 def _possible_places(facts: BackboneFacts, path: Path) -> Iterator[Path]:
     """Where the local weights of a learner saved in `path` may lie now, the likeliest place first."""
-    assert facts.place is not None
-    named = Path(facts.place).name
+    given = facts.name.removeprefix(LOCAL) if facts.name.startswith(LOCAL) else facts.pretrained or ""
+    recorded = Path(facts.place or given)
+    named = recorded.name
     own = os.environ.get(WEIGHTS_VARIABLE)
     if own:
         yield from (Path(os.path.expanduser(own)) / named, Path(os.path.expanduser(own)))
-    yield from (path / named, path.parent / named, Path(facts.place))
-    yield Path(os.path.expanduser(facts.name.removeprefix(LOCAL) if facts.name.startswith(LOCAL) else facts.pretrained or named))
+    yield from (path / named, path.parent / named, recorded, Path(os.path.expanduser(given)))
     yield Path(torch.hub.get_dir()) / "checkpoints" / named
     yield Path(os.path.expanduser("~/.cache/clip")) / named  # Path's own way fails for a user without a home, as in containers
 
@@ -244,14 +267,14 @@ def _load_backbone(saved: SavedLearner, device: str, pretrained: str | None, com
     settings: Any = {"resize_mode": facts.resize_mode, "precision": facts.precision, "compile": compile}
     is_folder = facts.name.startswith(LOCAL)
     if pretrained is None and WEIGHTS in saved.files:
-        backbone = load_own(saved.path, facts.name, facts.pretrained, device, **settings)
-        backbone.quick_gelu = facts.quick_gelu
+        backbone = load_own(saved.path, facts.name, facts.pretrained, facts.others, device, **settings)
+        backbone.quick_gelu, backbone.place = facts.quick_gelu, facts.place
         saved.check_weights(backbone)
         return backbone, str(saved.path / WEIGHTS)
     if pretrained is not None:
         found = [pretrained]
-    elif facts.place is None:
-        found = [facts.name.removeprefix(LOCAL) if is_folder else facts.pretrained]  # type: ignore[list-item]
+    elif facts.place is None and not is_folder and (facts.pretrained in (None, OWN) or not names_file(str(facts.pretrained))):
+        found = [facts.pretrained]  # type: ignore[list-item]
     else:
         places = list(dict.fromkeys(place.absolute() for place in _possible_places(facts, saved.path)))
         found = [str(place) for place in places if (place.is_dir() if is_folder else place.is_file())]
@@ -280,10 +303,21 @@ def load_learner(
     """Reads the learner in the folder `path`; see `SeGPCL.load`."""
     saved = read_learner(path)
     backbone, place = _load_backbone(saved, device, pretrained, compile)
+    learner = _made(cls, backbone, saved)
+    learner.weights_from = place
+    return learner
+
+
+@torch.inference_mode(False)
+def _made(cls: type[SeGPCL], backbone: Backbone, saved: SavedLearner) -> SeGPCL:
+    """The learner that was saved, on its backbone.
+
+    Raises:
+        ValueError: if they do not fit together.
+    """
     try:
         learner = cls(backbone, saved.config)
-        learner.weights_from = place
         learner.restore(saved.class_names, saved.task_sizes, saved.tensors)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"cannot load the checkpoint {path}: {error}") from error
+        raise ValueError(f"cannot load the checkpoint {saved.path}: {error}") from error
     return learner

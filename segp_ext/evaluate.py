@@ -16,7 +16,7 @@ from segp_ext import metrics
 from segp_ext.backbone import without_autocast
 from segp_ext.config import PATHS, ScorePath
 from segp_ext.data.images import Images
-from segp_ext.learner import SeGPCL
+from segp_ext.learner import SeGPCL, listed
 from segp_ext.prototypes import ClassMeans
 from segp_ext.timing import Timer
 
@@ -83,6 +83,9 @@ class EvaluationSet:
 
     class_names: list[str]
     images: Images
+
+    def __post_init__(self) -> None:
+        self.class_names = listed(self.class_names)
 
 
 @dataclass

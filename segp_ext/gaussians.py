@@ -33,10 +33,12 @@ class Gaussians:
             class `[C, Dr, Dr]` where λ is above 0; float64.
         counts: images in each of these sums.
         lengths: of the classes' means when they were learnt, float64 `[C]`.
+        settings: what it was made with.
     """
 
     def __init__(self, width: int, device: torch.device, settings: PrototypesConfig) -> None:
         self.shrinkage, self.own, self.unit = settings.shrinkage, settings.own_covariance, settings.features == "unit"
+        self.settings = self.shrinkage, self.own, self.unit
         self.scatters = torch.zeros(0, width, width, dtype=torch.float64, device=device)
         self.counts = torch.zeros(0, dtype=torch.float64, device=device)
         self.lengths = torch.zeros(0, dtype=torch.float64, device=device)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import dataclasses
 import os
 import threading
 import warnings
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from segp_ext import ops
 from segp_ext.anchors import Anchors, check_folder, check_reference, make_anchors
-from segp_ext.backbone import Backbone, without_autocast
+from segp_ext.backbone import Backbone, out_of_inference_mode, without_autocast
 from segp_ext.classifier import Classifier, Head, Prediction
 from segp_ext.config import MethodConfig, ScorePath, with_method
 from segp_ext.data import named_source
@@ -112,9 +113,11 @@ def prompts(backbone: Backbone, template: str, names: Sequence[str]) -> Tensor:
     """Token ids of the classes' prompts, `[C, L]`.
 
     Raises:
+        TypeError: for what is no list of names.
         ValueError: for a prompt that does not fit the text context, or two names that differ only in what the tokenizer ignores (case,
             say): they would be one class to the text encoder.
     """
+    names = listed(names)
     tokens = backbone.tokenize([template.replace("{}", name) for name in names])
     first: dict[tuple[int, ...], int] = {}
     for index, (name, row) in enumerate(zip(names, tokens.tolist(), strict=True)):
@@ -131,7 +134,8 @@ class SeGPCL:
 
     Args:
         backbone: from `segp_ext.load_clip`; the learner puts its adapter on it and owns it from then on.
-        config: the method's settings; the paper's by default.
+        config: the method's settings; the paper's by default. Those of learning, inference and the template may be changed later, and hold
+            from then on; the adapter and the head are as they were made, and a learner whose settings say otherwise is not saved.
         processes: those that learn together (`segp_ext.processes.join`); this one alone by default.
 
     Attributes:
@@ -140,7 +144,6 @@ class SeGPCL:
         prototypes: raw-space prototypes μ `[C, Dr]`: unit, or means of raw features where `prototypes.features` says raw.
         untransferred: the old classes' prototypes before the last task's transfer, for inspection; None if none took place.
         reader: how images are read.
-        timer: time by phase, over all tasks.
         weights_from: where `load` took the backbone's weights from, a path or a tag; None for a learner that was not loaded.
     """
 
@@ -158,7 +161,6 @@ class SeGPCL:
         self.task_sizes: list[int] = []
         self.prototypes = torch.zeros(0, backbone.raw_dim, device=backbone.device, dtype=backbone.dtype)
         self.untransferred: Tensor | None = None
-        self._tokens: Tensor | None = None
         self._reference: Images | None = None
         self._forget_what_predicts()
         self._head = self._new_head(backbone.device)
@@ -176,6 +178,18 @@ class SeGPCL:
     def class_names(self) -> tuple[str, ...]:
         return self._names
 
+    @class_names.setter
+    def class_names(self, names: Any) -> None:
+        raise AttributeError(
+            "class_names cannot be set: prompts and prototypes were learnt under these names. Learn anew under others, or replace names in "
+            "what predict returns"
+        )
+
+    @property
+    def _tokens(self) -> Tensor:
+        """Token ids of the prompts of all classes learnt, `[C, L]`."""
+        return prompts(self.backbone, self.config.template, self._names)
+
     def __repr__(self) -> str:
         model = f"{self.backbone.name} ({self.backbone.pretrained})" if self.backbone.pretrained else self.backbone.name
         learnt = f"{len(self._names)} classes in {len(self.task_sizes)} tasks"
@@ -187,7 +201,7 @@ class SeGPCL:
             return {k: v for k, v in self.__dict__.items() if k not in ("_state", "_learning", "_text", "_classifier")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update(out_of_inference_mode(state))
         self._forget_what_predicts()
 
     def _new_head(self, device: torch.device) -> Head | None:
@@ -223,7 +237,7 @@ class SeGPCL:
             FloatingPointError: if the loss stops being finite. The learner is as it was before the task.
             RuntimeError: if another thread has it learn.
         """
-        with self._changing(), without_autocast():
+        with self._learns(), without_autocast():
             return self._learn_task(dataset, class_names, kept)
 
     def _learn_task(
@@ -304,7 +318,6 @@ class SeGPCL:
         self.prototypes = prototypes
         self._names = (*self._names, *names)
         self.task_sizes = [*self.task_sizes, len(names)]
-        self._tokens = tokens
         del anchors
         _give_back_memory()
         return report
@@ -318,7 +331,7 @@ class SeGPCL:
                     parameter.zero_()
             self._names, self.task_sizes = (), []
             self.prototypes, self.untransferred = self.prototypes[:0], None
-            self._tokens, self._head = None, self._new_head(self.backbone.device)
+            self._head = self._new_head(self.backbone.device)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -335,14 +348,24 @@ class SeGPCL:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Changes the state: whoever wants to read or to change it meanwhile is refused.
+        """Changes the state within a moment: whoever wants to read or to change it meanwhile waits.
+
+        Raises:
+            RuntimeError: if the learner is learning.
+        """
+        with self._reading():
+            self._classifier = None  # who predicts with it goes on
+            yield
+
+    @contextmanager
+    def _learns(self) -> Iterator[None]:
+        """Changes the state for a long time: whoever wants to read or to change it meanwhile is refused.
 
         Raises:
             RuntimeError: if the learner is learning already.
         """
-        with self._reading():
+        with self._changing():
             self._learning = True
-            self._classifier = None  # who predicts with it goes on
         try:
             yield
         finally:
@@ -475,21 +498,23 @@ class SeGPCL:
             RuntimeError: while the learner learns, in another thread; ask before, and predict with the answer meanwhile.
         """
         kept = self._classifier
-        if kept is not None and not self._learning and kept[0] == self._mark():
+        if kept is not None and not self._learning and kept[0] == self._mark() and kept[1].config == self.config:
             return kept[1]
         with self._reading(), torch.inference_mode(False), torch.no_grad():
-            mark = self._mark()
-            if self._classifier is None or self._classifier[0] != mark:
+            mark, kept = self._mark(), self._classifier
+            if kept is None or kept[0] != mark:
                 text = self._own_text()  # before merging, which rounds: the next task starts from the same
                 backbone, head = self.backbone.to_predict(), copy.deepcopy(self._head)
-                self._classifier = (
-                    mark,
-                    Classifier(backbone, text, self.prototypes, head, self._names, self.config),
-                )
-            return self._classifier[1]
+                made = Classifier(backbone, text, self.prototypes, head, self._names, copy.deepcopy(self.config))
+            elif kept[1].config != self.config:  # the model stays, however large
+                made = dataclasses.replace(kept[1], text=self._own_text(), config=copy.deepcopy(self.config))
+            else:
+                return kept[1]
+            self._classifier = mark, made
+            return made
 
     def _mark(self) -> Any:
-        """What differs between two states in which this learner predicts otherwise."""
+        """What differs between two states in which this learner predicts otherwise, its settings left out."""
         trained = tuple(parameter._version for parameter in self.backbone.trained_parameters())
         return trained, id(self.prototypes), self.prototypes._version, self._names
 
@@ -504,7 +529,12 @@ class SeGPCL:
             yield indices, *backbone.encode_image(backbone.to_unit(pixels))
 
     def encode_names(self, names: Sequence[str]) -> Tensor:
-        """Text embeddings of any class names in the learner's prompt, `[C, De]`."""
+        """Text embeddings of any class names in the learner's prompt, `[C, De]`.
+
+        Raises:
+            TypeError: for what is no list of names.
+            ValueError: for a prompt that does not fit the text context, or two names that read the same.
+        """
         backbone = self.classifier().backbone
         return self._encode_text(backbone, prompts(backbone, self.config.template, names))
 
@@ -518,9 +548,9 @@ class SeGPCL:
 
     def _own_text(self) -> Tensor:
         """The same from the model as it is, which must not be merged; kept while it stays as it is."""
-        if self._tokens is None:
+        if not self._names:
             return torch.zeros(0, self.backbone.embed_dim, device=self.backbone.device, dtype=self.backbone.dtype)
-        mark = self._mark()
+        mark = self._mark(), self.config.template
         if self._text is None or self._text[0] != mark:
             self._text = mark, self._encode_text(self.backbone, self._tokens)
         return self._text[1]
@@ -535,6 +565,9 @@ class SeGPCL:
 
     def predict(self, images: Any, topk: int | None = 5, path: ScorePath | None = None) -> list[list[Prediction]]:
         """Names the classes of images. Any number of threads may call it at a time.
+
+        It follows every change of the learner and its settings, but no change of the adapter's matrices through `.data`, which
+        `torch.nn.utils.vector_to_parameters` makes too: see `classifier`.
 
         Args:
             images: one image or a list of them: PIL image, path, bytes of an image file, open file, or pixels
@@ -586,9 +619,9 @@ class SeGPCL:
             backbone.stopwatch = self.backbone.stopwatch
             if self._head is not None and head is not None:
                 head.restore(self._head.state())
-            untransferred, tokens = (None if x is None else x.to(chosen) for x in (self.untransferred, self._tokens))
+            untransferred = None if self.untransferred is None else self.untransferred.to(chosen)
             self.prototypes = self.prototypes.to(chosen)
-            self.backbone, self._head, self.untransferred, self._tokens = backbone, head, untransferred, tokens
+            self.backbone, self._head, self.untransferred = backbone, head, untransferred
             self.reader = Reader(backbone.transform, self.config.loading, chosen)
             self._text = self._reference = None
         return self
@@ -678,6 +711,7 @@ class SeGPCL:
         expects = {} if self._head is None else self._head.state()
         if of_head.keys() != expects.keys():
             raise ValueError(f"the head's tensors must be {sorted(expects)}; got {sorted(of_head)}")
+        prompts(self.backbone, self.config.template, class_names)  # refuses names that read the same
         others = ("prototypes", *(f"head.{name}" for name in of_head))
         with self._changing():
             self.backbone.load_adapter_state({name: t for name, t in tensors.items() if name not in others})
@@ -685,5 +719,4 @@ class SeGPCL:
                 self._head.restore(of_head)
             self.prototypes = prototypes.to(self.backbone.device, self.backbone.dtype)
             self._names, self.task_sizes = tuple(class_names), list(task_sizes)
-            self._tokens = prompts(self.backbone, self.config.template, class_names)
             self._text = None

@@ -45,10 +45,10 @@ def model_in_words(name: str, pretrained: str | None) -> str:
         return f"{name} with random weights"
     if brings_weights(name):
         return f"{name} with its own weights"
-    return f"{name} with the weights{' file' if _names_file(pretrained) else ''} {pretrained}"
+    return f"{name} with the weights{' file' if names_file(pretrained) else ''} {pretrained}"
 
 
-def _names_file(pretrained: str) -> bool:
+def names_file(pretrained: str) -> bool:
     """Whether weights are meant as a file, there or not, rather than by a tag."""
     return "/" in pretrained or bool(Path(pretrained).suffix) or Path(pretrained).is_file()
 
@@ -56,7 +56,7 @@ def _names_file(pretrained: str) -> bool:
 @torch.inference_mode(False)
 def load_clip(
     name: str = "ViT-B-16-quickgelu",
-    pretrained: str | None = "openai",
+    pretrained: str | os.PathLike[str] | None = "openai",
     device: str = "auto",
     *,
     resize_mode: ResizeMode | None = None,
@@ -88,6 +88,7 @@ def load_clip(
     one_thread_if_forked()
     chosen = usable_device(device)
     settings: dict[str, Any] = {"resize_mode": resize_mode, "precision": precision, "compile": compile}
+    pretrained = None if pretrained is None else os.fspath(pretrained)
     if brings_weights(name):
         if pretrained not in (OWN, "openai", None):
             raise ValueError(
@@ -106,6 +107,8 @@ def load_clip(
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"model.name: {name} cannot be used: {first_line(error)}") from error
         backbone.architecture = architecture
+        if name.startswith(LOCAL):
+            backbone.place = os.path.realpath(os.path.expanduser(name.removeprefix(LOCAL)))
         return backbone.to(chosen)
     file = None if pretrained is None else Path(os.path.expanduser(pretrained))
     if file is None or not file.is_file():
@@ -116,6 +119,7 @@ def load_clip(
     clip, tokenizer, quick = _published(name, pretrained, file, quick_gelu)
     backbone = Backbone(clip, tokenizer, name, pretrained, **settings)
     backbone.quick_gelu = quick
+    backbone.place = None if file is None else os.path.realpath(file)
     return backbone.to(chosen)
 
 
@@ -152,8 +156,11 @@ def own_files(backbone: Backbone) -> dict[str, bytes]:
 
 
 @torch.inference_mode(False)
-def load_own(folder: Path, name: str, pretrained: str | None, device: str, **settings: Any) -> Backbone:
+def load_own(folder: Path, name: str, pretrained: str | None, others: bool, device: str, **settings: Any) -> Backbone:
     """Makes a backbone from the files that `own_files` gave, in a folder; other arguments and settings as `load_clip` has them.
+
+    Args:
+        others: whether its weights are others than `name` and `pretrained` tell.
 
     Raises:
         ValueError: if they do not fit together.
@@ -173,7 +180,7 @@ def load_own(folder: Path, name: str, pretrained: str | None, device: str, **set
         clip, tokenizer, architecture = _foreign(f"{LOCAL}{folder}", False)
     try:
         backbone = Backbone(clip, tokenizer, name, pretrained, **settings)
-        backbone.load_weights(load_safetensors(folder / WEIGHTS))
+        backbone.load_weights(load_safetensors(folder / WEIGHTS), others)
     except (AssertionError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         raise ValueError(f"{folder / WEIGHTS} cannot be used: {first_line(error)}") from error
     backbone.architecture = architecture
@@ -422,7 +429,7 @@ def _tag(name: str, pretrained: str | None) -> str | None:
     tags = open_clip.list_pretrained_tags_by_model(name)
     tag = pretrained.lower().replace("-", "_")
     if tag not in tags:
-        if _names_file(pretrained):
+        if names_file(pretrained):
             raise FileNotFoundError(
                 f"model.pretrained: {model_in_words(name, pretrained)} is not there. Looked for: "
                 f"{Path(pretrained).expanduser().absolute()}"
@@ -431,6 +438,18 @@ def _tag(name: str, pretrained: str | None) -> str | None:
             f"model.pretrained: {name} has no weights {pretrained!r}; tags: {', '.join(tags)}; or a local file"
         )
     return tag
+
+
+def check_told(backbone: Backbone) -> None:
+    """Refuses a backbone whose name or weights' tag `load_clip` does not know. Local weights may lie somewhere else when they are read.
+
+    Raises:
+        ValueError: naming what is not known.
+    """
+    name, pretrained = backbone.name, backbone.pretrained
+    if not brings_weights(name):
+        local = backbone.place is not None or (pretrained is not None and names_file(pretrained))
+        _tag(name, None if local else pretrained)
 
 
 def published_preprocessing(name: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class RidgeHead:
     Attributes:
         gram: sum of h hᵀ over all images so far, `[M, M]`, float64; h = relu(z W).
         targets: sum of h yᵀ, `[M, C]`.
+        settings: what it was made with.
     """
 
     _POWERS = range(-8, 10)  # of ten: the penalties that are tried
@@ -31,6 +32,7 @@ class RidgeHead:
     def __init__(self, raw_dim: int, width: int, seed: int, device: torch.device) -> None:
         own = torch.Generator("cpu").manual_seed(seed)
         draws = torch.randn(raw_dim, width, generator=own, dtype=torch.float64, device="cpu")
+        self.settings = width, seed
         self._projection = draws.to(device)
         self.gram = torch.zeros(width, width, dtype=torch.float64, device=device)
         self.targets = torch.zeros(width, 0, dtype=torch.float64, device=device)
@@ -93,6 +95,13 @@ class RidgeHead:
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Takes over what `state` gave."""
-        device = self.gram.device
+        """Takes over what `state` gave.
+
+        Raises:
+            ValueError: naming the tensor that does not have as many random features.
+        """
+        device, width = self.gram.device, len(self.gram)
+        for name, shape in (("gram", [width, width]), ("targets", [width, *state["targets"].shape[1:]])):
+            if list(state[name].shape) != shape:
+                raise ValueError(f"head.{name} must be {shape} for {width} random features; got {list(state[name].shape)}")
         self._take(state["gram"].to(device), state["targets"].to(device), int(state["power"]))

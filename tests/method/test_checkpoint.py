@@ -295,7 +295,75 @@ def test_what_could_not_be_loaded_is_not_saved(learner, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
 
 
-@pytest.mark.parametrize(
+def with_settings(learner, **changes):
+    """A copy whose settings have been changed since it learnt."""
+    twin = copy.deepcopy(learner)
+    for dotted, value in changes.items():
+        section, _, name = dotted.partition("__")
+        setattr(getattr(twin.config, section) if name else twin.config, name or section, value)
+    return twin
+
+
+def test_a_learner_that_does_not_fit_its_settings_is_not_saved(learner, tmp_path):
+    """Whatever `load` checks, `save` checks before it replaces what is there."""
+    learner.save(tmp_path / "saved")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
+    uneven, nameless = learner.copy(), learner.copy()
+    uneven.task_sizes = [*learner.task_sizes, 3]
+    nameless.backbone.name = "made-up"
+    ridge = SeGPCL(segp_ext.load_clip("glyph"), MethodConfig(method="ranpac", prototypes=PrototypesConfig(random_features=20)))
+    ridge.learn_task(made_images(2, 4), ["0", "1"])
+    for odd, message in (
+        (with_settings(learner, lora__rank=8), r"adapter tensor .* must be \[8, .*; got \[4, "),
+        (with_settings(learner, lora__alpha=64), "its adapter is not as config.lora says"),
+        (with_settings(learner, lora__encoders="vision"), "adapter tensors do not match"),
+        (with_settings(learner, training__epochs=0), "adapter tensors do not match"),
+        (with_settings(learner, prototypes__score="mahalanobis"), r"the head's tensors must be \['counts', .*; got \[\]"),
+        (with_settings(learner, template="one two three four five six seven eight nine ten eleven twelve {}"), "does not fit"),
+        (with_settings(ridge, prototypes__random_features=30), r"head.gram must be \[30, 30\] .*; got \[20, 20\]"),
+        (with_settings(ridge, seed=3), "its head was made with other settings"),
+        (uneven, r"prototypes must be \[4, 128\] for tasks of \[2, 2, 3\] classes; got \[4, 128\]"),
+        (nameless, "no model named 'made-up'"),
+    ):
+        for place in ("saved", "elsewhere"):
+            with pytest.raises(ValueError, match=f"cannot be saved.*: .*{message}|cannot be saved as it is.*{message}"):
+                odd.save(tmp_path / place)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+@pytest.mark.parametrize("way", ["in place", "through .data", "before learning", "load_weights"])
+def test_weights_of_ones_own_are_saved_with_the_learner_or_not_at_all(way, tmp_path):
+    def change(backbone):
+        if way == "load_weights":
+            backbone.load_weights({name: tensor * 1.3 for name, tensor in backbone.weights().items()})
+        for name, parameter in backbone.clip.named_parameters():
+            if ".lora_" not in name and way != "load_weights":
+                parameter.data.mul_(1.3) if way == "through .data" else parameter.detach().mul_(1.3)
+
+    config = MethodConfig(min_images_per_class=2)
+    config.lora.rank, config.training.epochs = 4, 1
+    learner = SeGPCL(segp_ext.load_clip("glyph"), config)
+    known = learner.backbone.weights_hash()
+    learner.save(tmp_path / "saved")
+    if way == "before learning":
+        change(learner.backbone)
+    learner.learn_task(made_images(2, 4), ["0", "1"])
+    if way != "before learning":
+        change(learner.backbone)
+    assert learner.backbone.weights_hash() != known
+    with pytest.raises(ValueError, match="weights are others than those of glyph with its own weights.*with_weights=True"):
+        learner.save(tmp_path / "saved")
+    assert SeGPCL.load(tmp_path / "saved").class_names == ()
+    learner.save(tmp_path / "saved", with_weights=True)
+    loaded = SeGPCL.load(tmp_path / "saved")
+    images = [image for image, _ in made_images(2, 4)]
+    assert loaded.predict(images) == learner.copy().predict(images)
+    with pytest.raises(ValueError, match="with_weights=True"):  # that they are others is known of what was loaded, too
+        loaded.save(tmp_path / "bare", with_weights=False)
+
+
+every_copy = pytest.mark.parametrize(
     "copied",
     [
         copy.deepcopy,
@@ -305,6 +373,9 @@ def test_what_could_not_be_loaded_is_not_saved(learner, tmp_path):
     ],
     ids=["deepcopy", "pickle", "torch.save", "cloudpickle"],
 )
+
+
+@every_copy
 def test_a_learner_is_copied_by_pickling(copied, learner):
     images = [image for image, _ in made_images(2, 4)]
     twin = copied(learner)
@@ -312,6 +383,18 @@ def test_a_learner_is_copied_by_pickling(copied, learner):
     for each in (twin, own := learner.copy()):
         each.learn_task(made_images(2, 4, seed=5), ["4", "5"])
     assert torch.equal(twin.prototypes, own.prototypes) and len(learner.class_names) == 4
+
+
+@every_copy
+def test_a_copy_made_in_inference_mode_lives_on(copied, learner):
+    images = [image for image, _ in made_images(2, 4)]
+    with torch.inference_mode():
+        twin, backbone = copied(learner), copied(segp_ext.load_clip("glyph"))
+    assert twin.predict(images) == learner.predict(images)
+    for each in (twin, own := learner.copy()):
+        each.learn_task(made_images(2, 4, seed=5), ["4", "5"])
+    assert torch.equal(twin.prototypes, own.prototypes)
+    SeGPCL(backbone, learner.config).learn_task(made_images(2, 4), ["0", "1"])
 
 
 def through_torch(x):

@@ -1,6 +1,7 @@
 """The learner on a tiny CLIP: every method learns, remembers what it should, and refuses bad input without harm."""
 
 import asyncio
+import copy
 import math
 import random
 import threading
@@ -17,7 +18,9 @@ from PIL import Image
 import segp_ext
 from segp_ext import pretrained
 from segp_ext.anchors import Anchors
+from segp_ext.backbone import Backbone
 from segp_ext.config import METHODS, LoadingConfig, MethodConfig, TrainingConfig, with_method
+from segp_ext.evaluate import EvaluationSet
 from segp_ext.learner import SeGPCL, prompts
 from segp_ext.training import LossRecord
 
@@ -321,6 +324,45 @@ def test_predictions_follow_a_step_that_is_not_the_learners():
     assert learner.predict(image) != before and not torch.equal(learner.text_embeddings(), text)
 
 
+@pytest.mark.parametrize("method", ["segp", "frozen-prototypes"])
+def test_settings_that_are_changed_are_followed_and_classifiers_of_before_stay(method):
+    learner, _ = learnt(method=method)
+    images = [image for image, _ in made_images(3, 4)]
+    classifier, before = learner.classifier(), learner.predict(images)
+
+    def replaced():
+        learner.config = copy.deepcopy(learner.config)
+        learner.config.inference.beta = 50.0
+
+    def edited():
+        learner.config.inference.beta = 0.1
+
+    def worded():
+        learner.config.template = "a drawing of one {} here."
+
+    for change in (replaced, edited, worded):
+        change()
+        found = learner.predict(images)
+        assert found == copy.deepcopy(learner).predict(images) == learner.classifier().predict(images) != before
+        assert learner.classifier().backbone is classifier.backbone  # the model is not merged again
+        assert classifier.predict(images) == before
+        classifier, before = learner.classifier(), found
+    torch.testing.assert_close(learner.text_embeddings(), learner.encode_names(learner.class_names))
+
+
+def test_names_to_be_encoded_are_a_list():
+    learner, _ = learnt(method="frozen-prototypes")
+    with pytest.raises(TypeError, match=r"class_names must be a list of names; got the string 'cat': write \['cat'\]"):
+        learner.encode_names("cat")
+    with pytest.raises(TypeError, match="got a set, which has no such order"):
+        learner.encode_names({"cat", "dog"})
+    with pytest.raises(TypeError, match="got the string 'cat'"):
+        EvaluationSet("cat", images_of(made_images(1, 2), learner.backbone))
+    with pytest.raises(TypeError, match=r"texts must be a list of texts; got the string 'a cat': write \['a cat'\]"):
+        learner.backbone.tokenize("a cat")
+    assert len(learner.encode_names(np.array(["cat", "dog"]))) == 2
+
+
 def test_what_is_asked_of_a_classifiers_backbone_leaves_its_predictions_alone():
     learner, _ = learnt()
     with torch.no_grad():
@@ -396,8 +438,9 @@ def test_class_names_are_changed_by_learning_alone():
     learner, _ = learnt()
     with pytest.raises(TypeError):
         learner.class_names[0] = "crimson"
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match="class_names cannot be set: .* Learn anew under others, or replace names in what predict"):
         learner.class_names = ["crimson"]
+    assert list(learner.class_names) == FIRST + SECOND
 
 
 def test_names_given_as_numpy_strings_come_back_as_pythons():
@@ -690,6 +733,42 @@ def test_what_would_disturb_learning_is_refused_meanwhile(monkeypatch):
     learner.learn_task(made_images(2, 4), SECOND)
     assert refused == ["copy", "predict", "save", "learn"]
     assert list(learner.copy().class_names) == FIRST + SECOND
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x: x.to("cpu"), lambda x: x.restore(*saved_state(x))], ids=["to", "restore"]
+)
+def test_who_asks_during_a_short_change_waits_for_it(change, monkeypatch):
+    learner, _ = learnt()
+    images = [image for image, _ in made_images(3, 4)]
+    expected, begun, go = learner.predict(images), threading.Event(), threading.Event()
+
+    def slowly(done):
+        def first(*given):
+            if threading.current_thread().name == "changing":
+                begun.set()
+                go.wait()
+            return done(*given)
+
+        return first
+
+    for name in ("copy", "load_adapter_state"):
+        monkeypatch.setattr(Backbone, name, slowly(getattr(Backbone, name)))
+    answers = []
+    changing = threading.Thread(target=change, args=[learner], name="changing")
+    asking = threading.Thread(target=lambda: answers.append(learner.predict(images)))
+    changing.start()
+    begun.wait()
+    asking.start()
+    asking.join(0.2)  # who does not wait has an error by now
+    go.set()
+    for thread in (changing, asking):
+        thread.join()
+    assert answers == [expected]
+
+
+def saved_state(learner):
+    return list(learner.class_names), learner.task_sizes, {**learner.tensors(), **learner.backbone.adapter_state()}
 
 
 def test_half_precision_that_never_takes_a_step_is_an_error(monkeypatch):

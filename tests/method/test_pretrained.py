@@ -6,6 +6,7 @@ import shutil
 import socket
 import time
 import warnings
+from pathlib import Path
 
 import open_clip
 import pytest
@@ -506,6 +507,55 @@ def test_a_learner_finds_its_weights_where_they_went(kind, tmp_path, monkeypatch
         assert loads()  # in the present folder; those at the recorded place are others
         with pytest.raises(ValueError, match="made-tiny with the weights file .*work/w.pt is not the model it was trained on"):
             loads(pretrained=tmp_path / "work/w.pt")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_weights_are_looked_for_where_they_were_read_and_everywhere_else(kind, tmp_path, monkeypatch):
+    """Wherever the process is when it saves, and though they are gone by then."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    if kind == "file":
+        torch.save(weights()[1], "w.pt")
+        learner, name = SeGPCL(load_clip("made-tiny", Path("w.pt"))), "w.pt"
+    else:
+        local_model(tmp_path / "work/w")
+        learner, name = SeGPCL(load_clip("local-dir:w")), "w"
+    monkeypatch.chdir(tmp_path / "other")
+    for each in (learner, learner.copy()):
+        each.save(tmp_path / "kept")
+        assert json.loads((tmp_path / "kept/learner.json").read_text())["backbone"]["place"] == str(tmp_path / "work" / name)
+        SeGPCL.load(tmp_path / "kept")
+    learner.save(tmp_path / "whole", with_weights=True)
+    SeGPCL.load(tmp_path / "whole").save(tmp_path / "kept", with_weights=False)
+    SeGPCL.load(tmp_path / "kept")
+    (tmp_path / "work" / name).rename(tmp_path / name)
+    learner.save(tmp_path / "kept")
+    assert SeGPCL.load(tmp_path / "kept").weights_from == str(tmp_path / name)  # beside the learner
+    state = json.loads((tmp_path / "kept/learner.json").read_text())
+    state["backbone"]["place"] = None  # as earlier versions wrote it
+    files = {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir() if path.name != sealed.SUMS}
+    sealed.seal(tmp_path / "kept", {**files, "learner.json": json.dumps(state).encode()})
+    assert SeGPCL.load(tmp_path / "kept").weights_from == str(tmp_path / name)
+    (tmp_path / name).rename(tmp_path / "other/elsewhere")
+    with pytest.raises(FileNotFoundError, match=f"Looked for: .*kept/{name}.*pretrained=PLACE.*SEGP_EXT_WEIGHTS"):
+        SeGPCL.load(tmp_path / "kept")
+    monkeypatch.setenv("SEGP_EXT_WEIGHTS", str(tmp_path / "other/elsewhere"))
+    SeGPCL.load(tmp_path / "kept")
+
+
+def test_a_file_of_weights_may_be_given_as_a_path(tmp_path):
+    torch.save(weights()[1], tmp_path / "w.pt")
+    assert load_clip("made-tiny", tmp_path / "w.pt").pretrained == str(tmp_path / "w.pt")
+    with pytest.raises(FileNotFoundError, match="made-tiny with the weights file .*gone.pt is not there"):
+        load_clip("made-tiny", tmp_path / "gone.pt")
+
+
+def test_a_file_that_is_called_like_weights_of_a_model_is_none_of_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").touch()
+    SeGPCL(load_clip("glyph")).save(tmp_path / "kept")
+    assert SeGPCL.load(tmp_path / "kept").weights_from == "own"
 
 
 def learnt_by(backbone):
