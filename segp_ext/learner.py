@@ -187,8 +187,8 @@ class SeGPCL:
 
     @property
     def _tokens(self) -> Tensor:
-        """Token ids of the prompts of all classes learnt, `[C, L]`."""
-        return prompts(self.backbone, self.config.template, self._names)
+        """Token ids of the prompts of all classes learnt, `[C, L]`; that they differ was checked when they were learnt."""
+        return self.backbone.tokenize([self.config.template.replace("{}", name) for name in self._names])
 
     def __repr__(self) -> str:
         model = f"{self.backbone.name} ({self.backbone.pretrained})" if self.backbone.pretrained else self.backbone.name

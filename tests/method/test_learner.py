@@ -328,7 +328,7 @@ def test_predictions_follow_a_step_that_is_not_the_learners():
 def test_settings_that_are_changed_are_followed_and_classifiers_of_before_stay(method):
     learner, _ = learnt(method=method)
     images = [image for image, _ in made_images(3, 4)]
-    classifier, before = learner.classifier(), learner.predict(images)
+    classifier, before = learner.classifier(), learner.predict(images, path="dual")
 
     def replaced():
         learner.config = copy.deepcopy(learner.config)
@@ -342,10 +342,10 @@ def test_settings_that_are_changed_are_followed_and_classifiers_of_before_stay(m
 
     for change in (replaced, edited, worded):
         change()
-        found = learner.predict(images)
-        assert found == copy.deepcopy(learner).predict(images) == learner.classifier().predict(images) != before
+        found = learner.predict(images, path="dual")
+        assert found == copy.deepcopy(learner).predict(images, path="dual") != before
         assert learner.classifier().backbone is classifier.backbone  # the model is not merged again
-        assert classifier.predict(images) == before
+        assert classifier.predict(images, path="dual") == before
         classifier, before = learner.classifier(), found
     torch.testing.assert_close(learner.text_embeddings(), learner.encode_names(learner.class_names))
 
