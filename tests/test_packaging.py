@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -433,3 +434,20 @@ def test_in_a_zip_archive_the_file_that_is_missing_is_named(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.stdout == "eager\n" and "RuntimeWarning: segp_ext runs its slow eager path" in done.stderr
     assert done.returncode == 1 and f"{tmp_path}/app.zip/segp_ext/assets/glyph.safetensors" in done.stderr.splitlines()[-1]
+
+
+def test_every_situation_names_tests_that_are_there():
+    before, of_tests, content = [""], False, ""
+    for line in (ROOT / "tests/situations.md").read_text(encoding="utf-8").splitlines():
+        cells = line.strip("| ").split(" | ")
+        if line.startswith("|--"):
+            of_tests = before[-1] == "test"
+        elif line.startswith("| ") and of_tests:
+            named = re.findall(r"(?:([\w/]+\.py)::)?(test_\w+)", cells[-1])
+            assert named and named[0][0], line
+            for file, name in named:  # a name alone is of the file before it
+                content = (ROOT / "tests" / file).read_text(encoding="utf-8") if file else content
+                assert f"def {name}(" in content, (name, line)
+        elif not line.startswith("|"):
+            of_tests = False
+        before = cells

@@ -504,21 +504,21 @@ def test_a_taken_run_name_is_refused(finished, capsys):
     assert "holds a run already" in message and f"--resume {finished}" in message
 
 
+ODD = {  # what the command stands behind, flags of Python, variables
+    "another hash seed": ([], [], {"PYTHONHASHSEED": "12345"}),
+    "every warning an error": ([], ["-W", "error"], {}),
+    "few open files": (["sh", "-c", 'ulimit -n 40; exec "$@"', "sh"], [], {}),
+    "no place for plot settings": ([], [], {"MPLCONFIGDIR": "datasets.py/below"}),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("condition", ["hash seed", "warnings", "few files", "a file datasets.py", "no place for plot settings"])
+@pytest.mark.parametrize("condition", ODD)
 def test_the_same_numbers_under_odd_conditions(condition, finished, tmp_path):
+    begin, flags, variables = ODD[condition]
     (tmp_path / "datasets.py").write_text("raise SystemExit('a file of the present folder was imported')\n")
-    flags = ["-W", "error"] if condition == "warnings" else []
-    environment = dict(os.environ)
-    if condition == "hash seed":
-        environment["PYTHONHASHSEED"] = "12345"
-    if condition == "no place for plot settings":
-        environment["MPLCONFIGDIR"] = str(tmp_path / "datasets.py/below")
-    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)); " if condition == "few files" else ""
-    code = f"{few}import sys; from segp_ext import train; sys.exit(train.main(sys.argv[1:]))"
-    begin = ["-m", "segp_ext.train"] if not few else ["-c", code]
-    arguments = [*FAST, f"--run.directory={tmp_path / '[odd]'}", "--run.name=run"]
-    done = subprocess.run([sys.executable, *flags, *begin, *arguments], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    command = [*begin, sys.executable, *flags, "-m", "segp_ext.train", *FAST, "--run.directory=[odd]", "--run.name=run"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables}, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     results = [json.loads((folder / "result.json").read_text()) for folder in (finished, tmp_path / "[odd]/run")]
     assert results[0]["scores"] == results[1]["scores"]
