@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -82,24 +83,28 @@ class Classifier:
     def logits(self, pixels: Tensor, path: ScorePath | None = None) -> Tensor:
         """Scores of preprocessed images `[B, 3, S, S]`, float in [0, 1], on the backbone's device: `scores` of what they encode to."""
         side = self.backbone.image_size
-        if list(pixels.shape[1:]) != [3, side, side] or not pixels.is_floating_point():
+        fits = isinstance(pixels, Tensor) and list(pixels.shape[1:]) == [3, side, side] and pixels.is_floating_point()
+        if not fits:
+            got = f"{pixels.dtype} {list(pixels.shape)}" if isinstance(pixels, (Tensor, np.ndarray)) else type(pixels).__name__
             raise ValueError(
-                f"pixels must be floating-point [B, 3, {side}, {side}] in [0, 1], as backbone.to_unit gives them; got {pixels.dtype} "
-                f"{list(pixels.shape)}. predict takes images of any size"
+                f"pixels must be a floating-point tensor [B, 3, {side}, {side}] in [0, 1], as backbone.to_unit gives it; got {got}. "
+                "predict takes images of any size"
             )
-        return self.scores(*self.backbone.encode_image(pixels), path)
+        return self.scores(*self.backbone.encode_image(pixels.to(self.backbone.dtype)), path)
 
     def predict(self, images: Any, topk: int | None = 5, path: ScorePath | None = None) -> list[list[Prediction]]:
         """Names the classes of images; see `SeGPCL.predict`."""
         if not self.class_names:
             raise ValueError("predict needs at least one learnt task; call learn_task first")
         topk = len(self.class_names) if topk is None else topk
-        if not isinstance(topk, int) or isinstance(topk, bool) or topk < 1:
+        if not isinstance(topk, (int, np.integer)) or isinstance(topk, bool) or topk < 1:
             raise ValueError(f"topk must be 1 or more, or None for all; got {topk!r}")
-        if images is None or isinstance(images, Mapping):
-            raise TypeError(f"images must be an image, its path, or a list of these; got {type(images).__name__}")
         one = (str, os.PathLike, Image.Image, bytes, bytearray, memoryview)
-        single = isinstance(images, one) or hasattr(images, "read") or getattr(images, "ndim", 4) < 4
+        several = isinstance(images, Iterable) and not isinstance(images, Mapping)
+        if not isinstance(images, one) and not hasattr(images, "read") and not several:
+            raise TypeError(f"images must be an image, its path, or a list of these; got {type(images).__name__}")
+        paths = isinstance(images, np.ndarray) and images.dtype.kind in "UO"
+        single = isinstance(images, one) or hasattr(images, "read") or (getattr(images, "ndim", 4) < 4 and not paths)
         sources = [images] if single else list(images)
         results: list[list[Prediction]] = []
         size = self.config.inference.batch_size
@@ -107,7 +112,7 @@ class Classifier:
             upright = self.config.loading.orientation == "exif"
             part = enumerate(sources[start : start + size], start=start)
             pixels = torch.stack([prepared(image, self.backbone.transform, f"image {i}", upright) for i, image in part])
-            results.extend(self._named(self.logits(self.backbone.to_unit(pixels), path), topk, start))
+            results.extend(self._named(self.logits(self.backbone.to_unit(pixels), path), int(topk), start))
         return results
 
     def _named(self, logits: Tensor, topk: int, first: int) -> Iterator[list[Prediction]]:

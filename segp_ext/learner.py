@@ -152,6 +152,10 @@ class SeGPCL:
     def __init__(
         self, backbone: Backbone, config: MethodConfig | None = None, processes: Processes | None = None
     ) -> None:
+        if not isinstance(backbone, Backbone):
+            raise TypeError(f"backbone must be what segp_ext.load_clip gives; got {type(backbone).__name__}")
+        if config is not None and not isinstance(config, MethodConfig):
+            raise TypeError(f"config must be a segp_ext.MethodConfig; got {type(config).__name__}")
         self.backbone = backbone
         self.config = with_method(MethodConfig() if config is None else config)
         self.processes = Processes() if processes is None else processes
@@ -503,6 +507,9 @@ class SeGPCL:
         with self._reading(), torch.inference_mode(False), torch.no_grad():
             mark, kept = self._mark(), self._classifier
             if kept is None or kept[0] != mark:
+                expected = [len(self._names), self.backbone.raw_dim]
+                if list(self.prototypes.shape) != expected:
+                    raise ValueError(f"prototypes must be {expected}, a row for each class learnt; got {list(self.prototypes.shape)}")
                 text = self._own_text()  # before merging, which rounds: the next task starts from the same
                 backbone, head = self.backbone.to_predict(), copy.deepcopy(self._head)
                 made = Classifier(backbone, text, self.prototypes, head, self._names, copy.deepcopy(self.config))

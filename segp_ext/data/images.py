@@ -179,8 +179,13 @@ def to_pil(image: Any, what: str = "image", upright: bool = False) -> Image.Imag
 
 
 def _of_pixels(image: Tensor | np.ndarray, what: str) -> Image.Image:
-    pixels = image.detach().cpu().numpy() if isinstance(image, Tensor) and image.dtype != torch.bfloat16 else image
-    pixels = np.asarray(pixels.float() if isinstance(pixels, Tensor) else pixels)
+    if isinstance(image, Tensor):
+        if image.layout != torch.strided or image.is_quantized:
+            raise TypeError(f"{what} must be a dense tensor of plain numbers; got {image.dtype}, {image.layout}")
+        small = image.is_floating_point() and image.dtype.itemsize < 4  # some of these NumPy does not know
+        pixels = (image.float() if small else image).detach().cpu().numpy()
+    else:
+        pixels = image
     shape = list(pixels.shape)
     channels = (1, 3, 4)
     if pixels.ndim == 2:
@@ -291,7 +296,7 @@ def _known_labels(dataset: Any) -> Any:
         return None
     for name in ("labels", "targets"):
         known = getattr(dataset, name, None)
-        if known is None or not hasattr(known, "__len__") or isinstance(known, (Mapping, set, str)):
+        if known is None or not hasattr(known, "__len__") or isinstance(known, (Mapping, set, str)) or getattr(known, "ndim", 1) == 0:
             continue
         if len(known) == len(dataset) and not (len(known) and isinstance(known[0], (str, bytes))):
             return known

@@ -229,7 +229,7 @@ def test_what_is_no_data_set_is_told_what_is(dataset, message):
 
 
 @pytest.mark.parametrize(
-    "labels", [{"a": 0}, {0, 1}, lambda: [0, 1], "01", ["cat", "dog"], np.array(["cat", "dog"]), [0, 1, 0, 1], ["cat"], []]
+    "labels", [{"a": 0}, {0, 1}, lambda: [0, 1], "01", ["cat", "dog"], np.array(["cat", "dog"]), [0, 1, 0, 1], ["cat"], [], torch.tensor(1)]
 )
 def test_labels_that_list_nothing_are_passed_by(labels):
     """Names of the classes, say, or the labels of all images behind a subset."""
@@ -463,6 +463,7 @@ def test_pixels_in_every_form(tmp_path, monkeypatch):
     for form in forms:
         np.testing.assert_array_equal(np.asarray(to_pil(form)), pixels)
     assert (np.asarray(to_pil(torch.from_numpy(first).bfloat16() / 255)).astype(int) - pixels).max() <= 1
+    assert np.asarray(to_pil(torch.ones(3, 4, 4).to(torch.float8_e4m3fn))).min() == 255
     for form in (grey, grey[None], grey[..., None], torch.from_numpy(grey), grey / 255):
         np.testing.assert_array_equal(np.asarray(to_pil(form)), np.stack([grey] * 3, axis=-1))
 

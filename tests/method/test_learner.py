@@ -187,6 +187,10 @@ def test_predict_takes_images_in_every_form(tmp_path):
     assert learner.predict(array.transpose(1, 2, 0)) == learner.predict(array / 255) == learner.predict(pil)
     assert learner.predict((tmp_path / "image.png").read_bytes()) == learner.predict(array)
     assert learner.predict([]) == []
+    assert learner.predict(pil, topk=np.int64(2)) == learner.predict(pil, topk=2)
+    assert learner.predict(np.array([str(tmp_path / "image.png")] * 2)) == learner.predict([pil] * 2)
+    unit = learner.backbone.to_unit(batch)
+    torch.testing.assert_close(learner.logits(unit.double()), learner.logits(unit))
 
 
 def test_predict_names_an_image_whose_scores_are_not_finite(monkeypatch):
@@ -217,12 +221,29 @@ def test_predict_refuses_what_it_cannot_use():
         learner.predict([image, b"xx"])
     with pytest.raises(ValueError, match=r"image 1 must be \[C, H, W\] or \[H, W, C\].*; got \[8, 3, 8\]"):
         learner.predict([image, image.transpose(1, 0, 2)])
-    with pytest.raises(ValueError, match=r"pixels must be floating-point \[B, 3, 8, 8\] in \[0, 1\].*got torch.float32 \[1, 3, 9, 8\]"):
-        learner.logits(torch.zeros(1, 3, 9, 8))
+    array = np.zeros((1, 3, 8, 8))
+    for wrong, got in ((torch.zeros(1, 3, 9, 8), r"torch.float32 \[1, 3, 9, 8\]"), (array, r"float64 \[1, 3, 8, 8\]"), (3, "int")):
+        with pytest.raises(ValueError, match=rf"pixels must be a floating-point tensor \[B, 3, 8, 8\] in \[0, 1\].*got {got}. predict"):
+            learner.logits(wrong)
+    for wrong, got in ((5, "int"), (None, "NoneType"), ({"a": image}, "dict")):
+        with pytest.raises(TypeError, match=f"images must be an image, its path, or a list of these; got {got}"):
+            learner.predict(wrong)
+    with pytest.raises(TypeError, match="image 0 must be a dense tensor of plain numbers; got torch.float32, torch.sparse_coo"):
+        learner.predict([torch.zeros(3, 8, 8).to_sparse()])
     with pytest.raises(ValueError, match="cannot read .*gone.png"):
         learner.predict("gone.png")
     with pytest.raises(ValueError, match="at least one learnt task"):
         SeGPCL(tiny_backbone(), small_config()).predict(image)
+    learner.prototypes = learner.prototypes[:3]
+    with pytest.raises(ValueError, match=r"prototypes must be \[5, 24\], a row for each class learnt; got \[3, 24\]"):
+        learner.predict(image)
+
+
+def test_a_learner_is_made_of_a_backbone_and_a_config():
+    with pytest.raises(TypeError, match=r"backbone must be what segp_ext.load_clip gives; got str"):
+        SeGPCL("glyph")
+    with pytest.raises(TypeError, match="config must be a segp_ext.MethodConfig; got dict"):
+        SeGPCL(tiny_backbone(), {"method": "lwf"})
 
 
 class Labelled:
