@@ -4,10 +4,11 @@ import sys
 
 from segp_ext import COMMANDS
 
+refused = sys.argv[1:] not in ([], ["-h"], ["--help"])
 print(
     "usage: python -m segp_ext.COMMAND [--help]\n",
     *(f"{name:9} {meaning}" for name, meaning in COMMANDS.items()),
     sep="\n",
-    file=sys.stderr if len(sys.argv) > 1 else sys.stdout,
+    file=sys.stderr if refused else sys.stdout,
 )
-sys.exit(2 if len(sys.argv) > 1 else 0)
+sys.exit(2 if refused else 0)

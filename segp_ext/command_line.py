@@ -89,7 +89,10 @@ _READ_AS = (
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Wraps each paragraph of a description; examples stay as they are written."""
+    """Wraps headings, and each paragraph of a description; examples stay as they are written."""
+
+    def start_section(self, heading: str | None) -> None:
+        super().start_section(None if heading is None else textwrap.fill(heading, self._width - 1))
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         fill = super()._fill_text

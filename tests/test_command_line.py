@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import segp_ext
-from segp_ext import compare, doctor, predict
+from segp_ext import compare, doctor, paper, predict, train
 from segp_ext.command_line import parse, parse_run, read_settings, settings_file
 from segp_ext.config import Config, DataConfig, RunConfig
 
@@ -317,12 +317,24 @@ def test_modules_that_are_no_command_say_so(module):
         assert done.stderr.startswith(f"error: {module} is no command; commands:\n  python -m segp_ext.train ")
 
 
-def test_the_package_says_which_commands_there_are():
-    done = subprocess.run([sys.executable, "-m", "segp_ext"], capture_output=True, text=True)
+@pytest.mark.parametrize("asked", [[], ["-h"], ["--help"]])
+def test_the_package_says_which_commands_there_are(asked):
+    done = subprocess.run([sys.executable, "-m", "segp_ext", *asked], capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""
     listed = [line.split()[0] for line in done.stdout.splitlines()[2:]]
     runs = [module for module in MODULES if "\nif __name__ == " in (PACKAGE.parent / f"{module.replace('.', '/')}.py").read_text()]
     assert sorted(f"segp_ext.{name}" for name in listed) == sorted(runs)
+
+
+@pytest.mark.parametrize("main", [train.main, doctor.main, compare.main, predict.main, paper.main])
+def test_help_fits_a_terminal(main, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert stop.value.code in (0, None) and shown.startswith("usage: python -m segp_ext.")
+    assert max(map(len, shown.splitlines())) <= 80 and ("examples:\n  python -m segp_ext." in shown or main is paper.main)
+    assert "--held_out+" not in shown and "Path to a configuration file" not in shown  # which no reader of ours takes
 
 
 def test_help_and_settings_do_without_docstrings():
