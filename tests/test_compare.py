@@ -380,7 +380,7 @@ def test_main_has_the_columns_of_tables_one_and_two(compared_rows):
 @pytest.mark.slow
 def test_sources_has_the_columns_of_table_three(compared_rows):
     tables = compared_rows("sources")
-    row = row_of(tables["seen"], "segp", "text")
+    row = row_of(tables["seen"], "segp prototypes.transfer=none", "text")
     assert re.fullmatch(NUMBER, row["Avg − lora's"]) and re.fullmatch(NUMBER, row["Last − lora's"])
     assert row_of(tables["seen"], "lora", "text")["Avg − lora's"] == "–"
 
