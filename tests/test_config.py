@@ -28,7 +28,8 @@ def test_what_measured_a_setting_names_it():
     root = PAGE.parents[1]
     for name, ours in (paper.OURS | paper.OTHER_VALUES).items():
         if ours.measured:
-            assert name in (root / ours.measured).read_text(), name
+            varied = f"{name.partition('=')[0]}="  # the measured value may be the default of the table
+            assert varied in (root / ours.measured).read_text(), name
     assert all((root / ours.measured).is_file() for ours in paper.BESIDE_SETTINGS.values() if ours.measured)
 
 
