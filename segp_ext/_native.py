@@ -69,12 +69,15 @@ def _installed_libraries(package: Path) -> Iterator[Path]:
 
 def find_library(package: Path = _PACKAGE) -> tuple[Path | None, str]:
     """The library to load for the package in this folder, or the reason why there is none."""
-    candidates = [*sorted(package.glob(_LIBRARY_PATTERN)), *_installed_libraries(package)]
+    candidates = sorted(package.glob(_LIBRARY_PATTERN))
+    checkout = _sources.has_sources(package.parent)
+    if checkout:  # only its sources tell whether another copy's library is the right one
+        candidates += _installed_libraries(package)
     if not candidates:
         note = package / "_no_native.txt"
         why = note.read_text().strip() if note.is_file() else "no compiled library is installed"
         return None, f"{why}; {_REMEDY}"
-    if not _sources.has_sources(package.parent):
+    if not checkout:
         return candidates[0], ""
     expected = _sources.source_hash(package.parent)
     refused: list[str] = []

@@ -321,6 +321,16 @@ def test_a_checkout_finds_the_installed_library(tmp_path, alone, monkeypatch):
     assert "sources stale" in reason
 
 
+def test_a_copy_without_sources_takes_no_other_copys_library(tmp_path, alone, monkeypatch):
+    """As in a zip archive: nothing tells whether an installed library is of this copy's version."""
+    site = tmp_path / "site"
+    fake_library(site / "segp_ext" / "_C.abi3.so", source_hash="abc")
+    found = [Distribution(site, "segp_ext/__init__.py", "segp_ext/_C.abi3.so")]
+    monkeypatch.setattr(_native.importlib.metadata, "distributions", lambda **_: found)
+    path, reason = _native.find_library(tmp_path / "copy" / "segp_ext")
+    assert path is None and "no compiled library is installed" in reason
+
+
 def test_missing_library_warns_once(tmp_path, alone, monkeypatch):
     monkeypatch.setattr(_native.find_library, "__defaults__", (tmp_path,))
     with warnings.catch_warnings(record=True) as caught:
