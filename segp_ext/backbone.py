@@ -545,11 +545,11 @@ class Backbone(nn.Module):
     def to_predict(self) -> Backbone:
         """The present model with its adapter merged, which stays as it is; itself where it has none.
 
-        Its passes are timed and counted here too.
+        Its passes are timed and counted here too. The tokenizer is shared.
         """
         if self._peft is None:
             return self
-        twin = self.copy()
+        twin = self._copied(self.tokenizer)
         twin.stopwatch, twin.passes = self.stopwatch, self.passes
         twin.merge()
         return twin

@@ -354,12 +354,12 @@ def parse(
     The order of precedence: the command line, the files of --config (the last one first), the protocol, the paper's defaults. `flags` are
     options of the command itself, with their meanings; whether they are given is its own to see.
     """
-    parser = build_parser(command, description, flags)
     try:
         names, settings = take(joined(argv), "--config")
         given, rest = settings_given(settings)
         unknown = [argument for argument in rest if argument not in ("-h", "--help", "--print_config", *flags)]
         if unknown:
+            parser = build_parser(command, description, flags)
             parser.error(unrecognized(unknown, parser))
         files = [find_config(name) for name in names]
         if not files and "protocol" not in given:
@@ -373,19 +373,20 @@ def parse(
             layers.insert(0, PROTOCOLS[protocol])
         chosen = {name: value for layer in layers for name, value in layer.items()}
         if "-h" in rest or "--help" in rest:
+            parser = build_parser(command, description, flags)
             parser.set_defaults(chosen)
             parser.print_help()
             parser.exit()
         config = from_dict(Config, _nested(chosen))
         with_method(config)  # which says what its method lacks
+        for setting, fixed in METHODS[config.method].items():
+            if setting in given:
+                raise ValueError(f"{setting} is fixed at {fixed!r} by method {config.method}; use --method segp to choose it")
     except (FileNotFoundError, TypeError, ValueError) as error:
-        parser.error(str(error))
-    for setting, fixed in METHODS[config.method].items():
-        if setting in given:
-            parser.error(f"{setting} is fixed at {fixed!r} by method {config.method}; use --method segp to choose it")
+        build_parser(command, description, flags).error(str(error))
     if "--print_config" in rest:
         sys.stdout.write(settings_file(dataclasses.asdict(config), ascii_only=True).decode())
-        parser.exit()
+        raise SystemExit(0)
     return config
 
 
@@ -397,16 +398,15 @@ def parse_run(argv: list[str]) -> tuple[Config, Path | None]:
         named = []  # `parse` says what is wrong
     if not named:
         return parse(argv), None
-    parser = build_parser()
     try:
         path = find_run(Path(named[-1]))
         check_version(path)
     except (FileNotFoundError, ValueError) as error:
-        parser.error(f"--resume: {error}")
+        build_parser().error(f"--resume: {error}")
     for argument in settings:
         option = argument.removeprefix("--").split("=")[0]
         if argument.startswith("--") and option not in (*RESUMABLE, "help"):
-            parser.error(
+            build_parser().error(
                 f"--resume takes the run's own settings; got --{option} besides; what may be given: {', '.join(RESUMABLE)}"
             )
     return parse(["--config", str(path / "config.yaml"), *settings]), path

@@ -10,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import reprlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from segp_ext.hints import close_names
@@ -569,7 +570,7 @@ def check_settings(cls: type, values: dict[str, Any], prefix: str = "", known: C
             close = close_names(f"{prefix}{name}", known)
             hint = f"; close: {', '.join(close)}" if close else ""
             raise ValueError(f"no such setting: {prefix}{name}{hint}; known here: {', '.join(names)}")
-        group, hint = _groups(cls).get(name), get_type_hints(cls)[name]
+        group, hint = _groups(cls).get(name), _type_hints(cls)[name]
         right = fits(value, dict if group else hint)
         as_text = [*map(str, value)] if isinstance(value, list) else str(value)
         remedy = " (a text like this needs quotes)" if value is not None and fits(as_text, hint) else ""
@@ -586,18 +587,21 @@ def dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def setting_types(cls: type) -> dict[str, Any]:
+@cache
+def setting_types(cls: type) -> Mapping[str, Any]:
     """The types of all settings of a config dataclass by dotted name, and of its groups, which are dict."""
-    groups, hints = _groups(cls), get_type_hints(cls)
+    groups, hints = _groups(cls), _type_hints(cls)
     own = {f.name: dict if f.name in groups else hints[f.name] for f in dataclasses.fields(cls)}
     inside = {f"{group}.{name}": hint for group, kind in groups.items() for name, hint in setting_types(kind).items()}
-    return own | inside
+    return MappingProxyType(own | inside)
 
 
 _GROUP = "a group of settings, {name: value, ...}"
+_type_hints = cache(get_type_hints)  # which reads all of a class's annotations anew
 
 
-def _groups(cls: type) -> dict[str, type]:
+@cache
+def _groups(cls: type) -> Mapping[str, type]:
     """The fields of a config dataclass that hold settings of their own, with their classes."""
     found: dict[str, Any] = {f.name: f.default_factory for f in dataclasses.fields(cls)}
     return {name: kind for name, kind in found.items() if isinstance(kind, type) and dataclasses.is_dataclass(kind)}

@@ -15,9 +15,10 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from run_here import runs_here
 from trees import cifar100, make
 
-from segp_ext import compare, train
+from segp_ext import compare
 from segp_ext.comparison import Comparison, Difference, spread
 from segp_ext.page import Page
 from segp_ext.protocols import PROTOCOLS
@@ -32,7 +33,9 @@ FAST = [
 def compared(tmp_path_factory):
     out = tmp_path_factory.mktemp("compared")
     arguments = ["--methods", "lwf", "lora training.classes=new", "ranpac", "--seeds", "1", "2", f"--out={out}", *FAST]
-    assert compare.main(arguments) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        runs_here(patch)
+        assert compare.main(arguments) == 0
     return out, arguments
 
 
@@ -67,7 +70,8 @@ def test_the_page_holds_its_pictures(compared):
 
 
 @pytest.mark.slow
-def test_what_is_done_is_taken_and_what_stopped_goes_on(compared, capsys):
+def test_what_is_done_is_taken_and_what_stopped_goes_on(compared, monkeypatch, capsys):
+    runs_here(monkeypatch)
     out, arguments = compared
     before = (out / "results.csv").read_text()
     kept = json.loads((out / "runs/lwf-2/result.json").read_text())
@@ -342,12 +346,9 @@ def row_of(table, method, path=None):
 @pytest.fixture
 def compared_rows(tmp_path, monkeypatch):
     """Runs a list of methods on made data, in this process, and gives the tables of its page by name."""
-
-    def execute(job, device):
-        return "" if train.main([*job.arguments]) == 0 else "failed"
+    runs_here(monkeypatch)
 
     def run(rows, *arguments, without=()):
-        monkeypatch.setattr(compare.Job, "execute", execute)
         archive = cifar100(tmp_path / "data", per_class=(3, 2), classes=6)
         labels = [label for label in compare.read_rows(f"paper/{rows}") if label.split()[0] not in without]
         given = ["--methods", *labels, f"--out={tmp_path / rows}", f"--data.root={archive}", *MADE, *arguments]

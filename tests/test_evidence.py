@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from run_here import runs_here
 from scipy.spatial.distance import jensenshannon
 
 import segp_ext
@@ -17,6 +18,13 @@ from segp_ext.command_line import parse
 from segp_ext.data.images import Images
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _runs_here(monkeypatch):
+    runs_here(monkeypatch)
+
+
 NAMES = {"n1": ["dog"], "n2": ["cat", "kitten"], "n3": ["red bus"], "n4": ["tree"]}
 
 

@@ -1,0 +1,27 @@
+"""The runs of a comparison in the test's own process: each one that a comparison starts costs several seconds of imports."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from types import SimpleNamespace
+from typing import Any, TextIO
+
+import pytest
+
+from segp_ext import compare, train
+
+
+def _run(command: list[str], stdout: TextIO, **_: Any) -> subprocess.CompletedProcess[str]:
+    """`subprocess.run` of `python -m segp_ext.train ARGUMENTS`."""
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stdout):
+        try:
+            status = train.main(command[3:])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+    return subprocess.CompletedProcess(command, status)
+
+
+def runs_here(patch: pytest.MonkeyPatch) -> None:
+    """Until `patch` is undone, a comparison's runs start no process."""
+    patch.setattr(compare, "subprocess", SimpleNamespace(run=_run))
