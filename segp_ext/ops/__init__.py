@@ -2,7 +2,8 @@
 
 `segp_ext.build_info()` tells whether the kernels or their eager twins of `segp_ext.reference` run, and why; inside
 `with ops.eager():` the twins do. So do they under torch.func's transforms (vmap, grad, jvp, ...) and forward-mode differentiation, which
-see through torch's own operations alone; the first such call says so.
+see through torch's own operations alone; the first such call says so. The twins square norms: in float32 a row's norm must be from 1e-18 to
+1e18 there. A row below loses digits or counts as a zero row, a row above counts as one. The CPU's kernels take rows of any norm.
 """
 
 from ._dispatch import eager

@@ -12,7 +12,10 @@ def compute_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def unit_rows(rows: Tensor) -> Tensor:
-    """Rows divided by their L2 norm. A zero row has no direction: it stays zero, and its gradient is zero."""
+    """Rows divided by their L2 norm. A zero row has no direction: it stays zero, and its gradient is zero.
+
+    So does a row whose squared norm the dtype cannot hold; in float32 norms from 1e-18 to 1e18 are exact.
+    """
     norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     # The inner `where` keeps the division away from 0, so that the gradient of the unused branch is finite too.
     inverse = torch.where(norm == 0, torch.zeros_like(norm), 1 / torch.where(norm == 0, 1, norm))
