@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from segp_ext.adapter_layout import NEEDS_ADAPTABLE, from_plain, packed_projections, plain_names, to_plain
 from segp_ext.compiled import Compiler, Passes
 from segp_ext.config import LoraConfig, Precision, ResizeMode
-from segp_ext.drawing import drawn_by
+from segp_ext.drawing import drawn_by, float32_by_default
 from segp_ext.forked import one_thread_if_forked
 from segp_ext.lora_targets import chosen_layers, shares_start
 from segp_ext.timing import Stopwatch
@@ -155,6 +155,7 @@ class Backbone(nn.Module):
         self._peft: Any = None
         self._adapter_is_off = False
         self._trained: list[nn.Parameter] = []
+        self._parameters_of_clip = list(clip.parameters())  # kept, as finding them takes longer than a small prediction
         # Of the adapted layers, by name; the rank and alpha that were asked for.
         self._ranks: dict[str, int] = {}
         self._rank = self._alpha = 0
@@ -216,9 +217,9 @@ class Backbone(nn.Module):
         return self._told is None or self._told != self._checksums()
 
     def _checksums(self) -> list[int]:
-        """A sum of bits for every tensor that `weights_hash` is of: the same on every device, and far cheaper."""
+        """A checksum of every tensor that `weights_hash` is of: the same on every device, and far cheaper."""
         projection = [] if self.projection is None else [self.projection.detach()]
-        return torch.stack([_sum_of_bits(t) for t in (*projection, *(p for _, p in self._own(self.clip.named_parameters())))]).tolist()
+        return torch.stack([_checksum(t) for t in (*projection, *(p for _, p in self._own(self.clip.named_parameters())))]).tolist()
 
     def weights(self) -> dict[str, Tensor]:
         """The pre-trained weights and statistics by name, the adapter left out: what `load_weights` takes."""
@@ -358,7 +359,7 @@ class Backbone(nn.Module):
         self._ranks = {name: widths[shares_start(name)] for name in names}
         self._rank, self._alpha = config.rank, config.rank if config.alpha is None else config.alpha
         starts: dict[str, Tensor] = {}
-        with drawn_by(seed), torch.device("cpu"), _float32_by_default(), warnings.catch_warnings():
+        with drawn_by(seed), torch.device("cpu"), float32_by_default(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PEFT warns of target modules that its own registry does not know
             self._peft = get_peft_model(self.clip, self._settings(self._ranks))
             for name in names:
@@ -368,6 +369,7 @@ class Backbone(nn.Module):
                     starts[group] = nn.init.orthogonal_(torch.empty(matrix.shape, dtype=torch.float32, device="cpu"))
                 matrix.data.copy_(starts[group])
         self._trained = [p for name, p in self.clip.named_parameters() if ".lora_B." in name]
+        self._parameters_of_clip = list(self.clip.parameters())
         self._train_b_alone()
         self.clip.eval()
 
@@ -441,6 +443,10 @@ class Backbone(nn.Module):
     def trained_parameters(self) -> list[nn.Parameter]:
         """The matrices B of the adapter."""
         return list(self._trained)
+
+    def version(self) -> int:
+        """Another number whenever a weight or the adapter was changed in place, but through `.data`; merging is no change."""
+        return sum(parameter._version for parameter in self._parameters_of_clip)
 
     def adapter_state(self) -> dict[str, Tensor]:
         """The adapter's tensors, named and packed as PEFT saves them for the plain open_clip model; empty without an adapter.
@@ -540,6 +546,7 @@ class Backbone(nn.Module):
         if twin._peft is not None:
             twin.clip = twin._peft.unload().requires_grad_(False)
             twin._peft, twin._trained, twin._ranks = None, [], {}
+            twin._parameters_of_clip = list(twin.clip.parameters())
         return twin
 
     def to_predict(self) -> Backbone:
@@ -584,27 +591,24 @@ class Backbone(nn.Module):
                     self.merge()
 
 
-def _sum_of_bits(tensor: Tensor) -> Tensor:
-    """The numbers of a tensor read as whole ones of 64 bits, where they come in pairs, and added up, int64 `[]`; overflow wraps."""
+def _checksum(tensor: Tensor) -> Tensor:
+    """Of the numbers and their order, int64 `[]`: their bits read as whole numbers, each times a weight of its place; overflow wraps.
+
+    Numbers of 32 bits are read in pairs, where they come in pairs.
+    """
     flat = tensor.contiguous().view(-1)
     if flat.element_size() < 8 and len(flat) % 2 == 0:
         flat = flat.clone() if flat.storage_offset() % 2 else flat
-        return flat.view(torch.int64).sum()
-    return flat.view(torch.int64 if flat.element_size() == 8 else torch.int32).sum(dtype=torch.int64)
-
-
-@contextmanager
-def _float32_by_default() -> Iterator[None]:
-    """For PEFT, which draws numbers in the default dtype before ours are drawn. Where it is another one, it is so for all threads."""
-    before = torch.get_default_dtype()
-    if before == torch.float32:
-        yield
-        return
-    torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+        flat = flat.view(torch.int64)
+    else:
+        flat = flat.view(torch.int64 if flat.element_size() == 8 else torch.int32)
+    width = max(math.isqrt(len(flat)), 1)
+    rows = flat[: len(flat) // width * width].view(-1, width)
+    parts = rows.sum(dim=1, dtype=torch.int64), rows.sum(dim=0, dtype=torch.int64), flat[rows.numel() :].to(torch.int64)
+    # Steps so large and odd that no two places have the same sum of weights.
+    steps = 0x9E3779B97F4A7C15 - 2**64, 0x2545F4914F6CDD1D, 1
+    ones = (2 * torch.arange(1, len(part) + 1, device=flat.device) + 1 for part in parts)
+    return torch.stack([step * (one * part).sum() for step, one, part in zip(steps, ones, parts, strict=True)]).sum()
 
 
 def _resized(pixels: Tensor, size: int, resize_mode: str, interpolation: str) -> Tensor:

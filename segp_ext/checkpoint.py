@@ -30,6 +30,7 @@ from segp_ext.pretrained import (
     LOCAL,
     OWN,
     WEIGHTS,
+    brings_weights,
     check_told,
     load_clip,
     load_own,
@@ -62,6 +63,11 @@ _TENSORS, _STATE, _ADAPTER, _ADAPTER_CONFIG = (
 )
 
 
+def _is_empty(path: Path) -> bool:
+    """Whether a folder holds nothing but hidden files, as file managers leave them."""
+    return path.is_dir() and all(entry.name.startswith(".") for entry in path.iterdir())
+
+
 def save_learner(
     learner: SeGPCL, path: Path, extra: Mapping[str, bytes] | None = None, with_weights: bool = False
 ) -> None:
@@ -78,7 +84,9 @@ def save_learner(
         raise FileExistsError(
             f"{path} is the folder that this process works in, and cannot be replaced; save under a name in it"
         )
-    if path.exists() and not (path / _STATE).is_file() and not (path.is_dir() and not any(path.iterdir())):
+    with sealed.alone_beside(path, to_read=True):  # while another process puts its own there, it is not there for a moment
+        taken = path.exists() and not (path / _STATE).is_file() and not _is_empty(path)
+    if taken:
         raise FileExistsError(f"{path} exists and is not a checkpoint; choose another place")
     backbone = learner.backbone
     others = backbone.has_other_weights()
@@ -184,10 +192,12 @@ def read_learner(path: Path) -> SavedLearner:
         FileNotFoundError: if there is no checkpoint at `path`.
         ValueError: naming the file, if one is damaged or does not fit.
     """
-    path = sealed.recovered(path.resolve())  # `latest` may point elsewhere while this reads
-    if not (path / _STATE).is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: {_STATE} is not there")
-    return _read_learner(path)
+    path = path.resolve()  # `latest` may point elsewhere while this reads
+    with sealed.alone_beside(path, to_read=True):
+        path = sealed.recovered(path)
+        if not (path / _STATE).is_file():
+            raise FileNotFoundError(f"no checkpoint at {path}: {_STATE} is not there")
+        return _read_learner(path)
 
 
 def is_earlier(path: Path) -> bool:
@@ -289,7 +299,7 @@ def _load_backbone(saved: SavedLearner, device: str, pretrained: str | None, com
         backbone = load_clip(*arguments, device, **settings, quick_gelu=facts.quick_gelu)
         try:
             saved.check_weights(backbone)
-            return backbone, place
+            return backbone, backbone.pretrained if brings_weights(facts.name) and not is_folder else place
         except ValueError:
             if number == len(found):
                 raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -103,6 +103,8 @@ class Classifier:
         several = isinstance(images, Iterable) and not isinstance(images, Mapping)
         if not isinstance(images, one) and not hasattr(images, "read") and not several:
             raise TypeError(f"images must be an image, its path, or a list of these; got {type(images).__name__}")
+        if isinstance(images, Set):
+            raise TypeError(f"images must have an order, which answers follow; got a {type(images).__name__}. Pass a list")
         paths = isinstance(images, np.ndarray) and images.dtype.kind in "UO"
         single = isinstance(images, one) or hasattr(images, "read") or (getattr(images, "ndim", 4) < 4 and not paths)
         sources = [images] if single else list(images)

@@ -200,7 +200,7 @@ def _nested(content: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def read_settings(file: Path) -> dict[str, Any]:
-    """Reads a file of settings; returns them nested as `Config` is, and of its types. Names that begin with x- are passed by: a place
+    """Reads a file of settings; returns them nested as `Config` is, and of its types. Names that begin with x- are skipped: a place
     for groups that `<<` names.
 
     Raises:

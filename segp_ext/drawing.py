@@ -1,4 +1,6 @@
-"""Draws from the whole process's generators (Python's, NumPy's, torch's) that are the same in every thread and at any time."""
+"""What depends on the whole process's state, made the same in every thread and at any time: draws from Python's, NumPy's and torch's
+generators, and what takes torch's default dtype.
+"""
 
 from __future__ import annotations
 
@@ -41,3 +43,17 @@ def drawn_by(seed: int) -> Iterator[None]:
             random.setstate(python)
             np.random.set_state(arrays)  # noqa: NPY002
             torch.default_generator.set_state(tensors)
+
+
+@contextmanager
+def float32_by_default() -> Iterator[None]:
+    """For what others make, in torch's default dtype. Where it is another one, it is float32 for all threads meanwhile."""
+    before = torch.get_default_dtype()
+    if before == torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

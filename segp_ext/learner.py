@@ -25,7 +25,7 @@ from segp_ext import ops
 from segp_ext.anchors import Anchors, check_folder, check_reference, make_anchors
 from segp_ext.backbone import Backbone, out_of_inference_mode, without_autocast
 from segp_ext.classifier import Classifier, Head, Prediction
-from segp_ext.config import MethodConfig, ScorePath, with_method
+from segp_ext.config import MethodConfig, ScorePath, from_dict, with_method
 from segp_ext.data import named_source
 from segp_ext.data.images import Images, Reader, SizedDataset
 from segp_ext.forked import one_thread_if_forked
@@ -143,7 +143,6 @@ class SeGPCL:
         task_sizes: number of classes of each task learnt.
         prototypes: raw-space prototypes μ `[C, Dr]`: unit, or means of raw features where `prototypes.features` says raw.
         untransferred: the old classes' prototypes before the last task's transfer, for inspection; None if none took place.
-        reader: how images are read.
         weights_from: where `load` took the backbone's weights from, a path or a tag; None for a learner that was not loaded.
     """
 
@@ -159,7 +158,6 @@ class SeGPCL:
         self.backbone = backbone
         self.config = with_method(MethodConfig() if config is None else config)
         self.processes = Processes() if processes is None else processes
-        self.reader = Reader(backbone.transform, self.config.loading, backbone.device, self.processes.local_count)
         self.weights_from: str | None = None
         self._names: tuple[str, ...] = ()
         self.task_sizes: list[int] = []
@@ -175,6 +173,7 @@ class SeGPCL:
         """Puts what is made from the state, and what guards it, to the start."""
         self._state = threading.RLock()  # held while the state is read as a whole, and when it begins to change
         self._learning = False
+        self._reader: tuple[Any, Reader] | None = None  # with what it was made from
         self._text: tuple[Any, Tensor] | None = None  # with the state that it was encoded in
         self._classifier: tuple[Any, Classifier] | None = None
 
@@ -190,6 +189,14 @@ class SeGPCL:
         )
 
     @property
+    def reader(self) -> Reader:
+        """How images are read; the same one as long as the settings of `loading` and the device are."""
+        made_from = dataclasses.replace(self.config.loading), self.backbone.transform, self.backbone.device
+        if self._reader is None or self._reader[0] != made_from:
+            self._reader = made_from, Reader(self.backbone.transform, made_from[0], self.backbone.device, self.processes.local_count)
+        return self._reader[1]
+
+    @property
     def _tokens(self) -> Tensor:
         """Token ids of the prompts of all classes learnt, `[C, L]`; that they differ was checked when they were learnt."""
         return self.backbone.tokenize([self.config.template.replace("{}", name) for name in self._names])
@@ -202,11 +209,20 @@ class SeGPCL:
 
     def __getstate__(self) -> dict[str, Any]:
         with self._reading():
-            return {k: v for k, v in self.__dict__.items() if k not in ("_state", "_learning", "_text", "_classifier")}
+            made_anew = ("_state", "_learning", "_reader", "_text", "_classifier")
+            return {name: value for name, value in self.__dict__.items() if name not in made_anew}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(out_of_inference_mode(state))
         self._forget_what_predicts()
+
+    def _check_settings(self) -> None:
+        """They may have been changed since the learner was made.
+
+        Raises:
+            ValueError: naming one that cannot be as it is.
+        """
+        from_dict(type(self.config), dataclasses.asdict(self.config))
 
     def _new_head(self, device: torch.device) -> Head | None:
         settings, width = self.config.prototypes, self.backbone.raw_dim
@@ -247,6 +263,7 @@ class SeGPCL:
     def _learn_task(
         self, dataset: SizedDataset | Images, class_names: Sequence[str], kept: TaskProgress | None
     ) -> TaskReport:
+        self._check_settings()
         if self.config.training.joint and self.class_names:
             raise ValueError(
                 "training.joint takes the images of all tasks together: call forget, then learn_task with all of them"
@@ -261,6 +278,11 @@ class SeGPCL:
         if self.config.uses_anchors:
             check_folder(self.config.anchors)
         trains = self.config.training.epochs > 0
+        if trains and not self.backbone.trained_parameters():
+            raise ValueError(
+                f"training.epochs must stay 0, as it was when this learner was made without an adapter; got {self.config.training.epochs}. "
+                "Make another learner to train"
+            )
         if trains and len(names) == 1 and self.config.training.classes == "new":
             warnings.warn(
                 f"{names[0]!r} is its task's only class, and cross-entropy over one class is zero: the adapter stays as it is, and the "
@@ -416,7 +438,7 @@ class SeGPCL:
         try:
             yield
         except BaseException:
-            self.backbone.unmerge()
+            self.backbone.unmerge()  # again, as an interrupt may have come in the middle of it
             with torch.no_grad():
                 for parameter, value in zip(trained, before, strict=True):
                     parameter.copy_(value)
@@ -495,17 +517,19 @@ class SeGPCL:
     def classifier(self) -> Classifier:
         """What predicts, of the present state; it stays as it is while this learner goes on to learn.
 
-        It is kept until the state changes. Weights that no adapter changes are shared. Who changes the adapter's matrices from outside
+        It is kept until the state changes. Weights that no adapter changes are shared. Who changes weights or the adapter from outside
         does so under `torch.no_grad()`, as optimisers do: torch counts no change through `.data`, and the classifier kept would stay.
 
         Raises:
             RuntimeError: while the learner learns, in another thread; ask before, and predict with the answer meanwhile.
+            ValueError: naming a setting that was changed to what it cannot be.
         """
         kept = self._classifier
         if kept is not None and not self._learning and kept[0] == self._mark() and kept[1].config == self.config:
             return kept[1]
         with self._reading(), torch.inference_mode(False), torch.no_grad():
             mark, kept = self._mark(), self._classifier
+            self._check_settings()
             if kept is None or kept[0] != mark:
                 expected = [len(self._names), self.backbone.raw_dim]
                 if list(self.prototypes.shape) != expected:
@@ -522,8 +546,7 @@ class SeGPCL:
 
     def _mark(self) -> Any:
         """What differs between two states in which this learner predicts otherwise, its settings left out."""
-        trained = tuple(parameter._version for parameter in self.backbone.trained_parameters())
-        return trained, id(self.prototypes), self.prototypes._version, self._names
+        return self.backbone.version(), id(self.prototypes), self.prototypes._version, self._names
 
     def encode(self, images: Images) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yields (indices int64 `[B]`, embeddings v `[B, De]`, raw features z `[B, Dr]`) for this process's share of the images."""
@@ -573,7 +596,7 @@ class SeGPCL:
     def predict(self, images: Any, topk: int | None = 5, path: ScorePath | None = None) -> list[list[Prediction]]:
         """Names the classes of images. Any number of threads may call it at a time.
 
-        It follows every change of the learner and its settings, but no change of the adapter's matrices through `.data`, which
+        It follows every change of the learner, its model and its settings, but no change of weights through `.data`, which
         `torch.nn.utils.vector_to_parameters` makes too: see `classifier`.
 
         Args:
@@ -602,9 +625,7 @@ class SeGPCL:
         with self._reading():
             twin = copy.copy(self)
             twin.backbone, twin._head = self.backbone.copy(), copy.deepcopy(self._head)
-        twin.reader = Reader(
-            twin.backbone.transform, self.config.loading, twin.backbone.device, self.processes.local_count
-        )
+            twin.config = copy.deepcopy(self.config)
         return twin
 
     @torch.inference_mode(False)
@@ -629,7 +650,6 @@ class SeGPCL:
             untransferred = None if self.untransferred is None else self.untransferred.to(chosen)
             self.prototypes = self.prototypes.to(chosen)
             self.backbone, self._head, self.untransferred = backbone, head, untransferred
-            self.reader = Reader(backbone.transform, self.config.loading, chosen)
             self._text = self._reference = None
         return self
 

@@ -23,7 +23,7 @@ from segp_ext.run_directory import saved_tasks
 from segp_ext.sealed import check_seal, recovered
 
 DESCRIPTION = """\
-Name the classes of images with what was learnt. An image that cannot be read is said and passed by.
+Name the classes of images with what was learnt. An image that cannot be read is named and skipped.
 
 Exit status: 0 if all images were named, 2 if one was not.
 

@@ -17,7 +17,7 @@ import torch
 
 from segp_ext.backbone import Backbone
 from segp_ext.config import Precision, ResizeMode
-from segp_ext.drawing import drawn_by
+from segp_ext.drawing import drawn_by, float32_by_default
 from segp_ext.forked import one_thread_if_forked
 from segp_ext.memory import free_memory
 from segp_ext.progress import first_line
@@ -346,11 +346,11 @@ def _tokenizer(name: str, **settings: Any) -> Any:
 
 @contextmanager
 def _repeatable() -> Iterator[None]:
-    """Random weights are always the same, so that a checkpoint can be loaded again.
+    """Random weights are always the same, so that a checkpoint can be loaded again; and all weights are float32.
 
     And open_clip does not warn that they are random, nor log what it raises too.
     """
-    with drawn_by(0):  # the logger is the whole process's too, and must not be changed by two threads at a time
+    with drawn_by(0), float32_by_default():  # the logger is the whole process's too, and must not be changed by two threads at a time
         root = logging.getLogger()
         level = root.level
         root.setLevel(max(level, logging.CRITICAL))

@@ -198,7 +198,7 @@ def drawing() -> Iterator[None]:
     """Inside, or in a function so decorated, plots are drawn with every text as it is: a $ in a folder's name begins no formula.
 
     A notebook tells the processes that it starts which backend to show plots with (MPLBACKEND); where that is not installed, matplotlib
-    cannot be imported. Nothing is shown here, so such a backend is passed by.
+    cannot be imported. Nothing is shown here, so such a backend is skipped.
     """
     backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
     try:

@@ -13,9 +13,15 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # a system that is not POSIX
+    fcntl = None  # type: ignore[assignment]
 
 SUMS = "SHA256SUMS"
 _TURN = threading.Lock()
@@ -37,10 +43,32 @@ def seal(path: Path, files: Mapping[str, bytes], check: Callable[[Path], object]
     """Writes a sealed folder, in place of one that is there; `check` reads it before it takes its place, and raises if it is no good.
 
     A process that dies while replacing leaves the old folder or the new one; where it is neither at `path`, the old one is the hidden
-    one that `recovered` finds. Files in it that were not sealed stay. Threads of a process take turns.
+    one that `recovered` finds. Files in it that were not sealed stay. Threads take turns, and so do the processes of a host.
     """
-    with _TURN:
-        _seal(path.resolve(), files, check)
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _TURN, alone_beside(path):
+        _seal(path, files, check)
+
+
+@contextmanager
+def alone_beside(path: Path, *, to_read: bool = False) -> Iterator[None]:
+    """Keeps other processes of this host from sealing folders beside `path` meanwhile, and those that read there too if not `to_read`.
+
+    Does nothing where the system or the disk has no locks, or the folder above may not be read.
+    """
+    try:
+        handle = os.open(path.parent, os.O_RDONLY)
+    except OSError:
+        yield
+        return
+    try:
+        if fcntl is not None:
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_SH if to_read else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)  # which ends the lock
 
 
 def _seal(path: Path, files: Mapping[str, bytes], check: Callable[[Path], object] | None) -> None:

@@ -420,16 +420,13 @@ def test_library_is_linked_to_no_cuda_library():
 
 
 def test_import_is_light(tmp_path):
-    """torch and NumPy alone, and little time beyond theirs."""
+    """Of all that the package needs, torch and NumPy alone."""
     code = (
-        "import sys, torch, time; before = set(sys.modules); start = time.perf_counter()\n"
-        "import segp_ext, segp_ext.ops; spent = time.perf_counter() - start\n"
+        "import sys, torch; before = set(sys.modules); import segp_ext, segp_ext.ops\n"
         "heavy = {'torchvision', 'open_clip', 'peft', 'matplotlib', 'sklearn', 'PIL', 'tqdm', 'jsonargparse'}\n"
-        "print(spent, sorted(heavy & (set(sys.modules) - before)))"
+        "print(sorted(heavy & (set(sys.modules) - before)))"
     )
-    spent, heavy = min((run_python(code, tmp_path).split(" ", 1) for _ in range(2)), key=lambda pair: float(pair[0]))
-    assert heavy == "[]"
-    assert float(spent) < 0.3
+    assert run_python(code, tmp_path) == "[]"
 
 
 def test_in_a_zip_archive_the_file_that_is_missing_is_named(tmp_path):

@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -151,3 +153,28 @@ def test_a_disk_that_cannot_flush_folders_is_written_to(tmp_path, monkeypatch, n
         sealed.write_atomically(tmp_path / "x", b"1")
         sealed.seal(tmp_path / "folder", NEW)
     assert (tmp_path / "x").read_bytes() == b"1" and (tmp_path / "folder").is_dir() != matters
+
+
+SEALS = """
+import sys
+from pathlib import Path
+from segp_ext import sealed
+path, own = Path(sys.argv[1]), sys.argv[2].encode()
+for number in range(100):
+    sealed.seal(path, {name: own * 1000 for name in ("a.txt", "b.txt")}, sealed.check_seal)
+    with sealed.alone_beside(path, to_read=True):
+        sealed.check_seal(path)
+        contents = {(path / name).read_bytes()[:1] for name in ("a.txt", "b.txt")}
+    assert len(contents) == 1, contents
+"""
+
+
+def test_processes_that_seal_one_folder_take_turns(tmp_path):
+    sealed.seal(tmp_path / "c", OLD)
+    running = [
+        subprocess.Popen([sys.executable, "-c", SEALS, str(tmp_path / "c"), own], stderr=subprocess.PIPE, text=True) for own in "xyz"
+    ]
+    for process in running:
+        _, said = process.communicate(timeout=600)
+        assert process.returncode == 0, said
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]

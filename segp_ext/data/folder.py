@@ -26,8 +26,16 @@ SUFFIXES = frozenset(
     }
 )
 """File endings taken as images; other files are left alone."""
-TRAIN = ("train", "training", "train_set", "training_set")
-HELD = ("test", "testing", "test_set", "val", "valid", "validation", "validation_set", "eval", "dev")
+
+
+def _forms(*words: str) -> tuple[str, ...]:
+    """Names that folders of a part have in common use: the words alone first, then `train_set`, `train-images`, `seg_train` ..."""
+    kinds = [f"{mark}{kind}" for kind in ("set", "data", "images", "split") for mark in ("_", "-", "")]
+    return (*words, *(f"{word}{kind}" for word in words for kind in kinds), *(f"seg_{word}" for word in words))
+
+
+TRAIN = _forms("train", "training")
+HELD = _forms("test", "testing", "val", "valid", "validation", "eval", "dev")
 """Names of the folders of training and of test images, in any case, the preferred one first."""
 _BESIDE = ("annotation", "annotations", "attributes", "labels", "masks", "metadata", "parts")
 """Folders that stand beside class folders; they are left alone where they hold no image."""
@@ -102,7 +110,9 @@ def data_root(config: DataConfig, accepted: str, *inner: str) -> Path:
 
 @dataclass
 class Tree:
-    """Images by class folder as they are on disk; the attributes are those of `Collection`."""
+    """Images by class folder as they are on disk; the attributes are those of `Collection`, and `mixed`: class folders that hold images
+    and several folders of images besides.
+    """
 
     base: Path
     train: dict[str, list[Path]]
@@ -110,6 +120,7 @@ class Tree:
     layout: str
     missing: list[str] = field(default_factory=list)
     stray: list[str] = field(default_factory=list)
+    mixed: list[str] = field(default_factory=list)
 
 
 _LEFT_BEHIND = frozenset(
@@ -199,18 +210,26 @@ def unwrapped(base: Path) -> Path:
 
 
 def _check_depth(tree: Tree, name: str, folder: Path, merge: bool) -> None:
-    """Refuses a class folder that holds no image itself but several folders of images: these may be the classes.
+    """Refuses a class folder that holds no image itself but several folders of images: these may be the classes. Where it holds some, it
+    is noted.
 
     Raises:
         ValueError: naming the folder and what may be meant.
     """
-    inner = _inner(folder)
-    if merge or _holds_images(inner):
+    if merge:
         return
+    inner = _inner(folder)
     below = [entry for entry in class_folders(inner) if image_files(inner / entry)]
-    if len(below) > 1:
+    if len(below) > 1 and _holds_images(inner):
+        tree.mixed += [] if name in tree.mixed else [name]
+    elif len(below) > 1:
         place = inner.relative_to(tree.base)
         split = place.parts[0].lower() in (*TRAIN, *HELD)
+        if all(entry.lower() in (*TRAIN, *HELD) for entry in below):
+            raise ValueError(
+                f"data.root: folder {place.as_posix()!r} of {str(tree.base)!r} holds the parts {several(below)}. They must stand above "
+                f"the classes: move images to {below[0]}/<class>/ and so on"
+            )
         remedy = f"move them into {str(folder.parent)!r}" if split else f"give {str(inner)!r} as data.root"
         raise ValueError(
             f"data.root: folder {place.as_posix()!r} of {str(tree.base)!r} holds no image itself, but {len(below)} folders of images "
@@ -288,7 +307,8 @@ def chosen_classes(config: DataConfig, base: Path, folders: Sequence[str]) -> li
     absent = [name for name in chosen if name not in folders]
     if absent or not chosen:
         raise ValueError(
-            f"data.class_list: {path} names {several(absent) or 'no class'}, but the class folders of {base} are {several(folders)}"
+            f"data.class_list: {path} names {several(absent) or 'no class'}, but the class folders of {base} are {several(folders)}. The "
+            "list takes one class folder a line, and nothing before it: no header, number or comment"
         )
     return chosen
 
@@ -340,6 +360,11 @@ def read_tree(
         place = unwrapped(base)
         _split(tree, place, choose(config, place, _flat_folders(place, accepted)), config)
         tree.layout = f"{_inside(base, place)}flat {tree.layout}{_unused_lists(base)}"
+    if tree.mixed:
+        tree.layout += (
+            f"; {several(tree.mixed)}: images and several folders of images, learnt as one class each (if these folders are the classes, "
+            "remove the images beside them)"
+        )
     for part, by_class in (("train", tree.train), ("test", tree.test)):
         empty = [name for name, files in by_class.items() if not files]
         if empty and not tree.missing:

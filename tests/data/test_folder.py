@@ -402,6 +402,11 @@ def test_a_root_above_several_data_sets_is_named(tmp_path):
         ({"tRain/a": 2, "tRain/b": 2, "tEst/a": 2, "tEst/b": 2}, "tRain/ and tEst/ of <class>/ folders"),
         ({f"{part}/{c}": 2 for part in ("training_set", "test_set") for c in "ab"}, "training_set/ and test_set/ of <class>/"),
         ({f"{part}/{part}/{c}": 2 for part in ("training_set", "test_set") for c in "ab"}, "training_set/training_set/ and test_set/test_"),
+        ({f"{part}/{c}": 2 for part in ("train_images", "test_images") for c in "ab"}, "train_images/ and test_images/ of <class>/"),
+        ({f"{part}/{c}": 2 for part in ("training-set", "TestSet") for c in "ab"}, "training-set/ and TestSet/ of <class>/"),
+        ({f"{part}/{part}/{c}": 2 for part in ("seg_train", "seg_test") for c in "ab"}, "seg_train/seg_train/ and seg_test/seg_test/ of"),
+        ({f"{part}/{c}": 2 for part in ("train_data", "val_data") for c in "ab"}, "train_data/ and val_data/ of <class>/"),
+        ({"a": 1, "a/one": 2, "a/two": 2, "b": 3}, "seed 0; a: images and several folders of images, learnt as one class each"),
         ({f"{part}/{c}": 2 for part in ("train", "test", "more") for c in "ab"}, "test/ of <class>/ folders (more/ is not used)"),
         ({"train/a": 4, "train/b": 4, "more": 4, "most": 4}, "held out, seed 0 (more/, most/ are not used)"),
     ],
@@ -416,6 +421,20 @@ def test_a_class_may_be_named_like_a_part(tmp_path):
     assert found.class_names == ["car", "test", "train"] and sum(map(len, found.train)) == 9
     inside = load_collection(DataConfig(root=str(make(tmp_path / "inside", {"train/images": 4, "car/images": 4, "plane/images": 4}))))
     assert inside.class_names == ["car", "plane", "train"]
+
+
+def test_parts_below_the_classes_are_refused(tmp_path):
+    root = make(tmp_path, {f"{c}/{part}": 2 for part in ("train", "test") for c in "ab"})
+    with pytest.raises(ValueError, match=r"folder 'a' of .* holds the parts test, train. They must stand above the classes"):
+        load_collection(DataConfig(root=str(root)))
+
+
+@pytest.mark.parametrize("first", ["# all", "class", "0 a", "a,0", '["a", "b"]'])
+def test_a_class_list_of_another_form_says_which_is_taken(tmp_path, first):
+    root = make(tmp_path, {"a": 2, "b": 2})
+    (root / "classes.txt").write_text(f"{first}\nb\n")
+    with pytest.raises(ValueError, match="names .*, but the class folders of .* are a, b. The list takes one class folder a line"):
+        load_collection(DataConfig(root=str(root), class_list="classes.txt"))
 
 
 def test_folders_below_a_class_are_merged_when_asked(tmp_path):

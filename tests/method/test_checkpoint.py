@@ -349,6 +349,8 @@ def test_weights_of_ones_own_are_saved_with_the_learner_or_not_at_all(way, tmp_p
     if way == "before learning":
         change(learner.backbone)
     learner.learn_task(made_images(2, 4), ["0", "1"])
+    images = [image for image, _ in made_images(2, 4)]
+    learner.predict(images)  # what it made for that must not outlive the change
     if way != "before learning":
         change(learner.backbone)
     assert learner.backbone.weights_hash() != known
@@ -357,10 +359,29 @@ def test_weights_of_ones_own_are_saved_with_the_learner_or_not_at_all(way, tmp_p
     assert SeGPCL.load(tmp_path / "saved").class_names == ()
     learner.save(tmp_path / "saved", with_weights=True)
     loaded = SeGPCL.load(tmp_path / "saved")
-    images = [image for image, _ in made_images(2, 4)]
-    assert loaded.predict(images) == learner.copy().predict(images)
+    assert loaded.predict(images) == (learner.copy() if way == "through .data" else learner).predict(images)
     with pytest.raises(ValueError, match="with_weights=True"):  # that they are others is known of what was loaded, too
         loaded.save(tmp_path / "bare", with_weights=False)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_weights_in_another_order_are_others(dim, tmp_path):
+    learner = SeGPCL(segp_ext.load_clip("glyph"), MethodConfig())
+    learner.save(tmp_path / "saved")  # which keeps a hash
+    known = learner.backbone.weights_hash()
+    weight = dict(learner.backbone.clip.named_parameters())["visual.transformer.resblocks.0.mlp.c_fc.base_layer.weight"]
+    with torch.no_grad():
+        weight.copy_(weight.flip(dim))
+    assert learner.backbone.has_other_weights() and learner.backbone.weights_hash() != known
+    with pytest.raises(ValueError, match="weights are others than"):
+        learner.save(tmp_path / "saved")
+
+
+def test_a_folder_with_hidden_files_alone_takes_a_learner(tmp_path):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/.DS_Store").write_bytes(b"x")
+    SeGPCL(segp_ext.load_clip("glyph")).save(tmp_path / "new")
+    assert SeGPCL.load(tmp_path / "new").class_names == () and (tmp_path / "new/.DS_Store").is_file()
 
 
 every_copy = pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from segp_ext import pretrained
 from segp_ext.anchors import Anchors
 from segp_ext.backbone import Backbone
 from segp_ext.config import METHODS, LoadingConfig, MethodConfig, TrainingConfig, with_method
+from segp_ext.data.images import Images
 from segp_ext.evaluate import EvaluationSet
 from segp_ext.learner import SeGPCL, prompts
 from segp_ext.training import LossRecord
@@ -854,3 +855,78 @@ def test_an_image_too_narrow_to_be_resized_is_named(monkeypatch):
     assert len(learner.predict([Image.new("RGB", (1, 125))])) == 1
     with pytest.raises(ValueError, match=r"image 1: 1 × 126 pixels are too narrow: resized they would be 8 × 1,008; crop it"):
         learner.predict([Image.new("RGB", (8, 8)), Image.new("RGB", (1, 126))])
+
+
+@pytest.mark.parametrize("score", ["cosine", "mahalanobis"])
+def test_what_predicts_and_copies_stay_as_they_were_while_the_learner_learns(score):
+    learner = SeGPCL(tiny_backbone(), small_config(prototypes__score=score))
+    learner.learn_task(made_images(3, 10), FIRST)
+    images = [image for image, _ in made_images(3, 4)]
+    asked, twin, expected = learner.classifier(), learner.copy(), learner.predict(images)
+    learner.learn_task(made_images(2, 10, seed=3), SECOND)
+    assert asked.predict(images) == twin.predict(images) == expected
+    later = learner.predict(images)
+    twin.learn_task(made_images(2, 10, seed=5), ["fish", "bird"])
+    assert learner.predict(images) == later
+
+
+def test_a_copy_has_settings_of_its_own():
+    learner, _ = learnt()
+    images = [image for image, _ in made_images(2, 4)]
+    expected, twin = learner.predict(images), learner.copy()
+    twin.config.inference.beta, twin.config.inference.path = 100.0, "visual"
+    assert learner.predict(images) == expected != twin.predict(images)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("template", "photo", "template must be a text with one {}"),
+        ("inference__beta", math.nan, "inference.beta must be"),
+        ("inference__beta", "0.5", "inference.beta must be a number"),
+        ("inference__batch_size", 0, "inference.batch_size must be"),
+        ("min_images_per_class", 0, "min_images_per_class must be 1 or more"),
+        ("training__epochs", "3", "training.epochs must be a whole number"),
+        ("loading__orientation", "up", "loading.orientation must be one of"),
+    ],
+)
+def test_a_setting_that_is_changed_to_what_it_cannot_be_is_named(name, value, message):
+    learner, _ = learnt()
+    before = state(learner)
+    section, _, field = name.partition("__")
+    setattr(getattr(learner.config, section) if field else learner.config, field or section, value)
+    with pytest.raises(ValueError, match=message):
+        learner.predict(made_images(1, 1)[0][0])
+    with pytest.raises(ValueError, match=message):
+        learner.learn_task(made_images(2, 10, seed=5), ["fish", "bird"])
+    assert same(state(learner), before)
+
+
+def test_a_learner_that_was_made_without_an_adapter_cannot_begin_to_train():
+    learner = SeGPCL(tiny_backbone(), small_config(training__epochs=0))
+    learner.learn_task(made_images(3, 10), FIRST)
+    learner.config.training.epochs = 5
+    with pytest.raises(ValueError, match="training.epochs must stay 0, as it was when this learner was made without an adapter; got 5"):
+        learner.learn_task(made_images(2, 10, seed=3), SECOND)
+
+
+def test_learning_follows_changed_settings_of_loading(tmp_path):
+    learner, _ = learnt()
+    turned = Image.fromarray(np.random.RandomState(0).randint(0, 256, (8, 8, 3), np.uint8))
+    exif = turned.getexif()
+    exif[0x112] = 6
+    turned.save(tmp_path / "t.png", exif=exif)
+
+    def read():
+        return next(iter(Images([(str(tmp_path / "t.png"), 0)], learner.reader).read([torch.tensor([0])])))[1][0]
+
+    stored, reader = read(), learner.reader
+    assert reader is learner.reader
+    learner.config.loading.orientation = "exif"
+    assert torch.equal(read(), stored.rot90(-1, (1, 2))) and not torch.equal(read(), stored)
+
+
+def test_a_set_of_images_is_refused():
+    learner, _ = learnt()
+    with pytest.raises(TypeError, match="images must have an order, which answers follow; got a set. Pass a list"):
+        learner.predict({"a.png", "b.png"})

@@ -531,6 +531,10 @@ def test_weights_are_looked_for_where_they_were_read_and_everywhere_else(kind, t
     SeGPCL.load(tmp_path / "kept")
     (tmp_path / "work" / name).rename(tmp_path / name)
     learner.save(tmp_path / "kept")
+    with monkeypatch.context() as said:  # where the user says goes first
+        (shutil.copytree if kind == "folder" else shutil.copy)(tmp_path / name, tmp_path / "said")
+        said.setenv("SEGP_EXT_WEIGHTS", str(tmp_path / "said"))
+        assert SeGPCL.load(tmp_path / "kept").weights_from == str(tmp_path / "said")
     assert SeGPCL.load(tmp_path / "kept").weights_from == str(tmp_path / name)  # beside the learner
     state = json.loads((tmp_path / "kept/learner.json").read_text())
     state["backbone"]["place"] = None  # as earlier versions wrote it
@@ -555,7 +559,7 @@ def test_a_file_that_is_called_like_weights_of_a_model_is_none_of_them(tmp_path,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own").touch()
     SeGPCL(load_clip("glyph")).save(tmp_path / "kept")
-    assert SeGPCL.load(tmp_path / "kept").weights_from == "own"
+    assert SeGPCL.load(tmp_path / "kept").weights_from == SeGPCL.load(tmp_path / "kept", pretrained="openai").weights_from == "own"
 
 
 def learnt_by(backbone):

@@ -119,6 +119,24 @@ def test_learning_predicting_saving_and_loading_are_as_ever(method, state, plain
     assert torch.equal(prototypes, expected_prototypes)
 
 
+@pytest.mark.parametrize("pretrained", ["own", None])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_what_is_saved_under_one_default_dtype_loads_under_another(dtype, pretrained, tmp_path):
+    def learner():
+        made = SeGPCL(segp_ext.load_clip("glyph", pretrained), config("segp"))
+        made.learn_task(made_images(2, 8), ["0", "1"])
+        return made
+
+    plain = learner()
+    expected = plain.predict(IMAGES)
+    plain.save(tmp_path / "plain")
+    with default_dtype(dtype):
+        other = learner()
+        other.save(tmp_path / "other")
+        assert SeGPCL.load(tmp_path / "plain").predict(IMAGES) == other.predict(IMAGES) == expected
+    assert SeGPCL.load(tmp_path / "other").predict(IMAGES) == expected
+
+
 @pytest.mark.parametrize("state", [state for state in STATES if state != "autocast"])  # for it is meant for eager code
 def test_the_ops_are_as_ever(state):
     draw = torch.Generator().manual_seed(0)
