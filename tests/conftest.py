@@ -1,7 +1,10 @@
 """Settings shared by all tests."""
 
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is there: tests run side by side, and a thread that spins takes a core
 
 import pytest
 import torch

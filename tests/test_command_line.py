@@ -337,6 +337,7 @@ def test_help_fits_a_terminal(main, monkeypatch, capsys):
     assert "--held_out+" not in shown and "Path to a configuration file" not in shown  # which no reader of ours takes
 
 
+@pytest.mark.slow
 def test_help_and_settings_do_without_docstrings():
     for asked, holds in (("--help", "--data.root"), ("--print_config", "  root: null")):
         command = [sys.executable, "-OO", "-m", "segp_ext.train", asked]

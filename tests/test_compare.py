@@ -554,6 +554,7 @@ def test_a_task_that_was_gone_on_with_says_nothing_about_the_time_of_a_step():
     assert Comparison({("a", 1): run}, "command").cost_table()[1][0][2] == "250"
 
 
+@pytest.mark.slow
 def test_runs_without_global_rows_have_no_global_table_and_no_plot(tmp_path):
     run = result(0.5, 0.1)
     run["scores"]["m (text)"] = run["scores"]["m (dual)"]
@@ -596,6 +597,7 @@ def test_nothing_takes_the_place_of_a_reference_that_is_missing():
     assert header[-2] == "Last − a's" and {row[-2] for row in rows} == {"–"}
 
 
+@pytest.mark.slow
 def test_heat_maps_are_of_the_path_that_a_method_predicts_by(monkeypatch, tmp_path):
     shown = []
     monkeypatch.setattr(
@@ -617,6 +619,7 @@ def test_folders_have_names_that_a_disk_takes_and_tell_methods_apart(tmp_path, c
     assert "'segp template={}' and 'segp template=({})' would share a folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_many_rows_are_drawn_in_several_lines_each_in_one_style(tmp_path):
     rows = [f"row {n}" for n in range(12)]
     runs = {(row, seed): result(0.5, 0.1) for row in rows for seed in (1, 2)}

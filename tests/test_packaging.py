@@ -429,6 +429,7 @@ def test_import_is_light(tmp_path):
     assert run_python(code, tmp_path) == "[]"
 
 
+@pytest.mark.slow
 def test_in_a_zip_archive_the_file_that_is_missing_is_named(tmp_path):
     """It is no way to run the package: kernels and weights are files."""
     package = Path(segp_ext.__file__).parent

@@ -160,7 +160,7 @@ import sys
 from pathlib import Path
 from segp_ext import sealed
 path, own = Path(sys.argv[1]), sys.argv[2].encode()
-for number in range(100):
+for _ in range(30):
     sealed.seal(path, {name: own * 1000 for name in ("a.txt", "b.txt")}, sealed.check_seal)
     with sealed.alone_beside(path, to_read=True):
         sealed.check_seal(path)

@@ -169,6 +169,7 @@ def test_a_folder_of_images(tmp_path, capsys):
     assert result["retention"]["digits"][0] > 0.3  # the built-in model knows digits, here in another prompt
 
 
+@pytest.mark.slow
 def test_a_held_out_set_that_the_model_cannot_tell_apart_is_said(tmp_path, capsys):
     """Noise in folders of numbers: one line at the start, one in the summary; a run goes on all the same."""
     for name in ("00", "01", "02", "03"):
@@ -535,6 +536,7 @@ def test_results_that_cannot_be_written_are_said_before_anything_is_learnt(tmp_p
     assert "Read-only file system" in said and str(tmp_path / "results") in said
 
 
+@pytest.mark.slow
 def test_a_backend_that_is_not_there_and_dollars_in_names_do_not_matter_to_plots(finished, tmp_path):
     """A notebook names its own backend to the processes it starts; what stands between two dollars is a formula to matplotlib."""
     code = (

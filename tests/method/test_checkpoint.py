@@ -304,6 +304,7 @@ def with_settings(learner, **changes):
     return twin
 
 
+@pytest.mark.slow
 def test_a_learner_that_does_not_fit_its_settings_is_not_saved(learner, tmp_path):
     """Whatever `load` checks, `save` checks before it replaces what is there."""
     learner.save(tmp_path / "saved")
@@ -332,7 +333,9 @@ def test_a_learner_that_does_not_fit_its_settings_is_not_saved(learner, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
 
 
-@pytest.mark.parametrize("way", ["in place", "through .data", "before learning", "load_weights"])
+@pytest.mark.parametrize(
+    "way", ["in place", *(pytest.param(way, marks=pytest.mark.slow) for way in ("through .data", "before learning", "load_weights"))]
+)
 def test_weights_of_ones_own_are_saved_with_the_learner_or_not_at_all(way, tmp_path):
     def change(backbone):
         if way == "load_weights":
@@ -389,8 +392,8 @@ every_copy = pytest.mark.parametrize(
     [
         copy.deepcopy,
         lambda x: pickle.loads(pickle.dumps(x)),
-        lambda x: through_torch(x),
-        lambda x: pickle.loads(pytest.importorskip("cloudpickle").dumps(x)),
+        pytest.param(lambda x: through_torch(x), marks=pytest.mark.slow),
+        pytest.param(lambda x: pickle.loads(pytest.importorskip("cloudpickle").dumps(x)), marks=pytest.mark.slow),
     ],
     ids=["deepcopy", "pickle", "torch.save", "cloudpickle"],
 )

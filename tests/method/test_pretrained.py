@@ -258,6 +258,7 @@ def test_the_configuration_beside_a_file_of_transformers_says_its_activation(tmp
         same_features(load_clip("made-tiny", place), model)
 
 
+@pytest.mark.slow
 def test_a_learner_keeps_the_activation_when_its_weights_go_elsewhere(tmp_path):
     """What told of QuickGELU, a file beside the weights, stays behind; and what tells of it there is of other weights."""
     for quick in (True, False):
@@ -509,7 +510,7 @@ def test_a_learner_finds_its_weights_where_they_went(kind, tmp_path, monkeypatch
             loads(pretrained=tmp_path / "work/w.pt")
 
 
-@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("kind", ["file", pytest.param("folder", marks=pytest.mark.slow)])
 def test_weights_are_looked_for_where_they_were_read_and_everywhere_else(kind, tmp_path, monkeypatch):
     """Wherever the process is when it saves, and though they are gone by then."""
     (tmp_path / "work").mkdir()
@@ -573,7 +574,9 @@ def predicted(learner):
     return [learner.predict([image for image, _ in made_images(2, 4)], path=path) for path in ("text", "visual")]
 
 
-@pytest.mark.parametrize("kind", ["archive", "folder", "tokenizer", "glyph", "fp64"])
+@pytest.mark.parametrize(
+    "kind", ["glyph", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("archive", "folder", "tokenizer", "fp64"))]
+)
 def test_a_learner_with_its_weights_needs_nothing_else(kind, tmp_path, monkeypatch):
     """QuickGELU of an archive, a folder's preprocessing, a Hugging Face tokenizer, float64: predictions to the bit, and learning on."""
     original = tmp_path / "original"

@@ -119,8 +119,17 @@ def test_learning_predicting_saving_and_loading_are_as_ever(method, state, plain
     assert torch.equal(prototypes, expected_prototypes)
 
 
-@pytest.mark.parametrize("pretrained", ["own", None])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "pretrained"),
+    [
+        (torch.bfloat16, "own"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((torch.float64, "own"), (torch.float16, "own"), (torch.float64, None), (torch.bfloat16, None))
+        ),
+    ],
+    ids=str,
+)
 def test_what_is_saved_under_one_default_dtype_loads_under_another(dtype, pretrained, tmp_path):
     def learner():
         made = SeGPCL(segp_ext.load_clip("glyph", pretrained), config("segp"))
