@@ -607,8 +607,8 @@ def _checksum(tensor: Tensor) -> Tensor:
     parts = rows.sum(dim=1, dtype=torch.int64), rows.sum(dim=0, dtype=torch.int64), flat[rows.numel() :].to(torch.int64)
     # Steps so large and odd that no two places have the same sum of weights.
     steps = 0x9E3779B97F4A7C15 - 2**64, 0x2545F4914F6CDD1D, 1
-    ones = (2 * torch.arange(1, len(part) + 1, device=flat.device) + 1 for part in parts)
-    return torch.stack([step * (one * part).sum() for step, one, part in zip(steps, ones, parts, strict=True)]).sum()
+    odd = (2 * torch.arange(1, len(part) + 1, device=flat.device) + 1 for part in parts)
+    return torch.stack([step * (numbers * part).sum() for step, numbers, part in zip(steps, odd, parts, strict=True)]).sum()
 
 
 def _resized(pixels: Tensor, size: int, resize_mode: str, interpolation: str) -> Tensor:
