@@ -2,7 +2,6 @@
 
 #include <torch/csrc/stable/ops.h>
 
-#include <cmath>
 #include <string>
 
 #include "checks.h"
@@ -36,8 +35,8 @@ void check_same_shape(const char* op, const char* argument, const MatrixRef& got
   check_size(op, argument, "columns", got.cols, expected.cols);
 }
 
-void check_number(const char* op, const char* argument, double value, bool accepted) {
-  if (!std::isfinite(value) || !accepted) {
+void check_number(const char* op, const char* argument, double value, double minimum) {
+  if (!is_scalar_in_range(value, minimum)) {
     fail(op, argument, "is out of its range; got " + std::to_string(value));
   }
 }
@@ -76,8 +75,8 @@ DistillParams distill_params(const Tensor& student, const Tensor& student_text, 
   check_size(kOp, "student_text", "columns", params.student_text.cols, params.student.cols);
   check_same_shape(kOp, "teacher", params.teacher, params.student);
   check_same_shape(kOp, "teacher_text", params.teacher_text, params.student_text);
-  check_number(kOp, "logit_scale", logit_scale, logit_scale >= 0);
-  check_number(kOp, "temperature", temperature, temperature > 0);
+  check_number(kOp, "logit_scale", logit_scale, 0);
+  check_number(kOp, "temperature", temperature, 1 / kLargestScalar);
   params.logit_scale = logit_scale;
   params.temperature = temperature;
   return params;
@@ -100,8 +99,8 @@ DualTargetParams dual_target_params(const Tensor& embedding, const Tensor& featu
   if (params.embedding.rows > 0 && params.text.rows == 0) {
     fail(kOp, "text", "must have at least one class");
   }
-  check_number(kOp, "logit_scale", logit_scale, logit_scale >= 0);
-  check_number(kOp, "visual_weight", visual_weight, true);
+  check_number(kOp, "logit_scale", logit_scale, 0);
+  check_number(kOp, "visual_weight", visual_weight, -kLargestScalar);
   params.target = static_cast<const int64_t*>(target.const_data_ptr());
   params.target_stride = target.stride(0);
   params.logit_scale = logit_scale;
@@ -113,7 +112,7 @@ DriftParams drift_params(const Tensor& prototypes, const Tensor& before, const T
   constexpr const char* kOp = "prototype_drift";
   DriftParams params{};
   set_anchors(kOp, params, prototypes, before, after);
-  check_number(kOp, "temperature", temperature, temperature > 0);
+  check_number(kOp, "temperature", temperature, 1 / kLargestScalar);
   params.temperature = temperature;
   return params;
 }

@@ -142,8 +142,8 @@ py::tuple dual_target_loss(const py::array& embedding, const py::array& feature,
   require(kOp, params.prototypes.cols == params.feature.cols, "prototypes must have the width of feature");
   require(kOp, params.prototypes.rows == params.text.rows, "prototypes must have a row per row of text");
   require(kOp, target.ndim() == 1 && target.shape(0) == params.embedding.rows, "target must have a class per row");
-  require(kOp, std::isfinite(logit_scale) && logit_scale >= 0, "logit_scale must be finite and >= 0");
-  require(kOp, std::isfinite(visual_weight), "visual_weight must be finite");
+  require(kOp, segp::is_scalar_in_range(logit_scale, 0), "logit_scale must be from 0 to 1e6");
+  require(kOp, segp::is_scalar_in_range(visual_weight, -segp::kLargestScalar), "visual_weight must be from -1e6 to 1e6");
   params.target = target.data();
   params.target_stride = stride_of(kOp, "target", target, 0);
   params.logit_scale = logit_scale;
@@ -177,8 +177,8 @@ py::tuple geometry_distill(const py::array& student, const py::array& student_te
   require(kOp,
           params.teacher_text.rows == params.student_text.rows && params.teacher_text.cols == params.student_text.cols,
           "teacher_text must have the shape of student_text");
-  require(kOp, std::isfinite(logit_scale) && logit_scale >= 0, "logit_scale must be finite and >= 0");
-  require(kOp, std::isfinite(temperature) && temperature > 0, "temperature must be finite and > 0");
+  require(kOp, segp::is_scalar_in_range(logit_scale, 0), "logit_scale must be from 0 to 1e6");
+  require(kOp, segp::is_scalar_in_range(temperature, 1 / segp::kLargestScalar), "temperature must be from 1e-6 to 1e6");
   params.logit_scale = logit_scale;
   params.temperature = temperature;
   const segp::DType dtype = segp::compute_dtype(
@@ -213,7 +213,7 @@ py::tuple prototype_drift(const py::array& prototypes, const py::array& before, 
   constexpr const char* kOp = "prototype_drift";
   segp::DriftParams params{};
   set_anchors(kOp, params, prototypes, before, after);
-  require(kOp, std::isfinite(temperature) && temperature > 0, "temperature must be finite and > 0");
+  require(kOp, segp::is_scalar_in_range(temperature, 1 / segp::kLargestScalar), "temperature must be from 1e-6 to 1e6");
   params.temperature = temperature;
   const segp::DType dtype =
       segp::compute_dtype({params.prototypes.dtype, params.before.dtype, params.after.dtype});

@@ -105,8 +105,8 @@ void run(const DistillParams& params) {
   Buffer<T> x(block * classes);
   Buffer<T> y(part * classes);
   Buffer<T> row_loss(batch);
-  const T sharpness = finite<T>(params.logit_scale / params.temperature);
-  const T mean_weight = finite<T>(params.temperature * params.temperature / static_cast<double>(batch));
+  const T sharpness = static_cast<T>(params.logit_scale / params.temperature);
+  const T mean_weight = static_cast<T>(params.temperature * params.temperature / static_cast<double>(batch));
 
   for (int64_t begin = 0; begin < batch; begin += block) {
     const int64_t end = std::min(batch, begin + block);

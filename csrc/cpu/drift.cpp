@@ -107,7 +107,7 @@ void run(const DriftParams& params) {
   Buffer<T> tile(block * chunk);
   Buffer<Running<T>> sums(classes);
   std::fill_n(sums.data(), classes, Running<T>{});
-  const T sharpness = finite<T>(1.0 / params.temperature);
+  const T sharpness = static_cast<T>(1.0 / params.temperature);
 
   for (int64_t a = 0; a < anchors; a += chunk) {
     const int64_t count = std::min(anchors, a + chunk) - a;

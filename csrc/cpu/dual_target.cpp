@@ -117,7 +117,7 @@ class DualTarget {
         for (int64_t i = first; i < last; ++i) {
           const int64_t row = begin + i;
           run_for_isa<TextKernel>(tile.data() + i * classes_, text.scale(),
-                                  finite<T>(params_.logit_scale) * embedding.scale()[row], classes_,
+                                  static_cast<T>(params_.logit_scale) * embedding.scale()[row], classes_,
                                   is_inside(row) ? target(row) : int64_t{0}, gradient != nullptr, loss + row);
         }
       });

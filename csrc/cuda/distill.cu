@@ -176,7 +176,7 @@ cudaError_t run(const DistillParams& params, void* base, int device, cudaStream_
   args.x_class = parts.student_text;
   args.y_class = parts.teacher_text;
   args.factor = parts.factor;
-  args.sharpness = finite<Acc>(params.logit_scale / params.temperature);
+  args.sharpness = static_cast<Acc>(params.logit_scale / params.temperature);
   for (int64_t begin = 0; begin < rows; begin += parts.block) {
     const int64_t end = std::min(rows, begin + parts.block);
     const int64_t count = end - begin;

@@ -180,7 +180,7 @@ cudaError_t run(const DriftParams& params, void* base, int device, cudaStream_t 
       args.anchors = count;
       args.prototype = parts.prototypes + c;
       args.anchor = parts.anchors + a;
-      args.sharpness = finite<Acc>(1.0 / params.temperature);
+      args.sharpness = static_cast<Acc>(1.0 / params.temperature);
       args.sums = parts.sums + c;
       args.shrink = parts.shrink + c;
       args.is_first = a == 0;

@@ -202,7 +202,7 @@ cudaError_t run(const DualTargetParams& params, void* base, int device, cudaStre
       args.factor = parts.factor;
       args.target = params.target + begin * params.target_stride;
       args.target_stride = params.target_stride;
-      args.logit_scale = finite<Acc>(params.logit_scale);
+      args.logit_scale = static_cast<Acc>(params.logit_scale);
       args.loss = loss + begin;
       launch(dual_text_kernel<T>, static_cast<unsigned>(count), threads_for_row(classes), stream, args);
       if (gradient != nullptr) {
@@ -211,7 +211,7 @@ cudaError_t run(const DualTargetParams& params, void* base, int device, cudaStre
       }
     }
     if (gradient != nullptr) {
-      launch_project<T>(params.embedding, parts.embedding, parts.factor, finite<Acc>(params.logit_scale),
+      launch_project<T>(params.embedding, parts.embedding, parts.factor, static_cast<Acc>(params.logit_scale),
                         gradient, stream);
     }
   }
@@ -224,7 +224,7 @@ cudaError_t run(const DualTargetParams& params, void* base, int device, cudaStre
   args.classes = classes;
   args.target = params.target;
   args.target_stride = params.target_stride;
-  args.weight = finite<Acc>(params.visual_weight);
+  args.weight = static_cast<Acc>(params.visual_weight);
   args.loss = loss;
   args.grad_embedding = gradient;
   args.embedding_width = width;

@@ -11,6 +11,8 @@ from torch import Tensor
 
 FLOAT_DTYPES = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
 PerChannel = float | Sequence[float] | Tensor
+LARGEST = 1e6
+"""Of logit scales, temperatures, their inverses and weights (`segp/scalars.h`): beyond it their products leave float32's range."""
 
 
 def shape_text(tensor: Tensor) -> str:
@@ -60,9 +62,9 @@ def check_same_shape(op: str, name: str, value: Tensor, like_name: str, like: Te
     check_device(op, name, value, like_name, like)
 
 
-def check_scalar(op: str, name: str, value: float | Tensor, *, minimum: float, exclusive: bool = False) -> float:
-    """A finite number, at least (or above) a minimum, as a float. A CUDA tensor is read, which waits for it."""
-    if type(value) is float and minimum < value < inf:  # by far the most frequent
+def check_scalar(op: str, name: str, value: float | Tensor, *, minimum: float) -> float:
+    """A number from `minimum` to LARGEST, as a float. A CUDA tensor is read, which waits for it."""
+    if type(value) is float and minimum <= value <= LARGEST:  # by far the most frequent
         return value
     if isinstance(value, Tensor):
         if value.numel() != 1:
@@ -72,9 +74,8 @@ def check_scalar(op: str, name: str, value: float | Tensor, *, minimum: float, e
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{op}: {name} must be a number; got {type(value).__name__}")
-    if not (-inf < value < inf) or value < minimum or (exclusive and value == minimum):
-        bound = "" if minimum == -inf else f" and {'>' if exclusive else '>='} {minimum:g}"
-        raise ValueError(f"{op}: {name} must be finite{bound}; got {value}")
+    if not minimum <= value <= LARGEST:
+        raise ValueError(f"{op}: {name} must be from {minimum:g} to {LARGEST:g}; got {value}")
     return float(value)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import reference
 from ..reference._numerics import compute_dtype
-from ._checks import check_matrix, check_same_shape, check_scalar, check_width
+from ._checks import LARGEST, check_matrix, check_same_shape, check_scalar, check_width
 from ._dispatch import NATIVE_DEVICES, runs_native
 from ._loss import native_loss, refuse_gradients
 
@@ -38,8 +38,8 @@ def geometry_distill(
         student_text: text embeddings u_S `[C, De]`.
         teacher: image embeddings v_T `[B, De]`.
         teacher_text: text embeddings u_T `[C, De]`.
-        logit_scale: s ≥ 0.
-        temperature: τ > 0.
+        logit_scale: s, from 0 to 1e6.
+        temperature: τ, from 1e-6 to 1e6.
 
     float32, float64, float16 and bfloat16, any strides; dtypes may differ. Half types compute in float32. A zero
     row normalises to zero and gets a zero gradient. On CUDA, norms and their products must be within float32's range (float64's for
@@ -55,7 +55,7 @@ def geometry_distill(
         RuntimeError: in the backward pass, if it is to be differentiated (`create_graph=True`).
     """
     scale = check_scalar(_OP, "logit_scale", logit_scale, minimum=0.0)
-    tau = check_scalar(_OP, "temperature", temperature, minimum=0.0, exclusive=True)
+    tau = check_scalar(_OP, "temperature", temperature, minimum=1 / LARGEST)
     matrices = student, student_text, teacher, teacher_text
     try:
         refuse_gradients(_OP, teacher=teacher, teacher_text=teacher_text)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import reference
 from ..reference._numerics import compute_dtype
-from ._checks import check_matrix, check_same_shape, check_scalar, check_width
+from ._checks import LARGEST, check_matrix, check_same_shape, check_scalar, check_width
 from ._dispatch import NATIVE_DEVICES, runs_native
 from ._loss import refuse_gradients
 
@@ -29,7 +29,7 @@ def prototype_drift(prototypes: Tensor, before: Tensor, after: Tensor, *, temper
         prototypes: raw-space prototypes p `[C, Dr]`.
         before: raw features of the anchors in the teacher, `[A, Dr]`.
         after: raw features of the same anchors in the student, `[A, Dr]`.
-        temperature: τ > 0.
+        temperature: τ, from 1e-6 to 1e6.
 
     float32, float64, float16 and bfloat16, any strides; dtypes may differ. Half types compute in float32. A zero
     row normalises to zero. No gradients. On CUDA, norms and their products must be within float32's range (float64's for float64); rows
@@ -42,9 +42,9 @@ def prototype_drift(prototypes: Tensor, before: Tensor, after: Tensor, *, temper
     Raises:
         TypeError: an argument is no floating tensor.
         ValueError: shapes or devices do not fit, an argument requires grad while autograd records, or the temperature is
-            not finite and > 0.
+            out of its range.
     """
-    tau = check_scalar(_OP, "temperature", temperature, minimum=0.0, exclusive=True)
+    tau = check_scalar(_OP, "temperature", temperature, minimum=1 / LARGEST)
     matrices = prototypes, before, after
     try:
         refuse_gradients(_OP, prototypes=prototypes, before=before, after=after)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from .. import reference
 from ..reference._numerics import compute_dtype
-from ._checks import check_device, check_matrix, check_scalar, check_width, is_readable, shape_text
+from ._checks import LARGEST, check_device, check_matrix, check_scalar, check_width, is_readable, shape_text
 from ._dispatch import NATIVE_DEVICES, runs_native
 from ._loss import native_loss, refuse_gradients
 
@@ -39,8 +38,8 @@ def dual_target_loss(
         text: text embeddings u `[C, De]`.
         prototypes: raw-space prototypes p `[C, Dr]`.
         target: class of each row, `[B]`, int64.
-        logit_scale: s ≥ 0.
-        visual_weight: λ.
+        logit_scale: s, from 0 to 1e6.
+        visual_weight: λ, from -1e6 to 1e6.
 
     float32, float64, float16 and bfloat16, any strides; dtypes may differ. Half types compute in float32. A zero
     row normalises to zero and gets a zero gradient. On CUDA, norms and their products must be within float32's range (float64's for
@@ -51,13 +50,13 @@ def dual_target_loss(
 
     Raises:
         TypeError: an argument is no floating tensor, or `target` is not int64.
-        ValueError: shapes or devices do not fit, an argument without gradient requires one, a number is not finite, or a
+        ValueError: shapes or devices do not fit, an argument without gradient requires one, a number is out of its range, or a
             target is out of range (on the CPU; on CUDA, where looking would wait for the device, and in torch.func's transforms its row
             becomes NaN).
         RuntimeError: in the backward pass, if it is to be differentiated (`create_graph=True`).
     """
     scale = check_scalar(_OP, "logit_scale", logit_scale, minimum=0.0)
-    weight = check_scalar(_OP, "visual_weight", visual_weight, minimum=-inf)
+    weight = check_scalar(_OP, "visual_weight", visual_weight, minimum=-LARGEST)
     arguments = embedding, feature, text, prototypes, target
     try:
         refuse_gradients(_OP, text=text, prototypes=prototypes)

@@ -104,7 +104,7 @@ BROKEN = [
     ("before_width", "before must have the width of prototypes", ValueError, {1: torch.zeros(7, 12)}, 0.1),
     ("after_shape", r"after must be \[A, Dr\] like before", ValueError, {2: torch.zeros(6, 13)}, 0.1),
     ("after_device", "after must be on the device", ValueError, {2: torch.zeros(7, 13, device="meta")}, 0.1),
-    ("temperature", "temperature must be finite and > 0; got -0.1", ValueError, {}, -0.1),
+    ("temperature", "temperature must be from 1e-06 to 1e\\+06; got -0.1", ValueError, {}, -0.1),
 ]
 
 

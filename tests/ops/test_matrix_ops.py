@@ -137,6 +137,27 @@ def test_norms_far_from_one(op, size):
             assert distance(mine, theirs) <= 2e-5
 
 
+BOUNDS = {
+    "dual_target_loss": [{"logit_scale": 1e6, "visual_weight": w} for w in (1e6, -1e6)] + [{"logit_scale": 0.0}],
+    "geometry_distill": [{"logit_scale": s, "temperature": t} for s in (0.0, 1e6) for t in (1e-6, 1.0, 1e6)],
+    "prototype_drift": [{"temperature": t} for t in (1e-6, 1e6)],
+}
+
+
+@each_op
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("norm", [2.0**-38, 1.0, 2.0**38])
+def test_numbers_at_their_bounds(op, norm, device):
+    """Sharpness up to 1e12 on rows of any norm: no product of the two may overflow."""
+    arguments = tuple(
+        t * norm / 4 if t.is_floating_point() else t for t in op.arguments(sample("prime", torch.float32, device))
+    )
+    for settings in BOUNDS[op.name]:
+        got = op.everything(ops, arguments, **settings)
+        for mine, theirs in zip(got, op.everything(reference, exact(arguments), **settings), strict=True):
+            assert distance(mine, theirs) <= 1e-3, settings
+
+
 @each_op
 def test_result_does_not_depend_on_threads(op):
     random = generator(5)

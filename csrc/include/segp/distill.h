@@ -13,6 +13,7 @@
 #pragma once
 
 #include "segp/matrix.h"
+#include "segp/scalars.h"
 
 namespace segp {
 
@@ -21,8 +22,8 @@ struct DistillParams {
   MatrixRef student_text;  // [C, D]
   MatrixRef teacher;       // [B, D]
   MatrixRef teacher_text;  // [C, D]
-  double logit_scale;      // s, finite, >= 0
-  double temperature;      // tau, finite, > 0
+  double logit_scale;      // s, from 0 to kLargestScalar
+  double temperature;      // tau, from 1 / kLargestScalar to kLargestScalar
 
   // Results in compute_dtype() of the inputs; contiguous, sharing memory with nothing.
   void* loss;               // []

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "segp/matrix.h"
+#include "segp/scalars.h"
 
 namespace segp {
 
@@ -19,7 +20,7 @@ struct DriftParams {
   MatrixRef prototypes;  // [C, D]
   MatrixRef before;      // [A, D]
   MatrixRef after;       // [A, D]
-  double temperature;    // tau, finite, > 0
+  double temperature;    // tau, from 1 / kLargestScalar to kLargestScalar
 
   // Results in compute_dtype() of the inputs; contiguous, sharing memory with nothing.
   void* drift;      // [C, D]

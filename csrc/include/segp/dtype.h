@@ -28,13 +28,6 @@ struct Accumulator<double> {
 template <class T>
 using accumulator_t = typename Accumulator<T>::type;
 
-// The nearest finite number of type T: an infinite factor would turn a cosine of zero into NaN.
-template <class T>
-T finite(double value) {
-  constexpr double kMost = static_cast<double>(std::numeric_limits<T>::max());
-  return static_cast<T>(value > kMost ? kMost : value < -kMost ? -kMost : value);
-}
-
 inline int64_t size_of(DType dtype) {
   return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2;
 }

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "segp/matrix.h"
+#include "segp/scalars.h"
 
 namespace segp {
 
@@ -21,8 +22,8 @@ struct DualTargetParams {
   MatrixRef prototypes;  // [C, Dr]
   const int64_t* target;  // [B], elements target_stride apart
   int64_t target_stride;
-  double logit_scale;    // s, finite, >= 0
-  double visual_weight;  // lambda, finite
+  double logit_scale;    // s, from 0 to kLargestScalar
+  double visual_weight;  // lambda, from -kLargestScalar to kLargestScalar
 
   // Results in compute_dtype() of the inputs; contiguous, sharing memory with nothing. A gradient is that of
   // loss_b with respect to row b.
