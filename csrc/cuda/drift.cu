@@ -13,25 +13,22 @@ namespace {
 template <class T>
 __global__ void __launch_bounds__(kRowThreads)
     moved_kernel(const T* before, int64_t before_stride, const T* after, int64_t after_stride, int64_t count,
-                 int64_t width, T* moved) {
+                 int64_t width, accumulator_t<T>* moved) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kRowThreads + threadIdx.x;
   if (i < count * width) {
     const int64_t row = i / width;
     const int64_t column = i - row * width;
-    device_store(moved[i], device_load(after[row * after_stride + column]) -
-                               device_load(before[row * before_stride + column]));
+    moved[i] = device_load(after[row * after_stride + column]) - device_load(before[row * before_stride + column]);
   }
 }
 
 template <class T>
 struct ChunkArgs {
   using Acc = accumulator_t<T>;
-  Acc* x;                 // [rows, stride] products
-  T* weights;             // [rows, stride]; may be x
-  int64_t stride;         // a multiple of 8
+  Acc* x;          // [rows, stride] products; then weights
+  int64_t stride;  // a multiple of 8
   int64_t anchors;
-  const Acc* prototype;   // [rows] inverse norms
-  const Acc* anchor;      // [anchors]
+  Cosines<T> cosines;  // of the prototypes and the anchors
   Acc sharpness;
   OnlineSoftmax<Acc>* sums;  // [rows] up to the chunk before; brought up to date
   Acc* shrink;               // [rows] what the drift so far is to be multiplied by
@@ -43,8 +40,8 @@ template <class T>
 __global__ void __launch_bounds__(kRowThreads) drift_chunk_kernel(const ChunkArgs<T> args) {
   using Acc = accumulator_t<T>;
   const int64_t row = blockIdx.x;
-  const Acc* x = args.x + row * args.stride;
-  const Acc factor = args.prototype[row];
+  Acc* x = args.x + row * args.stride;
+  args.cosines.repair(x, row, args.anchors);
   const OnlineSoftmax<Acc> before = args.is_first ? OnlineSoftmax<Acc>::empty() : args.sums[row];
   OnlineSoftmax<Acc> softmax = OnlineSoftmax<Acc>::empty();
   for (int64_t first = threadIdx.x * 4; first < args.anchors; first += blockDim.x * 4) {
@@ -53,7 +50,7 @@ __global__ void __launch_bounds__(kRowThreads) drift_chunk_kernel(const ChunkArg
     for (int k = 0; k < 4; ++k) {
       const int64_t a = first + k;
       if (a < args.anchors) {
-        const Acc cosine = xs.values[k] * (factor * args.anchor[a]);
+        const Acc cosine = args.cosines.at(xs.values[k], row, a);
         softmax.add(cosine * args.sharpness, cosine < Acc(0) ? Acc(0) : cosine);
       }
     }
@@ -64,20 +61,16 @@ __global__ void __launch_bounds__(kRowThreads) drift_chunk_kernel(const ChunkArg
     args.sums[row] = softmax;
     args.shrink[row] = args.is_first ? Acc(0) : exp(before.most - softmax.most);
   }
-  T* weights = args.weights + row * args.stride;
   for (int64_t first = threadIdx.x * 4; first < args.anchors; first += blockDim.x * 4) {
     const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
-    Pack<T, 4> out;
+    Pack<Acc, 4> weights;
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       const int64_t a = first + k;
-      Acc weight = 0;
-      if (a < args.anchors) {
-        weight = exp(xs.values[k] * (factor * args.anchor[a]) * args.sharpness - softmax.most);
-      }
-      device_store(out.values[k], weight);
+      weights.values[k] =
+          a < args.anchors ? exp(args.cosines.at(xs.values[k], row, a) * args.sharpness - softmax.most) : Acc(0);
     }
-    *reinterpret_cast<Pack<T, 4>*>(weights + first) = out;
+    *reinterpret_cast<Pack<Acc, 4>*>(x + first) = weights;
   }
 }
 
@@ -108,9 +101,9 @@ template <class T>
 struct Parts {
   using Acc = accumulator_t<T>;
   int64_t chunk, block, stride;
-  Acc *prototypes, *anchors, *shrink, *x, *added;
+  Norms<Acc> prototypes, anchors;
+  Acc *shrink, *x, *added, *moved;
   OnlineSoftmax<Acc>* sums;
-  T *weights, *moved;
   int64_t bytes;
 
   Parts(const DriftParams& params, void* base) {
@@ -118,25 +111,18 @@ struct Parts {
     const int64_t count = params.before.rows;
     const int64_t width = std::max<int64_t>(1, params.prototypes.cols);
     chunk = std::max<int64_t>(1, std::min(count, std::max<int64_t>(
-                16, kRowsBytes / (width * static_cast<int64_t>(sizeof(T))))));
+                16, kRowsBytes / (width * static_cast<int64_t>(sizeof(Acc))))));
     stride = padded(chunk);
-    const int64_t row_bytes =
-        stride * static_cast<int64_t>(sizeof(Acc) + (sizeof(T) != sizeof(Acc) ? sizeof(T) : 0)) +
-        width * static_cast<int64_t>(sizeof(Acc));
+    const int64_t row_bytes = (stride + width) * static_cast<int64_t>(sizeof(Acc));
     block = std::max<int64_t>(1, std::min(classes, kTileBytes / row_bytes));
     Workspace workspace(base);
-    prototypes = workspace.take<Acc>(classes);
-    anchors = workspace.take<Acc>(count);
+    prototypes = take_norms<Acc>(workspace, classes);
+    anchors = take_norms<Acc>(workspace, count);
     shrink = workspace.take<Acc>(classes);
     sums = workspace.take<OnlineSoftmax<Acc>>(classes);
     x = workspace.take<Acc>(block * stride);
-    if constexpr (sizeof(T) == sizeof(Acc)) {
-      weights = x;
-    } else {
-      weights = workspace.take<T>(block * stride);
-    }
     added = workspace.take<Acc>(block * width);
-    moved = workspace.take<T>(chunk * width);
+    moved = workspace.take<Acc>(chunk * width);
     bytes = workspace.bytes();
   }
 };
@@ -158,8 +144,8 @@ cudaError_t run(const DriftParams& params, void* base, int device, cudaStream_t 
     return cudaGetLastError();
   }
   const Parts<T> parts(params, base);
-  launch_inverse_norms<T>(params.prototypes, parts.prototypes, stream);
-  launch_inverse_norms<T>(params.before, parts.anchors, stream);
+  launch_norms<T>(params.prototypes, parts.prototypes, stream);
+  launch_norms<T>(params.before, parts.anchors, stream);
   for (int64_t a = 0; a < anchors; a += parts.chunk) {
     const int64_t count = std::min(anchors, a + parts.chunk) - a;
     const MatrixRef before = row_range<T>(params.before, a, a + count);
@@ -171,21 +157,19 @@ cudaError_t run(const DriftParams& params, void* base, int device, cudaStream_t 
     }
     for (int64_t c = 0; c < classes; c += parts.block) {
       const int64_t rows = std::min(classes, c + parts.block) - c;
-      gemm(row_range<T>(params.prototypes, c, c + rows), transposed(before),
-           dense(parts.x, rows, count, parts.stride), device);
+      const MatrixRef prototypes = row_range<T>(params.prototypes, c, c + rows);
+      gemm(prototypes, transposed(before), dense(parts.x, rows, count, parts.stride), device);
       ChunkArgs<T> args;
       args.x = parts.x;
-      args.weights = parts.weights;
       args.stride = parts.stride;
       args.anchors = count;
-      args.prototype = parts.prototypes + c;
-      args.anchor = parts.anchors + a;
+      args.cosines = cosines<T>(prototypes, parts.prototypes.from(c), before, parts.anchors.from(a));
       args.sharpness = static_cast<Acc>(1.0 / params.temperature);
       args.sums = parts.sums + c;
       args.shrink = parts.shrink + c;
       args.is_first = a == 0;
       launch(drift_chunk_kernel<T>, static_cast<unsigned>(rows), threads_for_row(count), stream, args);
-      const MatrixRef weights = dense(parts.weights, rows, count, parts.stride);
+      const MatrixRef weights = dense(parts.x, rows, count, parts.stride);
       const MatrixRef moved = dense(parts.moved, count, width, width);
       if (a == 0) {
         gemm(weights, moved, dense(drift + c * width, rows, width, width), device);

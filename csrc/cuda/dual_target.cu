@@ -16,8 +16,7 @@ struct TextArgs {
   T* weights;            // [rows, stride], null if no gradient is wanted; may be x
   int64_t stride;        // a multiple of 8
   int64_t classes;
-  const Acc* row;        // [rows] inverse norms
-  const Acc* text;       // [classes]
+  Cosines<T> cosines;    // of the rows and the text
   const Acc* factor;     // what the weights are multiplied by
   const int64_t* target;
   int64_t target_stride;
@@ -30,12 +29,12 @@ template <class T>
 __global__ void __launch_bounds__(kRowThreads) dual_text_kernel(const TextArgs<T> args) {
   using Acc = accumulator_t<T>;
   const int64_t row = blockIdx.x;
-  const Acc* x = args.x + row * args.stride;
+  Acc* x = args.x + row * args.stride;
+  args.cosines.repair(x, row, args.classes);
   const int64_t target = args.target[row * args.target_stride];
   const bool is_inside = target >= 0 && target < args.classes;
-  const Acc x_factor = args.logit_scale * args.row[row];
   // Read before another thread writes a weight in its place.
-  const Acc at_target = is_inside ? x[target] * (x_factor * args.text[target]) : Acc(NAN);
+  const Acc at_target = is_inside ? args.logit_scale * args.cosines.at(x[target], row, target) : Acc(NAN);
   OnlineSoftmax<Acc> softmax = OnlineSoftmax<Acc>::empty();
   for (int64_t first = threadIdx.x * 4; first < args.classes; first += blockDim.x * 4) {
     const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
@@ -43,7 +42,7 @@ __global__ void __launch_bounds__(kRowThreads) dual_text_kernel(const TextArgs<T
     for (int k = 0; k < 4; ++k) {
       const int64_t c = first + k;
       if (c < args.classes) {
-        softmax.add(xs.values[k] * (x_factor * args.text[c]), Acc(0));
+        softmax.add(args.logit_scale * args.cosines.at(xs.values[k], row, c), Acc(0));
       }
     }
   }
@@ -55,8 +54,8 @@ __global__ void __launch_bounds__(kRowThreads) dual_text_kernel(const TextArgs<T
     return;
   }
   T* weights = args.weights + row * args.stride;
-  const Acc scale = args.row[row] * *args.factor;
-  const Acc share = scale / softmax.sum;
+  const Acc factor = *args.factor;
+  const Acc share = factor / softmax.sum;
   for (int64_t first = threadIdx.x * 4; first < args.classes; first += blockDim.x * 4) {
     const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
     Pack<T, 4> out;
@@ -65,8 +64,8 @@ __global__ void __launch_bounds__(kRowThreads) dual_text_kernel(const TextArgs<T
       const int64_t c = first + k;
       Acc weight = 0;
       if (c < args.classes) {
-        const Acc p = exp(xs.values[k] * (x_factor * args.text[c]) - softmax.most) * share;
-        weight = (p - (c == target ? scale : Acc(0))) * args.text[c];
+        const Acc p = exp(args.logit_scale * args.cosines.at(xs.values[k], row, c) - softmax.most) * share;
+        weight = (p - (c == target ? factor : Acc(0))) * args.cosines.other_norms.inverse[c];
       }
       device_store(out.values[k], weight);
     }
@@ -125,19 +124,28 @@ __global__ void __launch_bounds__(kRowThreads) dual_visual_kernel(const VisualAr
   both = block_sum(both);
   mine = block_sum(mine);
   theirs = block_sum(theirs);
-  const Acc feature_scale = mine == Acc(0) ? Acc(0) : Acc(1) / sqrt(mine);
-  const Acc prototype_scale = theirs == Acc(0) ? Acc(0) : Acc(1) / sqrt(theirs);
-  const Acc cosine = both * feature_scale * prototype_scale;
+  UnitScale<Acc> feature_scale{Acc(1), inverse_root(mine)};
+  UnitScale<Acc> prototype_scale{Acc(1), inverse_root(theirs)};
+  if (!is_usual_square(mine) || !is_usual_square(theirs)) {
+    feature_scale = or_zero(unit_scale<1>(feature, args.width));
+    prototype_scale = or_zero(unit_scale<1>(prototype, args.width));
+    both = 0;
+    for (int64_t k = threadIdx.x; k < args.width; k += blockDim.x) {
+      both += device_load(feature[k]) * feature_scale.power * (device_load(prototype[k]) * prototype_scale.power);
+    }
+    both = block_sum(both);
+  }
+  const Acc cosine = both * feature_scale.inverse * prototype_scale.inverse;
   if (threadIdx.x == 0) {
     args.loss[row] += args.weight * (Acc(1) - cosine);
   }
   if (args.grad_feature == nullptr) {
     return;
   }
-  const Acc outer = -args.weight * feature_scale;
+  const Acc outer = -args.weight * (feature_scale.inverse * feature_scale.power);
   for (int64_t k = threadIdx.x; k < args.width; k += blockDim.x) {
-    const Acc f = device_load(feature[k]) * feature_scale;
-    const Acc p = device_load(prototype[k]) * prototype_scale;
+    const Acc f = device_load(feature[k]) * feature_scale.power * feature_scale.inverse;
+    const Acc p = device_load(prototype[k]) * prototype_scale.power * prototype_scale.inverse;
     args.grad_feature[row * args.width + k] = outer * (p - f * cosine);
   }
 }
@@ -147,7 +155,8 @@ template <class T>
 struct Parts {
   using Acc = accumulator_t<T>;
   int64_t stride, block;
-  Acc *embedding, *text, *factor, *x;
+  Norms<Acc> embedding, text;
+  Acc *factor, *x;
   T* weights;
   int64_t bytes;
 
@@ -158,8 +167,8 @@ struct Parts {
     const int64_t row_bytes = stride * static_cast<int64_t>(sizeof(Acc) + (sizeof(T) != sizeof(Acc) ? sizeof(T) : 0));
     block = std::max<int64_t>(1, std::min(rows, kTileBytes / std::max<int64_t>(1, row_bytes)));
     Workspace workspace(base);
-    embedding = workspace.take<Acc>(rows);
-    text = workspace.take<Acc>(classes);
+    embedding = take_norms<Acc>(workspace, rows);
+    text = take_norms<Acc>(workspace, classes);
     factor = workspace.take<Acc>(1);
     x = workspace.take<Acc>(block * stride);
     if constexpr (sizeof(T) == sizeof(Acc)) {
@@ -184,21 +193,20 @@ cudaError_t run(const DualTargetParams& params, void* base, int device, cudaStre
   Acc* gradient = static_cast<Acc*>(params.grad_embedding);
   if (classes > 0) {
     const Parts<T> parts(params, base);
-    launch_inverse_norms<T>(params.embedding, parts.embedding, stream);
-    launch_inverse_norms<T>(params.text, parts.text, stream);
-    launch(choose_factor_kernel<T>, 1, kRowThreads, stream, parts.embedding, rows, parts.text, classes, parts.factor);
+    launch_norms<T>(params.embedding, parts.embedding, stream);
+    launch_norms<T>(params.text, parts.text, stream);
+    launch(choose_factor_kernel<T>, 1, kRowThreads, stream, parts.text.inverse, classes, parts.factor);
     for (int64_t begin = 0; begin < rows; begin += parts.block) {
       const int64_t end = std::min(rows, begin + parts.block);
       const int64_t count = end - begin;
-      gemm(row_range<T>(params.embedding, begin, end), transposed(params.text),
-           dense(parts.x, count, classes, parts.stride), device);
+      const MatrixRef embedding = row_range<T>(params.embedding, begin, end);
+      gemm(embedding, transposed(params.text), dense(parts.x, count, classes, parts.stride), device);
       TextArgs<T> args;
       args.x = parts.x;
       args.weights = gradient != nullptr ? parts.weights : nullptr;
       args.stride = parts.stride;
       args.classes = classes;
-      args.row = parts.embedding + begin;
-      args.text = parts.text;
+      args.cosines = cosines<T>(embedding, parts.embedding.from(begin), params.text, parts.text);
       args.factor = parts.factor;
       args.target = params.target + begin * params.target_stride;
       args.target_stride = params.target_stride;
@@ -211,7 +219,7 @@ cudaError_t run(const DualTargetParams& params, void* base, int device, cudaStre
       }
     }
     if (gradient != nullptr) {
-      launch_project<T>(params.embedding, parts.embedding, parts.factor, static_cast<Acc>(params.logit_scale),
+      launch_project<T>(params.embedding, parts.embedding, parts.factor, 0, static_cast<Acc>(params.logit_scale),
                         gradient, stream);
     }
   }

@@ -3,6 +3,13 @@
 
 #include <cuda_runtime.h>
 
+// A device function that is seldom called: kept out of its callers, whose registers it would take.
+#if defined(__CUDACC__)
+#define SEGP_COLD __noinline__
+#else
+#define SEGP_COLD
+#endif
+
 namespace segp {
 namespace cuda {
 

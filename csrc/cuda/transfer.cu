@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "matrix_rows.cuh"
 
@@ -33,61 +32,6 @@ struct TransferArgs {
   Acc* partial;           // [A / kTransferPiece, D]
   Acc* result;            // [C, D]
 };
-
-// What turns a row into its unit vector: x -> x * power * inverse. The power of two brings a norm whose square would vanish or
-// overflow into range. inverse is 0 for a zero row, and NaN for a row that is not finite.
-template <class Acc>
-struct UnitScale {
-  Acc power;
-  Acc inverse;
-};
-
-// Within this range squares neither overflow nor lose digits to subnormal numbers. Not for NaN.
-template <class Acc>
-__device__ __forceinline__ bool is_usual_square(Acc square) {
-  return square >= Acc(0x1p-80) && square <= Acc(0x1p80);
-}
-
-template <class Acc>
-__device__ __forceinline__ Acc inverse_root(Acc square) {
-  return static_cast<Acc>(Acc(1) / sqrt(square));
-}
-
-// That of a row, all threads of a warp calling.
-template <int kPack, class S>
-__device__ __forceinline__ UnitScale<accumulator_t<S>> unit_scale(const S* row, int64_t width) {
-  using Acc = accumulator_t<S>;
-  Acc power = 1;
-  for (int attempt = 0;; ++attempt) {
-    Acc square = 0;
-    Acc most = 0;
-    for (int64_t k = threadIdx.x % kWarp * kPack; k < width; k += kWarp * kPack) {
-      const Pack<S, kPack> xs = *reinterpret_cast<const Pack<S, kPack>*>(row + k);
-#pragma unroll
-      for (int i = 0; i < kPack; ++i) {
-        const Acc x = device_load(xs.values[i]) * power;
-        square += x * x;
-        most = fabs(x) > most ? fabs(x) : most;
-      }
-    }
-    square = warp_sum(square);
-    if (is_usual_square(square) || attempt == 1) {
-      return {power, inverse_root(square)};
-    }
-    most = warp_max(most);
-    if (square != square || most - most != Acc(0)) {  // infinity less itself is NaN
-      return {Acc(1), Acc(NAN)};
-    }
-    if (most == Acc(0)) {
-      return {Acc(1), Acc(0)};
-    }
-    int exponent = 0;
-    frexp(most, &exponent);
-    constexpr int kMostExponent = std::numeric_limits<Acc>::max_exponent - 2;  // so that the power is a normal number
-    exponent = exponent < -kMostExponent ? -kMostExponent : exponent > kMostExponent ? kMostExponent : exponent;
-    power = static_cast<Acc>(ldexp(Acc(1), -exponent));
-  }
-}
 
 // The first place in `sorted` with a value of at least `value`. All threads of the block must call it, and narrow the range down
 // together.

@@ -30,7 +30,8 @@ def geometry_distill(
         τ² · mean_b KL( softmax( s · v̂_T · û_T / τ ) ‖ softmax( s · v̂_S · û_S / τ ) )
 
     with rows normalised inside, mean over the rows. No `[B, C]` matrix is kept: rows go through in blocks, with
-    at most 64 MiB of working memory. The gradients come out of the same pass as the loss, and cannot themselves
+    at most 64 MiB of working memory. CUDA adds up to eight numbers a row and class, and a copy of inputs whose dtypes differ
+    or whose rows are not consecutive numbers. The gradients come out of the same pass as the loss, and cannot themselves
     be differentiated.
 
     Args:
@@ -42,8 +43,8 @@ def geometry_distill(
         temperature: τ, from 1e-6 to 1e6.
 
     float32, float64, float16 and bfloat16, any strides; dtypes may differ. Half types compute in float32. A zero
-    row normalises to zero and gets a zero gradient. On CUDA, norms and their products must be within float32's range (float64's for
-    float64); rows beyond it count as zero rows there.
+    row normalises to zero and gets a zero gradient. On CUDA, so does a row whose inverse norm is no normal number: norms below 1.2e-38
+    or above 8.5e37 (float64: 2.3e-308, 4.4e307).
 
     Returns:
         A scalar `[]`, never negative; float64 if an input is float64, else float32; 0 when there are no rows or no classes.

@@ -23,7 +23,7 @@ def prototype_drift(prototypes: Tensor, before: Tensor, after: Tensor, *, temper
         proximity_c = Σ_a w_ca max(0, p̂_c · ẑ_a)
 
     No `[C, A]` matrix is kept: anchors go through in chunks with an online softmax, with at most 64 MiB of working
-    memory.
+    memory. CUDA adds up to seven numbers a row, and a copy of inputs whose dtypes differ or whose rows are not consecutive numbers.
 
     Args:
         prototypes: raw-space prototypes p `[C, Dr]`.
@@ -32,8 +32,8 @@ def prototype_drift(prototypes: Tensor, before: Tensor, after: Tensor, *, temper
         temperature: τ, from 1e-6 to 1e6.
 
     float32, float64, float16 and bfloat16, any strides; dtypes may differ. Half types compute in float32. A zero
-    row normalises to zero. No gradients. On CUDA, norms and their products must be within float32's range (float64's for float64); rows
-    beyond it count as zero rows there, and half types round after − before to their own precision before the product.
+    row normalises to zero. No gradients. On CUDA, so does a row whose inverse norm is no normal number: norms below 1.2e-38 or above
+    8.5e37 (float64: 2.3e-308, 4.4e307).
 
     Returns:
         drift `[C, Dr]` and proximity `[C]`; float64 if an input is float64, else float32; zeros when there are no

@@ -42,8 +42,8 @@ def dual_target_loss(
         visual_weight: λ, from -1e6 to 1e6.
 
     float32, float64, float16 and bfloat16, any strides; dtypes may differ. Half types compute in float32. A zero
-    row normalises to zero and gets a zero gradient. On CUDA, norms and their products must be within float32's range (float64's for
-    float64); rows beyond it count as zero rows there.
+    row normalises to zero and gets a zero gradient. On CUDA, so does a row whose inverse norm is no normal number: norms below 1.2e-38
+    or above 8.5e37 (float64: 2.3e-308, 4.4e307).
 
     Returns:
         `[B]`; float64 if an input is float64, else float32. Gradients flow to `embedding` and `feature` only.

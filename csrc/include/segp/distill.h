@@ -8,8 +8,9 @@
 // ones keep their leading digits: they are sums of terms of one sign (divergence.h), not differences.
 //
 // Half types and float compute in float, and everything in double as soon as one input is double. No B x C matrix
-// is kept: rows go through in blocks, with a workspace of at most 64 MiB, or what a single row
-// needs. Sums over classes and rows have a fixed order, whatever the number of threads.
+// is kept: rows go through in blocks, with a workspace of at most 64 MiB, or what a single row needs, and on the device
+// up to eight numbers per row and class on top. Sums over classes and rows have a fixed order, whatever the number of
+// threads.
 #pragma once
 
 #include "segp/matrix.h"
@@ -39,8 +40,8 @@ void geometry_distill(const DistillParams& params);
 
 namespace cuda {
 
-// The matrices must have one dtype and consecutive columns (col_stride 1), and products of their rows' norms must be
-// normal numbers. `workspace` has at least geometry_distill_workspace bytes of the device's memory. Enqueues on
+// The matrices must have one dtype and consecutive columns (col_stride 1). A row whose inverse norm is no normal number
+// counts as a zero row. `workspace` has at least geometry_distill_workspace bytes of the device's memory. Enqueues on
 // `stream` (a cudaStream_t, and what the device's gemm uses) of `device`, the calling thread's current one; does not
 // synchronise. Returns a cudaError_t, 0 for success.
 int64_t geometry_distill_workspace(const DistillParams& params);

@@ -8,7 +8,7 @@
 //
 // Half types and float compute in float, and everything in double as soon as one input is double. No C x A matrix
 // is kept: anchors go through in chunks with an online softmax, with a workspace of at most 64 MiB
-// plus a few numbers per row. Sums have a fixed order, whatever the number of threads.
+// plus up to seven numbers per row. Sums have a fixed order, whatever the number of threads.
 #pragma once
 
 #include "segp/matrix.h"
@@ -35,8 +35,8 @@ void prototype_drift(const DriftParams& params);
 
 namespace cuda {
 
-// The matrices must have one dtype and consecutive columns (col_stride 1), and products of their rows' norms must be
-// normal numbers. `workspace` has at least prototype_drift_workspace bytes of the device's memory. Enqueues on
+// The matrices must have one dtype and consecutive columns (col_stride 1). A row whose inverse norm is no normal number
+// counts as a zero row. `workspace` has at least prototype_drift_workspace bytes of the device's memory. Enqueues on
 // `stream` (a cudaStream_t, and what the device's gemm uses) of `device`, the calling thread's current one; does not
 // synchronise. Returns a cudaError_t, 0 for success.
 int64_t prototype_drift_workspace(const DriftParams& params);

@@ -7,7 +7,8 @@
 // loss and its gradients, and nothing outside the inputs is read.
 //
 // Half types and float compute in float, and everything in double as soon as one input is double. Rows go through
-// in blocks, with a workspace of at most 64 MiB, or what a single row needs.
+// in blocks, with a workspace of at most 64 MiB, or what a single row needs, and on the device three numbers per row and
+// class on top.
 #pragma once
 
 #include "segp/matrix.h"
@@ -40,8 +41,8 @@ void dual_target_loss(const DualTargetParams& params);
 
 namespace cuda {
 
-// The matrices must have one dtype and consecutive columns (col_stride 1), and products of their rows' norms must be
-// normal numbers. `workspace` has at least dual_target_loss_workspace bytes of the device's memory. Enqueues on
+// The matrices must have one dtype and consecutive columns (col_stride 1). A row whose inverse norm is no normal number
+// counts as a zero row. `workspace` has at least dual_target_loss_workspace bytes of the device's memory. Enqueues on
 // `stream` (a cudaStream_t, and what the device's gemm uses) of `device`, the calling thread's current one; does not
 // synchronise. Returns a cudaError_t, 0 for success.
 int64_t dual_target_loss_workspace(const DualTargetParams& params);
