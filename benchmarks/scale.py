@@ -95,9 +95,9 @@ def learn(classes: int, steps: int, threads: int) -> dict:
     learner = SeGPCL(made_backbone(), config)
     names = [str(number) for number in range(classes + NEW)]
     prototypes = torch.randn(classes, learner.backbone.raw_dim, generator=torch.Generator().manual_seed(0))
-    learner.restore(names[:classes], [classes], {**learner.backbone.adapter_state(), "prototypes": prototypes})
     old = EvaluationSet(names[:classes], Images(LabelledImages([np.zeros((3, SIDE, SIDE), np.uint8)], [0], lambda i: i), learner.reader))
     evaluator = Evaluator(learner, [old, EvaluationSet(names[classes:], Images(made_images(1, NEW * PER_CLASS), learner.reader))])
+    learner.restore(names[:classes], [classes], {**learner.backbone.adapter_state(), "prototypes": prototypes})
     watch = MemoryWatch()
     watch.start()
     begin = time.perf_counter()

@@ -117,7 +117,8 @@ class Evaluator:
         timer: time of the phases "text" and "evaluation".
 
     Raises:
-        ValueError: if two class names of the tasks read the same to the text encoder and global rows are measured.
+        ValueError: if two class names of the tasks read the same to the text encoder and global rows are measured, or the learner has
+            learnt tasks of which `earlier` does not tell.
     """
 
     @without_autocast()
@@ -136,6 +137,12 @@ class Evaluator:
         self._first = [0, *accumulate(len(task.class_names) for task in tasks)]
         self._frozen: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
         begins = earlier is None
+        told = 0 if earlier is None else len(earlier.paths["text"].pooled)
+        if told != len(learner.task_sizes):
+            raise ValueError(
+                f"an evaluator follows its learner from the first task on: this one has learnt {len(learner.task_sizes)} tasks, and `earlier` "
+                f"tells of {told}"
+            )
         if earlier is None:
             retention = {name: [self._zero_shot_accuracy(name, held)] for name, held in self.held_out.items()}
             earlier = Evaluated({path: PathResult() for path in PATHS}, [], retention)

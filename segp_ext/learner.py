@@ -285,8 +285,8 @@ class SeGPCL:
             )
         if trains and len(names) == 1 and self.config.training.classes == "new":
             warnings.warn(
-                f"{names[0]!r} is its task's only class, and cross-entropy over one class is zero: the adapter stays as it is, and the "
-                "class is learnt by its prototype alone. Put more classes into a task, or use training.classes seen",
+                f"{names[0]!r} is its task's only class, over which cross-entropy is zero: the adapter takes no step, and the class "
+                "is learnt by its prototype alone. Put more classes into a task, or use training.classes seen",
                 RuntimeWarning,
                 stacklevel=4,
             )

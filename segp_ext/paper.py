@@ -50,7 +50,7 @@ PAPER: dict[str, Stated] = {
     "model.pretrained": Stated("openai", _SETUP),
     "lora.rank": Stated(32, "table VI"),
     "lora.encoders": Stated("both", _SETUP),
-    "lora.targets": Stated("kv+ffn", f"{_SETUP}, table VI"),
+    "lora.targets": Stated("kv+ffn", f"table VI; {_SETUP} says attention projections and FFN"),
     "training.epochs": Stated(10, _SETUP),
     "training.batch_size": Stated(128, _SETUP),
     "training.optimizer": Stated("sgd", _SETUP),
@@ -128,6 +128,8 @@ OTHER_VALUES: dict[str, Ours] = {
     "prototypes.score=ridge": Ours("RanPAC, arXiv 2307.02251"),
     "prototypes.score=probe": Ours("logistic regression on all tasks' images, a ceiling"),
     "lora.targets=attention+ffn": Ours("query and output projections too", _METHOD),
+    "lora.targets=kv": Ours("attention alone; the paper's table VI has it too"),
+    "lora.targets=ffn": Ours("the FFNs alone; the paper's table VI has it too"),
     "lora.targets=kv+ffn+convolutions": Ours("for towers of convolutions"),
     "lora.encoders=vision": Ours("one encoder alone"),
     "lora.encoders=text": Ours("one encoder alone"),
@@ -152,8 +154,12 @@ BESIDE_SETTINGS: dict[str, Ours] = {
     ),
     "temperature τ of equations 5, 6, 11, 12 and 15": Ours("1/s, CLIP's own logit scale; the paper gives no value"),
     "momentum of SGD": Ours("0.9, the usual value"),
+    "optimiser and schedule from task to task": Ours("Both start anew, and the cosine falls with every step, to 0 at the task's end."),
+    "batches of anchors": Ours("A fresh draw without repetition for every step."),
+    "class names": Ours("As words: underscores and capitals of folders' names are taken apart."),
     "a first or later task of one class": Ours(
-        "It takes no training steps: cross-entropy over one class is 0 and has no gradient. Its prototype is made, old ones stay."
+        "It takes no training steps: cross-entropy over one class is 0, and the other terms hold what is there but teach nothing. The "
+        "class's prototype is made, old ones stay."
     ),
     "sums of losses in DPGD": Ours("A sample's path does not depend on its batch."),
     "class orders and preprocessing": Ours("of MG-CLIP, or RAPF and C3Box where that has none; the paper names none"),

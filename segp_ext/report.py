@@ -176,7 +176,7 @@ def phases(result: dict[str, Any]) -> str:
 
 def passes(result: dict[str, Any]) -> list[str]:
     """A line about how many passes of the encoders ran compiled, where they were to be."""
-    counts = result.get("passes")  # runs of earlier versions have none
+    counts = result["passes"]
     if not counts:
         return []
     line = f"Compiled: {counts['total'] - counts['eager']:,} of the encoders' {counts['total']:,} passes"

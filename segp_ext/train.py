@@ -169,8 +169,8 @@ class Run:
         settings = [
             key for key, value in dotted(now["settings"]).items() if was.get(key) != value and not key.startswith(free)
         ]
-        key = "data.evaluate_global"  # a run that began without this setting has no global rows, and goes on without
-        if was.get(key, self.config.data.evaluate_global) != self.config.data.evaluate_global:
+        key = "data.evaluate_global"  # of data's settings the one on which the result's rows depend
+        if was[key] != self.config.data.evaluate_global:
             settings.append(key)
         if facts or settings:
             raise ValueError(
@@ -301,7 +301,7 @@ class Run:
 
     def _count_passes(self) -> None:
         """Moves the counts of compiled encoders into the result."""
-        counts, spent = self.result.setdefault("passes", {}), dataclasses.asdict(self.backbone.passes)
+        counts, spent = self.result["passes"], dataclasses.asdict(self.backbone.passes)
         self.backbone.passes.total = self.backbone.passes.eager = 0
         if self.config.model.compile:
             counts.update({name: counts.get(name, 0) + count for name, count in spent.items()})

@@ -327,25 +327,6 @@ def test_global_rows_are_not_switched_off_on_the_way(stopped, capsys):
 
 
 @pytest.mark.slow
-def test_a_run_from_before_the_setting_goes_on_without_global_rows(stopped, finished, capsys):
-    """It has neither the setting nor the rows, in any checkpoint."""
-    change_settings(stopped, lambda settings: settings["data"].pop("evaluate_global"))
-    for path in (stopped / "checkpoints").glob("task-*"):
-        files = {file.name: file.read_bytes() for file in path.iterdir() if file.name != sealed.SUMS}
-        result = json.loads(files["run.json"])
-        result["settings"]["data"].pop("evaluate_global")
-        for name, scores in result["scores"].items():
-            result["scores"][name] = {key: value for key, value in scores.items() if "global" not in key}
-        sealed.seal(path, {**files, "run.json": json.dumps(result).encode()})
-    assert train.main(["--resume", str(stopped)]) == 0
-    assert "global" not in capsys.readouterr().out.split("Over seen classes")[1]
-    ours, theirs = (json.loads((path / "result.json").read_text()) for path in (stopped, finished))
-    for name, scores in theirs["scores"].items():
-        assert ours["scores"][name] == {key: value for key, value in scores.items() if "global" not in key}
-    assert "global.png" not in ours["plots"] and "global" not in (stopped / "summary.md").read_text()
-
-
-@pytest.mark.slow
 def test_all_tasks_may_be_learnt_at_once_by_any_method(tmp_path):
     """The frozen rows beside it learn task after task."""
     assert run(tmp_path, "--training.joint", "--anchors.steps=1") == 0

@@ -19,9 +19,9 @@ def prototype_transfer(prototypes: Tensor, before: Tensor, after: Tensor, target
 
     inside = (target >= 0) & (target < len(prototypes))
     c = torch.where(inside, target, 0)
-    a = (teacher * centre[c]).sum(dim=1, keepdim=True)  # (24)
-    d = student - teacher
-    # g_c · Δ_c of (25) to (28) is (1/n Σ a) · (Σ a·d / Σ a): the sum of a cancels.
+    d = student - teacher  # (24)
+    a = (teacher * centre[c]).sum(dim=1, keepdim=True)  # (25)
+    # g_c · Δ_c of (26) to (28) is (1/n Σ a) · (Σ a·d / Σ a): the sum of a cancels.
     moved = torch.zeros_like(centre).index_add(0, c, a * d)
     count = centre.new_zeros(len(centre), 1).index_add(0, c, torch.ones_like(a))
     result = unit_rows(centre + moved / count.clamp(min=1))  # (29)

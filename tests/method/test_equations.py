@@ -117,6 +117,8 @@ def learn(monkeypatch, **changes) -> Learnt:
     monkeypatch.setattr(ops, "dpgd_step_", spied_step)
     prototypes, before = array(learner.prototypes), matrices(backbone)[1]
     dataset = made_images(len(NEW), 5, seed=7)
+    for image in dataset.sources:  # black and white pixels, which a step could take out of [0, 1]
+        image[:, 0], image[:, :, 0] = 0, 255
     report = learner.learn_task(dataset, NEW)
     return Learnt(
         learner,

@@ -290,6 +290,12 @@ def test_an_evaluator_that_goes_on_has_global_rows_if_the_one_before_had(measure
     assert len(second.paths["text"].global_matrix) == (3 if measured else 0)
 
 
+def test_a_learner_is_followed_from_its_first_task_on(evaluator):
+    learn(evaluator, 2)
+    with pytest.raises(ValueError, match="this one has learnt 2 tasks, and `earlier` tells of 0"):
+        Evaluator(evaluator.learner, evaluator.tasks)
+
+
 def test_names_that_read_the_same_are_refused_before_anything_is_learnt():
     learner = SeGPCL(tiny_backbone(), small_config())
     tests = [EvaluationSet(names, images_of(made_images(1, 2), learner.backbone)) for names in (["red"], ["Red"])]
