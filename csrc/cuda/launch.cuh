@@ -19,7 +19,8 @@ void launch(void (*kernel)(Params...), unsigned blocks, unsigned threads, cudaSt
   kernel<<<blocks, threads, 0, stream>>>(args...);
 #else
   (void)stream;
-  emulated_cuda::launch(blocks, threads, [&] { kernel(args...); });  // tests/native/emulated_cuda
+  // tests/native/emulated_cuda
+  emulated_cuda::launch(reinterpret_cast<const void*>(kernel), blocks, threads, [&] { kernel(args...); });
 #endif
 }
 

@@ -1,3 +1,4 @@
+// dpgd_step against its definition: the CPU's kernels, and with SEGP_EMULATED_CUDA the CUDA ones on the emulation of emulated_cuda/.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -61,7 +62,11 @@ void step(const Four& size, T* out, const Four& out_stride, const T* x, const Fo
   params.epsilon = values(bounds.epsilon);
   params.lower = values(bounds.lower);
   params.upper = values(bounds.upper);
+#if SEGP_EMULATED_CUDA
+  CHECK(segp::cuda::dpgd_step(params, 0, nullptr) == 0);
+#else
   segp::cpu::dpgd_step(params);
+#endif
 }
 
 // A small generator of its own, so that the numbers are the same with every standard library.
@@ -85,13 +90,13 @@ double by_definition(double x, double grad, double seed, const Bounds& bounds, i
 
 template <class T, class G>
 void compare(const Four& size, const Four& out_stride, const Four& x_stride, const Four& grad_stride,
-             const Four& seed_stride, const Bounds& bounds, double tolerance) {
+             const Four& seed_stride, const Bounds& bounds, double tolerance, size_t offset = 0) {
   auto extent = [&](const Four& stride) {
     int64_t last = 0;
     for (int d = 0; d < 4; ++d) {
       last += (size.at[d] - 1) * stride.at[d];
     }
-    return static_cast<size_t>(last + 1);
+    return static_cast<size_t>(last + 1) + offset;
   };
   std::vector<T> out(extent(out_stride)), x(extent(x_stride)), seed(extent(seed_stride));
   std::vector<G> grad(extent(grad_stride));
@@ -101,13 +106,14 @@ void compare(const Four& size, const Four& out_stride, const Four& x_stride, con
     const double drawn = uniform() - 0.5;
     value = segp::Store<G>::from(static_cast<segp::accumulator_t<G>>(drawn < -0.4 ? 0.0 : drawn));
   }
-  step(size, out.data(), out_stride, x.data(), x_stride, grad.data(), grad_stride, seed.data(), seed_stride, bounds);
+  step(size, out.data() + offset, out_stride, x.data() + offset, x_stride, grad.data() + offset, grad_stride,
+       seed.data() + offset, seed_stride, bounds);
   for (int64_t b = 0; b < size.at[0]; ++b) {
     for (int64_t c = 0; c < size.at[1]; ++c) {
       for (int64_t h = 0; h < size.at[2]; ++h) {
         for (int64_t w = 0; w < size.at[3]; ++w) {
           auto place = [&](const Four& s) {
-            return static_cast<size_t>(b * s.at[0] + c * s.at[1] + h * s.at[2] + w * s.at[3]);
+            return offset + static_cast<size_t>(b * s.at[0] + c * s.at[1] + h * s.at[2] + w * s.at[3]);
           };
           const double wanted =
               by_definition(segp::load_value(x[place(x_stride)]), segp::load_value(grad[place(grad_stride)]),
@@ -124,10 +130,16 @@ void compare(const Four& size, const Four& out_stride, const Four& x_stride, con
 const Bounds kShared = {{0.06}, {0.1}, {0.0}, {1.0}};
 const Bounds kPerChannel = {{0.05, 0.11, 0.02}, {0.1, 0.3, 0.2}, {0.1}, {0.9, 0.71, 0.83}};
 
+#if SEGP_EMULATED_CUDA
+const std::vector<Four> kSizes = {Four{{2, 3, 5, 7}}, Four{{1, 3, 1, 1}}, Four{{3, 3, 31, 17}}};
+#else
+const std::vector<Four> kSizes = {Four{{2, 3, 5, 7}}, Four{{1, 3, 1, 1}}, Four{{3, 3, 61, 67}}, Four{{2, 3, 160, 128}}};
+#endif
+
 template <class T, class G>
 void compare_layouts(double tolerance) {
   for (const Bounds& bounds : {kShared, kPerChannel}) {
-    for (const Four& size : {Four{{2, 3, 5, 7}}, Four{{1, 3, 1, 1}}, Four{{3, 3, 61, 67}}, Four{{2, 3, 160, 128}}}) {
+    for (const Four& size : kSizes) {
       const Four plain = contiguous(size);
       const Four last = channels_last(size);
       compare<T, G>(size, plain, plain, plain, plain, bounds, tolerance);
@@ -136,17 +148,35 @@ void compare_layouts(double tolerance) {
       compare<T, G>(size, last, plain, last, Four{{0, 0, 0, 0}}, bounds, tolerance);
       const Four holes = {{plain.at[0] * 2, plain.at[1] * 2, plain.at[2] * 2, 2}};
       compare<T, G>(size, holes, plain, plain, holes, bounds, tolerance);
+      compare<T, G>(size, plain, plain, plain, plain, bounds, tolerance, 1);  // not aligned to more than an element
     }
   }
 }
 
-TEST_CASE(float32_layouts) { compare_layouts<float, float>(3e-7); }
-TEST_CASE(float64_layouts) { compare_layouts<double, double>(1e-15); }
-TEST_CASE(float16_layouts) { compare_layouts<segp::Half, segp::Half>(1.0 / 2048); }
-TEST_CASE(bfloat16_layouts) { compare_layouts<segp::BFloat16, segp::BFloat16>(1.0 / 256); }
-TEST_CASE(float32_with_half_gradient) { compare_layouts<float, segp::Half>(3e-7); }
-TEST_CASE(float32_with_bfloat16_gradient) { compare_layouts<float, segp::BFloat16>(3e-7); }
-TEST_CASE(half_with_double_gradient) { compare_layouts<segp::Half, double>(1.0 / 2048); }
+// Every pair of dtypes has kernels of its own.
+template <class G>
+void compare_types() {
+  compare_layouts<float, G>(3e-7);
+  compare_layouts<double, G>(1e-15);
+  compare_layouts<segp::Half, G>(1.0 / 2048);
+  compare_layouts<segp::BFloat16, G>(1.0 / 256);
+}
+
+TEST_CASE(layouts_with_float32_gradients) { compare_types<float>(); }
+TEST_CASE(layouts_with_float64_gradients) { compare_types<double>(); }
+TEST_CASE(layouts_with_float16_gradients) { compare_types<segp::Half>(); }
+TEST_CASE(layouts_with_bfloat16_gradients) { compare_types<segp::BFloat16>(); }
+
+TEST_CASE(more_channels_than_travel_at_once) {
+  Bounds bounds = kShared;
+  for (int c = 1; c < 70; ++c) {
+    bounds.epsilon.push_back(0.1 + 0.001 * c);
+  }
+  const Four size = {{2, 70, 3, 2}};
+  const Four plain = contiguous(size), last = channels_last(size);
+  compare<float, float>(size, plain, plain, plain, plain, bounds, 3e-7);
+  compare<float, float>(size, last, last, plain, last, bounds, 3e-7);
+}
 
 // The numbers of tests/ops/test_dpgd.py's case by hand.
 TEST_CASE(by_hand_in_place) {

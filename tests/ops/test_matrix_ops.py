@@ -91,8 +91,8 @@ def distance(got: Tensor, wanted: Tensor) -> float:
 
 
 # Logits of 30 times (a tenth, a third of) a cosine in float32: some ten units in the last place. Half types compute
-# in float32 and round the gradients once.
-TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-9, torch.float16: 2**-11, torch.bfloat16: 2**-8}
+# in float32 and round the gradients once, to half a unit in the last place, and on CUDA the weights before them.
+TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-9, torch.float16: 2**-11 + 2e-5, torch.bfloat16: 2**-8 + 2e-5}
 
 
 @each_op
@@ -105,7 +105,7 @@ def test_outputs_and_gradients_against_float64(op, name, dtype, device):
     wanted = op.everything(reference, exact(arguments))
     for mine, theirs in zip(got, wanted, strict=True):
         assert mine.shape == theirs.shape
-        assert distance(mine, theirs) <= TOLERANCE[dtype]
+        assert distance(mine, theirs) <= TOLERANCE[dtype] * (2 if device == "cuda" else 1)
     for argument, gradient in zip(arguments[: op.differentiable], got[1:], strict=False):
         assert gradient.dtype == argument.dtype
 

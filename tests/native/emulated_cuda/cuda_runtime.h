@@ -36,7 +36,9 @@ struct Index {
   unsigned x = 0;
 };
 
-void launch(unsigned blocks, unsigned threads, const std::function<void()>& body);
+// Runs the body for every thread. `kernel` is remembered: at its end the process writes the addresses of all that were launched,
+// a line each, to the file that the environment variable EMULATED_CUDA_LAUNCHED names.
+void launch(const void* kernel, unsigned blocks, unsigned threads, const std::function<void()>& body);
 
 // All threads of the block, or of the calling thread's warp, that have not returned yet.
 void meet_block();

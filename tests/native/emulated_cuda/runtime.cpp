@@ -5,6 +5,9 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
+#include <cstdlib>
+#include <fstream>
+#include <set>
 #include <vector>
 
 namespace emulated_cuda {
@@ -44,6 +47,21 @@ struct Block {
 };
 
 Block block;
+
+struct Launched {
+  std::set<const void*> kernels;
+
+  ~Launched() {
+    if (const char* path = std::getenv("EMULATED_CUDA_LAUNCHED")) {
+      std::ofstream file(path);
+      for (const void* kernel : kernels) {
+        file << kernel << '\n';
+      }
+    }
+  }
+};
+
+Launched launched;
 
 void meet(Barrier& barrier) {
   const unsigned self = threadIdx.x;
@@ -88,7 +106,8 @@ void meet_block() { meet(block.whole); }
 void meet_warp() { meet(block.warps[threadIdx.x / kWarp]); }
 unsigned char* slot(unsigned lane) { return &block.slots[(threadIdx.x / kWarp * kWarp + lane) * 16]; }
 
-void launch(unsigned blocks, unsigned threads, const std::function<void()>& body) {
+void launch(const void* kernel, unsigned blocks, unsigned threads, const std::function<void()>& body) {
+  launched.kernels.insert(kernel);
   if (block.threads.size() < threads) {
     block.threads = std::vector<Thread>(threads);
   }

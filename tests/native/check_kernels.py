@@ -1,0 +1,41 @@
+"""Runs the emulated CUDA tests and fails unless they pass and every kernel of the binary was launched.
+
+python check_kernels.py EMULATED_CUDA_TESTS
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+KERNEL = re.compile(r"segp::cuda::.*_kernel<.*>\(")
+
+
+def kernels(binary: str) -> dict[int, str]:
+    """The kernels in a binary's symbol table, by address."""
+    symbols = subprocess.run(["nm", "-C", "--defined-only", binary], capture_output=True, text=True, check=True).stdout
+    found = (line.split(maxsplit=2) for line in symbols.splitlines())
+    return {int(address, 16): name for address, kind, name in found if kind in "tTW" and KERNEL.search(name)}
+
+
+def main(binary: str) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        launched = Path(folder) / "launched"
+        done = subprocess.run([binary], env={**os.environ, "EMULATED_CUDA_LAUNCHED": str(launched)})
+        if done.returncode:
+            return done.returncode
+        addresses = {int(line, 16) for line in launched.read_text().split()}
+    expected = kernels(binary)
+    missing = sorted(name for address, name in expected.items() if address not in addresses)
+    print(f"{len(expected) - len(missing)} of {len(expected)} kernels launched")
+    for name in missing:
+        print(f"never launched: {name}")
+    return 1 if missing or not expected or not addresses <= set(expected) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
