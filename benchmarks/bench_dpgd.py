@@ -79,7 +79,7 @@ def main() -> None:
     print_setting("dpgd_step", options.device)
     columns = [("shape", 16), ("dtype", 9), ("layout", 13), ("bounds", 11), ("candidate", 14), ("us", 9),
                ("p20", 9), ("p80", 9), ("GB/s", 7), ("x stream", 8), ("eager x", 7)]  # fmt: skip
-    table = Table("dpgd", options.device, columns)
+    table = Table("dpgd", options.device, columns, keep=not options.quick)
     for shape, dtype, layout, bounds in CASES:
         x, grad, seed = make_tensors(shape, dtype, layout, options.device)
         candidates = make_candidates(x, grad, seed, bounds, not options.no_compile)
@@ -94,7 +94,7 @@ def main() -> None:
             )  # fmt: skip
     if not options.quick:
         plot = table.plot(["shape", "dtype", "layout", "bounds"], "x stream", "time, as a multiple of the stream")
-        print(f"appended to {table.append_csv().name}, drawn as {plot.name}")
+        print(f"appended to {table.name}.csv, drawn as {plot.name}")
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def main() -> None:
     print_setting("built-in run, fused and eager ops", "cpu")
     columns = [("order", 5), ("ops", 5), ("text Last", 9), ("visual Last", 11), ("dual Last", 9), ("seconds", 8),
                ("eager s / fused s", 17), ("largest gap, points", 19)]  # fmt: skip
-    table = Table("run", "cpu", columns)
+    table = Table("run", "cpu", columns, keep=not given.quick)
     run_once(given.orders[0], ["--training.epochs=1", "--anchors.steps=1"])  # a process's first run is slow
     apart = False
     for order in given.orders:
@@ -86,7 +86,7 @@ def main() -> None:
             table.add(order, ops, *last, learning_seconds(results[ops]), ratio if ops == "fused" else "-",
                       f"{gap:.2f}" if ops == "fused" else "-")  # fmt: skip
     if not given.quick:
-        print(f"appended to {table.append_csv().name}")
+        print(f"appended to {table.name}.csv")
     if apart:
         sys.exit(f"a figure differs by more than {given.tolerance} points")
 

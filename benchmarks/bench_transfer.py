@@ -67,7 +67,7 @@ def main() -> None:
     print_setting("prototype_transfer", given.device)
     columns = [("size", 20), ("order", 9), ("dtype", 9), ("candidate", 14), ("ms", 9), ("p20", 9), ("p80", 9),
                ("GB/s", 7), ("x stream", 8), ("eager x", 8), ("peak MB", 8)]  # fmt: skip
-    table = Table("transfer", given.device, columns)
+    table = Table("transfer", given.device, columns, keep=not given.quick)
     for classes, each, order, dtype in CASES:
         arguments = make_tensors(classes, each, order, dtype, given.device)
         candidates = make_candidates(arguments, not given.no_compile)
@@ -84,7 +84,7 @@ def main() -> None:
             )  # fmt: skip
     if not given.quick:
         plot = table.plot(["size", "order", "dtype"], "x stream", "time, as a multiple of the stream")
-        print(f"appended to {table.append_csv().name}, drawn as {plot.name}")
+        print(f"appended to {table.name}.csv, drawn as {plot.name}")
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ def main() -> None:
     check(scene)
     columns = [("model", 10), ("batch", 5), ("precision", 9), ("phase", 10), ("floor", 35), ("phase s", 8), ("floor s", 8),
                ("ratio", 6), ("p20", 6), ("p80", 6)]  # fmt: skip
-    table = Table("end_to_end", given.device, columns)
+    table = Table("end_to_end", given.device, columns, keep=not given.quick)
     for phase in (anchors, training, prediction):
         ours, floors = phase(scene)
         timings = measure([Candidate("phase", ours), *(Candidate(n, f) for n, f in floors.items())], given.device, given.seconds)
@@ -198,7 +198,7 @@ def main() -> None:
             table.add(given.model, given.batch, given.precision, phase.__name__, floor, timings["phase"].median,
                       timings[floor].median, ratio.median, ratio.p20, ratio.p80)  # fmt: skip
     if not given.quick:
-        print(f"appended to {table.append_csv().name}")
+        print(f"appended to {table.name}.csv")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Measures candidates against each other: interleaved, so that a drifting machine hits them alike.
 
 Correctness is the caller's to assert before timing. A timing is the median of many rounds with its 20th and 80th
-percentile; results are printed as an aligned table and appended to `benchmarks/results/<name>.csv`.
+percentile; results are printed as an aligned table and appended to `benchmarks/results/<name>.csv`, row by row.
 """
 
 from __future__ import annotations
@@ -84,8 +84,11 @@ def commit() -> str:
     """The checked-out commit, marked when there are changes, but for those of earlier results; "none" outside a repository."""
 
     def git(*arguments: str) -> str:
-        root = Path(__file__).parents[1]
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True).stdout.strip()
+        try:
+            done = subprocess.run(["git", *arguments], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+        except OSError:  # no git here
+            return ""
+        return done.stdout.strip()
 
     changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
     return (git("describe", "--always") or "none") + ("-dirty" if changes else "")
@@ -170,35 +173,40 @@ def _status_bytes(status: Path, field: str) -> int:
 
 
 class Table:
-    """Rows printed as they come, in aligned columns, and kept for the CSV file."""
+    """Rows that are printed in aligned columns as they come, and appended to `benchmarks/results/<name>.csv` at once.
 
-    def __init__(self, name: str, device: str, columns: Sequence[tuple[str, int]]) -> None:
+    A benchmark that is stopped keeps the rows that it has measured.
+
+    Args:
+        name: of the CSV file and the plot.
+        device: as torch names it.
+        columns: titles and widths.
+        keep: whether to write the rows.
+    """
+
+    def __init__(self, name: str, device: str, columns: Sequence[tuple[str, int]], *, keep: bool) -> None:
         self.name = name
         self.device = device
         self.columns = columns
         self.rows: list[list[str]] = []
+        self.csv = RESULTS / f"{name}.csv" if keep else None
+        self._stamp = [datetime.date.today().isoformat(), commit(), device_name(device), f"torch {torch.__version__}"]
+        if self.csv is not None and not self.csv.is_file():
+            self.csv.parent.mkdir(parents=True, exist_ok=True)
+            self._write(["date", "commit", "device", "torch", *(title for title, _ in columns)])
         print("  ".join(f"{title:>{width}}" for title, width in columns))
 
     def add(self, *cells: object) -> None:
-        """Prints and keeps one row."""
+        """Prints and keeps one row, with date, commit, device and versions."""
         texts = [f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells]
         print("  ".join(f"{text:>{width}}" for text, (_, width) in zip(texts, self.columns, strict=True)), flush=True)
         self.rows.append(texts)
+        self._write([*self._stamp, *texts])
 
-    def append_csv(self) -> Path:
-        """Appends the rows with date, commit, device and versions."""
-        path = RESULTS / f"{self.name}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stamp = [
-            datetime.date.today().isoformat(), commit(), device_name(self.device), f"torch {torch.__version__}",
-        ]  # fmt: skip
-        new = not path.is_file()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(["date", "commit", "device", "torch", *(title for title, _ in self.columns)])
-            writer.writerows([*stamp, *row] for row in self.rows)
-        return path
+    def _write(self, row: Sequence[str]) -> None:
+        if self.csv is not None:
+            with self.csv.open("a", newline="") as file:
+                csv.writer(file).writerow(row)
 
     @drawing()
     def plot(self, cases: Sequence[str], value: str, label: str) -> Path:

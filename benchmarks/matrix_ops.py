@@ -61,7 +61,7 @@ def run(
     print_setting(name, given.device)
     columns = [("size", 20), ("dtype", 8), ("candidate", 22), ("ms", 9), ("p20", 9), ("p80", 9), ("x GEMMs", 8),
                ("eager x", 8), ("GFLOP/s", 8), ("peak MB", 8)]  # fmt: skip
-    table = Table(name, given.device, columns)
+    table = Table(name, given.device, columns, keep=not given.quick)
     for words, rows, classes, dtype in cases:
         huge = rows * classes * 4 > LARGEST_MATRIX
         if huge and given.quick:
@@ -80,7 +80,7 @@ def run(
                 products.flops / time.median / 1e9, "-" if peak is None else peak / 2**20,
             )  # fmt: skip
     if not given.quick:
-        print(f"appended to {table.append_csv().name}, drawn as "
+        print(f"appended to {table.name}.csv, drawn as "
               f"{table.plot(['size', 'dtype'], 'x GEMMs', 'time, as a multiple of the matrix products alone').name}")  # fmt: skip
 
 

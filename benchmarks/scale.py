@@ -151,7 +151,7 @@ def main() -> None:
     print_setting("one task on top of many classes, anchors in a file", "cpu")
     columns = [("old classes", 11), ("anchors", 8), ("DPGD steps", 10), *((phase, 10) for phase in PHASES), ("all s", 8),
                ("own MB", 8), ("mapped MB", 9)]  # fmt: skip
-    table = Table("scale", "cpu", columns)
+    table = Table("scale", "cpu", columns, keep=not given.quick)
     rows = []
     for classes in sizes:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -160,7 +160,7 @@ def main() -> None:
         table.add(classes, result["anchors"], given.steps, *(result["phases"].get(phase, 0.0) for phase in PHASES),
                   result["seconds"], result["anonymous"] / 1e6, result["mapped"] / 1e6)  # fmt: skip
     if not given.quick:
-        print(f"appended to {table.append_csv().name}, drawn in {plot(rows).name}")
+        print(f"appended to {table.name}.csv, drawn in {plot(rows).name}")
 
 
 if __name__ == "__main__":

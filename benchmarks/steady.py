@@ -64,7 +64,7 @@ def main() -> None:
     given = parser.parse_args()
     minutes = 0.2 if given.quick else given.minutes
     print_setting("memory over many small tasks", "cpu")
-    table = Table("steady", "cpu", [("minute", 7), ("learner", 7), ("classes", 7), ("anchors", 7), ("own MB", 8)])
+    table = Table("steady", "cpu", [("minute", 7), ("learner", 7), ("classes", 7), ("anchors", 7), ("own MB", 8)], keep=not given.quick)
     config = MethodConfig(template="{}")
     config.training.epochs, config.anchors.steps, config.training.batch_size = 1, 2, 10
     begin, rows = time.perf_counter(), []
@@ -88,7 +88,7 @@ def main() -> None:
             if minute > minutes:
                 break
     if not given.quick:
-        print(f"appended to {table.append_csv().name}, drawn in {plot(rows, minute).name}")
+        print(f"appended to {table.name}.csv, drawn in {plot(rows, minute).name}")
 
 
 if __name__ == "__main__":

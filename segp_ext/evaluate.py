@@ -140,8 +140,8 @@ class Evaluator:
         told = 0 if earlier is None else len(earlier.paths["text"].pooled)
         if told != len(learner.task_sizes):
             raise ValueError(
-                f"an evaluator follows its learner from the first task on: this one has learnt {len(learner.task_sizes)} tasks, and `earlier` "
-                f"tells of {told}"
+                f"an evaluator follows its learner from the first task on: this one has learnt {len(learner.task_sizes)} tasks, "
+                f"and `earlier` tells of {told}"
             )
         if earlier is None:
             retention = {name: [self._zero_shot_accuracy(name, held)] for name, held in self.held_out.items()}

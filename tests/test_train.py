@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 from trees import cifar100
 
-from segp_ext import command_line, run_directory, sealed, train
+from segp_ext import command_line, run_directory, train
 from segp_ext.learner import SeGPCL
 from segp_ext.report import GLOBAL_LEGEND, LEGEND, percent, tables
 
