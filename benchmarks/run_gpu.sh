@@ -1,43 +1,71 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in one go: builds in place, runs the ops' tests on the device, again under
-# compute-sanitizer's memcheck and racecheck (a smaller selection), then all micro-benchmarks and the phases of
-# ViT-B/16 against their floors.
+# Everything that needs a GPU, in steps that each end within ten minutes.
 #
-#   benchmarks/run_gpu.sh OUT        (PYTHON=python3.12 for another interpreter)
+#   benchmarks/run_gpu.sh OUT [STEP...]      (PYTHON=python3.12 for another interpreter, DEVICE=cpu for a rehearsal)
 #
-# Needs torch with CUDA, a toolkit of its major version, pytest and hypothesis. Logs, benchmark tables and plots, and a
-# summary.txt go to OUT; a step that fails does not stop the others, but the exit status tells.
+#   needs       the packages that are missing, with the versions wanted
+#   build       the kernels, for this GPU's architecture alone; kept, and found again by the next call
+#   tests       the ops' tests on the device
+#   memcheck    a selection of them under compute-sanitizer, with torch's caching allocator off
+#   racecheck   the same for races in our kernels
+#   ops         the micro-benchmarks against eager, torch.compile and the matrix products alone
+#   phases      ViT-B/16's phases against its plain passes
+#   train       a whole protocol on made data, its time by phase
+#
+# Without STEP all of them, in this order. A step that fails does not stop the others; the exit status tells. Tables grow row by row in OUT,
+# logs lie beside them, and OUT/results.tar.gz holds everything, whatever happened.
 set -uo pipefail
-[ $# -eq 1 ] || { echo "usage: benchmarks/run_gpu.sh OUT" >&2; exit 2; }
-mkdir -p "$1"
+all=(needs build tests memcheck racecheck ops phases train)
+[ $# -ge 1 ] || { sed -n '2,16p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2; }
+mkdir -p "$1" || exit 2
 out=$(cd "$1" && pwd)
-cd "$(dirname "$0")/.."
+shift
+steps=("$@")
+[ $# -gt 0 ] || steps=("${all[@]}")
+for name in "${steps[@]}"; do
+  [[ " ${all[*]} " == *" $name "* ]] || { echo "run_gpu.sh: there is no step $name; there are: ${all[*]}" >&2; exit 2; }
+done
+cd "$(dirname "$0")/.." || exit 2
 python=${PYTHON:-python3}
-export PYTHONPATH=$PWD SEGP_EXT_REQUIRE_NATIVE=1
+device=${DEVICE:-cuda}
+quick=()
+[ "$device" = cuda ] || quick=(--quick)
+export PYTHONPATH=$PWD PYTHONUNBUFFERED=1 SEGP_EXT_REQUIRE_NATIVE=1 SEGP_EXT_RESULTS=$out
 failed=0
-: > "$out/summary.txt"
 
-# step NAME COMMAND...: runs a command with its output in OUT/NAME.log, and notes how it went and how long it took.
-step() {
-  local name=$1 begin=$SECONDS status=0
-  shift
-  "$@" > "$out/$name.log" 2>&1 || status=$?
-  [ "$status" -eq 0 ] || failed=1
-  printf '%-12s %-10s %4d s  %s\n' "$name" "$([ "$status" -eq 0 ] && echo passed || echo "FAILED ($status)")" \
-    $((SECONDS - begin)) "$(grep -E 'passed|failed|ERROR SUMMARY|RACECHECK SUMMARY' "$out/$name.log" | tail -1)" \
-    | tee -a "$out/summary.txt"
+pack() { (cd "$out" && tar czf results.tar.gz --exclude=results.tar.gz ./*) && echo "everything is in $out/results.tar.gz"; }
+trap pack EXIT
+trap 'exit 143' TERM INT
+
+# run SECONDS NAME COMMAND...: a step's command with its output in OUT/NAME.log; notes how it went and how long it took.
+run() {
+  local limit=$1 name=$2 begin=$SECONDS status=0 how=passed
+  shift 2
+  timeout --kill-after=10 "$limit" "$@" > "$out/$name.log" 2>&1 || status=$?
+  [ "$status" -eq 0 ] || { failed=1; how="FAILED ($status)"; }
+  [ "$status" -ne 124 ] || how="STOPPED after $limit s"
+  printf '%-10s %-20s %4d s  %s\n' "$name" "$how" $((SECONDS - begin)) \
+    "$(grep -E 'passed|failed|missing|SUMMARY|architecture' "$out/$name.log" | tail -1)" | tee -a "$out/summary.txt"
 }
 
 # float32 (dtype0) and float16 (dtype2), shapes that take every way through the kernels once; the sanitizers slow everything down a hundredfold.
-few="cuda and (dtype0 or dtype2 or opcheck) and (prime or non_contiguous or zero_vectors or channels_last or strided or piece_borders)"
+few="$device and (dtype0 or dtype2 or opcheck) and (prime or non_contiguous or zero_vectors or channels_last or strided or piece_borders)"
+sanitizer=(compute-sanitizer --error-exitcode 9)
+[ "$device" = cuda ] || sanitizer=(env)  # a rehearsal runs the same tests without it
+memcheck=("${sanitizer[@]}") racecheck=("${sanitizer[@]}")
+[ "$device" = cuda ] && memcheck+=(--tool memcheck) && racecheck+=(--tool racecheck --kernel-name kernel_substring=segp)
 
-step device nvidia-smi
-step build env SEGP_EXT_CUDA=1 "$python" setup.py build_ext --inplace
-step tests "$python" -m pytest -q -m '' tests/ops
-step memcheck compute-sanitizer --tool memcheck --error-exitcode 9 "$python" -m pytest -q -m '' tests/ops -k "$few"
-step racecheck compute-sanitizer --tool racecheck --error-exitcode 9 "$python" -m pytest -q -m '' tests/ops -k "$few"
-export SEGP_EXT_RESULTS=$out  # not among the tables of other machines
-step benchmarks "$python" -m benchmarks --device cuda
-step end_to_end "$python" -m benchmarks.end_to_end --model ViT-B-16 --device cuda --precision bf16 --batch 128 --seconds 20
-echo "results in $out; exit status $failed"
+for name in "${steps[@]}"; do
+  case $name in
+    needs) run 60 needs "$python" benchmarks/gpu_needs.py "$device" ;;
+    build) run 580 build "$python" benchmarks/gpu_build.py "$device" ;;
+    tests) run 580 tests "$python" -m pytest -q -m '' -p no:cacheprovider tests/ops ;;
+    memcheck) run 580 memcheck env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "${memcheck[@]}" \
+      "$python" -m pytest -q -m '' -p no:cacheprovider tests/ops -k "$few" ;;
+    racecheck) run 580 racecheck "${racecheck[@]}" "$python" -m pytest -q -m '' -p no:cacheprovider tests/ops -k "$few" ;;
+    ops) run 580 ops "$python" -m benchmarks --device "$device" "${quick[@]}" ;;
+    phases) run 300 phases "$python" -m benchmarks.end_to_end --model ViT-B-16 --device "$device" --precision bf16 --batch 128 --seconds 20 "${quick[@]}" ;;
+    train) run 590 train "$python" -m benchmarks.whole_run --device "$device" --precision bf16 "${quick[@]}" ;;
+  esac
+done
 exit "$failed"

@@ -60,10 +60,10 @@ __global__ void __launch_bounds__(kRowThreads, 2) distill_rows_kernel(const RowA
   const Acc student_share = 1 / student.sum;
   const Acc teacher_share = 1 / teacher.sum;
   const Acc shift = log(teacher.sum / student.sum);
-  // No |p - q| exceeds the largest p or q. They are 1 only where the text's factor is all that is needed.
+  // No |p - q| exceeds the largest p or q, and these are the shares.
   const Acc most = student_share > teacher_share ? student_share : teacher_share;
-  const Acc row_factor = *args.text_factor * factor_for<T>(kFactorRange * most);
-  const Acc student_factor = args.student.row_norms.inverse[row] * *args.student_factor;
+  const Acc row_factor = factor_at<T>(args.text_factor, 0) * factor_for<T>(kFactorRange * most);
+  const Acc student_factor = args.student.row_norms.inverse[row] * factor_at<T>(args.student_factor, 0);
   Acc loss = 0;
   for (int64_t first = threadIdx.x * 4; first < args.classes; first += blockDim.x * 4) {
     const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
@@ -97,7 +97,9 @@ __global__ void __launch_bounds__(kRowThreads, 2) distill_rows_kernel(const RowA
   loss = block_sum(loss);
   if (threadIdx.x == 0) {
     args.loss[row] = loss;
-    args.row_factor[row] = row_factor;
+    if constexpr (kHasFactors<T>) {
+      args.row_factor[row] = row_factor;
+    }
   }
 }
 
@@ -119,6 +121,7 @@ template <class T>
 struct Parts {
   using Acc = accumulator_t<T>;
   int64_t stride, block, text_block;
+  int* unusual;  // [2]: of the student and of the teacher
   Norms<Acc> student, teacher, student_text, teacher_text;
   Acc *row_loss, *row_factor, *student_factor, *text_factor, *x, *y, *text_sum;
   T *for_student, *for_text;
@@ -135,10 +138,11 @@ struct Parts {
     text_block = block >= rows ? 0 : std::max<int64_t>(1, std::min<int64_t>(
                      classes, kRowsBytes / (width * static_cast<int64_t>(sizeof(Acc)))));
     Workspace workspace(base);
-    student = take_norms<Acc>(workspace, rows);
-    teacher = take_norms<Acc>(workspace, rows);
-    student_text = take_norms<Acc>(workspace, classes);
-    teacher_text = take_norms<Acc>(workspace, classes);
+    unusual = workspace.take<int>(2);
+    student = take_norms<Acc>(workspace, rows, unusual);
+    student_text = take_norms<Acc>(workspace, classes, unusual);
+    teacher = take_norms<Acc>(workspace, rows, unusual + 1);
+    teacher_text = take_norms<Acc>(workspace, classes, unusual + 1);
     row_loss = workspace.take<Acc>(rows);
     row_factor = workspace.take<Acc>(rows);
     student_factor = workspace.take<Acc>(1);
@@ -176,12 +180,13 @@ cudaError_t run(const DistillParams& params, void* base, int device, cudaStream_
     return cudaGetLastError();
   }
   const Parts<T> parts(params, base);
+  cudaMemsetAsync(parts.unusual, 0, 2 * sizeof(int), stream);
   launch_norms<T>(params.student, parts.student, stream);
   launch_norms<T>(params.teacher, parts.teacher, stream);
   launch_norms<T>(params.student_text, parts.student_text, stream);
   launch_norms<T>(params.teacher_text, parts.teacher_text, stream);
-  launch(choose_factor_kernel<T>, 1, kRowThreads, stream, parts.student.inverse, rows, parts.student_factor);
-  launch(choose_factor_kernel<T>, 1, kRowThreads, stream, parts.student_text.inverse, classes, parts.text_factor);
+  launch_choose_factor<T>(parts.student.inverse, rows, parts.student_factor, stream);
+  launch_choose_factor<T>(parts.student_text.inverse, classes, parts.text_factor, stream);
 
   RowArgs<T> args;
   args.x = parts.x;

@@ -101,6 +101,7 @@ template <class T>
 struct Parts {
   using Acc = accumulator_t<T>;
   int64_t chunk, block, stride;
+  int* unusual;
   Norms<Acc> prototypes, anchors;
   Acc *shrink, *x, *added, *moved;
   OnlineSoftmax<Acc>* sums;
@@ -116,8 +117,9 @@ struct Parts {
     const int64_t row_bytes = (stride + width) * static_cast<int64_t>(sizeof(Acc));
     block = std::max<int64_t>(1, std::min(classes, kTileBytes / row_bytes));
     Workspace workspace(base);
-    prototypes = take_norms<Acc>(workspace, classes);
-    anchors = take_norms<Acc>(workspace, count);
+    unusual = workspace.take<int>(1);
+    prototypes = take_norms<Acc>(workspace, classes, unusual);
+    anchors = take_norms<Acc>(workspace, count, unusual);
     shrink = workspace.take<Acc>(classes);
     sums = workspace.take<OnlineSoftmax<Acc>>(classes);
     x = workspace.take<Acc>(block * stride);
@@ -144,6 +146,7 @@ cudaError_t run(const DriftParams& params, void* base, int device, cudaStream_t 
     return cudaGetLastError();
   }
   const Parts<T> parts(params, base);
+  cudaMemsetAsync(parts.unusual, 0, sizeof(int), stream);
   launch_norms<T>(params.prototypes, parts.prototypes, stream);
   launch_norms<T>(params.before, parts.anchors, stream);
   for (int64_t a = 0; a < anchors; a += parts.chunk) {

@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kRowThreads) dual_text_kernel(const TextArgs<T
     return;
   }
   T* weights = args.weights + row * args.stride;
-  const Acc factor = *args.factor;
+  const Acc factor = factor_at<T>(args.factor, 0);
   const Acc share = factor / softmax.sum;
   for (int64_t first = threadIdx.x * 4; first < args.classes; first += blockDim.x * 4) {
     const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
@@ -155,6 +155,7 @@ template <class T>
 struct Parts {
   using Acc = accumulator_t<T>;
   int64_t stride, block;
+  int* unusual;
   Norms<Acc> embedding, text;
   Acc *factor, *x;
   T* weights;
@@ -167,8 +168,9 @@ struct Parts {
     const int64_t row_bytes = stride * static_cast<int64_t>(sizeof(Acc) + (sizeof(T) != sizeof(Acc) ? sizeof(T) : 0));
     block = std::max<int64_t>(1, std::min(rows, kTileBytes / std::max<int64_t>(1, row_bytes)));
     Workspace workspace(base);
-    embedding = take_norms<Acc>(workspace, rows);
-    text = take_norms<Acc>(workspace, classes);
+    unusual = workspace.take<int>(1);
+    embedding = take_norms<Acc>(workspace, rows, unusual);
+    text = take_norms<Acc>(workspace, classes, unusual);
     factor = workspace.take<Acc>(1);
     x = workspace.take<Acc>(block * stride);
     if constexpr (sizeof(T) == sizeof(Acc)) {
@@ -193,9 +195,10 @@ cudaError_t run(const DualTargetParams& params, void* base, int device, cudaStre
   Acc* gradient = static_cast<Acc*>(params.grad_embedding);
   if (classes > 0) {
     const Parts<T> parts(params, base);
+    cudaMemsetAsync(parts.unusual, 0, sizeof(int), stream);
     launch_norms<T>(params.embedding, parts.embedding, stream);
     launch_norms<T>(params.text, parts.text, stream);
-    launch(choose_factor_kernel<T>, 1, kRowThreads, stream, parts.text.inverse, classes, parts.factor);
+    launch_choose_factor<T>(parts.text.inverse, classes, parts.factor, stream);
     for (int64_t begin = 0; begin < rows; begin += parts.block) {
       const int64_t end = std::min(rows, begin + parts.block);
       const int64_t count = end - begin;

@@ -160,14 +160,14 @@ struct Norms {
   Acc* inverse;  // 1 / |row|; 0 for a zero row and by or_zero, NaN for a row that is not finite
   Acc* power;    // that of its UnitScale: 1 for usual norms
   Acc* scale;    // what its products are multiplied by for cosines: the inverse norm, or 1 if they have been repaired
-  int* unusual;  // whether any power of the matrix is not 1
+  int* unusual;  // whether any power is not 1, of this matrix or of one that it is multiplied with; 0 at first
 
   Norms from(int64_t row) const { return {inverse + row, power + row, scale + row, unusual}; }
 };
 
 template <class Acc>
-Norms<Acc> take_norms(Workspace& workspace, int64_t rows) {
-  return {workspace.take<Acc>(rows), workspace.take<Acc>(rows), workspace.take<Acc>(rows), workspace.take<int>(1)};
+Norms<Acc> take_norms(Workspace& workspace, int64_t rows, int* unusual) {
+  return {workspace.take<Acc>(rows), workspace.take<Acc>(rows), workspace.take<Acc>(rows), unusual};
 }
 
 // A warp per row.
@@ -193,7 +193,6 @@ __global__ void __launch_bounds__(kRowThreads)
 
 template <class T>
 void launch_norms(const MatrixRef& m, const Norms<accumulator_t<T>>& norms, cudaStream_t stream) {
-  cudaMemsetAsync(norms.unusual, 0, sizeof(int), stream);
   if (m.rows > 0) {
     launch(norms_kernel<T>, blocks_for(m.rows, kRowsPerBlock), kRowThreads, stream, static_cast<const T*>(m.data),
            m.row_stride, m.rows, m.cols, norms);
@@ -215,7 +214,7 @@ struct Cosines {
   // Makes those products of one row with `count` others again whose norms are so extreme that digits may have been lost. All
   // threads of a block must call it, before one reads a product.
   __device__ __forceinline__ void repair(Acc* products, int64_t row, int64_t count) const {
-    if (*row_norms.unusual == 0 && *other_norms.unusual == 0) {
+    if (*row_norms.unusual == 0) {
       return;
     }
     for (int64_t other = threadIdx.x; other < count; other += blockDim.x) {
@@ -266,6 +265,56 @@ Cosines<T> cosines(const MatrixRef& rows, const Norms<accumulator_t<T>>& row_nor
   return result;
 }
 
+// Weights w / |row| with |w| <= 1 that are stored in half precision are multiplied by a power of two, so that they fill its
+// range. No other type needs that.
+template <class T>
+constexpr bool kHasFactors = std::is_same<T, Half>::value;
+
+constexpr int kFactorRange = 16384;  // with room for a sum of two
+
+// The power of two for weights of at most `most`.
+template <class T>
+__device__ __forceinline__ accumulator_t<T> factor_for(accumulator_t<T> most) {
+  using Acc = accumulator_t<T>;
+  if constexpr (kHasFactors<T>) {
+    return most > Acc(0) ? exp2(floor(log2(Acc(kFactorRange) / most))) : Acc(1);
+  } else {
+    return Acc(1);
+  }
+}
+
+template <class T>
+__device__ __forceinline__ accumulator_t<T> factor_at(const accumulator_t<T>* factors, int64_t i) {
+  if constexpr (kHasFactors<T>) {
+    return factors[i];
+  } else {
+    return accumulator_t<T>(1);
+  }
+}
+
+// *factor = factor_for the inverse norms of a matrix. One block.
+template <class T>
+__global__ void __launch_bounds__(kRowThreads)
+    choose_factor_kernel(const accumulator_t<T>* inverse, int64_t count, accumulator_t<T>* factor) {
+  using Acc = accumulator_t<T>;
+  Acc most = 0;
+  for (int64_t i = threadIdx.x; i < count; i += blockDim.x) {
+    most = inverse[i] > most ? inverse[i] : most;
+  }
+  most = block_max(most);
+  if (threadIdx.x == 0) {
+    *factor = factor_for<T>(most);
+  }
+}
+
+template <class T>
+void launch_choose_factor(const accumulator_t<T>* inverse, int64_t count, accumulator_t<T>* factor,
+                          cudaStream_t stream) {
+  if constexpr (kHasFactors<T>) {
+    launch(choose_factor_kernel<T>, 1, kRowThreads, stream, inverse, count, factor);
+  }
+}
+
 // sum[i] -> (sum[i] - unit_i (unit_i . sum[i])) / |row i| * gradient / factor[i * factor_stride]: from sums of the other
 // side's unit vectors, scaled by the factor, to the gradient with respect to row i. `sum` is contiguous. A warp per row.
 template <class T>
@@ -287,7 +336,7 @@ __global__ void __launch_bounds__(kRowThreads)
     along += device_load(x[k]) * power * inverse * s[k];
   }
   along = warp_sum(along) * inverse;
-  const Acc share = gradient / factor[row * factor_stride];
+  const Acc share = gradient / factor_at<T>(factor, row * factor_stride);
   for (int64_t k = threadIdx.x % kWarp; k < width; k += kWarp) {
     s[k] = (s[k] - device_load(x[k]) * power * along) * share * norms.inverse[row];
   }
@@ -299,35 +348,6 @@ void launch_project(const MatrixRef& m, const Norms<accumulator_t<T>>& norms, co
   if (m.rows > 0) {
     launch(project_kernel<T>, blocks_for(m.rows, kRowsPerBlock), kRowThreads, stream, static_cast<const T*>(m.data),
            m.row_stride, m.rows, m.cols, norms, factor, factor_stride, gradient, sum);
-  }
-}
-
-constexpr int kFactorRange = 16384;  // of the weights in float16, with room for a sum of two
-
-// Weights w / |row| with |w| <= 1, stored as T and multiplied by this power of two, fill the range of T; 1 for types with
-// a wide range.
-template <class T>
-__device__ __forceinline__ accumulator_t<T> factor_for(accumulator_t<T> most) {
-  using Acc = accumulator_t<T>;
-  if constexpr (std::is_same<T, Half>::value) {
-    return most > Acc(0) ? exp2(floor(log2(Acc(kFactorRange) / most))) : Acc(1);
-  } else {
-    return Acc(1);
-  }
-}
-
-// *factor = factor_for the inverse norms of a matrix. One block.
-template <class T>
-__global__ void __launch_bounds__(kRowThreads)
-    choose_factor_kernel(const accumulator_t<T>* inverse, int64_t count, accumulator_t<T>* factor) {
-  using Acc = accumulator_t<T>;
-  Acc most = 0;
-  for (int64_t i = threadIdx.x; i < count; i += blockDim.x) {
-    most = inverse[i] > most ? inverse[i] : most;
-  }
-  most = block_max(most);
-  if (threadIdx.x == 0) {
-    *factor = factor_for<T>(most);
   }
 }
 
