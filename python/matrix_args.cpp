@@ -123,6 +123,9 @@ TransferParams transfer_params(const Tensor& prototypes, const Tensor& before, c
   TransferParams params{};
   set_anchors(kOp, params, prototypes, before, after);
   check_target(kOp, target, params.before.rows, "prototypes", prototypes);
+  if (params.before.rows > 0 && params.prototypes.rows == 0) {
+    fail(kOp, "prototypes", "must have at least one class");
+  }
   return params;
 }
 

@@ -22,6 +22,18 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+#if SEGP_EMULATED_CUDA
+
+// On the emulation (tests/native/emulated_cuda) the processor's tensors are the device's.
+template <class Launch>
+void run_on_device_of(const char* op, const Tensor&, const Launch& launch) {
+  if (launch(0, nullptr) != 0) {
+    segp::fail(op, "kernel", "did not start");
+  }
+}
+
+#else
+
 // torch's current stream. The function that tells it lives in libtorch_cuda, to which this library is not
 // linked, because it must load where torch has no CUDA at all. Where tensors on a CUDA device exist,
 // libtorch_cuda is in the process, and is asked for the symbol at the first call.
@@ -55,6 +67,8 @@ void run_on_device_of(const char* op, const Tensor& tensor, const Launch& launch
     segp::fail(op, "kernel", std::string("did not start: ") + segp::cuda::status_text(status));
   }
 }
+
+#endif
 
 void run(const char* op, const segp::DpgdParams& params, const Tensor& x) {
   run_on_device_of(op, x, [&](int device, void* stream) { return segp::cuda::dpgd_step(params, device, stream); });
@@ -195,7 +209,11 @@ Tensor prototype_transfer(const Tensor& prototypes, const Tensor& before, const 
 
 }  // namespace
 
+#if SEGP_EMULATED_CUDA
+STABLE_TORCH_LIBRARY_IMPL(segp_ext, CPU, library) {
+#else
 STABLE_TORCH_LIBRARY_IMPL(segp_ext, CUDA, library) {
+#endif
   library.impl("dpgd_step", TORCH_BOX(&dpgd_step));
   library.impl("dpgd_step_", TORCH_BOX(&dpgd_step_));
   library.impl("dual_target_loss", TORCH_BOX(&dual_target_loss));

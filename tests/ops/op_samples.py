@@ -10,11 +10,22 @@ import pytest
 import torch
 from torch import Tensor
 
+import segp_ext
+
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 DEVICES = [
     "cpu",
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")),
 ]
+EMULATED = segp_ext.build_info()["cuda_reason"] == "the emulation"
+"""Whether the CUDA code runs in place of the processor's (tests/native/test_emulated_ops.py)."""
+
+
+def is_cuda(device: str) -> bool:
+    """Whether the CUDA kernels run."""
+    return device == "cuda" or EMULATED
+
+
 NORMALISED = {  # pixels in [0, 1] after CLIP's normalisation: the bounds differ by channel and are not round
     "step_size": [0.0056, 0.0057, 0.0054],
     "epsilon": [0.1168, 0.1200, 0.1138],

@@ -1,0 +1,73 @@
+"""The ops' tests with torch's CUDA entry points and the CUDA kernels, on the emulation of `emulated_cuda/`.
+
+A library with `python/ops_cuda.cpp` as the processor's implementation takes the place of the usual one in a copy of the package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EMULATION = ROOT / "tests/native/emulated_cuda"
+SOURCES = [
+    *(ROOT / "python" / f"{name}.cpp" for name in ("library", "checks", "dpgd_args", "matrix_args", "ops_cuda")),
+    *sorted((ROOT / "csrc/cuda").glob("*.cu")),
+    EMULATION / "gemm.cpp",
+    EMULATION / "runtime.cpp",
+]
+LEFT_OUT = {
+    "test_target_out_of_range": "an error on the CPU; on CUDA, where looking would wait for the device, NaN",
+    "test_the_native_op_checks_the_range_for_itself": "the same",
+    "test_more_rows_than_a_block_holds": "minutes here; test_matrix_ops.cpp has several blocks",
+}
+"""Tests that do not run here, and why."""
+
+
+def build(folder: Path) -> None:
+    """Writes the library into a copy of the package in `folder`."""
+    from torch.utils import cpp_extension
+
+    package = folder / "segp_ext"
+    shutil.copytree(ROOT / "segp_ext", package, ignore=shutil.ignore_patterns("_C*.so", "__pycache__"))
+    info = json.dumps({"source_hash": "", "torch_target": "2.11", "cuda": False, "cuda_reason": "the emulation"})
+    (folder / "segp_build_info.h").write_text(f"#define SEGP_EXT_BUILD_INFO {json.dumps(info)}\n")
+    includes = [EMULATION, ROOT / "csrc/include", folder, *cpp_extension.include_paths()]
+    flags = ["-std=c++20", "-O2", "-fPIC", "-Wno-unknown-pragmas", "-DSEGP_EMULATED_CUDA=1", "-DSEGP_CUDA_TILE_BYTES=40960",
+             "-DTORCH_TARGET_VERSION=0x020b000000000000ull", *(f"-I{path}" for path in includes)]  # fmt: skip
+
+    def compiled(source: Path) -> str:
+        target = folder / f"{source.stem}-{source.parent.name}.o"
+        subprocess.run(["c++", *flags, "-x", "c++", "-c", str(source), "-o", str(target)], check=True)
+        return str(target)
+
+    with ThreadPoolExecutor(2) as pool:
+        objects = list(pool.map(compiled, SOURCES))
+    libraries = [f"-L{path}" for path in cpp_extension.library_paths()] + ["-lc10", "-ltorch_cpu", "-ltorch"]
+    subprocess.run(["c++", "-shared", *objects, *libraries, "-o", str(package / "_C.abi3.so")], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+def test_ops_pass_their_tests_with_the_cuda_code(tmp_path):
+    build(tmp_path)
+    skipped = " and ".join(f"not {name}" for name in LEFT_OUT)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests/ops"), "-k", skipped],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "SEGP_EXT_REQUIRE_NATIVE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    print(done.stdout[-4000:], done.stderr[-2000:])
+    assert done.returncode == 0
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None and int(passed[1]) > 700
