@@ -139,7 +139,8 @@ def main() -> None:
 
     operations, rate = floors(result, count_operations(model)), product_rate(given.device, given.precision)
     print(f"  one matrix product: {rate / 1e12:.3g} TFLOP/s")
-    columns = [("model", 10), ("precision", 9), ("phase", 12), ("seconds", 9), ("passes s", 9), ("TFLOP", 9), ("TFLOP/s", 8), ("x floor", 8)]
+    columns = [("model", 10), ("precision", 9), ("phase", 12), ("seconds", 9), ("passes s", 9), ("TFLOP", 9),
+               ("TFLOP/s", 8), ("x floor", 8)]  # fmt: skip
     table = Table("whole_run", given.device, columns, keep=not given.quick)
     for phase, spent in result["phases"].items():
         flops = operations.get(phase)

@@ -186,7 +186,7 @@ __global__ void __launch_bounds__(kRowThreads)
     norms.power[row] = unit.power;
     norms.scale[row] = unit.power == Acc(1) ? inverse : Acc(1);
     if (unit.power != Acc(1)) {
-      *norms.unusual = 1;  // by several threads, perhaps
+      atomicOr(norms.unusual, 1);
     }
   }
 }

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-KERNEL = re.compile(r"segp::cuda::.*_kernel<.*>\(")
+KERNEL = re.compile(r"segp::cuda::.*_kernel<.*>\(.*\)$")  # and none of the parts that a compiler splits off
 
 
 def kernels(binary: str) -> dict[int, str]:

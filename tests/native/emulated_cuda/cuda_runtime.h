@@ -1,7 +1,8 @@
 // Just enough of CUDA to run this project's kernels on the processor: a context of its own for every thread of a block,
 // all on one thread of the processor, one block after the other. It shows that the kernels compute what they should,
-// reductions and barriers included; it cannot show anything about speed, memory access or the orders in which a GPU
-// may run them.
+// reductions and barriers included, and with sanitizers that their accesses are in bounds, aligned, and within a block ordered by
+// barriers. It aborts where threads wait at different barriers, or shuffle with lanes that have returned. It cannot show anything about
+// speed, or races between blocks.
 #pragma once
 
 #include <cmath>
@@ -36,29 +37,42 @@ struct Index {
   unsigned x = 0;
 };
 
+// Where a barrier stands in the source.
+struct Site {
+  const char* file = nullptr;
+  int line = 0;
+};
+
 // Runs the body for every thread. `kernel` is remembered: at its end the process writes the addresses of all that were launched,
 // a line each, to the file that the environment variable EMULATED_CUDA_LAUNCHED names.
 void launch(const void* kernel, unsigned blocks, unsigned threads, const std::function<void()>& body);
 
 // All threads of the block, or of the calling thread's warp, that have not returned yet.
-void meet_block();
-void meet_warp();
+void meet_block(Site site);
+void meet_warp(Site site);
 unsigned char* slot(unsigned lane);  // 16 bytes of the calling thread's warp for each of its lanes
 
 }  // namespace emulated_cuda
 
 inline emulated_cuda::Index threadIdx, blockIdx, blockDim;  // of the thread that runs at the moment
 
-inline void __syncthreads() { emulated_cuda::meet_block(); }
+#define __syncthreads() emulated_cuda::meet_block({__FILE__, __LINE__})
+#define __shfl_xor_sync(lanes, value, mask) emulated_cuda::shuffle({__FILE__, __LINE__}, value, mask)
+
+inline int atomicOr(int* place, int bits) { return __atomic_fetch_or(place, bits, __ATOMIC_RELAXED); }
+
+namespace emulated_cuda {
 
 template <class T>
-T __shfl_xor_sync(unsigned, T value, int mask) {
+T shuffle(Site site, T value, int mask) {
   static_assert(sizeof(T) <= 16, "a slot holds 16 bytes");
   const unsigned lane = threadIdx.x % emulated_cuda::kWarp;
   std::memcpy(emulated_cuda::slot(lane), &value, sizeof(T));
-  emulated_cuda::meet_warp();
+  emulated_cuda::meet_warp(site);
   T other;
   std::memcpy(&other, emulated_cuda::slot(lane ^ static_cast<unsigned>(mask)), sizeof(T));
-  emulated_cuda::meet_warp();
+  emulated_cuda::meet_warp(site);
   return other;
 }
+
+}  // namespace emulated_cuda

@@ -1,24 +1,48 @@
 // Runs the threads of a block in turns: each until it waits for others, then the next.
 //
-// A context is entered for the first time by swapcontext, and from then on by jumps, which need no system call.
+// A context is entered for the first time by swapcontext, and from then on by jumps, which need no system call. Sanitizers are told of
+// every switch, and the thread sanitizer of every barrier: to it, the threads of a block are threads, which nothing but barriers orders.
+// This file itself must be compiled without it.
 #include <cuda_runtime.h>
 #include <setjmp.h>
 #include <ucontext.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <set>
 #include <vector>
+
+#if SEGP_SANITIZED_ADDRESS
+#include <sanitizer/common_interface_defs.h>
+#elif SEGP_SANITIZED_THREAD
+#include <sanitizer/tsan_interface.h>
+#endif
 
 namespace emulated_cuda {
 namespace {
 
 constexpr size_t kStack = 128 * 1024;
 
+#if SEGP_SANITIZED_THREAD
+void happens_before(void* what) { __tsan_release(what); }
+void happens_after(void* what) { __tsan_acquire(what); }
+#else
+void happens_before(void*) {}
+void happens_after(void*) {}
+#endif
+
+[[noreturn]] void give_up(const char* complaint, Site first, Site second) {
+  std::fprintf(stderr, "emulated CUDA: block %u, thread %u: %s: %s:%d and %s:%d\n", blockIdx.x, threadIdx.x, complaint,
+               first.file, first.line, second.file, second.line);
+  std::abort();
+}
+
 struct Barrier {
   unsigned expected = 0;
   unsigned arrived = 0;
   unsigned generation = 0;
+  Site site;
 
   void release_if_complete() {
     if (expected > 0 && arrived == expected) {
@@ -28,11 +52,19 @@ struct Barrier {
   }
 };
 
-struct Thread {
+// A stack and a place on it; the scheduler's is the process's own.
+struct Context {
   ucontext_t context;
   jmp_buf place;
   bool has_begun = false;
-  std::vector<char> stack = std::vector<char>(kStack);
+  const void* stack = nullptr;
+  size_t stack_size = 0;
+  void* fake_stack = nullptr;  // the address sanitizer's
+  void* fiber = nullptr;       // the thread sanitizer's
+};
+
+struct Thread : Context {
+  std::vector<char> memory = std::vector<char>(kStack);
   bool has_returned = false;
 };
 
@@ -41,8 +73,7 @@ struct Block {
   Barrier whole;
   std::vector<Barrier> warps;
   std::vector<unsigned char> slots;
-  ucontext_t scheduler;
-  jmp_buf scheduler_place;
+  Context scheduler;
   const std::function<void()>* body = nullptr;
 };
 
@@ -63,16 +94,41 @@ struct Launched {
 
 Launched launched;
 
-void meet(Barrier& barrier) {
+// Leaves one context, for good if it `ends`, and goes on in the other.
+void switch_to(Context& from, Context& to, bool ends = false) {
+  (void)ends;
+#if SEGP_SANITIZED_ADDRESS
+  __sanitizer_start_switch_fiber(ends ? nullptr : &from.fake_stack, to.stack, to.stack_size);
+  swapcontext(&from.context, &to.context);
+  __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
+#elif SEGP_SANITIZED_THREAD
+  __tsan_switch_to_fiber(to.fiber, __tsan_switch_to_fiber_no_sync);
+  swapcontext(&from.context, &to.context);
+#else
+  if (_setjmp(from.place) == 0) {
+    if (to.has_begun) {
+      _longjmp(to.place, 1);
+    }
+    to.has_begun = true;
+    setcontext(&to.context);
+  }
+#endif
+}
+
+void meet(Barrier& barrier, Site site) {
   const unsigned self = threadIdx.x;
   const unsigned before = barrier.generation;
+  if (barrier.arrived > 0 && (site.line != barrier.site.line || site.file != barrier.site.file)) {
+    give_up("threads wait at different places", barrier.site, site);
+  }
+  barrier.site = site;
   ++barrier.arrived;
+  happens_before(&barrier);
   barrier.release_if_complete();
   while (barrier.generation == before) {
-    if (_setjmp(block.threads[self].place) == 0) {
-      _longjmp(block.scheduler_place, 1);
-    }
+    switch_to(block.threads[self], block.scheduler);
   }
+  happens_after(&barrier);
 }
 
 void drop(Barrier& barrier) {
@@ -81,29 +137,47 @@ void drop(Barrier& barrier) {
 }
 
 void thread_main() {
+#if SEGP_SANITIZED_ADDRESS
+  __sanitizer_finish_switch_fiber(nullptr, &block.scheduler.stack, &block.scheduler.stack_size);
+#endif
+  happens_after(&block);
   (*block.body)();
-  block.threads[threadIdx.x].has_returned = true;
+  happens_before(&block);
+  Thread& self = block.threads[threadIdx.x];
+  self.has_returned = true;
   drop(block.whole);
   drop(block.warps[threadIdx.x / kWarp]);
-  _longjmp(block.scheduler_place, 1);
+  switch_to(self, block.scheduler, true);
 }
 
-// Runs a thread until it waits or returns.
-void resume(Thread& thread) {
-  if (_setjmp(block.scheduler_place) != 0) {
-    return;
+void prepare(Thread& thread) {
+  thread.has_begun = thread.has_returned = false;
+  thread.stack = thread.memory.data();
+  thread.stack_size = kStack;
+  getcontext(&thread.context);
+  thread.context.uc_stack.ss_sp = thread.memory.data();
+  thread.context.uc_stack.ss_size = kStack;
+  thread.context.uc_link = nullptr;
+  makecontext(&thread.context, &thread_main, 0);
+#if SEGP_SANITIZED_THREAD
+  if (thread.fiber == nullptr) {
+    thread.fiber = __tsan_create_fiber(0);
   }
-  if (thread.has_begun) {
-    _longjmp(thread.place, 1);
-  }
-  thread.has_begun = true;
-  swapcontext(&block.scheduler, &thread.context);
+#endif
 }
 
 }  // namespace
 
-void meet_block() { meet(block.whole); }
-void meet_warp() { meet(block.warps[threadIdx.x / kWarp]); }
+void meet_block(Site site) { meet(block.whole, site); }
+
+void meet_warp(Site site) {
+  Barrier& warp = block.warps[threadIdx.x / kWarp];
+  if (warp.expected != kWarp) {
+    give_up("a shuffle names lanes that have returned", site, site);
+  }
+  meet(warp, site);
+}
+
 unsigned char* slot(unsigned lane) { return &block.slots[(threadIdx.x / kWarp * kWarp + lane) * 16]; }
 
 void launch(const void* kernel, unsigned blocks, unsigned threads, const std::function<void()>& body) {
@@ -113,29 +187,29 @@ void launch(const void* kernel, unsigned blocks, unsigned threads, const std::fu
   }
   block.slots.assign(threads * 16, 0);
   block.body = &body;
+  block.scheduler.has_begun = true;
+#if SEGP_SANITIZED_THREAD
+  block.scheduler.fiber = __tsan_get_current_fiber();
+#endif
   blockDim.x = threads;
   for (unsigned b = 0; b < blocks; ++b) {
     blockIdx.x = b;
-    block.whole = Barrier{threads};
-    block.warps.assign(threads / kWarp, Barrier{kWarp});
+    block.whole = Barrier{threads, 0, 0, {}};
+    block.warps.assign(threads / kWarp, Barrier{kWarp, 0, 0, {}});
     for (unsigned t = 0; t < threads; ++t) {
-      Thread& thread = block.threads[t];
-      thread.has_begun = thread.has_returned = false;
-      getcontext(&thread.context);
-      thread.context.uc_stack.ss_sp = thread.stack.data();
-      thread.context.uc_stack.ss_size = kStack;
-      thread.context.uc_link = nullptr;
-      makecontext(&thread.context, &thread_main, 0);
+      prepare(block.threads[t]);
     }
+    happens_before(&block);
     for (unsigned running = threads; running > 0;) {
       for (unsigned t = 0; t < threads; ++t) {
         if (!block.threads[t].has_returned) {
           threadIdx.x = t;
-          resume(block.threads[t]);
+          switch_to(block.scheduler, block.threads[t]);
           running -= block.threads[t].has_returned ? 1 : 0;
         }
       }
     }
+    happens_after(&block);
   }
 }
 
