@@ -235,12 +235,13 @@ class Table:
             axes.barh(places, [float(r[value]) for r in mine], height, label=name)
         axes.axvline(1, color="black", linewidth=0.8)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")  # powers need mathtext, which names in labels switch off
         axes.set_yticks(range(len(groups)), groups)
         axes.invert_yaxis()
         axes.set_xlabel(label)
         axes.set_title(f"{self.name}: {device_name(self.device)}", fontsize="medium")
         axes.grid(axis="x", alpha=0.3)
-        axes.legend(fontsize="small")
+        figure.legend(loc="outside lower center", ncols=len(names), fontsize="small")
         path = RESULTS / f"{self.name}.png"
         FigureCanvasAgg(figure).print_figure(path, dpi=110)
         return path

@@ -133,6 +133,8 @@ def plot(rows: list[tuple[int, dict]]) -> Path:
         axes.set_xlabel("old classes (five anchors each)")
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")  # powers need mathtext, which names in labels switch off
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     figure.suptitle(f"One task of {NEW} classes on a made CLIP: {device_name('cpu')}", fontsize="medium")
