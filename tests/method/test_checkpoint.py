@@ -262,7 +262,7 @@ def test_a_malicious_checkpoint_does_nothing_but_raise(learner, tmp_path):
         with pytest.raises((ValueError, FileNotFoundError)):
             SeGPCL.load(tmp_path / "saved")
         assert not (tmp_path / "ran").exists()
-        assert psutil.Process().memory_info().rss - before < 500e6
+        assert psutil.Process().memory_info().rss - before < 2e9  # a ViT-B/32 whose weights are refused takes 0.6 GB
 
 
 def test_the_state_must_be_sealed(learner, tmp_path):
