@@ -57,8 +57,8 @@ memcheck=("${sanitizer[@]}") racecheck=("${sanitizer[@]}")
 
 for name in "${steps[@]}"; do
   case $name in
-    needs) run 60 needs "$python" benchmarks/gpu_needs.py "$device" ;;
-    build) run 580 build "$python" benchmarks/gpu_build.py "$device" ;;
+    needs) run 60 needs "$python" scripts/gpu_needs.py "$device" ;;
+    build) run 580 build "$python" scripts/gpu_build.py "$device" ;;
     tests) run 580 tests "$python" -m pytest -q -m '' -p no:cacheprovider tests/ops ;;
     memcheck) run 580 memcheck env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "${memcheck[@]}" \
       "$python" -m pytest -q -m '' -p no:cacheprovider tests/ops -k "$few" ;;

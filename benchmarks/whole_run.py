@@ -99,7 +99,7 @@ def product_rate(device: str, precision: str) -> float:
     return 2 * size**3 / best
 
 
-def floors(result: dict, one: Operations) -> dict[str, float]:
+def operations_of(result: dict, one: Operations) -> dict[str, float]:
     """Floating-point operations of the phases whose passes are known."""
     settings = result["settings"]
     batch, anchor_batch = settings["training"]["batch_size"], settings["distillation"]["batch_size"]
@@ -137,7 +137,7 @@ def main() -> None:
     if result["status"] != "finished":
         sys.exit(f"{json.dumps(result['message'])}\n{said.getvalue()}")
 
-    operations, rate = floors(result, count_operations(model)), product_rate(given.device, given.precision)
+    operations, rate = operations_of(result, count_operations(model)), product_rate(given.device, given.precision)
     print(f"  one matrix product: {rate / 1e12:.3g} TFLOP/s")
     columns = [("model", 10), ("precision", 9), ("phase", 12), ("seconds", 9), ("passes s", 9), ("TFLOP", 9),
                ("TFLOP/s", 8), ("x floor", 8)]  # fmt: skip

@@ -48,6 +48,11 @@ struct ScoresKernel {
     T along[kLanes] = {};
     T before_square[kLanes] = {};
     T after_square[kLanes] = {};
+    const auto add = [&](int64_t i, int k) SEGP_INLINE_LAMBDA {
+      along[k] += before[i] * centre[i];
+      before_square[k] += before[i] * before[i];
+      after_square[k] += after[i] * after[i];
+    };
     int64_t i = 0;
     for (; i + kLanes <= width; i += kLanes) {
       for (int64_t k = 0; k < kLanes; k += kLine) {
@@ -55,15 +60,11 @@ struct ScoresKernel {
         prefetch(later_after.at(i + k));
       }
       for (int k = 0; k < kLanes; ++k) {
-        along[k] += before[i + k] * centre[i + k];
-        before_square[k] += before[i + k] * before[i + k];
-        after_square[k] += after[i + k] * after[i + k];
+        add(i + k, k);
       }
     }
     for (int k = 0; i + k < width; ++k) {
-      along[k] += before[i + k] * centre[i + k];
-      before_square[k] += before[i + k] * before[i + k];
-      after_square[k] += after[i + k] * after[i + k];
+      add(i + k, k);
     }
     products[0] = combine_sum(along);
     products[1] = combine_sum(before_square);
@@ -92,25 +93,23 @@ struct GroupKernel {
     constexpr int64_t kBlock = 64 / static_cast<int64_t>(sizeof(T));  // a cache line
     const Group<T> g = group;
     T lane[kBlock] = {};
+    const auto add = [&](int64_t i, int64_t k) SEGP_INLINE_LAMBDA {
+      T value = base_scale * base[i];
+      for (int a = 0; a < kCount; ++a) {
+        value += g.after_weight[a] * g.after[a][i] - g.before_weight[a] * g.before[a][i];
+      }
+      out[i] = value;
+      lane[k] += value * value;
+    };
     int64_t first = 0;
     for (; first + kBlock <= width; first += kBlock) {
       SEGP_INDEPENDENT_ITERATIONS
       for (int64_t k = 0; k < kBlock; ++k) {
-        T value = base_scale * base[first + k];
-        for (int i = 0; i < kCount; ++i) {
-          value += g.after_weight[i] * g.after[i][first + k] - g.before_weight[i] * g.before[i][first + k];
-        }
-        out[first + k] = value;
-        lane[k] += value * value;
+        add(first + k, k);
       }
     }
     for (int64_t k = 0; first + k < width; ++k) {
-      T value = base_scale * base[first + k];
-      for (int i = 0; i < kCount; ++i) {
-        value += g.after_weight[i] * g.after[i][first + k] - g.before_weight[i] * g.before[i][first + k];
-      }
-      out[first + k] = value;
-      lane[k] += value * value;
+      add(first + k, k);
     }
     T sum = 0;
     for (const T part : lane) {
@@ -288,7 +287,7 @@ class Transfer {
     T base_scale = is_whole ? centre_scale : T(0);
     for (int64_t first = piece.begin; first < piece.end; first += kTogether) {
       const int count = static_cast<int>(std::min<int64_t>(kTogether, piece.end - first));
-      Group<T> group;
+      Group<T> group{};
       for (int g = 0; g < count; ++g) {
         score(first + g, centre, centre_scale, share, converted + 2 * g * width_, &group, g);
       }

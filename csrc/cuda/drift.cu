@@ -4,6 +4,7 @@
 
 #include "matrix_rows.cuh"
 #include "online_softmax.cuh"
+#include "unit_rows.cuh"
 
 namespace segp {
 namespace cuda {

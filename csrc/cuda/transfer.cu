@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "matrix_rows.cuh"
+#include "unit_rows.cuh"
 
 namespace segp {
 namespace cuda {

@@ -1,4 +1,4 @@
-"""Builds the native library in place for the GPU at hand alone, unless it is there already: `python benchmarks/gpu_build.py cuda`."""
+"""Builds the native library in place for the GPU at hand alone, unless it is there already: `python scripts/gpu_build.py cuda`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names the packages that a machine without a package index lacks, with the versions wanted: `python benchmarks/gpu_needs.py cuda`.
+"""Names the packages that a machine without a package index lacks, with the versions wanted: `python scripts/gpu_needs.py cuda`.
 
 Needs nothing but Python.
 """
