@@ -17,13 +17,25 @@ namespace {
 constexpr int64_t kGrain = 32 * 1024;
 constexpr int64_t kMostShares = 256;
 
-// Asks for the line at `address`, so that it is on its way into the second cache while something else is worked on.
+enum class Use { kNext, kLater, kWrite };
+
+// Asks for the line at `address`, so that it is on its way while something else is worked on: the next into the first
+// cache, others into the second, where they are in nobody's way.
+template <Use kUse>
 SEGP_ALWAYS_INLINE void prefetch(const char* address) {
 #if defined(__GNUC__) || defined(__clang__)
-  __builtin_prefetch(address, 0, 2);
+  __builtin_prefetch(address, kUse == Use::kWrite, kUse == Use::kNext ? 3 : 2);
 #else
   (void)address;
 #endif
+}
+
+template <Use kUse>
+void prefetch_row(const void* row, int64_t bytes) {
+  constexpr int64_t kLine = 64;
+  for (int64_t i = 0; i < bytes; i += kLine) {
+    prefetch<kUse>(static_cast<const char*>(row) + i);
+  }
 }
 
 inline const char* row_at(const MatrixRef& matrix, int64_t row) {
@@ -38,102 +50,59 @@ struct LaterRow {
   SEGP_ALWAYS_INLINE const char* at(int64_t i) const { return data + i * element_size; }
 };
 
-// One anchor, both rows plain numbers of type T: what its norms and its likeness to the prototype follow from.
-struct ScoresKernel {
-  // products = {before . centre, before . before, after . after}. Meanwhile rows that come later are on their way.
+// One anchor, both rows plain numbers of type T.
+struct AnchorKernel {
+  // sum += a (unit(after) - unit(before)), `unit` that of the prototype. Leaves *done false, and `sum` alone, where a norm
+  // is so extreme that squares may have overflowed or vanished, or is not finite.
+  //
+  // The second pass needs nothing from memory: meanwhile rows that come later are on their way.
   template <class T>
-  SEGP_ALWAYS_INLINE static void run(const T* before, const T* after, const T* centre, int64_t width,
-                                     const LaterRow& later_before, const LaterRow& later_after, T* products) {
+  SEGP_ALWAYS_INLINE static void run(const T* before, const T* after, const T* unit, int64_t width,
+                                     const LaterRow& later_before, const LaterRow& later_after, T* sum, bool* done) {
+    constexpr int64_t kBlock = 64;
     constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
     T along[kLanes] = {};
     T before_square[kLanes] = {};
     T after_square[kLanes] = {};
-    const auto add = [&](int64_t i, int k) SEGP_INLINE_LAMBDA {
-      along[k] += before[i] * centre[i];
+    for_lanes(width, [&](int64_t i, int k) SEGP_INLINE_LAMBDA {
+      along[k] += before[i] * unit[i];
       before_square[k] += before[i] * before[i];
       after_square[k] += after[i] * after[i];
-    };
-    int64_t i = 0;
-    for (; i + kLanes <= width; i += kLanes) {
-      for (int64_t k = 0; k < kLanes; k += kLine) {
-        prefetch(later_before.at(i + k));
-        prefetch(later_after.at(i + k));
-      }
-      for (int k = 0; k < kLanes; ++k) {
-        add(i + k, k);
-      }
+    });
+    const T before_norm = std::sqrt(combine_sum(before_square));
+    const T after_norm = std::sqrt(combine_sum(after_square));
+    if (!is_usual_norm(before_norm) || !is_usual_norm(after_norm)) {
+      return;
     }
-    for (int k = 0; i + k < width; ++k) {
-      add(i + k, k);
-    }
-    products[0] = combine_sum(along);
-    products[1] = combine_sum(before_square);
-    products[2] = combine_sum(after_square);
-  }
-};
-
-// So many anchors of a class are used together: their rows are in the first cache then.
-constexpr int kTogether = 5;
-constexpr int64_t kAhead = 2;  // anchors between the one that is scored and the one that is called for
-
-template <class T>
-struct Group {
-  const T* before[kTogether];
-  const T* after[kTogether];
-  T before_weight[kTogether];
-  T after_weight[kTogether];
-};
-
-template <int kCount>
-struct GroupKernel {
-  // out = base_scale base + sum_i (after_weight_i after_i - before_weight_i before_i), *square = |out|^2. `out` may be `base`.
-  template <class T>
-  SEGP_ALWAYS_INLINE static void run(const Group<T>& group, const T* base, T base_scale, int64_t width, T* out,
-                                     T* square) {
-    constexpr int64_t kBlock = 64 / static_cast<int64_t>(sizeof(T));  // a cache line
-    const Group<T> g = group;
-    T lane[kBlock] = {};
-    const auto add = [&](int64_t i, int64_t k) SEGP_INLINE_LAMBDA {
-      T value = base_scale * base[i];
-      for (int a = 0; a < kCount; ++a) {
-        value += g.after_weight[a] * g.after[a][i] - g.before_weight[a] * g.before[a][i];
-      }
-      out[i] = value;
-      lane[k] += value * value;
-    };
+    *done = true;
+    const T a = combine_sum(along) / before_norm;
+    const T before_weight = a / before_norm;
+    const T after_weight = a / after_norm;
     int64_t first = 0;
     for (; first + kBlock <= width; first += kBlock) {
+      for (int64_t k = first; k < first + kBlock; k += kLine) {
+        prefetch<Use::kLater>(later_before.at(k));
+        prefetch<Use::kLater>(later_after.at(k));
+      }
       SEGP_INDEPENDENT_ITERATIONS
       for (int64_t k = 0; k < kBlock; ++k) {
-        add(first + k, k);
+        sum[first + k] += after_weight * after[first + k] - before_weight * before[first + k];
       }
     }
-    for (int64_t k = 0; first + k < width; ++k) {
-      add(first + k, k);
+    for (int64_t k = first; k < width; ++k) {
+      sum[k] += after_weight * after[k] - before_weight * before[k];
     }
-    T sum = 0;
-    for (const T part : lane) {
-      sum += part;
-    }
-    *square = sum;
   }
 };
 
-struct ScaleKernel {
-  // out = scale row.
+// As AnchorKernel, of unit (or zero) vectors.
+struct UnitAnchorKernel {
   template <class T>
-  SEGP_ALWAYS_INLINE static void run(const T* row, T scale, int64_t width, T* out) {
-    SEGP_INDEPENDENT_ITERATIONS
+  SEGP_ALWAYS_INLINE static void run(const T* before, const T* after, const T* unit, int64_t width, T* sum) {
+    const T a = dot(before, unit, width);
     for (int64_t k = 0; k < width; ++k) {
-      out[k] = scale * row[k];
+      sum[k] += a * (after[k] - before[k]);
     }
-  }
-};
-
-struct SquareKernel {
-  template <class T>
-  SEGP_ALWAYS_INLINE static void run(const T* row, int64_t width, T* square) {
-    *square = dot(row, row, width);
   }
 };
 
@@ -158,9 +127,6 @@ struct MeanKernel {
   }
 };
 
-// For one share of the work: a prototype, what is added up, and both rows of a group's anchors.
-constexpr int64_t kScratchRows = 2 + 2 * kTogether;
-
 // Some anchors of one class, [begin, end) of all in the order of their classes.
 struct Piece {
   int64_t row;  // the class
@@ -184,7 +150,6 @@ class Transfer {
         classes_(params.prototypes.rows),
         anchors_(params.before.rows),
         width_(params.prototypes.cols),
-        plain_prototypes_(has_plain_rows<T>(params.prototypes)),
         plain_before_(has_plain_rows<T>(params.before)),
         plain_after_(has_plain_rows<T>(params.after)),
         order_(anchors_),
@@ -194,12 +159,12 @@ class Transfer {
     partial_ = Buffer<T>(partials_ * width_);
     const int64_t elements = 2 * (anchors_ + classes_) * width_;
     shares_ = std::max<int64_t>(1, std::min({pieces_count_, elements / kGrain, kMostShares}));
-    scratch_ = Buffer<T>(kScratchRows * shares_ * width_);
+    scratch_ = Buffer<T>(4 * shares_ * width_);
   }
 
   void run() {
     parallel_for(shares_, 1, [&](int64_t first, int64_t last) {
-      T* scratch = scratch_.data() + kScratchRows * first * width_;  // of the first share: no other call has that
+      T* scratch = scratch_.data() + 4 * first * width_;  // of the first share: no other call has that
       const Piece* end = first_piece(last);
       for (const Piece* piece = first_piece(first); piece != end; ++piece) {
         add_piece(*piece, scratch);
@@ -252,99 +217,45 @@ class Transfer {
     });
   }
 
-  // The anchors' sum into its partial row, or the whole row of the result. `scratch` has kScratchRows rows.
+  // The anchors' sum into its partial row, or the whole row of the result. `scratch` has four rows.
   void add_piece(const Piece& piece, T* scratch) {
-    T* const result_row = result(piece.row);
-    if (piece.begin == piece.end) {
-      if (unit_row(params_.prototypes, piece.row, result_row) == 0.0) {
-        // infinite, or zero: the unit row has a NaN where the infinity was, and now everywhere
-        (void)normalise_row(result_row, width_);
-      }
-      return;
-    }
     const bool is_whole = piece.partial < 0;
-    T* const converted = scratch + 2 * width_;  // two rows per anchor of a group
-    const T* centre = row_of(params_.prototypes, plain_prototypes_, piece.row, scratch);
-    T square = 0;
-    run_for_isa<SquareKernel>(centre, width_, &square);
-    T centre_scale = T(1) / std::sqrt(square);
-    if (!is_usual_norm(std::sqrt(square))) {
-      (void)unit_row(params_.prototypes, piece.row, scratch);
-      centre = scratch;
-      centre_scale = T(1);
-    }
+    // The unit prototype goes where the result will be: one row less to come from memory.
+    T* unit = is_whole ? result(piece.row) : scratch;
+    T* sum = is_whole ? scratch + width_ : partial_.data() + piece.partial * width_;
+    T* before_row = scratch + 2 * width_;
+    T* after_row = scratch + 3 * width_;
+    const double inverse_norm = unit_row(params_.prototypes, piece.row, unit);
     if (piece.row + 1 < classes_) {
-      constexpr int64_t kLine = 64;
-      const char* next = row_at(params_.prototypes, piece.row + 1);
-      for (int64_t i = 0; i < width_ * size_of(params_.prototypes.dtype); i += kLine) {
-        prefetch(next + i);
-      }
+      const int64_t size = size_of(params_.prototypes.dtype);
+      prefetch_row<Use::kLater>(row_at(params_.prototypes, piece.row + 1), width_ * size);
+      prefetch_row<Use::kWrite>(result(piece.row + 1), width_ * static_cast<int64_t>(sizeof(T)));
     }
-    // What is added up begins with the prototype itself, or a partial sum with nothing.
-    const T share = is_whole ? T(1) / static_cast<T>(piece.end - piece.begin) : T(1);
-    T* const out = is_whole ? scratch + width_ : partial_.data() + piece.partial * width_;
-    const T* base = centre;
-    T base_scale = is_whole ? centre_scale : T(0);
-    for (int64_t first = piece.begin; first < piece.end; first += kTogether) {
-      const int count = static_cast<int>(std::min<int64_t>(kTogether, piece.end - first));
-      Group<T> group{};
-      for (int g = 0; g < count; ++g) {
-        score(first + g, centre, centre_scale, share, converted + 2 * g * width_, &group, g);
+    if (piece.begin == piece.end) {
+      if (inverse_norm == 0.0) {  // infinite, or zero: the unit row has a NaN where the infinity was, and now everywhere
+        (void)normalise_row(unit, width_);
       }
-      add_group(group, count, base, base_scale, out, &square);
-      base = out;
-      base_scale = T(1);
-    }
-    if (!is_whole) {
       return;
     }
-    const T norm = std::sqrt(square);
-    if (is_usual_norm(norm)) {
-      run_for_isa<ScaleKernel>(out, T(1) / norm, width_, result_row);
-    } else {
-      std::copy_n(out, width_, result_row);
-      (void)normalise_row(result_row, width_);
+    std::fill_n(sum, width_, T(0));
+    for (int64_t i = piece.begin; i < piece.end; ++i) {
+      const int64_t anchor = order_[i];
+      const T* before = row_of(params_.before, plain_before_, anchor, before_row);
+      const T* after = row_of(params_.after, plain_after_, anchor, after_row);
+      // The first line of the next row has the processor foresee the others.
+      prefetch<Use::kNext>(later(params_.before, i + 1).data);
+      prefetch<Use::kNext>(later(params_.after, i + 1).data);
+      bool done = false;
+      run_for_isa<AnchorKernel>(before, after, unit, width_, later(params_.before, i + 2), later(params_.after, i + 2),
+                                sum, &done);
+      if (!done) {
+        (void)unit_row(params_.before, anchor, before_row);
+        (void)unit_row(params_.after, anchor, after_row);
+        run_for_isa<UnitAnchorKernel>(before_row, after_row, unit, width_, sum);
+      }
     }
-  }
-
-  // The rows and weights of the anchor at `place` in the order. `converted` has two rows.
-  void score(int64_t place, const T* centre, T centre_scale, T share, T* converted, Group<T>* group, int g) const {
-    const int64_t anchor = order_[place];
-    const T* before = row_of(params_.before, plain_before_, anchor, converted);
-    const T* after = row_of(params_.after, plain_after_, anchor, converted + width_);
-    T sums[3];
-    T* const products = sums;
-    run_for_isa<ScoresKernel>(before, after, centre, width_, later(params_.before, place + kAhead),
-                              later(params_.after, place + kAhead), products);
-    const T before_norm = std::sqrt(products[1]);
-    const T after_norm = std::sqrt(products[2]);
-    if (is_usual_norm(before_norm) && is_usual_norm(after_norm)) {
-      const T a = share * centre_scale * products[0] / before_norm;
-      group->before_weight[g] = a / before_norm;
-      group->after_weight[g] = a / after_norm;
-    } else {  // squares may have overflowed or vanished, or are not finite: by unit (or zero) vectors
-      (void)unit_row(params_.before, anchor, converted);
-      (void)unit_row(params_.after, anchor, converted + width_);
-      before = converted;
-      after = converted + width_;
-      group->before_weight[g] = group->after_weight[g] = share * centre_scale * dot(before, centre, width_);
-    }
-    group->before[g] = before;
-    group->after[g] = after;
-  }
-
-  void add_group(const Group<T>& group, int count, const T* base, T base_scale, T* out, T* square) const {
-    switch (count) {
-      case 1:
-        return run_for_isa<GroupKernel<1>>(group, base, base_scale, width_, out, square);
-      case 2:
-        return run_for_isa<GroupKernel<2>>(group, base, base_scale, width_, out, square);
-      case 3:
-        return run_for_isa<GroupKernel<3>>(group, base, base_scale, width_, out, square);
-      case 4:
-        return run_for_isa<GroupKernel<4>>(group, base, base_scale, width_, out, square);
-      default:
-        return run_for_isa<GroupKernel<kTogether>>(group, base, base_scale, width_, out, square);
+    if (is_whole) {
+      finish(sum, piece.end - piece.begin, unit);
     }
   }
 
@@ -383,7 +294,6 @@ class Transfer {
   int64_t classes_;
   int64_t anchors_;
   int64_t width_;
-  bool plain_prototypes_;
   bool plain_before_;
   bool plain_after_;
   Buffer<int64_t> order_;  // [A]
@@ -394,7 +304,7 @@ class Transfer {
   int64_t partials_ = 0;
   Buffer<T> partial_{0};  // [partials, D]
   int64_t shares_ = 1;
-  Buffer<T> scratch_{0};  // [kScratchRows * shares, D]
+  Buffer<T> scratch_{0};  // [4 * shares, D]
 };
 
 }  // namespace
