@@ -3,7 +3,8 @@
 #include <algorithm>
 
 #include "matrix_rows.cuh"
-#include "online_softmax.cuh"
+#include "small_rows.cuh"
+#include "softmax.cuh"
 #include "unit_rows.cuh"
 #include "segp/divergence.h"
 
@@ -14,19 +15,18 @@ namespace {
 template <class T>
 struct RowArgs {
   using Acc = accumulator_t<T>;
-  Acc* x;             // [rows, stride] products of the student
+  Acc* x;             // [rows, stride] products of the student; then, if T is narrower, weights for it in their first half
   Acc* y;             // [rows, stride] products of the teacher
-  T* for_student;     // [rows, stride] weights of the gradient of the student, null if it is not wanted; may be x
-  T* for_text;        // [rows, stride] those of its text; may be y
+  T* for_student;     // [rows, student_stride] weights of the student's gradient, over x; null if it is not wanted
+  T* for_text;        // [rows, stride] weights of the text's gradient, null if it is not wanted
   int64_t stride;     // a multiple of 8
+  int64_t student_stride;
   int64_t classes;
   Cosines<T> student;  // of the rows and their text
   Cosines<T> teacher;
-  const Acc* text_factor;     // what weights are multiplied by on behalf of the text's inverse norms
-  const Acc* student_factor;  // and on behalf of the student's
-  Acc* row_factor;            // [rows] text_factor, adapted to a row
-  Acc sharpness;
-  Acc* loss;  // [rows]
+  Acc* row_factor;  // [rows] what weights for the student are multiplied by
+  Acc sharpness;    // of powers of two
+  Acc* loss;        // [rows]
 };
 
 // A block per row. Both rows are read twice, from memory or, where they are short, from the caches: once for the
@@ -34,16 +34,18 @@ struct RowArgs {
 // spills registers of double to fit in more.
 //
 // Each weight p - q carries the inverse norm of the rows that it will be multiplied by, and no other.
-template <class T>
-__global__ void __launch_bounds__(kRowThreads, 2) distill_rows_kernel(const RowArgs<T> args) {
+template <class T, bool kBounded>
+__global__ void __launch_bounds__(kRowThreads, 2) distill_rows_kernel(const __grid_constant__ RowArgs<T> args) {
   using Acc = accumulator_t<T>;
   const int64_t row = blockIdx.x;
   Acc* x = args.x + row * args.stride;
   Acc* y = args.y + row * args.stride;
   args.student.repair(x, row, args.classes);
   args.teacher.repair(y, row, args.classes);
-  OnlineSoftmax<Acc> student = OnlineSoftmax<Acc>::empty();
-  OnlineSoftmax<Acc> teacher = OnlineSoftmax<Acc>::empty();
+  Softmax<Acc, kBounded> student = Softmax<Acc, kBounded>::empty(args.sharpness);
+  Softmax<Acc, kBounded> teacher = student;
+  const Acc student_scale = args.sharpness * args.student.row_norms.scale[row];
+  const Acc teacher_scale = args.sharpness * args.teacher.row_norms.scale[row];
   for (int64_t first = threadIdx.x * 4; first < args.classes; first += blockDim.x * 4) {
     const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
     const Pack<Acc, 4> ys = *reinterpret_cast<const Pack<Acc, 4>*>(y + first);
@@ -51,8 +53,8 @@ __global__ void __launch_bounds__(kRowThreads, 2) distill_rows_kernel(const RowA
     for (int k = 0; k < 4; ++k) {
       const int64_t c = first + k;
       if (c < args.classes) {
-        student.add(args.sharpness * args.student.at(xs.values[k], row, c), Acc(0));
-        teacher.add(args.sharpness * args.teacher.at(ys.values[k], row, c), Acc(0));
+        student.add(student_scale * args.student.along(xs.values[k], c));
+        teacher.add(teacher_scale * args.teacher.along(ys.values[k], c));
       }
     }
   }
@@ -61,37 +63,43 @@ __global__ void __launch_bounds__(kRowThreads, 2) distill_rows_kernel(const RowA
   const Acc student_share = 1 / student.sum;
   const Acc teacher_share = 1 / teacher.sum;
   const Acc shift = log(teacher.sum / student.sum);
-  // No |p - q| exceeds the largest p or q, and these are the shares.
-  const Acc most = student_share > teacher_share ? student_share : teacher_share;
-  const Acc row_factor = factor_at<T>(args.text_factor, 0) * factor_for<T>(kFactorRange * most);
-  const Acc student_factor = args.student.row_norms.inverse[row] * factor_at<T>(args.student_factor, 0);
+  // No |p - q| exceeds the largest p or q. With the largest value as the base these are the shares, with a bound at most 1.
+  const Acc most = kBounded ? Acc(1) : student_share > teacher_share ? student_share : teacher_share;
+  const Acc row_factor = factor_of<T>(args.student.other_norms) * factor_for<T>(kFactorRange * most);
+  const Acc student_factor = args.student.row_norms.inverse[row] * factor_of<T>(args.student.row_norms);
   Acc loss = 0;
-  for (int64_t first = threadIdx.x * 4; first < args.classes; first += blockDim.x * 4) {
-    const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
-    const Pack<Acc, 4> ys = *reinterpret_cast<const Pack<Acc, 4>*>(y + first);
+  for (int64_t begin = 0; begin < args.classes; begin += blockDim.x * 4) {
+    const int64_t first = begin + threadIdx.x * 4;
     Pack<T, 4> for_student;
     Pack<T, 4> for_text;
+    if (first < args.classes) {
+      const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
+      const Pack<Acc, 4> ys = *reinterpret_cast<const Pack<Acc, 4>*>(y + first);
 #pragma unroll (sizeof(Acc) == 8 ? 1 : 4)
-    for (int k = 0; k < 4; ++k) {
-      const int64_t c = first + k;
-      Acc difference = 0;
-      Acc text_inverse = 0;
-      if (c < args.classes) {
-        const Acc student_below = args.sharpness * args.student.at(xs.values[k], row, c) - student.most;
-        const Acc teacher_below = args.sharpness * args.teacher.at(ys.values[k], row, c) - teacher.most;
-        const Acc p = exp(student_below) * student_share;
-        const Acc q = exp(teacher_below) * teacher_share;
-        loss += divergence_term(p, q, (teacher_below - student_below) - shift);
-        difference = p - q;
-        text_inverse = args.student.other_norms.inverse[c];
+      for (int k = 0; k < 4; ++k) {
+        const int64_t c = first + k;
+        Acc difference = 0;
+        Acc text_inverse = 0;
+        if (c < args.classes) {
+          const Acc student_below = student_scale * args.student.along(xs.values[k], c) - student.most;
+          const Acc teacher_below = teacher_scale * args.teacher.along(ys.values[k], c) - teacher.most;
+          const Acc p = exp2(student_below) * student_share;
+          const Acc q = exp2(teacher_below) * teacher_share;
+          loss += divergence_term(p, q, (teacher_below - student_below) * Acc(kLn2) - shift);
+          difference = p - q;
+          text_inverse = args.student.other_norms.inverse[c];
+        }
+        device_store(for_student.values[k], difference * row_factor * text_inverse);
+        device_store(for_text.values[k], difference * student_factor);
       }
-      device_store(for_student.values[k], difference * row_factor * text_inverse);
-      device_store(for_text.values[k], difference * student_factor);
     }
-    if (args.for_student != nullptr) {
-      *reinterpret_cast<Pack<T, 4>*>(args.for_student + row * args.stride + first) = for_student;
+    if constexpr (sizeof(T) != sizeof(Acc)) {
+      __syncthreads();  // narrower weights end up where other threads' products were
     }
-    if (args.for_text != nullptr) {
+    if (first < args.classes && args.for_student != nullptr) {
+      *reinterpret_cast<Pack<T, 4>*>(args.for_student + row * args.student_stride + first) = for_student;
+    }
+    if (first < args.classes && args.for_text != nullptr) {
       *reinterpret_cast<Pack<T, 4>*>(args.for_text + row * args.stride + first) = for_text;
     }
   }
@@ -104,67 +112,163 @@ __global__ void __launch_bounds__(kRowThreads, 2) distill_rows_kernel(const RowA
   }
 }
 
-// loss = weight * sum(rows), by one block.
-template <class Acc>
-__global__ void __launch_bounds__(kRowThreads) mean_kernel(const Acc* rows, int64_t count, Acc weight, Acc* loss) {
-  Acc sum = 0;
-  for (int64_t i = threadIdx.x; i < count; i += blockDim.x) {
-    sum += rows[i];
+template <class T>
+struct SmallArgs {
+  using Acc = accumulator_t<T>;
+  Rows<T> student, text, teacher, teacher_text;
+  int64_t width;
+  Acc sharpness;      // of powers of two
+  Acc gradient;       // what sums of weights times unit vectors are multiplied by
+  Acc* grad_student;  // null if it is not wanted
+  Acc* grad_text;     // null if it is not wanted
+  Acc* weights;       // [classes, rows] p - q over the norm of the student
+  MeanLoss<Acc> mean;
+  Acc* row_loss;      // [rows]
+};
+
+// A block per row: its loss, its gradient, and the weights for the text's.
+template <class T, int kPack>
+__global__ void __launch_bounds__(kRowThreads, 2) distill_small_kernel(const __grid_constant__ SmallArgs<T> args) {
+  using Acc = accumulator_t<T>;
+  __shared__ Acc x[kMostOthers], y[kMostOthers], text_inverse[kMostOthers];
+  const int64_t row = blockIdx.x;
+  const UnitScale<Acc> scale = block_cosines<kPack>(args.student[row], args.text, args.width, x, text_inverse);
+  block_cosines<kPack>(args.teacher[row], args.teacher_text, args.width, y, static_cast<Acc*>(nullptr));
+  Softmax<Acc, false> student = Softmax<Acc, false>::empty(0);
+  Softmax<Acc, false> teacher = student;
+  for (int64_t c = threadIdx.x; c < args.text.count; c += blockDim.x) {
+    student.add(args.sharpness * x[c]);
+    teacher.add(args.sharpness * y[c]);
   }
-  sum = block_sum(sum);
+  student = block_merge(student);
+  teacher = block_merge(teacher);
+  const Acc shift = log(teacher.sum / student.sum);
+  Acc loss = 0;
+  for (int64_t c = threadIdx.x; c < args.text.count; c += blockDim.x) {
+    const Acc student_below = args.sharpness * x[c] - student.most;
+    const Acc teacher_below = args.sharpness * y[c] - teacher.most;
+    const Acc p = exp2(student_below) / student.sum;
+    const Acc q = exp2(teacher_below) / teacher.sum;
+    loss += divergence_term(p, q, (teacher_below - student_below) * Acc(kLn2) - shift);
+    x[c] = (p - q) * text_inverse[c];
+    if (args.grad_text != nullptr) {
+      args.weights[c * args.student.count + row] = (p - q) * (scale.inverse * scale.power);
+    }
+  }
+  loss = block_sum(loss);  // waits for the weights too
   if (threadIdx.x == 0) {
-    *loss = sum * weight;
+    args.row_loss[row] = loss;
+  }
+  if (args.grad_student != nullptr) {
+    block_gradient(args.student[row], scale, args.text, x, args.width, args.gradient, args.grad_student + row * args.width);
   }
 }
+
+// A block per class for the text's gradient, if it is wanted, and the last one for the loss.
+template <class T>
+__global__ void __launch_bounds__(kRowThreads) distill_small_text_kernel(const __grid_constant__ SmallArgs<T> args) {
+  using Acc = accumulator_t<T>;
+  if (blockIdx.x == gridDim.x - 1) {
+    block_mean(args.mean);
+    return;
+  }
+  __shared__ Acc weights[kMostOthers];
+  const int64_t c = blockIdx.x;
+  for (int64_t b = threadIdx.x; b < args.student.count; b += blockDim.x) {
+    weights[b] = args.weights[c * args.student.count + b];
+  }
+  __syncthreads();
+  const UnitScale<Acc> scale = or_zero(unit_scale<1>(args.text[c], args.width));
+  block_gradient(args.text[c], scale, args.student, weights, args.width, args.gradient, args.grad_text + c * args.width);
+}
+
+// Rows and classes are each other's others: the text's gradient is a sum over rows.
+inline bool takes_small_kernels(const DistillParams& params) {
+  return params.student.rows <= kMostOthers &&
+         is_small(params.student.rows, params.student_text.rows, params.student.cols);
+}
+
+// The parts of the small kernels' workspace; with a null base, their size.
+template <class T>
+struct SmallParts {
+  using Acc = accumulator_t<T>;
+  Acc *row_loss, *weights;
+  int64_t bytes;
+
+  SmallParts(const DistillParams& params, void* base) {
+    Workspace workspace(base);
+    row_loss = workspace.take<Acc>(params.student.rows);
+    weights = workspace.take<Acc>(params.student.rows * params.student_text.rows);
+    bytes = workspace.bytes();
+  }
+};
 
 // The parts of the workspace; with a null base, their size.
 template <class T>
 struct Parts {
   using Acc = accumulator_t<T>;
-  int64_t stride, block, text_block;
-  int* unusual;  // [2]: of the student and of the teacher
+  int64_t stride, student_stride, block, group;
+  int* flags;  // [4]
   Norms<Acc> student, teacher, student_text, teacher_text;
-  Acc *row_loss, *row_factor, *student_factor, *text_factor, *x, *y, *text_sum;
+  Acc *row_loss, *row_factor, *x, *y, *text_sum;
   T *for_student, *for_text;
+  int64_t text_sums;  // elements of text_sum
   int64_t bytes;
 
   Parts(const DistillParams& params, void* base) {
-    const int64_t rows = params.student.rows;
-    const int64_t classes = params.student_text.rows;
+    const int64_t rows = std::max<int64_t>(1, params.student.rows);
+    const int64_t classes = std::max<int64_t>(1, params.student_text.rows);
     const int64_t width = std::max<int64_t>(1, params.student.cols);
-    const bool separate = sizeof(T) != sizeof(Acc);  // narrower weights cannot be written over the products
     stride = padded(classes);
-    const int64_t row_bytes = stride * static_cast<int64_t>(2 * sizeof(Acc) + (separate ? 2 * sizeof(T) : 0));
-    block = std::max<int64_t>(1, std::min(rows, kTileBytes / std::max<int64_t>(1, row_bytes)));
-    text_block = block >= rows ? 0 : std::max<int64_t>(1, std::min<int64_t>(
-                     classes, kRowsBytes / (width * static_cast<int64_t>(sizeof(Acc)))));
+    student_stride = stride * static_cast<int64_t>(sizeof(Acc) / sizeof(T));
+    block = balanced(rows, kTileBytes / (2 * stride * static_cast<int64_t>(sizeof(Acc))));
+    // The text's gradient takes as many rows at a time as there is room for: each time it has to be added to what is there.
+    const int64_t room = kWorkspaceBytes - 2 * block * stride * static_cast<int64_t>(sizeof(Acc));
+    group = std::max<int64_t>(1, room / (stride * static_cast<int64_t>(sizeof(T))) / block) * block;
+    group = std::min(group, (rows + block - 1) / block * block);
+    text_sums = group < rows ? std::max(block * stride, width) : block * stride;
     Workspace workspace(base);
-    unusual = workspace.take<int>(2);
-    student = take_norms<Acc>(workspace, rows, unusual);
-    student_text = take_norms<Acc>(workspace, classes, unusual);
-    teacher = take_norms<Acc>(workspace, rows, unusual + 1);
-    teacher_text = take_norms<Acc>(workspace, classes, unusual + 1);
+    flags = workspace.take<int>(4);
     row_loss = workspace.take<Acc>(rows);
+    student = take_norms<Acc>(workspace, rows, flags, flags + 1);
+    student_text = take_norms<Acc>(workspace, classes, flags, flags + 2);
+    teacher = take_norms<Acc>(workspace, rows, flags + 3, nullptr);
+    teacher_text = take_norms<Acc>(workspace, classes, flags + 3, nullptr);
     row_factor = workspace.take<Acc>(rows);
-    student_factor = workspace.take<Acc>(1);
-    text_factor = workspace.take<Acc>(1);
-    x = workspace.take<Acc>(block * stride);
+    x = workspace.take<Acc>(text_sums);
     y = workspace.take<Acc>(block * stride);
-    if constexpr (sizeof(T) == sizeof(Acc)) {
-      for_student = x;
-      for_text = y;
-    } else {
-      for_student = workspace.take<T>(block * stride);
-      for_text = workspace.take<T>(block * stride);
-    }
-    text_sum = workspace.take<Acc>(text_block * width);
+    for_student = reinterpret_cast<T*>(x);
+    text_sum = x;  // once the student's gradient has been made
+    for_text = workspace.take<T>(group * stride);
     bytes = workspace.bytes();
   }
 };
 
+// grad_text (=, or += from the second group on) weights^T student, in pieces of classes where it is added.
+template <class T>
+void add_text_gradient(const Parts<T>& parts, const MatrixRef& weights, const MatrixRef& student, bool is_first,
+                       accumulator_t<T>* grad_text, int device, cudaStream_t stream) {
+  using Acc = accumulator_t<T>;
+  const int64_t classes = weights.cols;
+  const int64_t width = student.cols;
+  if (is_first) {
+    gemm(transposed(weights), student, dense(grad_text, classes, width, width), device);
+    return;
+  }
+  const int64_t piece = std::max<int64_t>(1, parts.text_sums / width);
+  for (int64_t c = 0; c < classes; c += piece) {
+    const int64_t taken = std::min(classes, c + piece) - c;
+    const MatrixRef some = dense(parts.for_text + c, weights.rows, taken, parts.stride);
+    gemm(transposed(some), student, dense(parts.text_sum, taken, width, width), device);
+    launch(add_kernel<Acc>, blocks_for(taken * width, kRowThreads), kRowThreads, stream, grad_text + c * width,
+           parts.text_sum, taken * width);
+  }
+}
+
 template <class T>
 cudaError_t run(const DistillParams& params, void* base, int device, cudaStream_t stream) {
   using Acc = accumulator_t<T>;
+  constexpr int kPack = kVectorBytes / static_cast<int>(sizeof(T));
   const int64_t rows = params.student.rows;
   const int64_t classes = params.student_text.rows;
   const int64_t width = params.student.cols;
@@ -180,25 +284,42 @@ cudaError_t run(const DistillParams& params, void* base, int device, cudaStream_
     }
     return cudaGetLastError();
   }
+  const double sharpness = params.logit_scale / params.temperature;
+  const double squared = params.temperature * params.temperature / static_cast<double>(rows);
+  MeanLoss<Acc> mean{nullptr, rows, static_cast<Acc>(squared), static_cast<Acc*>(params.loss)};
+  // The loss's own factor comes last, so that weights in a half type are of the size that their factor was chosen for.
+  const auto gradient = static_cast<Acc>(squared * sharpness);
+  if (takes_small_kernels(params)) {
+    const SmallParts<T> parts(params, base);
+    mean.rows = parts.row_loss;
+    const SmallArgs<T> args{Rows<T>(params.student), Rows<T>(params.student_text), Rows<T>(params.teacher),
+                            Rows<T>(params.teacher_text), width, static_cast<Acc>(sharpness * kLog2E), gradient,
+                            grad_student, grad_text, parts.weights, mean, parts.row_loss};
+    const bool packs = can_pack<kPack, T>(params.student) && can_pack<kPack, T>(params.student_text) &&
+                       can_pack<kPack, T>(params.teacher) && can_pack<kPack, T>(params.teacher_text);
+    launch(packs ? distill_small_kernel<T, kPack> : distill_small_kernel<T, 1>, static_cast<unsigned>(rows), kRowThreads,
+           stream, args);
+    launch(distill_small_text_kernel<T>, static_cast<unsigned>(grad_text != nullptr ? classes : 0) + 1, kRowThreads, stream,
+           args);
+    return cudaGetLastError();
+  }
   const Parts<T> parts(params, base);
-  cudaMemsetAsync(parts.unusual, 0, 2 * sizeof(int), stream);
-  launch_norms<T>(params.student, parts.student, stream);
-  launch_norms<T>(params.teacher, parts.teacher, stream);
-  launch_norms<T>(params.student_text, parts.student_text, stream);
-  launch_norms<T>(params.teacher_text, parts.teacher_text, stream);
-  launch_choose_factor<T>(parts.student.inverse, rows, parts.student_factor, stream);
-  launch_choose_factor<T>(parts.student_text.inverse, classes, parts.text_factor, stream);
+  mean.rows = parts.row_loss;
+  cudaMemsetAsync(parts.flags, 0, 4 * sizeof(int), stream);
+  launch_norms<T>({{norms_of<T>(params.student, parts.student), norms_of<T>(params.student_text, parts.student_text),
+                    norms_of<T>(params.teacher, parts.teacher), norms_of<T>(params.teacher_text, parts.teacher_text)},
+                   width},
+                  stream);
 
   RowArgs<T> args;
   args.x = parts.x;
   args.y = parts.y;
   args.for_student = grad_student != nullptr ? parts.for_student : nullptr;
-  args.for_text = grad_text != nullptr ? parts.for_text : nullptr;
   args.stride = parts.stride;
+  args.student_stride = parts.student_stride;
   args.classes = classes;
-  args.student_factor = parts.student_factor;
-  args.text_factor = parts.text_factor;
-  args.sharpness = static_cast<Acc>(params.logit_scale / params.temperature);
+  args.sharpness = static_cast<Acc>(sharpness * kLog2E);
+  int64_t group_begin = 0;
   for (int64_t begin = 0; begin < rows; begin += parts.block) {
     const int64_t end = std::min(rows, begin + parts.block);
     const int64_t count = end - begin;
@@ -208,40 +329,34 @@ cudaError_t run(const DistillParams& params, void* base, int device, cudaStream_
     gemm(teacher, transposed(params.teacher_text), dense(parts.y, count, classes, parts.stride), device);
     args.student = cosines<T>(student, parts.student.from(begin), params.student_text, parts.student_text);
     args.teacher = cosines<T>(teacher, parts.teacher.from(begin), params.teacher_text, parts.teacher_text);
+    args.for_text = grad_text != nullptr && width > 0 ? parts.for_text + (begin - group_begin) * parts.stride : nullptr;
     args.row_factor = parts.row_factor + begin;
     args.loss = parts.row_loss + begin;
-    launch(distill_rows_kernel<T>, static_cast<unsigned>(count), threads_for_row(classes), stream, args);
+    launch(is_bounded(sharpness, classes) ? distill_rows_kernel<T, true> : distill_rows_kernel<T, false>,
+           static_cast<unsigned>(count), threads_for_row(classes), stream, args);
     if (grad_student != nullptr) {
-      gemm(dense(parts.for_student, count, classes, parts.stride), params.student_text,
+      gemm(dense(parts.for_student, count, classes, parts.student_stride), params.student_text,
            dense(grad_student + begin * width, count, width, width), device);
     }
-    if (grad_text == nullptr || width == 0) {
-      continue;
-    }
-    if (begin == 0) {
-      gemm(transposed(dense(parts.for_text, count, classes, parts.stride)), student,
-           dense(grad_text, classes, width, width), device);
-      continue;
-    }
-    for (int64_t c = 0; c < classes; c += parts.text_block) {
-      const int64_t taken = std::min(classes, c + parts.text_block) - c;
-      gemm(transposed(dense(parts.for_text + c, count, taken, parts.stride)), student,
-           dense(parts.text_sum, taken, width, width), device);
-      launch(add_kernel<Acc>, blocks_for(taken * width, kRowThreads), kRowThreads, stream, grad_text + c * width,
-             parts.text_sum, taken * width);
+    if (args.for_text != nullptr && (end == rows || end - group_begin == parts.group)) {
+      add_text_gradient(parts, dense(parts.for_text, end - group_begin, classes, parts.stride),
+                        row_range<T>(params.student, group_begin, end), group_begin == 0, grad_text, device, stream);
+      group_begin = end;
     }
   }
-  const double squared = params.temperature * params.temperature / static_cast<double>(rows);
-  // The loss's own factor comes last, so that weights in a half type are of the size that their factor was chosen for.
-  const auto gradient = static_cast<Acc>(squared * params.logit_scale / params.temperature);
+  ProjectArgs<T> project{};
+  project.mean = mean;
+  project.width = width;
+  project.gradient = gradient;
   if (grad_student != nullptr) {
-    launch_project<T>(params.student, parts.student, parts.row_factor, 1, gradient, grad_student, stream);
+    project.sets[0] = {static_cast<const T*>(params.student.data), params.student.row_stride, rows, parts.student,
+                       parts.row_factor, {}, grad_student};
   }
   if (grad_text != nullptr) {
-    launch_project<T>(params.student_text, parts.student_text, parts.student_factor, 0, gradient, grad_text, stream);
+    project.sets[1] = {static_cast<const T*>(params.student_text.data), params.student_text.row_stride, classes,
+                       parts.student_text, nullptr, parts.student, grad_text};
   }
-  launch(mean_kernel<Acc>, 1, kRowThreads, stream, parts.row_loss, rows, static_cast<Acc>(squared),
-         static_cast<Acc*>(params.loss));
+  launch_project(project, stream);
   return cudaGetLastError();
 }
 
@@ -249,8 +364,10 @@ cudaError_t run(const DistillParams& params, void* base, int device, cudaStream_
 
 int64_t geometry_distill_workspace(const DistillParams& params) {
   int64_t bytes = 0;
-  visit_dtype(params.student.dtype,
-              [&](auto tag) { bytes = Parts<typename decltype(tag)::type>(params, nullptr).bytes; });
+  visit_dtype(params.student.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    bytes = takes_small_kernels(params) ? SmallParts<T>(params, nullptr).bytes : Parts<T>(params, nullptr).bytes;
+  });
   return bytes;
 }
 

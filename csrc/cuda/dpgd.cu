@@ -19,12 +19,17 @@ constexpr int kThreads = 256;
 // doubles take 2 KiB of the 4 KiB that arguments may have; images with more run in groups of channels.
 constexpr int kMaxChannels = 64;
 
+// Where arrays differ in their layout, a thread walks up to so many channels of its pixel. Whatever the layouts, neighbours in
+// memory are then read by one thread or by neighbouring ones.
+constexpr int kMostWalked = 8;
+
+// Of one channel.
 template <class Acc>
-struct BoundTable {
-  Acc step_size[kMaxChannels];
-  Acc epsilon[kMaxChannels];
-  Acc lower[kMaxChannels];
-  Acc upper[kMaxChannels];
+struct alignas(4 * sizeof(Acc) < 16 ? 4 * sizeof(Acc) : 16) Bounds {
+  Acc step_size;
+  Acc epsilon;
+  Acc lower;
+  Acc upper;
 };
 
 template <class T, class G>
@@ -34,16 +39,44 @@ struct KernelArgs {
   const G* grad;
   const T* seed;
   Layout layout;
-  BoundTable<accumulator_t<T>> bounds;  // [layout.channels]
+  Bounds<accumulator_t<T>> bounds[kMaxChannels];  // [layout.channels]
 };
 
 template <class T, class G>
-__device__ __forceinline__ void step_element(T& out, T x, G grad, T seed,
-                                             const BoundTable<accumulator_t<T>>& bounds, int channel) {
-  device_store(out, dpgd_pixel<accumulator_t<T>>(device_load(x), device_load(grad), device_load(seed),
-                                                bounds.step_size[channel], bounds.epsilon[channel],
-                                                bounds.lower[channel], bounds.upper[channel]));
+__device__ __forceinline__ void step_element(T& out, T x, G grad, T seed, const Bounds<accumulator_t<T>>& bounds) {
+  device_store(out, dpgd_pixel<accumulator_t<T>>(device_load(x), device_load(grad), device_load(seed), bounds.step_size,
+                                                bounds.epsilon, bounds.lower, bounds.upper));
 }
+
+// Where neighbouring threads are at different channels, bounds come from shared memory: arguments are read for one address at a
+// time. All threads of the block must make it.
+template <class T, class G>
+class BoundsOf {
+ public:
+  using Acc = accumulator_t<T>;
+
+  __device__ __forceinline__ explicit BoundsOf(const KernelArgs<T, G>& args) : args_(args), shared_(table()) {
+    if (args.layout.channels > 1) {
+      if (threadIdx.x < args.layout.channels) {
+        shared_[threadIdx.x] = args.bounds[threadIdx.x];
+      }
+      __syncthreads();
+    }
+  }
+
+  __device__ __forceinline__ Bounds<Acc> operator[](int channel) const {
+    return args_.layout.channels > 1 ? shared_[channel] : args_.bounds[0];
+  }
+
+ private:
+  __device__ __forceinline__ static Bounds<Acc>* table() {
+    __shared__ Bounds<Acc> bounds[kMaxChannels];
+    return bounds;
+  }
+
+  const KernelArgs<T, G>& args_;
+  Bounds<Acc>* shared_;
+};
 
 // Walks the channel of consecutive elements of a flat layout: one division at the start, none after.
 struct ChannelWalk {
@@ -77,6 +110,7 @@ struct ChannelWalk {
 // own one element of the rest each. kWidth = 1 is the scalar twin, for pointers that are not aligned.
 template <class T, class G, int kWidth>
 __global__ void __launch_bounds__(kThreads) dpgd_flat_kernel(const __grid_constant__ KernelArgs<T, G> args) {
+  const BoundsOf<T, G> bounds(args);
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const int64_t packs = args.layout.count / kWidth;
   if (thread < packs) {
@@ -88,7 +122,7 @@ __global__ void __launch_bounds__(kThreads) dpgd_flat_kernel(const __grid_consta
     ChannelWalk walk(args.layout, first);
 #pragma unroll
     for (int k = 0; k < kWidth; ++k) {
-      step_element(out.values[k], x.values[k], grad.values[k], seed.values[k], args.bounds, walk.channel);
+      step_element(out.values[k], x.values[k], grad.values[k], seed.values[k], bounds[walk.channel]);
       walk.advance(args.layout);
     }
     *reinterpret_cast<Pack<T, kWidth>*>(args.out + first) = out;
@@ -96,37 +130,62 @@ __global__ void __launch_bounds__(kThreads) dpgd_flat_kernel(const __grid_consta
     const int64_t i = packs * kWidth + (thread - packs);
     if (i < args.layout.count) {
       const ChannelWalk walk(args.layout, i);
-      step_element(args.out[i], args.x[i], args.grad[i], args.seed[i], args.bounds, walk.channel);
+      step_element(args.out[i], args.x[i], args.grad[i], args.seed[i], bounds[walk.channel]);
     }
   }
 }
 
-// Any strides: one thread owns one element, found by dividing its index by the sizes of the inner dimensions.
+// How many channels of a layout with strides a thread of its kernel walks.
+SEGP_HOST_DEVICE int walked(const Layout& layout) {
+  return layout.channel_dim >= 0 && layout.channels <= kMostWalked ? static_cast<int>(layout.channels) : 1;
+}
+
+// Any strides. One thread owns one pixel with all its channels or, where they are many, one element; its place is found by
+// dividing its index by the sizes of the inner dimensions.
 template <class T, class G>
 __global__ void __launch_bounds__(kThreads) dpgd_strided_kernel(const __grid_constant__ KernelArgs<T, G> args) {
+  const Layout& layout = args.layout;
+  const int walk = walked(layout);
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (thread >= args.layout.count) {
-    return;
-  }
-  int64_t rest = thread;
+  const bool is_inside = thread < layout.count / walk;
+  int64_t rest = is_inside ? thread : 0;
   int64_t offset[4] = {0, 0, 0, 0};
   int channel = 0;
 #pragma unroll
   for (int d = Layout::kDims - 1; d >= 0; --d) {
-    if (d < args.layout.dims) {
-      const int64_t index = rest % args.layout.size[d];
-      rest /= args.layout.size[d];
-      if (d == args.layout.channel_dim) {
+    if (d < layout.dims && !(walk > 1 && d == layout.channel_dim)) {
+      int64_t index;
+      if (layout.count <= UINT32_MAX) {  // 32-bit division is several times cheaper
+        const uint32_t quotient = static_cast<uint32_t>(rest) / static_cast<uint32_t>(layout.size[d]);
+        index = static_cast<uint32_t>(rest) - quotient * static_cast<uint32_t>(layout.size[d]);
+        rest = quotient;
+      } else {
+        index = rest % layout.size[d];
+        rest /= layout.size[d];
+      }
+      if (d == layout.channel_dim) {
         channel = static_cast<int>(index);
       }
 #pragma unroll
       for (int a = 0; a < 4; ++a) {
-        offset[a] += index * args.layout.stride[a][d];
+        offset[a] += index * layout.stride[a][d];
       }
     }
   }
-  step_element(args.out[offset[0]], args.x[offset[1]], args.grad[offset[2]], args.seed[offset[3]], args.bounds,
-               channel);
+  if (walk == 1) {
+    const BoundsOf<T, G> bounds(args);
+    if (is_inside) {
+      step_element(args.out[offset[0]], args.x[offset[1]], args.grad[offset[2]], args.seed[offset[3]], bounds[channel]);
+    }
+  } else if (is_inside) {
+    for (int c = 0; c < walk; ++c) {
+      step_element(args.out[offset[0]], args.x[offset[1]], args.grad[offset[2]], args.seed[offset[3]], args.bounds[c]);
+#pragma unroll
+      for (int a = 0; a < 4; ++a) {
+        offset[a] += layout.stride[a][layout.channel_dim];
+      }
+    }
+  }
 }
 
 template <class T, class G, int kWidth>
@@ -142,7 +201,7 @@ cudaError_t launch_group(const KernelArgs<T, G>& args, cudaStream_t stream) {
   constexpr int kWidth = kVectorBytes / static_cast<int>(sizeof(T));
   const int64_t count = args.layout.count;
   if (!args.layout.flat) {
-    launch(dpgd_strided_kernel<T, G>, blocks_for(count), kThreads, stream, args);
+    launch(dpgd_strided_kernel<T, G>, blocks_for(count / walked(args.layout)), kThreads, stream, args);
   } else if (is_aligned<T, G, kWidth>(args)) {
     const int64_t threads = count / kWidth + count % kWidth;
     launch(dpgd_flat_kernel<T, G, kWidth>, blocks_for(threads), kThreads, stream, args);
@@ -164,10 +223,8 @@ cudaError_t launch_channels(const DpgdParams& params, const Layout& layout, int6
   args.layout = layout;
   for (int64_t c = 0; c < layout.channels; ++c) {
     const auto range = PixelRange<T>::inside(params.lower.at(first + c), params.upper.at(first + c));
-    args.bounds.step_size[c] = static_cast<Acc>(params.step_size.at(first + c));
-    args.bounds.epsilon[c] = static_cast<Acc>(params.epsilon.at(first + c));
-    args.bounds.lower[c] = range.lower;
-    args.bounds.upper[c] = range.upper;
+    args.bounds[c] = {static_cast<Acc>(params.step_size.at(first + c)), static_cast<Acc>(params.epsilon.at(first + c)),
+                      range.lower, range.upper};
   }
   return launch_group(args, stream);
 }
@@ -181,8 +238,11 @@ cudaError_t launch_all(const DpgdParams& params, cudaStream_t stream) {
   for (int64_t first = 0; first < channels; first += group) {
     const int64_t taken = std::min(group, channels - first);
     const int64_t size[kImageDims] = {params.size[0], taken, params.size[2], params.size[3]};
-    const Layout layout = Layout::make(
-        size, {params.out_stride, params.x_stride, params.grad_stride, params.seed_stride}, per_channel);
+    const int64_t* const strides[] = {params.out_stride, params.x_stride, params.grad_stride, params.seed_stride};
+    Layout layout = Layout::make(size, strides, per_channel);
+    if (!layout.flat && !per_channel && taken <= kMostWalked) {
+      layout = Layout::make(size, strides, true);
+    }
     if (layout.count == 0) {
       return cudaSuccess;
     }

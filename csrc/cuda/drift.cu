@@ -3,25 +3,13 @@
 #include <algorithm>
 
 #include "matrix_rows.cuh"
-#include "online_softmax.cuh"
+#include "small_rows.cuh"
+#include "softmax.cuh"
 #include "unit_rows.cuh"
 
 namespace segp {
 namespace cuda {
 namespace {
-
-// moved = after - before, contiguous.
-template <class T>
-__global__ void __launch_bounds__(kRowThreads)
-    moved_kernel(const T* before, int64_t before_stride, const T* after, int64_t after_stride, int64_t count,
-                 int64_t width, accumulator_t<T>* moved) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kRowThreads + threadIdx.x;
-  if (i < count * width) {
-    const int64_t row = i / width;
-    const int64_t column = i - row * width;
-    moved[i] = device_load(after[row * after_stride + column]) - device_load(before[row * before_stride + column]);
-  }
-}
 
 template <class T>
 struct ChunkArgs {
@@ -30,28 +18,34 @@ struct ChunkArgs {
   int64_t stride;  // a multiple of 8
   int64_t anchors;
   Cosines<T> cosines;  // of the prototypes and the anchors
-  Acc sharpness;
-  OnlineSoftmax<Acc>* sums;  // [rows] up to the chunk before; brought up to date
-  Acc* shrink;               // [rows] what the drift so far is to be multiplied by
+  Acc sharpness;       // of powers of two
+  void* sums;          // [rows] Softmax<Acc, kBounded> up to the chunk before; brought up to date
+  Acc* shrink;         // [rows] what the drift so far is to be multiplied by
+  Acc* proximity;      // [rows] written with the last chunk
   bool is_first;
+  bool is_last;
 };
 
-// A block per prototype: the weights of one chunk of anchors, relative to the largest so far.
-template <class T>
-__global__ void __launch_bounds__(kRowThreads) drift_chunk_kernel(const ChunkArgs<T> args) {
+// A block per prototype: the weights of one chunk of anchors, relative to the base so far or, where there is one chunk only,
+// over their sum.
+template <class T, bool kBounded>
+__global__ void __launch_bounds__(kRowThreads) drift_chunk_kernel(const __grid_constant__ ChunkArgs<T> args) {
   using Acc = accumulator_t<T>;
   const int64_t row = blockIdx.x;
   Acc* x = args.x + row * args.stride;
+  Softmax<Acc, kBounded>* sums = static_cast<Softmax<Acc, kBounded>*>(args.sums) + row;
   args.cosines.repair(x, row, args.anchors);
-  const OnlineSoftmax<Acc> before = args.is_first ? OnlineSoftmax<Acc>::empty() : args.sums[row];
-  OnlineSoftmax<Acc> softmax = OnlineSoftmax<Acc>::empty();
+  const Softmax<Acc, kBounded> empty = Softmax<Acc, kBounded>::empty(args.sharpness);
+  const Softmax<Acc, kBounded> before = args.is_first ? empty : *sums;
+  Softmax<Acc, kBounded> softmax = empty;
+  const Acc scale = args.cosines.row_norms.scale[row];
   for (int64_t first = threadIdx.x * 4; first < args.anchors; first += blockDim.x * 4) {
     const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       const int64_t a = first + k;
       if (a < args.anchors) {
-        const Acc cosine = args.cosines.at(xs.values[k], row, a);
+        const Acc cosine = scale * args.cosines.along(xs.values[k], a);
         softmax.add(cosine * args.sharpness, cosine < Acc(0) ? Acc(0) : cosine);
       }
     }
@@ -59,9 +53,13 @@ __global__ void __launch_bounds__(kRowThreads) drift_chunk_kernel(const ChunkArg
   softmax = block_merge(softmax);
   softmax.merge(before);
   if (threadIdx.x == 0) {
-    args.sums[row] = softmax;
-    args.shrink[row] = args.is_first ? Acc(0) : exp(before.most - softmax.most);
+    *sums = softmax;
+    args.shrink[row] = kBounded ? Acc(1) : exp2(before.most - softmax.most);
+    if (args.is_last) {
+      args.proximity[row] = softmax.weighted / softmax.sum;
+    }
   }
+  const Acc share = args.is_first && args.is_last ? Acc(1) / softmax.sum : Acc(1);
   for (int64_t first = threadIdx.x * 4; first < args.anchors; first += blockDim.x * 4) {
     const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
     Pack<Acc, 4> weights;
@@ -69,32 +67,71 @@ __global__ void __launch_bounds__(kRowThreads) drift_chunk_kernel(const ChunkArg
     for (int k = 0; k < 4; ++k) {
       const int64_t a = first + k;
       weights.values[k] =
-          a < args.anchors ? exp(args.cosines.at(xs.values[k], row, a) * args.sharpness - softmax.most) : Acc(0);
+          a < args.anchors
+              ? exp2(scale * args.cosines.along(xs.values[k], a) * args.sharpness - softmax.most) * share
+              : Acc(0);
     }
     *reinterpret_cast<Pack<Acc, 4>*>(x + first) = weights;
   }
 }
 
-// drift = drift * shrink[row] + added, contiguous.
-template <class Acc>
+// drift = drift * shrink[row] + added, and with the last chunk over the row's sum. A warp per row.
+template <class Acc, bool kBounded>
 __global__ void __launch_bounds__(kRowThreads)
-    accumulate_kernel(Acc* drift, const Acc* added, const Acc* shrink, int64_t rows, int64_t width) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kRowThreads + threadIdx.x;
-  if (i < rows * width) {
-    drift[i] = drift[i] * shrink[i / width] + added[i];
+    accumulate_kernel(Acc* drift, const Acc* added, const Acc* shrink, const Softmax<Acc, kBounded>* sums, int64_t rows,
+                      int64_t width, bool is_last) {
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kRowsPerBlock + threadIdx.x / kWarp;
+  if (row >= rows) {
+    return;
+  }
+  const Acc share = is_last ? Acc(1) / sums[row].sum : Acc(1);
+  const Acc kept = shrink[row] * share;
+  for (int64_t k = threadIdx.x % kWarp; k < width; k += kWarp) {
+    drift[row * width + k] = drift[row * width + k] * kept + added[row * width + k] * share;
   }
 }
 
-template <class Acc>
-__global__ void __launch_bounds__(kRowThreads)
-    finish_kernel(Acc* drift, const OnlineSoftmax<Acc>* sums, int64_t rows, int64_t width, Acc* proximity) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kRowThreads + threadIdx.x;
-  if (i < rows * width) {
-    drift[i] /= sums[i / width].sum;
+template <class T>
+struct SmallArgs {
+  using Acc = accumulator_t<T>;
+  Rows<T> prototypes, before, after;
+  int64_t width;
+  Acc sharpness;   // of powers of two
+  Acc* drift;      // [C, D]
+  Acc* proximity;  // [C]
+};
+
+// A block per prototype, for everything.
+template <class T, int kPack>
+__global__ void __launch_bounds__(kRowThreads) drift_small_kernel(const __grid_constant__ SmallArgs<T> args) {
+  using Acc = accumulator_t<T>;
+  __shared__ Acc x[kMostOthers];
+  const int64_t row = blockIdx.x;
+  block_cosines<kPack>(args.prototypes[row], args.before, args.width, x, static_cast<Acc*>(nullptr));
+  Softmax<Acc, false> softmax = Softmax<Acc, false>::empty(0);
+  for (int64_t a = threadIdx.x; a < args.before.count; a += blockDim.x) {
+    softmax.add(args.sharpness * x[a], x[a] < Acc(0) ? Acc(0) : x[a]);
   }
-  if (i < rows) {
-    proximity[i] = sums[i].weighted / sums[i].sum;
+  softmax = block_merge(softmax);
+  for (int64_t a = threadIdx.x; a < args.before.count; a += blockDim.x) {
+    x[a] = exp2(args.sharpness * x[a] - softmax.most) / softmax.sum;
   }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    args.proximity[row] = softmax.weighted / softmax.sum;
+  }
+  for (int64_t k = threadIdx.x; k < args.width; k += blockDim.x) {
+    Acc sum = 0;
+#pragma unroll 4
+    for (int64_t a = 0; a < args.before.count; ++a) {
+      sum += x[a] * (device_load(args.after[a][k]) - device_load(args.before[a][k]));
+    }
+    args.drift[row * args.width + k] = sum;
+  }
+}
+
+inline bool takes_small_kernel(const DriftParams& params) {
+  return is_small(params.prototypes.rows, params.before.rows, params.prototypes.cols);
 }
 
 // The parts of the workspace; with a null base, their size.
@@ -102,63 +139,63 @@ template <class T>
 struct Parts {
   using Acc = accumulator_t<T>;
   int64_t chunk, block, stride;
-  int* unusual;
+  int* flags;  // [1]
   Norms<Acc> prototypes, anchors;
   Acc *shrink, *x, *added, *moved;
-  OnlineSoftmax<Acc>* sums;
+  Softmax<Acc, false>* sums;
   int64_t bytes;
 
+  // All prototypes with as many anchors as fit, so that the second product is over as many rows as there are. Its inner size,
+  // the chunk, need not be large.
   Parts(const DriftParams& params, void* base) {
     const int64_t classes = params.prototypes.rows;
     const int64_t count = params.before.rows;
     const int64_t width = std::max<int64_t>(1, params.prototypes.cols);
-    chunk = std::max<int64_t>(1, std::min(count, std::max<int64_t>(
-                16, kRowsBytes / (width * static_cast<int64_t>(sizeof(Acc))))));
+    constexpr int64_t kLeastChunk = 128;
+    constexpr int64_t kBudget = kWorkspaceBytes / static_cast<int64_t>(sizeof(Acc));  // in numbers
+    if (classes * padded(count) + count * width <= kBudget) {
+      block = classes;
+      chunk = count;
+    } else {
+      block = std::max<int64_t>(1, std::min({classes, kBudget / 5 * 2 / width, kBudget / 15 * 7 / kLeastChunk}));
+      chunk = balanced(count, std::min(kBudget / 15 * 7 / block, kBudget / 15 * 2 / width));
+    }
     stride = padded(chunk);
-    const int64_t row_bytes = (stride + width) * static_cast<int64_t>(sizeof(Acc));
-    block = std::max<int64_t>(1, std::min(classes, kTileBytes / row_bytes));
     Workspace workspace(base);
-    unusual = workspace.take<int>(1);
-    prototypes = take_norms<Acc>(workspace, classes, unusual);
-    anchors = take_norms<Acc>(workspace, count, unusual);
+    flags = workspace.take<int>(1);
+    prototypes = take_norms<Acc>(workspace, classes, flags, nullptr);
+    anchors = take_norms<Acc>(workspace, chunk, flags, nullptr);
     shrink = workspace.take<Acc>(classes);
-    sums = workspace.take<OnlineSoftmax<Acc>>(classes);
+    sums = workspace.take<Softmax<Acc, false>>(classes);
     x = workspace.take<Acc>(block * stride);
-    added = workspace.take<Acc>(block * width);
+    added = workspace.take<Acc>(chunk < count ? block * width : 0);
     moved = workspace.take<Acc>(chunk * width);
     bytes = workspace.bytes();
   }
 };
 
-template <class T>
-cudaError_t run(const DriftParams& params, void* base, int device, cudaStream_t stream) {
+template <class T, bool kBounded>
+cudaError_t run_chunks(const DriftParams& params, const Parts<T>& parts, int device, cudaStream_t stream) {
   using Acc = accumulator_t<T>;
   const int64_t classes = params.prototypes.rows;
   const int64_t anchors = params.before.rows;
   const int64_t width = params.prototypes.cols;
   Acc* drift = static_cast<Acc*>(params.drift);
-  Acc* proximity = static_cast<Acc*>(params.proximity);
-  if (classes == 0) {
-    return cudaSuccess;
-  }
-  if (anchors == 0) {
-    cudaMemsetAsync(drift, 0, static_cast<size_t>(classes * width) * sizeof(Acc), stream);
-    cudaMemsetAsync(proximity, 0, static_cast<size_t>(classes) * sizeof(Acc), stream);
-    return cudaGetLastError();
-  }
-  const Parts<T> parts(params, base);
-  cudaMemsetAsync(parts.unusual, 0, sizeof(int), stream);
-  launch_norms<T>(params.prototypes, parts.prototypes, stream);
-  launch_norms<T>(params.before, parts.anchors, stream);
+  auto* sums = reinterpret_cast<Softmax<Acc, kBounded>*>(parts.sums);
+  cudaMemsetAsync(parts.flags, 0, sizeof(int), stream);
   for (int64_t a = 0; a < anchors; a += parts.chunk) {
     const int64_t count = std::min(anchors, a + parts.chunk) - a;
     const MatrixRef before = row_range<T>(params.before, a, a + count);
-    const MatrixRef after = row_range<T>(params.after, a, a + count);
-    if (width > 0) {
-      launch(moved_kernel<T>, blocks_for(count * width, kRowThreads), kRowThreads, stream,
-             static_cast<const T*>(before.data), before.row_stride, static_cast<const T*>(after.data),
-             after.row_stride, count, width, parts.moved);
+    NormsArgs<T> norms{};
+    norms.width = width;
+    norms.sets[0] = norms_of<T>(before, parts.anchors);
+    norms.sets[0].after = static_cast<const T*>(row_range<T>(params.after, a, a + count).data);
+    norms.sets[0].after_stride = params.after.row_stride;
+    norms.sets[0].moved = parts.moved;
+    if (a == 0) {
+      norms.sets[1] = norms_of<T>(params.prototypes, parts.prototypes);
     }
+    launch_norms(norms, stream);
     for (int64_t c = 0; c < classes; c += parts.block) {
       const int64_t rows = std::min(classes, c + parts.block) - c;
       const MatrixRef prototypes = row_range<T>(params.prototypes, c, c + rows);
@@ -167,34 +204,63 @@ cudaError_t run(const DriftParams& params, void* base, int device, cudaStream_t 
       args.x = parts.x;
       args.stride = parts.stride;
       args.anchors = count;
-      args.cosines = cosines<T>(prototypes, parts.prototypes.from(c), before, parts.anchors.from(a));
-      args.sharpness = static_cast<Acc>(1.0 / params.temperature);
-      args.sums = parts.sums + c;
+      args.cosines = cosines<T>(prototypes, parts.prototypes.from(c), before, parts.anchors);
+      args.sharpness = static_cast<Acc>(kLog2E / params.temperature);
+      args.sums = sums + c;
       args.shrink = parts.shrink + c;
+      args.proximity = static_cast<Acc*>(params.proximity) + c;
       args.is_first = a == 0;
-      launch(drift_chunk_kernel<T>, static_cast<unsigned>(rows), threads_for_row(count), stream, args);
+      args.is_last = a + count == anchors;
+      launch(drift_chunk_kernel<T, kBounded>, static_cast<unsigned>(rows), threads_for_row(count), stream, args);
       const MatrixRef weights = dense(parts.x, rows, count, parts.stride);
       const MatrixRef moved = dense(parts.moved, count, width, width);
-      if (a == 0) {
-        gemm(weights, moved, dense(drift + c * width, rows, width, width), device);
-      } else if (width > 0) {
-        gemm(weights, moved, dense(parts.added, rows, width, width), device);
-        launch(accumulate_kernel<Acc>, blocks_for(rows * width, kRowThreads), kRowThreads, stream, drift + c * width,
-               parts.added, args.shrink, rows, width);
+      gemm(weights, moved, dense(args.is_first ? drift + c * width : parts.added, rows, width, width), device);
+      if (!args.is_first) {
+        launch(accumulate_kernel<Acc, kBounded>, blocks_for(rows, kRowsPerBlock), kRowThreads, stream, drift + c * width,
+               parts.added, args.shrink, sums + c, rows, width, args.is_last);
       }
     }
   }
-  launch(finish_kernel<Acc>, blocks_for(classes * std::max<int64_t>(1, width), kRowThreads), kRowThreads, stream, drift,
-         parts.sums, classes, width, proximity);
   return cudaGetLastError();
+}
+
+template <class T>
+cudaError_t run(const DriftParams& params, void* base, int device, cudaStream_t stream) {
+  using Acc = accumulator_t<T>;
+  constexpr int kPack = kVectorBytes / static_cast<int>(sizeof(T));
+  const int64_t classes = params.prototypes.rows;
+  const int64_t anchors = params.before.rows;
+  const int64_t width = params.prototypes.cols;
+  if (classes == 0) {
+    return cudaSuccess;
+  }
+  if (anchors == 0) {
+    cudaMemsetAsync(params.drift, 0, static_cast<size_t>(classes * width) * sizeof(Acc), stream);
+    cudaMemsetAsync(params.proximity, 0, static_cast<size_t>(classes) * sizeof(Acc), stream);
+    return cudaGetLastError();
+  }
+  if (takes_small_kernel(params)) {
+    const SmallArgs<T> args{Rows<T>(params.prototypes), Rows<T>(params.before), Rows<T>(params.after), width,
+                            static_cast<Acc>(kLog2E / params.temperature), static_cast<Acc*>(params.drift),
+                            static_cast<Acc*>(params.proximity)};
+    const bool packs = can_pack<kPack, T>(params.prototypes) && can_pack<kPack, T>(params.before);
+    launch(packs ? drift_small_kernel<T, kPack> : drift_small_kernel<T, 1>, static_cast<unsigned>(classes), kRowThreads,
+           stream, args);
+    return cudaGetLastError();
+  }
+  const Parts<T> parts(params, base);
+  return is_bounded(1 / params.temperature, anchors) ? run_chunks<T, true>(params, parts, device, stream)
+                                                     : run_chunks<T, false>(params, parts, device, stream);
 }
 
 }  // namespace
 
 int64_t prototype_drift_workspace(const DriftParams& params) {
   int64_t bytes = 0;
-  visit_dtype(params.prototypes.dtype,
-              [&](auto tag) { bytes = Parts<typename decltype(tag)::type>(params, nullptr).bytes; });
+  if (!takes_small_kernel(params)) {
+    visit_dtype(params.prototypes.dtype,
+                [&](auto tag) { bytes = Parts<typename decltype(tag)::type>(params, nullptr).bytes; });
+  }
   return bytes;
 }
 

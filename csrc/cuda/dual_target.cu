@@ -3,76 +3,13 @@
 #include <algorithm>
 
 #include "matrix_rows.cuh"
-#include "online_softmax.cuh"
+#include "small_rows.cuh"
+#include "softmax.cuh"
 #include "unit_rows.cuh"
 
 namespace segp {
 namespace cuda {
 namespace {
-
-template <class T>
-struct TextArgs {
-  using Acc = accumulator_t<T>;
-  Acc* x;                // [rows, stride] products
-  T* weights;            // [rows, stride], null if no gradient is wanted; may be x
-  int64_t stride;        // a multiple of 8
-  int64_t classes;
-  Cosines<T> cosines;    // of the rows and the text
-  const Acc* factor;     // what the weights are multiplied by
-  const int64_t* target;
-  int64_t target_stride;
-  Acc logit_scale;
-  Acc* loss;             // [rows]
-};
-
-// The text half, a block per row.
-template <class T>
-__global__ void __launch_bounds__(kRowThreads) dual_text_kernel(const TextArgs<T> args) {
-  using Acc = accumulator_t<T>;
-  const int64_t row = blockIdx.x;
-  Acc* x = args.x + row * args.stride;
-  args.cosines.repair(x, row, args.classes);
-  const int64_t target = args.target[row * args.target_stride];
-  const bool is_inside = target >= 0 && target < args.classes;
-  // Read before another thread writes a weight in its place.
-  const Acc at_target = is_inside ? args.logit_scale * args.cosines.at(x[target], row, target) : Acc(NAN);
-  OnlineSoftmax<Acc> softmax = OnlineSoftmax<Acc>::empty();
-  for (int64_t first = threadIdx.x * 4; first < args.classes; first += blockDim.x * 4) {
-    const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const int64_t c = first + k;
-      if (c < args.classes) {
-        softmax.add(args.logit_scale * args.cosines.at(xs.values[k], row, c), Acc(0));
-      }
-    }
-  }
-  softmax = block_merge(softmax);
-  if (threadIdx.x == 0) {
-    args.loss[row] = (softmax.most - at_target) + log(softmax.sum);
-  }
-  if (args.weights == nullptr) {
-    return;
-  }
-  T* weights = args.weights + row * args.stride;
-  const Acc factor = factor_at<T>(args.factor, 0);
-  const Acc share = factor / softmax.sum;
-  for (int64_t first = threadIdx.x * 4; first < args.classes; first += blockDim.x * 4) {
-    const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
-    Pack<T, 4> out;
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const int64_t c = first + k;
-      Acc weight = 0;
-      if (c < args.classes) {
-        const Acc p = exp(args.logit_scale * args.cosines.at(xs.values[k], row, c) - softmax.most) * share;
-        weight = (p - (c == target ? factor : Acc(0))) * args.cosines.other_norms.inverse[c];
-      }
-      device_store(out.values[k], weight);
-    }
-    *reinterpret_cast<Pack<T, 4>*>(weights + first) = out;
-  }
-}
 
 template <class T>
 struct VisualArgs {
@@ -82,33 +19,22 @@ struct VisualArgs {
   const T* prototypes;
   int64_t prototypes_stride;
   int64_t width;
-  int64_t classes;
-  const int64_t* target;
-  int64_t target_stride;
   Acc weight;
-  Acc* loss;            // [rows], added to
-  Acc* grad_embedding;  // [rows, embedding_width]; NaN is written for a target out of range
-  int64_t embedding_width;
-  Acc* grad_feature;    // [rows, width]
+  Acc* grad_feature;  // [rows, width], null if it is not wanted
 };
 
-// The visual half and the mark of targets out of range, a block per row.
+// The visual half of a row: its loss, in every thread, and its gradient. Both are NaN for a target out of range. All threads of
+// the block must call it.
 template <class T>
-__global__ void __launch_bounds__(kRowThreads) dual_visual_kernel(const VisualArgs<T> args) {
+__device__ __forceinline__ accumulator_t<T> visual_loss(const VisualArgs<T>& args, int64_t row, int64_t target,
+                                                        bool is_inside) {
   using Acc = accumulator_t<T>;
-  const int64_t row = blockIdx.x;
-  const int64_t target = args.target[row * args.target_stride];
-  if (target < 0 || target >= args.classes) {
-    if (threadIdx.x == 0) {
-      args.loss[row] = Acc(NAN);
+  Acc* gradient = args.grad_feature == nullptr ? nullptr : args.grad_feature + row * args.width;
+  if (!is_inside) {
+    for (int64_t k = threadIdx.x; gradient != nullptr && k < args.width; k += blockDim.x) {
+      gradient[k] = Acc(NAN);
     }
-    for (int64_t k = threadIdx.x; args.grad_embedding != nullptr && k < args.embedding_width; k += blockDim.x) {
-      args.grad_embedding[row * args.embedding_width + k] = Acc(NAN);
-    }
-    for (int64_t k = threadIdx.x; args.grad_feature != nullptr && k < args.width; k += blockDim.x) {
-      args.grad_feature[row * args.width + k] = Acc(NAN);
-    }
-    return;
+    return Acc(NAN);
   }
   const T* feature = args.feature + row * args.feature_stride;
   const T* prototype = args.prototypes + target * args.prototypes_stride;
@@ -137,18 +63,135 @@ __global__ void __launch_bounds__(kRowThreads) dual_visual_kernel(const VisualAr
     both = block_sum(both);
   }
   const Acc cosine = both * feature_scale.inverse * prototype_scale.inverse;
-  if (threadIdx.x == 0) {
-    args.loss[row] += args.weight * (Acc(1) - cosine);
-  }
-  if (args.grad_feature == nullptr) {
-    return;
-  }
   const Acc outer = -args.weight * (feature_scale.inverse * feature_scale.power);
-  for (int64_t k = threadIdx.x; k < args.width; k += blockDim.x) {
+  for (int64_t k = threadIdx.x; gradient != nullptr && k < args.width; k += blockDim.x) {
     const Acc f = device_load(feature[k]) * feature_scale.power * feature_scale.inverse;
     const Acc p = device_load(prototype[k]) * prototype_scale.power * prototype_scale.inverse;
-    args.grad_feature[row * args.width + k] = outer * (p - f * cosine);
+    gradient[k] = outer * (p - f * cosine);
   }
+  return args.weight * (Acc(1) - cosine);
+}
+
+template <class T>
+struct RowArgs {
+  using Acc = accumulator_t<T>;
+  Acc* x;                // [rows, stride] products
+  T* weights;            // [rows, stride], null if no gradient is wanted; may be x
+  int64_t stride;        // a multiple of 8
+  int64_t classes;
+  Cosines<T> cosines;    // of the rows and the text
+  VisualArgs<T> visual;
+  int64_t first_row;     // of all
+  const int64_t* target;  // of all rows, as what follows
+  int64_t target_stride;
+  Acc sharpness;         // of powers of two
+  Acc* loss;
+};
+
+// A block per row: both halves of the loss, the visual gradient, and the weights for the other.
+template <class T, bool kBounded>
+__global__ void __launch_bounds__(kRowThreads, sizeof(accumulator_t<T>) == sizeof(double) ? 2 : 5) dual_rows_kernel(const __grid_constant__ RowArgs<T> args) {
+  using Acc = accumulator_t<T>;
+  const int64_t row = blockIdx.x;
+  Acc* x = args.x + row * args.stride;
+  args.cosines.repair(x, row, args.classes);
+  const int64_t target = args.target[(args.first_row + row) * args.target_stride];
+  const bool is_inside = target >= 0 && target < args.classes;
+  const Acc scale = args.sharpness * args.cosines.row_norms.scale[row];
+  // Read before another thread writes a weight in its place.
+  const Acc at_target = is_inside ? scale * args.cosines.along(x[target], target) : Acc(NAN);
+  Softmax<Acc, kBounded> softmax = Softmax<Acc, kBounded>::empty(args.sharpness);
+  for (int64_t first = threadIdx.x * 4; first < args.classes; first += blockDim.x * 4) {
+    const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const int64_t c = first + k;
+      if (c < args.classes) {
+        softmax.add(scale * args.cosines.along(xs.values[k], c));
+      }
+    }
+  }
+  softmax = block_merge(softmax);
+  const Acc visual = visual_loss(args.visual, args.first_row + row, target, is_inside);
+  if (threadIdx.x == 0) {
+    args.loss[args.first_row + row] = (softmax.most - at_target) * Acc(kLn2) + log(softmax.sum) + visual;
+  }
+  if (args.weights == nullptr) {
+    return;
+  }
+  T* weights = args.weights + row * args.stride;
+  const Acc factor = is_inside ? factor_of<T>(args.cosines.other_norms) : Acc(NAN);  // makes the row's gradient NaN
+  const Acc share = factor / softmax.sum;
+  for (int64_t first = threadIdx.x * 4; first < args.classes; first += blockDim.x * 4) {
+    const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
+    Pack<T, 4> out;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const int64_t c = first + k;
+      Acc weight = 0;
+      if (c < args.classes) {
+        const Acc p = exp2(scale * args.cosines.along(xs.values[k], c) - softmax.most) * share;
+        weight = (p - (c == target ? factor : Acc(0))) * args.cosines.other_norms.inverse[c];
+      }
+      device_store(out.values[k], weight);
+    }
+    *reinterpret_cast<Pack<T, 4>*>(weights + first) = out;
+  }
+}
+
+template <class T>
+struct SmallArgs {
+  using Acc = accumulator_t<T>;
+  Rows<T> embedding, text;
+  int64_t width;
+  VisualArgs<T> visual;
+  const int64_t* target;
+  int64_t target_stride;
+  Acc logit_scale;
+  Acc* loss;
+  Acc* grad_embedding;  // null if it is not wanted
+};
+
+// A block per row, for everything.
+template <class T, int kPack>
+__global__ void __launch_bounds__(kRowThreads, 2) dual_small_kernel(const __grid_constant__ SmallArgs<T> args) {
+  using Acc = accumulator_t<T>;
+  __shared__ Acc x[kMostOthers], text_inverse[kMostOthers];
+  const int64_t row = blockIdx.x;
+  const int64_t target = args.target[row * args.target_stride];
+  const bool is_inside = target >= 0 && target < args.text.count;
+  const Acc sharpness = args.logit_scale * Acc(kLog2E);
+  const UnitScale<Acc> scale = block_cosines<kPack>(args.embedding[row], args.text, args.width, x, text_inverse);
+  Softmax<Acc, false> softmax = Softmax<Acc, false>::empty(0);
+  for (int64_t c = threadIdx.x; c < args.text.count; c += blockDim.x) {
+    softmax.add(sharpness * x[c]);
+  }
+  softmax = block_merge(softmax);
+  const Acc visual = visual_loss(args.visual, row, target, is_inside);
+  if (threadIdx.x == 0) {
+    const Acc at_target = is_inside ? sharpness * x[target] : Acc(NAN);
+    args.loss[row] = (softmax.most - at_target) * Acc(kLn2) + log(softmax.sum) + visual;
+  }
+  if (args.grad_embedding == nullptr) {
+    return;
+  }
+  __syncthreads();  // the target's cosine is read
+  Acc* gradient = args.grad_embedding + row * args.width;
+  if (!is_inside) {
+    for (int64_t k = threadIdx.x; k < args.width; k += blockDim.x) {
+      gradient[k] = Acc(NAN);
+    }
+    return;
+  }
+  for (int64_t c = threadIdx.x; c < args.text.count; c += blockDim.x) {
+    x[c] = (exp2(sharpness * x[c] - softmax.most) / softmax.sum - (c == target ? Acc(1) : Acc(0))) * text_inverse[c];
+  }
+  __syncthreads();
+  block_gradient(args.embedding[row], scale, args.text, x, args.width, args.logit_scale, gradient);
+}
+
+inline bool takes_small_kernel(const DualTargetParams& params) {
+  return is_small(params.embedding.rows, params.text.rows, params.embedding.cols);
 }
 
 // The parts of the workspace; with a null base, their size.
@@ -156,9 +199,9 @@ template <class T>
 struct Parts {
   using Acc = accumulator_t<T>;
   int64_t stride, block;
-  int* unusual;
+  int* flags;  // [2]
   Norms<Acc> embedding, text;
-  Acc *factor, *x;
+  Acc* x;
   T* weights;
   int64_t bytes;
 
@@ -167,12 +210,11 @@ struct Parts {
     const int64_t classes = params.text.rows;
     stride = padded(classes);
     const int64_t row_bytes = stride * static_cast<int64_t>(sizeof(Acc) + (sizeof(T) != sizeof(Acc) ? sizeof(T) : 0));
-    block = std::max<int64_t>(1, std::min(rows, kTileBytes / std::max<int64_t>(1, row_bytes)));
+    block = balanced(rows, kTileBytes / row_bytes);
     Workspace workspace(base);
-    unusual = workspace.take<int>(1);
-    embedding = take_norms<Acc>(workspace, rows, unusual);
-    text = take_norms<Acc>(workspace, classes, unusual);
-    factor = workspace.take<Acc>(1);
+    flags = workspace.take<int>(2);
+    embedding = take_norms<Acc>(workspace, rows, flags, nullptr);
+    text = take_norms<Acc>(workspace, classes, flags, flags + 1);
     x = workspace.take<Acc>(block * stride);
     if constexpr (sizeof(T) == sizeof(Acc)) {
       weights = x;
@@ -186,6 +228,7 @@ struct Parts {
 template <class T>
 cudaError_t run(const DualTargetParams& params, void* base, int device, cudaStream_t stream) {
   using Acc = accumulator_t<T>;
+  constexpr int kPack = kVectorBytes / static_cast<int>(sizeof(T));
   const int64_t rows = params.embedding.rows;
   const int64_t classes = params.text.rows;
   const int64_t width = params.embedding.cols;
@@ -194,54 +237,53 @@ cudaError_t run(const DualTargetParams& params, void* base, int device, cudaStre
   }
   Acc* loss = static_cast<Acc*>(params.loss);
   Acc* gradient = static_cast<Acc*>(params.grad_embedding);
-  if (classes > 0) {
-    const Parts<T> parts(params, base);
-    cudaMemsetAsync(parts.unusual, 0, sizeof(int), stream);
-    launch_norms<T>(params.embedding, parts.embedding, stream);
-    launch_norms<T>(params.text, parts.text, stream);
-    launch_choose_factor<T>(parts.text.inverse, classes, parts.factor, stream);
-    for (int64_t begin = 0; begin < rows; begin += parts.block) {
-      const int64_t end = std::min(rows, begin + parts.block);
-      const int64_t count = end - begin;
-      const MatrixRef embedding = row_range<T>(params.embedding, begin, end);
-      gemm(embedding, transposed(params.text), dense(parts.x, count, classes, parts.stride), device);
-      TextArgs<T> args;
-      args.x = parts.x;
-      args.weights = gradient != nullptr ? parts.weights : nullptr;
-      args.stride = parts.stride;
-      args.classes = classes;
-      args.cosines = cosines<T>(embedding, parts.embedding.from(begin), params.text, parts.text);
-      args.factor = parts.factor;
-      args.target = params.target + begin * params.target_stride;
-      args.target_stride = params.target_stride;
-      args.logit_scale = static_cast<Acc>(params.logit_scale);
-      args.loss = loss + begin;
-      launch(dual_text_kernel<T>, static_cast<unsigned>(count), threads_for_row(classes), stream, args);
-      if (gradient != nullptr) {
-        gemm(dense(parts.weights, count, classes, parts.stride), params.text,
-             dense(gradient + begin * width, count, width, width), device);
-      }
-    }
-    if (gradient != nullptr) {
-      launch_project<T>(params.embedding, parts.embedding, parts.factor, 0, static_cast<Acc>(params.logit_scale),
-                        gradient, stream);
-    }
+  const VisualArgs<T> visual{static_cast<const T*>(params.feature.data), params.feature.row_stride,
+                             static_cast<const T*>(params.prototypes.data), params.prototypes.row_stride,
+                             params.feature.cols, static_cast<Acc>(params.visual_weight),
+                             static_cast<Acc*>(params.grad_feature)};
+  if (takes_small_kernel(params)) {
+    const SmallArgs<T> args{Rows<T>(params.embedding), Rows<T>(params.text), width, visual, params.target,
+                            params.target_stride, static_cast<Acc>(params.logit_scale), loss, gradient};
+    const bool packs = can_pack<kPack, T>(params.embedding) && can_pack<kPack, T>(params.text);
+    launch(packs ? dual_small_kernel<T, kPack> : dual_small_kernel<T, 1>, static_cast<unsigned>(rows), kRowThreads, stream,
+           args);
+    return cudaGetLastError();
   }
-  VisualArgs<T> args;
-  args.feature = static_cast<const T*>(params.feature.data);
-  args.feature_stride = params.feature.row_stride;
-  args.prototypes = static_cast<const T*>(params.prototypes.data);
-  args.prototypes_stride = params.prototypes.row_stride;
-  args.width = params.feature.cols;
+  const Parts<T> parts(params, base);
+  cudaMemsetAsync(parts.flags, 0, 2 * sizeof(int), stream);
+  launch_norms<T>({{norms_of<T>(params.embedding, parts.embedding), norms_of<T>(params.text, parts.text)}, width}, stream);
+  RowArgs<T> args;
+  args.x = parts.x;
+  args.weights = gradient != nullptr ? parts.weights : nullptr;
+  args.stride = parts.stride;
   args.classes = classes;
+  args.visual = visual;
   args.target = params.target;
   args.target_stride = params.target_stride;
-  args.weight = static_cast<Acc>(params.visual_weight);
+  args.sharpness = static_cast<Acc>(params.logit_scale * kLog2E);
   args.loss = loss;
-  args.grad_embedding = gradient;
-  args.embedding_width = width;
-  args.grad_feature = static_cast<Acc*>(params.grad_feature);
-  launch(dual_visual_kernel<T>, static_cast<unsigned>(rows), threads_for_row(args.width), stream, args);
+  for (int64_t begin = 0; begin < rows; begin += parts.block) {
+    const int64_t end = std::min(rows, begin + parts.block);
+    const int64_t count = end - begin;
+    const MatrixRef embedding = row_range<T>(params.embedding, begin, end);
+    gemm(embedding, transposed(params.text), dense(parts.x, count, classes, parts.stride), device);
+    args.cosines = cosines<T>(embedding, parts.embedding.from(begin), params.text, parts.text);
+    args.first_row = begin;
+    launch(is_bounded(params.logit_scale, classes) ? dual_rows_kernel<T, true> : dual_rows_kernel<T, false>,
+           static_cast<unsigned>(count), threads_for_row(std::max(classes, visual.width)), stream, args);
+    if (gradient != nullptr) {
+      gemm(dense(parts.weights, count, classes, parts.stride), params.text,
+           dense(gradient + begin * width, count, width, width), device);
+    }
+  }
+  if (gradient != nullptr) {
+    ProjectArgs<T> project{};
+    project.sets[0] = {static_cast<const T*>(params.embedding.data), params.embedding.row_stride, rows, parts.embedding,
+                       nullptr, parts.text, gradient};
+    project.width = width;
+    project.gradient = static_cast<Acc>(params.logit_scale);
+    launch_project(project, stream);
+  }
   return cudaGetLastError();
 }
 
@@ -249,8 +291,10 @@ cudaError_t run(const DualTargetParams& params, void* base, int device, cudaStre
 
 int64_t dual_target_loss_workspace(const DualTargetParams& params) {
   int64_t bytes = 0;
-  visit_dtype(params.embedding.dtype,
-              [&](auto tag) { bytes = Parts<typename decltype(tag)::type>(params, nullptr).bytes; });
+  if (!takes_small_kernel(params)) {
+    visit_dtype(params.embedding.dtype,
+                [&](auto tag) { bytes = Parts<typename decltype(tag)::type>(params, nullptr).bytes; });
+  }
   return bytes;
 }
 

@@ -18,9 +18,8 @@ void launch(void (*kernel)(Params...), unsigned blocks, unsigned threads, cudaSt
 #if defined(__CUDACC__)
   kernel<<<blocks, threads, 0, stream>>>(args...);
 #else
-  (void)stream;
   // tests/native/emulated_cuda
-  emulated_cuda::launch(reinterpret_cast<const void*>(kernel), blocks, threads, [&] { kernel(args...); });
+  emulated_cuda::launch(reinterpret_cast<const void*>(kernel), blocks, threads, stream, [&] { kernel(args...); });
 #endif
 }
 

@@ -21,7 +21,7 @@ namespace cuda {
 #define SEGP_CUDA_TILE_BYTES (40 << 20)
 #endif
 constexpr int64_t kTileBytes = SEGP_CUDA_TILE_BYTES;  // of similarities
-constexpr int64_t kRowsBytes = kTileBytes / 5;        // of rows as wide as the inputs'
+constexpr int64_t kWorkspaceBytes = kTileBytes / 2 * 3;  // of all together
 
 constexpr int kRowThreads = 256;  // for kernels with a warp per row
 constexpr int64_t kRowsPerBlock = kRowThreads / kWarp;
@@ -44,6 +44,22 @@ template <>
 struct TypeOf<BFloat16> {
   static constexpr DType kValue = DType::kBFloat16;
 };
+
+// Rows per block for at most `most` of them: blocks of about one size and, where they are that large, a multiple of 128, which
+// products of matrices like.
+inline int64_t balanced(int64_t rows, int64_t most) {
+  constexpr int64_t kTile = 128;
+  if (most >= rows) {
+    return rows;
+  }
+  if (most < kTile) {
+    return std::max<int64_t>(1, most);
+  }
+  most -= most % kTile;
+  const int64_t blocks = (rows + most - 1) / most;
+  const int64_t even = (rows + blocks - 1) / blocks;
+  return (even + kTile - 1) / kTile * kTile;
+}
 
 inline unsigned blocks_for(int64_t items, int64_t per_block) {
   return static_cast<unsigned>((items + per_block - 1) / per_block);

@@ -90,41 +90,132 @@ struct Norms {
   Acc* power;    // that of its UnitScale: 1 for usual norms
   Acc* scale;    // what its products are multiplied by for cosines: the inverse norm, or 1 if they have been repaired
   int* unusual;  // whether any power is not 1, of this matrix or of one that it is multiplied with; 0 at first
+  int* largest;  // the bits of the largest inverse norm as float, for weights in half precision; 0 at first. May be null
 
-  Norms from(int64_t row) const { return {inverse + row, power + row, scale + row, unusual}; }
+  Norms from(int64_t row) const { return {inverse + row, power + row, scale + row, unusual, largest}; }
 };
 
 template <class Acc>
-Norms<Acc> take_norms(Workspace& workspace, int64_t rows, int* unusual) {
-  return {workspace.take<Acc>(rows), workspace.take<Acc>(rows), workspace.take<Acc>(rows), unusual};
+Norms<Acc> take_norms(Workspace& workspace, int64_t rows, int* unusual, int* largest) {
+  return {workspace.take<Acc>(rows), workspace.take<Acc>(rows), workspace.take<Acc>(rows), unusual, largest};
 }
 
-// A warp per row.
+// A matrix whose norms are wanted and, if `moved` is not null, the differences of another one from it.
 template <class T>
-__global__ void __launch_bounds__(kRowThreads)
-    norms_kernel(const T* rows, int64_t row_stride, int64_t count, int64_t width, const Norms<accumulator_t<T>> norms) {
+struct NormsOf {
+  const T* rows;
+  int64_t stride;
+  int64_t count;
+  Norms<accumulator_t<T>> norms;
+  const T* after;  // [count], rows after_stride apart
+  int64_t after_stride;
+  accumulator_t<T>* moved;  // [count, width], contiguous
+};
+
+template <class T>
+NormsOf<T> norms_of(const MatrixRef& m, const Norms<accumulator_t<T>>& norms) {
+  return {static_cast<const T*>(m.data), m.row_stride, m.rows, norms, nullptr, 0, nullptr};
+}
+
+// Weights w / |row| with |w| <= 1 that are stored in half precision are multiplied by a power of two, so that they fill its
+// range. No other type needs that.
+template <class T>
+constexpr bool kHasFactors = std::is_same<T, Half>::value;
+
+constexpr int kFactorRange = 16384;  // with room for a sum of two
+
+// The power of two for weights of at most `most`.
+template <class T>
+__device__ __forceinline__ accumulator_t<T> factor_for(accumulator_t<T> most) {
   using Acc = accumulator_t<T>;
-  const int64_t row = blockIdx.x * kRowsPerBlock + threadIdx.x / kWarp;
-  if (row >= count) {
+  if constexpr (kHasFactors<T>) {
+    return most > Acc(0) ? exp2(floor(log2(Acc(kFactorRange) / most))) : Acc(1);
+  } else {
+    return Acc(1);
+  }
+}
+
+// That for weights which carry the inverse norms of a matrix.
+template <class T>
+__device__ __forceinline__ accumulator_t<T> factor_of(const Norms<accumulator_t<T>>& norms) {
+  if constexpr (kHasFactors<T>) {
+    return factor_for<T>(__int_as_float(*norms.largest));
+  } else {
+    return accumulator_t<T>(1);
+  }
+}
+
+constexpr int kMostSets = 4;
+
+template <class T>
+struct NormsArgs {
+  NormsOf<T> sets[kMostSets];
+  int64_t width;
+};
+
+// Whether all rows of a matrix can be read in packs.
+template <int kPack, class T>
+bool can_pack(const T* rows, int64_t stride, int64_t width) {
+  return width % kPack == 0 && stride % kPack == 0 && is_aligned_for_pack<T, kPack>(rows);
+}
+
+// A warp per row of all sets, one after the other.
+template <class T, int kPack>
+__global__ void __launch_bounds__(kRowThreads) norms_kernel(const __grid_constant__ NormsArgs<T> args) {
+  using Acc = accumulator_t<T>;
+  int64_t row = static_cast<int64_t>(blockIdx.x) * kRowsPerBlock + threadIdx.x / kWarp;
+  int set = 0;
+  while (set < kMostSets && row >= args.sets[set].count) {
+    row -= args.sets[set].count;
+    ++set;
+  }
+  if (set == kMostSets) {
     return;
   }
-  const UnitScale<Acc> unit = or_zero(unit_scale<1>(rows + row * row_stride, width));
+  const NormsOf<T>& of = args.sets[set];
+  const T* x = of.rows + row * of.stride;
+  if (of.moved != nullptr) {
+    const T* y = of.after + row * of.after_stride;
+    for (int64_t k = threadIdx.x % kWarp * kPack; k < args.width; k += kWarp * kPack) {
+      const Pack<T, kPack> xs = *reinterpret_cast<const Pack<T, kPack>*>(x + k);
+      const Pack<T, kPack> ys = *reinterpret_cast<const Pack<T, kPack>*>(y + k);
+      Pack<Acc, kPack> moved;
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) {
+        moved.values[i] = device_load(ys.values[i]) - device_load(xs.values[i]);
+      }
+      *reinterpret_cast<Pack<Acc, kPack>*>(of.moved + row * args.width + k) = moved;
+    }
+  }
+  const UnitScale<Acc> unit = or_zero(unit_scale<kPack>(x, args.width));
   if (threadIdx.x % kWarp == 0) {
     const Acc inverse = unit.inverse * unit.power;
-    norms.inverse[row] = inverse;
-    norms.power[row] = unit.power;
-    norms.scale[row] = unit.power == Acc(1) ? inverse : Acc(1);
+    of.norms.inverse[row] = inverse;
+    of.norms.power[row] = unit.power;
+    of.norms.scale[row] = unit.power == Acc(1) ? inverse : Acc(1);
     if (unit.power != Acc(1)) {
-      atomicOr(norms.unusual, 1);
+      atomicOr(of.norms.unusual, 1);
+    }
+    if constexpr (kHasFactors<T>) {
+      if (of.norms.largest != nullptr && inverse == inverse) {
+        atomicMax(of.norms.largest, __float_as_int(inverse));  // numbers that are not negative have the order of their bits
+      }
     }
   }
 }
 
 template <class T>
-void launch_norms(const MatrixRef& m, const Norms<accumulator_t<T>>& norms, cudaStream_t stream) {
-  if (m.rows > 0) {
-    launch(norms_kernel<T>, blocks_for(m.rows, kRowsPerBlock), kRowThreads, stream, static_cast<const T*>(m.data),
-           m.row_stride, m.rows, m.cols, norms);
+void launch_norms(const NormsArgs<T>& args, cudaStream_t stream) {
+  constexpr int kPack = kVectorBytes / static_cast<int>(sizeof(T));
+  int64_t rows = 0;
+  bool packs = true;
+  for (const NormsOf<T>& of : args.sets) {
+    rows += of.count;
+    packs = packs && (of.count == 0 || can_pack<kPack>(of.rows, of.stride, args.width)) &&
+            (of.moved == nullptr || can_pack<kPack>(of.after, of.after_stride, args.width));
+  }
+  if (rows > 0) {
+    launch(packs ? norms_kernel<T, kPack> : norms_kernel<T, 1>, blocks_for(rows, kRowsPerBlock), kRowThreads, stream, args);
   }
 }
 
@@ -155,10 +246,8 @@ struct Cosines {
     __syncthreads();
   }
 
-  // The cosine, from the product.
-  __device__ __forceinline__ Acc at(Acc product, int64_t row, int64_t other) const {
-    return product * (row_norms.scale[row] * other_norms.scale[other]);
-  }
+  // The cosine, from the product, but for row_norms.scale[row].
+  __device__ __forceinline__ Acc along(Acc product, int64_t other) const { return product * other_norms.scale[other]; }
 
  private:
   // The cosine of rows brought into range; a thread does that alone, and slowly.
@@ -194,89 +283,105 @@ Cosines<T> cosines(const MatrixRef& rows, const Norms<accumulator_t<T>>& row_nor
   return result;
 }
 
-// Weights w / |row| with |w| <= 1 that are stored in half precision are multiplied by a power of two, so that they fill its
-// range. No other type needs that.
+// Sums of the other side's unit vectors, scaled by the factor, on their way to gradients with respect to the rows of a matrix:
+// sum[i] -> (sum[i] - unit_i (unit_i . sum[i])) / |row i| * gradient / factor.
 template <class T>
-constexpr bool kHasFactors = std::is_same<T, Half>::value;
-
-constexpr int kFactorRange = 16384;  // with room for a sum of two
-
-// The power of two for weights of at most `most`.
-template <class T>
-__device__ __forceinline__ accumulator_t<T> factor_for(accumulator_t<T> most) {
+struct Projection {
   using Acc = accumulator_t<T>;
-  if constexpr (kHasFactors<T>) {
-    return most > Acc(0) ? exp2(floor(log2(Acc(kFactorRange) / most))) : Acc(1);
-  } else {
-    return Acc(1);
-  }
-}
+  const T* rows;
+  int64_t stride;
+  int64_t count;
+  Norms<Acc> norms;
+  const Acc* row_factor;  // [count] the factors; or, if null,
+  Norms<Acc> factor_of;   // the one of this matrix's norms
+  Acc* sum;               // [count, width], contiguous
+};
+
+// loss = weight * the sum of `rows`; nothing if `loss` is null.
+template <class Acc>
+struct MeanLoss {
+  const Acc* rows;  // [count]
+  int64_t count;
+  Acc weight;
+  Acc* loss;
+};
 
 template <class T>
-__device__ __forceinline__ accumulator_t<T> factor_at(const accumulator_t<T>* factors, int64_t i) {
-  if constexpr (kHasFactors<T>) {
-    return factors[i];
-  } else {
-    return accumulator_t<T>(1);
-  }
-}
+struct ProjectArgs {
+  Projection<T> sets[2];
+  MeanLoss<accumulator_t<T>> mean;
+  int64_t width;
+  accumulator_t<T> gradient;
+};
 
-// *factor = factor_for the inverse norms of a matrix. One block.
-template <class T>
-__global__ void __launch_bounds__(kRowThreads)
-    choose_factor_kernel(const accumulator_t<T>* inverse, int64_t count, accumulator_t<T>* factor) {
-  using Acc = accumulator_t<T>;
-  Acc most = 0;
-  for (int64_t i = threadIdx.x; i < count; i += blockDim.x) {
-    most = inverse[i] > most ? inverse[i] : most;
+template <class Acc>
+__device__ __forceinline__ void block_mean(const MeanLoss<Acc>& mean) {
+  Acc sum = 0;
+  for (int64_t i = threadIdx.x; i < mean.count; i += blockDim.x) {
+    sum += mean.rows[i];
   }
-  most = block_max(most);
+  sum = block_sum(sum);
   if (threadIdx.x == 0) {
-    *factor = factor_for<T>(most);
+    *mean.loss = sum * mean.weight;
   }
 }
 
-template <class T>
-void launch_choose_factor(const accumulator_t<T>* inverse, int64_t count, accumulator_t<T>* factor,
-                          cudaStream_t stream) {
-  if constexpr (kHasFactors<T>) {
-    launch(choose_factor_kernel<T>, 1, kRowThreads, stream, inverse, count, factor);
-  }
-}
-
-// sum[i] -> (sum[i] - unit_i (unit_i . sum[i])) / |row i| * gradient / factor[i * factor_stride]: from sums of the other
-// side's unit vectors, scaled by the factor, to the gradient with respect to row i. `sum` is contiguous. A warp per row.
-template <class T>
-__global__ void __launch_bounds__(kRowThreads)
-    project_kernel(const T* rows, int64_t row_stride, int64_t count, int64_t width, const Norms<accumulator_t<T>> norms,
-                   const accumulator_t<T>* factor, int64_t factor_stride, accumulator_t<T> gradient,
-                   accumulator_t<T>* sum) {
+// A warp per row of both sets, and the last block for the loss.
+template <class T, int kPack>
+__global__ void __launch_bounds__(kRowThreads) project_kernel(const __grid_constant__ ProjectArgs<T> args) {
   using Acc = accumulator_t<T>;
-  const int64_t row = blockIdx.x * kRowsPerBlock + threadIdx.x / kWarp;
-  if (row >= count) {
+  const int64_t rows = args.sets[0].count + args.sets[1].count;
+  int64_t row = static_cast<int64_t>(blockIdx.x) * kRowsPerBlock;
+  if (row >= rows) {
+    block_mean(args.mean);
     return;
   }
-  const T* x = rows + row * row_stride;
-  Acc* s = sum + row * width;
-  const Acc power = norms.power[row];
-  const Acc inverse = power == Acc(0) ? Acc(0) : norms.inverse[row] / power;
+  row += threadIdx.x / kWarp;
+  if (row >= rows) {
+    return;
+  }
+  const int set = row >= args.sets[0].count ? 1 : 0;
+  row -= set == 1 ? args.sets[0].count : 0;
+  const Projection<T>& of = args.sets[set];
+  const T* x = of.rows + row * of.stride;
+  Acc* sum = of.sum + row * args.width;
+  const Acc power = of.norms.power[row];
+  const Acc inverse = power == Acc(0) ? Acc(0) : of.norms.inverse[row] / power;
   Acc along = 0;
-  for (int64_t k = threadIdx.x % kWarp; k < width; k += kWarp) {
-    along += device_load(x[k]) * power * inverse * s[k];
+  for (int64_t k = threadIdx.x % kWarp * kPack; k < args.width; k += kWarp * kPack) {
+    const Pack<T, kPack> xs = *reinterpret_cast<const Pack<T, kPack>*>(x + k);
+    const Pack<Acc, kPack> sums = *reinterpret_cast<const Pack<Acc, kPack>*>(sum + k);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) {
+      along += device_load(xs.values[i]) * power * inverse * sums.values[i];
+    }
   }
   along = warp_sum(along) * inverse;
-  const Acc share = gradient / factor_at<T>(factor, row * factor_stride);
-  for (int64_t k = threadIdx.x % kWarp; k < width; k += kWarp) {
-    s[k] = (s[k] - device_load(x[k]) * power * along) * share * norms.inverse[row];
+  const Acc factor = !kHasFactors<T> ? Acc(1) : of.row_factor != nullptr ? of.row_factor[row] : factor_of<T>(of.factor_of);
+  const Acc share = args.gradient / factor;
+  for (int64_t k = threadIdx.x % kWarp * kPack; k < args.width; k += kWarp * kPack) {
+    const Pack<T, kPack> xs = *reinterpret_cast<const Pack<T, kPack>*>(x + k);
+    Pack<Acc, kPack> sums = *reinterpret_cast<const Pack<Acc, kPack>*>(sum + k);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) {
+      sums.values[i] = (sums.values[i] - device_load(xs.values[i]) * power * along) * share * of.norms.inverse[row];
+    }
+    *reinterpret_cast<Pack<Acc, kPack>*>(sum + k) = sums;
   }
 }
 
 template <class T>
-void launch_project(const MatrixRef& m, const Norms<accumulator_t<T>>& norms, const accumulator_t<T>* factor,
-                    int64_t factor_stride, accumulator_t<T> gradient, accumulator_t<T>* sum, cudaStream_t stream) {
-  if (m.rows > 0) {
-    launch(project_kernel<T>, blocks_for(m.rows, kRowsPerBlock), kRowThreads, stream, static_cast<const T*>(m.data),
-           m.row_stride, m.rows, m.cols, norms, factor, factor_stride, gradient, sum);
+void launch_project(const ProjectArgs<T>& args, cudaStream_t stream) {
+  constexpr int kPack = kVectorBytes / static_cast<int>(sizeof(T));
+  bool packs = true;
+  for (const Projection<T>& of : args.sets) {
+    packs = packs && (of.count == 0 || (can_pack<kPack>(of.rows, of.stride, args.width) &&
+                                        can_pack<kPack>(of.sum, args.width, args.width)));
+  }
+  const unsigned blocks =
+      blocks_for(args.sets[0].count + args.sets[1].count, kRowsPerBlock) + (args.mean.loss != nullptr ? 1 : 0);
+  if (blocks > 0) {
+    launch(packs ? project_kernel<T, kPack> : project_kernel<T, 1>, blocks, kRowThreads, stream, args);
   }
 }
 

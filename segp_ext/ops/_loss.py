@@ -56,8 +56,11 @@ class _Loss(torch.autograd.Function):
                 _, *gradients = ctx.op(*ctx.saved_tensors, *ctx.numbers)
             for place, (gradient, dtype) in enumerate(zip(gradients, ctx.dtypes, strict=True)):
                 if ctx.needs_input_grad[1 + place]:
-                    weighted = weight * gradient if aside else gradient.mul_(weight)
-                    result[place] = weighted.to(dtype)
+                    if aside:
+                        result[place] = (weight * gradient).to(dtype)
+                    else:  # one pass, that of a half type into its own memory
+                        out = gradient if gradient.dtype == dtype else gradient.new_empty(gradient.shape, dtype=dtype)
+                        result[place] = torch.mul(gradient, weight, out=out)
         return (None, *result, *[None] * ctx.others)
 
 

@@ -23,7 +23,7 @@ def prototype_drift(prototypes: Tensor, before: Tensor, after: Tensor, *, temper
         proximity_c = Σ_a w_ca max(0, p̂_c · ẑ_a)
 
     No `[C, A]` matrix is kept: anchors go through in chunks with an online softmax, with at most 64 MiB of working
-    memory. CUDA adds up to seven numbers a row, and a copy of inputs whose dtypes differ or whose rows are not consecutive numbers.
+    memory. CUDA adds seven numbers a prototype, and a copy of inputs whose dtypes differ or whose rows are not consecutive numbers.
 
     Args:
         prototypes: raw-space prototypes p `[C, Dr]`.

@@ -23,12 +23,15 @@ def kernels(binary: str) -> dict[int, str]:
 
 
 def main(binary: str) -> int:
-    with tempfile.TemporaryDirectory() as folder:
-        launched = Path(folder) / "launched"
-        done = subprocess.run([binary], env={**os.environ, "EMULATED_CUDA_LAUNCHED": str(launched)})
-        if done.returncode:
-            return done.returncode
-        addresses = {int(line, 16) for line in launched.read_text().split()}
+    addresses: set[int] = set()
+    # The kernels for small sizes, and the products of matrices with the blocks in the other order.
+    for small in ({}, {"EMULATED_CUDA_SMALL_WORK": "0", "EMULATED_CUDA_ORDER": "backward"}):
+        with tempfile.TemporaryDirectory() as folder:
+            launched = Path(folder) / "launched"
+            done = subprocess.run([binary], env={**os.environ, **small, "EMULATED_CUDA_LAUNCHED": str(launched)})
+            if done.returncode:
+                return done.returncode
+            addresses |= {int(line, 16) for line in launched.read_text().split()}
     expected = kernels(binary)
     missing = sorted(name for address, name in expected.items() if address not in addresses)
     print(f"{len(expected) - len(missing)} of {len(expected)} kernels launched")

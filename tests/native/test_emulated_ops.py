@@ -55,15 +55,29 @@ def build(folder: Path) -> None:
     subprocess.run(["c++", "-shared", *objects, *libraries, "-o", str(package / "_C.abi3.so")], check=True)
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The folder with the package and the library."""
+    folder = tmp_path_factory.mktemp("emulated")
+    build(folder)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
-def test_ops_pass_their_tests_with_the_cuda_code(tmp_path):
-    build(tmp_path)
+@pytest.mark.parametrize(
+    ("way", "settings"),
+    [
+        ("sizes up to 10,000 multiplications by the small kernels", {"EMULATED_CUDA_SMALL_WORK": "10000"}),
+        ("products of matrices, last block first", {"EMULATED_CUDA_SMALL_WORK": "0", "EMULATED_CUDA_ORDER": "backward"}),
+    ],
+)
+def test_ops_pass_their_tests_with_the_cuda_code(way, settings, built, record_property):
     skipped = " and ".join(f"not {name}" for name in LEFT_OUT)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests/ops"), "-k", skipped],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "SEGP_EXT_REQUIRE_NATIVE": "1"},
+        cwd=built,
+        env={**os.environ, "PYTHONPATH": str(built), "SEGP_EXT_REQUIRE_NATIVE": "1", **settings},
         capture_output=True,
         text=True,
     )
@@ -71,3 +85,4 @@ def test_ops_pass_their_tests_with_the_cuda_code(tmp_path):
     assert done.returncode == 0
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None and int(passed[1]) > 700
+    record_property("summary", f"ops' tests with the CUDA code on the emulation ({way}): {passed[1]} passed")

@@ -10,6 +10,9 @@
 #include <vector>
 
 #include "check.h"
+#if SEGP_EMULATED_CUDA
+#include "cuda_runtime.h"
+#endif
 #include "segp/distill.h"
 #include "segp/drift.h"
 #include "segp/dual_target.h"
@@ -22,17 +25,24 @@ using segp::DType;
 using segp::MatrixRef;
 
 #if SEGP_EMULATED_CUDA
+// Calls an op with exactly its workspace. Everything must go to the stream that was given, and an error must come back.
+template <class Params>
+void run(int64_t (*workspace_of)(const Params&), int (*op)(const Params&, void*, int, void*), const Params& params) {
+  std::vector<char> workspace(static_cast<size_t>(workspace_of(params)), 0x7f);
+  int stream;
+  emulated_cuda::streams_used();
+  CHECK(op(params, workspace.data(), 0, &stream) == cudaSuccess);
+  const std::set<cudaStream_t> used = emulated_cuda::streams_used();
+  CHECK(used.empty() || used == std::set<cudaStream_t>{&stream});
+}
 void run(const segp::DistillParams& params) {
-  std::vector<char> workspace(static_cast<size_t>(segp::cuda::geometry_distill_workspace(params)), 0x7f);
-  CHECK(segp::cuda::geometry_distill(params, workspace.data(), 0, nullptr) == 0);
+  run(&segp::cuda::geometry_distill_workspace, &segp::cuda::geometry_distill, params);
 }
 void run(const segp::DualTargetParams& params) {
-  std::vector<char> workspace(static_cast<size_t>(segp::cuda::dual_target_loss_workspace(params)), 0x7f);
-  CHECK(segp::cuda::dual_target_loss(params, workspace.data(), 0, nullptr) == 0);
+  run(&segp::cuda::dual_target_loss_workspace, &segp::cuda::dual_target_loss, params);
 }
 void run(const segp::DriftParams& params) {
-  std::vector<char> workspace(static_cast<size_t>(segp::cuda::prototype_drift_workspace(params)), 0x7f);
-  CHECK(segp::cuda::prototype_drift(params, workspace.data(), 0, nullptr) == 0);
+  run(&segp::cuda::prototype_drift_workspace, &segp::cuda::prototype_drift, params);
 }
 void run(const segp::TransferParams& params, const std::vector<int64_t>& target) {
   std::vector<int64_t> order, sorted;
@@ -583,6 +593,30 @@ TEST_CASE(several_blocks_and_chunks) {  // the tile is 10 KiB here
   check_dual_target<segp::Half, float>(33, 90, 64, false, 1, kHalf);
   check_drift<float, float>(33, 90, 64, false, 1, 5e-6);
   check_drift<float, float>(3, 300, 40, false, 1, 1e-4, 0.002);  // sharp: the maximum moves from chunk to chunk
+  check_drift<double, double>(3, 300, 40, false, 1, 1e-12, 0.002);
+}
+
+TEST_CASE(an_error_of_the_device_comes_back) {
+  const Matrix<float> rows(40, 8);
+  std::vector<float> loss(40), drift(320), proximity(40);
+  std::vector<int64_t> target(40), order(40);
+  std::vector<char> workspace(1 << 20);
+  const segp::DistillParams distill{rows.ref(), rows.ref(), rows.ref(), rows.ref(), 1, 1, loss.data(), nullptr, nullptr};
+  const segp::DualTargetParams dual{rows.ref(), rows.ref(), rows.ref(), rows.ref(), target.data(), 1,
+                                    1,          1,          loss.data(), nullptr,   nullptr};
+  const segp::DriftParams moved{rows.ref(), rows.ref(), rows.ref(), 1, drift.data(), proximity.data()};
+  const segp::TransferParams transfer{rows.ref(), rows.ref(), rows.ref(), drift.data()};
+  constexpr cudaError_t kError = 719;
+  const auto fails = [&](auto&& call) {
+    emulated_cuda::fail_next(kError);
+    return call() == kError && call() == cudaSuccess;
+  };
+  CHECK(fails([&] { return segp::cuda::geometry_distill(distill, workspace.data(), 0, nullptr); }));
+  CHECK(fails([&] { return segp::cuda::dual_target_loss(dual, workspace.data(), 0, nullptr); }));
+  CHECK(fails([&] { return segp::cuda::prototype_drift(moved, workspace.data(), 0, nullptr); }));
+  CHECK(fails([&] {
+    return segp::cuda::prototype_transfer(transfer, target.data(), order.data(), workspace.data(), 0, nullptr);
+  }));
 }
 #else
 TEST_CASE(distill_in_several_blocks_of_rows_and_of_classes) {
@@ -606,6 +640,8 @@ TEST_CASE(drift_in_several_chunks_of_anchors_and_blocks_of_prototypes) {
 
 TEST_CASE(nothing_in_nothing_out) {
   check_distill<float, float>(0, 3, 4, false, 1, 0);
+  check_distill<float, float>(0, 1100, 4, false, 1, 0);
+  check_distill<segp::Half, float>(0, 1100, 4, false, 1, 0);
   check_distill<float, float>(3, 3, 0, false, 1, 1e-6);
   check_distill<float, float>(60, 70, 0, false, 1, 1e-6);  // of several blocks
 
@@ -621,6 +657,11 @@ TEST_CASE(nothing_in_nothing_out) {
   segp::DistillParams params{rows.ref(), none.ref(), rows.ref(), none.ref(), 1, 1, &loss, gradient.data(), rest.data()};
   run(params);
   CHECK(loss == 0 && std::count(gradient.begin(), gradient.end(), 0.0f) == 8);
+  const Matrix<float> many(1100, 4);
+  std::vector<float> gradients(4400, 5.0f);
+  params = {many.ref(), none.ref(), many.ref(), none.ref(), 1, 1, &loss, gradients.data(), rest.data()};
+  run(params);
+  CHECK(loss == 0 && std::count(gradients.begin(), gradients.end(), 0.0f) == 4400);
 
   std::vector<float> drift(8, 5.0f), proximity(2, 5.0f);
   segp::DriftParams still{rows.ref(), none.ref(), none.ref(), 0.1, drift.data(), proximity.data()};

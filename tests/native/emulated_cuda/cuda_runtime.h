@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <set>
 
 #define __global__
 #define __device__
@@ -22,12 +23,9 @@ using cudaStream_t = void*;
 using cudaError_t = int;
 constexpr cudaError_t cudaSuccess = 0;
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
-inline const char* cudaGetErrorString(cudaError_t) { return "no error"; }
-inline cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
-  std::memset(memory, value, bytes);
-  return cudaSuccess;
-}
+cudaError_t cudaGetLastError();
+inline const char* cudaGetErrorString(cudaError_t status) { return status == cudaSuccess ? "no error" : "an error made for a test"; }
+cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream);
 
 namespace emulated_cuda {
 
@@ -44,8 +42,16 @@ struct Site {
 };
 
 // Runs the body for every thread. `kernel` is remembered: at its end the process writes the addresses of all that were launched,
-// a line each, to the file that the environment variable EMULATED_CUDA_LAUNCHED names.
-void launch(const void* kernel, unsigned blocks, unsigned threads, const std::function<void()>& body);
+// a line each, to the file that the environment variable EMULATED_CUDA_LAUNCHED names. With EMULATED_CUDA_ORDER=backward the last
+// block comes first: nothing may depend on the order.
+void launch(const void* kernel, unsigned blocks, unsigned threads, cudaStream_t stream, const std::function<void()>& body);
+
+// For tests: the streams of all launches and memsets since the last call, each once, and the status of the next cudaGetLastError.
+std::set<cudaStream_t> streams_used();
+void fail_next(cudaError_t status);
+
+// What counts as small (csrc/cuda/small_rows.cuh): the environment variable EMULATED_CUDA_SMALL_WORK, or what the device takes.
+int64_t small_work();
 
 // All threads of the block, or of the calling thread's warp, that have not returned yet.
 void meet_block(Site site);
@@ -54,11 +60,27 @@ unsigned char* slot(unsigned lane);  // 16 bytes of the calling thread's warp fo
 
 }  // namespace emulated_cuda
 
-inline emulated_cuda::Index threadIdx, blockIdx, blockDim;  // of the thread that runs at the moment
+inline emulated_cuda::Index threadIdx, blockIdx, blockDim, gridDim;  // of the thread that runs at the moment
 
 #define __syncthreads() emulated_cuda::meet_block({__FILE__, __LINE__})
 #define __shfl_xor_sync(lanes, value, mask) emulated_cuda::shuffle({__FILE__, __LINE__}, value, mask)
 
+inline int __float_as_int(float value) {
+  int bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  return bits;
+}
+inline float __int_as_float(int bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+inline int atomicMax(int* place, int value) {
+  int before = __atomic_load_n(place, __ATOMIC_RELAXED);
+  while (before < value && !__atomic_compare_exchange_n(place, &before, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+  return before;
+}
 inline int atomicOr(int* place, int bits) { return __atomic_fetch_or(place, bits, __ATOMIC_RELAXED); }
 
 namespace emulated_cuda {

@@ -93,6 +93,8 @@ struct Launched {
 };
 
 Launched launched;
+std::set<cudaStream_t> streams;
+cudaError_t next_status = cudaSuccess;
 
 // Leaves one context, for good if it `ends`, and goes on in the other.
 void switch_to(Context& from, Context& to, bool ends = false) {
@@ -168,6 +170,11 @@ void prepare(Thread& thread) {
 
 }  // namespace
 
+int64_t small_work() {
+  static const char* const given = std::getenv("EMULATED_CUDA_SMALL_WORK");
+  return given == nullptr ? 1 << 24 : std::atoll(given);
+}
+
 void meet_block(Site site) { meet(block.whole, site); }
 
 void meet_warp(Site site) {
@@ -180,8 +187,19 @@ void meet_warp(Site site) {
 
 unsigned char* slot(unsigned lane) { return &block.slots[(threadIdx.x / kWarp * kWarp + lane) * 16]; }
 
-void launch(const void* kernel, unsigned blocks, unsigned threads, const std::function<void()>& body) {
+std::set<cudaStream_t> streams_used() {
+  std::set<cudaStream_t> used;
+  used.swap(streams);
+  return used;
+}
+
+void fail_next(cudaError_t status) { next_status = status; }
+
+void launch(const void* kernel, unsigned blocks, unsigned threads, cudaStream_t stream, const std::function<void()>& body) {
+  static const char* const order = std::getenv("EMULATED_CUDA_ORDER");
+  const bool backward = order != nullptr && std::strcmp(order, "backward") == 0;
   launched.kernels.insert(kernel);
+  streams.insert(stream);
   if (block.threads.size() < threads) {
     block.threads = std::vector<Thread>(threads);
   }
@@ -192,8 +210,9 @@ void launch(const void* kernel, unsigned blocks, unsigned threads, const std::fu
   block.scheduler.fiber = __tsan_get_current_fiber();
 #endif
   blockDim.x = threads;
+  gridDim.x = blocks;
   for (unsigned b = 0; b < blocks; ++b) {
-    blockIdx.x = b;
+    blockIdx.x = backward ? blocks - 1 - b : b;
     block.whole = Barrier{threads, 0, 0, {}};
     block.warps.assign(threads / kWarp, Barrier{kWarp, 0, 0, {}});
     for (unsigned t = 0; t < threads; ++t) {
@@ -214,3 +233,15 @@ void launch(const void* kernel, unsigned blocks, unsigned threads, const std::fu
 }
 
 }  // namespace emulated_cuda
+
+cudaError_t cudaGetLastError() {
+  const cudaError_t status = emulated_cuda::next_status;
+  emulated_cuda::next_status = cudaSuccess;
+  return status;
+}
+
+cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream) {
+  emulated_cuda::streams.insert(stream);
+  std::memset(memory, value, bytes);
+  return cudaSuccess;
+}
