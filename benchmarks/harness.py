@@ -181,7 +181,7 @@ class Table:
         name: of the CSV file and the plot.
         device: as torch names it.
         columns: titles and widths.
-        keep: whether to write the rows.
+        keep: whether to write the rows; those for a folder that the environment names are always written.
     """
 
     def __init__(self, name: str, device: str, columns: Sequence[tuple[str, int]], *, keep: bool) -> None:
@@ -189,7 +189,7 @@ class Table:
         self.device = device
         self.columns = columns
         self.rows: list[list[str]] = []
-        self.csv = RESULTS / f"{name}.csv" if keep else None
+        self.csv = RESULTS / f"{name}.csv" if keep or "SEGP_EXT_RESULTS" in os.environ else None
         self._stamp = [datetime.date.today().isoformat(), commit(), device_name(device), f"torch {torch.__version__}"]
         if self.csv is not None and not self.csv.is_file():
             self.csv.parent.mkdir(parents=True, exist_ok=True)

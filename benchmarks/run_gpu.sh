@@ -13,7 +13,7 @@
 #   train       a whole protocol on made data, its time by phase
 #
 # Without STEP all of them, in this order. A step that fails does not stop the others; the exit status tells. Tables grow row by row in OUT,
-# logs lie beside them, and OUT/results.tar.gz holds everything, whatever happened.
+# logs lie beside them, OUT/results.md sums up in one page, and OUT/results.tar.gz holds everything, whatever happened.
 set -uo pipefail
 all=(needs build tests memcheck racecheck ops phases train)
 [ $# -ge 1 ] || { sed -n '2,16p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2; }
@@ -33,7 +33,10 @@ quick=()
 export PYTHONPATH=$PWD PYTHONUNBUFFERED=1 SEGP_EXT_REQUIRE_NATIVE=1 SEGP_EXT_RESULTS=$out
 failed=0
 
-pack() { (cd "$out" && tar czf results.tar.gz --exclude=results.tar.gz ./*) && echo "everything is in $out/results.tar.gz"; }
+pack() {
+  "$python" scripts/gpu_page.py "$out" > "$out/results.md"
+  (cd "$out" && tar czf results.tar.gz --exclude=results.tar.gz ./*) && echo "everything is in $out/results.tar.gz"
+}
 trap pack EXIT
 trap 'exit 143' TERM INT
 
