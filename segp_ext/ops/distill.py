@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import reference
 from ..reference._numerics import compute_dtype
 from ._checks import LARGEST, check_matrix, check_same_shape, check_scalar, check_width
-from ._dispatch import NATIVE_DEVICES, runs_native
+from ._dispatch import NATIVE_DEVICES, products_run_native
 from ._loss import native_loss, refuse_gradients
 
 _OP = "geometry_distill"
@@ -60,7 +60,7 @@ def geometry_distill(
     matrices = student, student_text, teacher, teacher_text
     try:
         refuse_gradients(_OP, teacher=teacher, teacher_text=teacher_text)
-        if runs_native(student):
+        if products_run_native(student):
             return native_loss(torch.ops.segp_ext.geometry_distill.default, *matrices, scale, tau)
     except (AttributeError, RuntimeError, TypeError):
         _validate(*matrices)  # says better what does not fit

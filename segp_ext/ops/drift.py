@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import reference
 from ..reference._numerics import compute_dtype
 from ._checks import LARGEST, check_matrix, check_same_shape, check_scalar, check_width
-from ._dispatch import NATIVE_DEVICES, runs_native
+from ._dispatch import NATIVE_DEVICES, products_run_native
 from ._loss import refuse_gradients
 
 _OP = "prototype_drift"
@@ -48,7 +48,7 @@ def prototype_drift(prototypes: Tensor, before: Tensor, after: Tensor, *, temper
     matrices = prototypes, before, after
     try:
         refuse_gradients(_OP, prototypes=prototypes, before=before, after=after)
-        if runs_native(prototypes):
+        if products_run_native(prototypes):
             with torch.no_grad():
                 drift, proximity = torch.ops.segp_ext.prototype_drift.default(*matrices, tau)
             return drift, proximity

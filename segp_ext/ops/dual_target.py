@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import reference
 from ..reference._numerics import compute_dtype
 from ._checks import LARGEST, check_device, check_matrix, check_scalar, check_width, is_readable, shape_text
-from ._dispatch import NATIVE_DEVICES, runs_native
+from ._dispatch import NATIVE_DEVICES, products_run_native
 from ._loss import native_loss, refuse_gradients
 
 _OP = "dual_target_loss"
@@ -60,7 +60,7 @@ def dual_target_loss(
     arguments = embedding, feature, text, prototypes, target
     try:
         refuse_gradients(_OP, text=text, prototypes=prototypes)
-        if runs_native(embedding):
+        if products_run_native(embedding):
             return native_loss(torch.ops.segp_ext.dual_target_loss.default, *arguments, scale, weight)
     except (AttributeError, RuntimeError, TypeError):
         _validate(*arguments)  # says better what does not fit

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -289,6 +290,26 @@ def test_eager_ends_with_its_block(monkeypatch):
         except ValueError:
             pass
         assert _dispatch.runs_native(arguments[0]) == (segp_ext.build_info()["ops_path"] == "native")
+
+
+@needs_native
+def test_half_types_are_eager_while_torch_tunes_cuda_products(monkeypatch):
+    from segp_ext.ops import _dispatch
+
+    monkeypatch.setattr(_dispatch, "NATIVE_DEVICES", frozenset(["cpu", "cuda"]))
+    monkeypatch.setattr(_dispatch, "_warned", set())
+    monkeypatch.setenv("SEGP_EXT_REQUIRE_NATIVE", "0")
+
+    def native(dtype: torch.dtype, device: str = "cuda") -> bool:
+        return _dispatch.products_run_native(SimpleNamespace(device=torch.device(device), dtype=dtype))
+
+    assert native(torch.bfloat16)
+    monkeypatch.setattr(torch.cuda.tunable, "is_enabled", lambda: True)
+    with pytest.warns(RuntimeWarning, match=r"for half types on CUDA while torch.cuda.tunable is enabled"):
+        assert not native(torch.bfloat16)
+    assert not native(torch.float16)
+    assert native(torch.float32)
+    assert native(torch.bfloat16, "cpu")
 
 
 @needs_native
