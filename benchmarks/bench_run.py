@@ -17,6 +17,7 @@ from contextlib import redirect_stderr, redirect_stdout
 import torch
 
 import segp_ext
+from segp_ext.result import RunResult
 
 from .harness import Table, print_setting
 
@@ -24,7 +25,7 @@ SHOWN = ("avg", "last", "forgetting")
 OPS = ("fused", "eager")
 
 
-def run_once(order: int, settings: list[str]) -> dict:
+def run_once(order: int, settings: list[str]) -> RunResult:
     """The result of the built-in run on one class order; ends the process with what the run said if it does not finish."""
     from segp_ext import command_line, train
 
@@ -37,19 +38,20 @@ def run_once(order: int, settings: list[str]) -> dict:
             *settings,
         ]
         result = train.Run(command_line.parse(arguments)).execute()
-    if result["status"] != "finished":
+    if result.status != "finished":
         sys.exit(f"order {order}, {' '.join(settings)}: {said.getvalue()}")
     return result
 
 
-def figures(result: dict) -> dict[tuple[str, str], float]:
+def figures(result: RunResult) -> dict[tuple[str, str], float]:
     """Percentages of the run's table, by row and column."""
-    return {(row, shown): 100 * scores[shown] for row, scores in result["scores"].items() for shown in SHOWN}
+    found = {row.name: row.scores.metrics() for row in result.scores}
+    return {(row, shown): 100 * (metrics[shown] or 0.0) for row, metrics in found.items() for shown in SHOWN}
 
 
-def learning_seconds(result: dict) -> float:
+def learning_seconds(result: RunResult) -> float:
     """Seconds of everything in which the ops take part."""
-    return sum(p["wall"] for phase, p in result["phases"].items() if phase not in ("baselines", "evaluation"))
+    return sum(p.wall for phase, p in result.phases.items() if phase not in ("baselines", "evaluation"))
 
 
 def main() -> None:

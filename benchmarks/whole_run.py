@@ -27,6 +27,7 @@ import segp_ext
 from segp_ext import command_line, train
 from segp_ext.config import MethodConfig
 from segp_ext.learner import SeGPCL
+from segp_ext.result import RunResult
 
 from .harness import Table, print_setting
 
@@ -99,17 +100,17 @@ def product_rate(device: str, precision: str) -> float:
     return 2 * size**3 / best
 
 
-def operations_of(result: dict, one: Operations) -> dict[str, float]:
+def operations_of(result: RunResult, one: Operations) -> dict[str, float]:
     """Floating-point operations of the phases whose passes are known."""
-    settings = result["settings"]
+    settings = result.settings
     batch, anchor_batch = settings["training"]["batch_size"], settings["distillation"]["batch_size"]
     found = {"training": 0.0, "anchors": 0.0}
     seen = 0
-    for task in result["tasks"]:
-        seen += len(task["classes"])
-        images = min(batch, task["images"]) + min(anchor_batch, task["anchors"])
-        found["training"] += task["steps"] * (images * one.image + seen * one.prompt)
-        found["anchors"] += task["anchors"] * settings["anchors"]["steps"] * one.pixels
+    for task in result.tasks:
+        seen += len(task.classes)
+        images = min(batch, task.images) + min(anchor_batch, task.anchors)
+        found["training"] += task.steps * (images * one.image + seen * one.prompt)
+        found["anchors"] += task.anchors * settings["anchors"]["steps"] * one.pixels
     return found
 
 
@@ -134,20 +135,20 @@ def main() -> None:
                 f"--model.device={given.device}", f"--model.precision={given.precision}", f"--run.directory={place}/runs", *extra,
             ])  # fmt: skip
             result = train.Run(settings).execute()
-    if result["status"] != "finished":
-        sys.exit(f"{json.dumps(result['message'])}\n{said.getvalue()}")
+    if result.status != "finished":
+        sys.exit(f"{json.dumps(result.message)}\n{said.getvalue()}")
 
     operations, rate = operations_of(result, count_operations(model)), product_rate(given.device, given.precision)
     print(f"  one matrix product: {rate / 1e12:.3g} TFLOP/s")
     columns = [("model", 10), ("precision", 9), ("phase", 12), ("seconds", 9), ("passes s", 9), ("TFLOP", 9),
                ("TFLOP/s", 8), ("x floor", 8)]  # fmt: skip
     table = Table("whole_run", given.device, columns, keep=not given.quick)
-    for phase, spent in result["phases"].items():
+    for phase, spent in result.phases.items():
         flops = operations.get(phase)
         known = ["-", "-", "-"]
         if flops:
-            known = [flops / 1e12, flops / spent["wall"] / 1e12, spent["wall"] * rate / flops]
-        table.add(model, given.precision, phase, spent["wall"], spent["backbone"], *known)
+            known = [flops / 1e12, flops / spent.wall / 1e12, spent.wall * rate / flops]
+        table.add(model, given.precision, phase, spent.wall, spent.backbone, *known)
     if not given.quick:
         print(f"appended to {table.name}.csv")
 

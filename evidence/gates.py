@@ -14,24 +14,24 @@ import argparse
 import statistics
 import sys
 from pathlib import Path
-from typing import Any
 
-from segp_ext.sealed import read_json
+from segp_ext.config import ScorePath
+from segp_ext.result import RunResult
 
 METHODS = ("linear-probe", "joint", "lora")
 
 
-def results(folder: Path) -> dict[str, list[dict[str, Any]]]:
+def results(folder: Path) -> dict[str, list[RunResult]]:
     """Finished runs of `METHODS` by seed, by method; of several rows of one, those of the row without settings of its own.
 
     Raises:
         ValueError: if there are several rows, and all have such settings, or the methods' seeds differ.
     """
-    rows: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    rows: dict[str, dict[str, list[RunResult]]] = {}
     for path in sorted(folder.glob("runs/*/result.json")):
-        result = read_json(path)
-        if result["status"] == "finished" and result["settings"]["method"] in METHODS:
-            own = rows.setdefault(result["settings"]["method"], {})
+        result = RunResult.read(path)
+        if result.status == "finished" and result.method in METHODS:
+            own = rows.setdefault(result.method, {})
             own.setdefault(path.parent.name.rpartition("-")[0], []).append(result)
     found = {}
     for method, own in rows.items():
@@ -40,8 +40,8 @@ def results(folder: Path) -> dict[str, list[dict[str, Any]]]:
             raise ValueError(
                 f"{folder} has several rows of {method} ({', '.join(own)}), and none of them is {method} alone"
             )
-        found[method] = sorted(own[name], key=lambda result: result["settings"]["seed"])
-    seeds = {method: [result["settings"]["seed"] for result in runs] for method, runs in found.items()}
+        found[method] = sorted(own[name], key=lambda result: result.seed)
+    seeds = {method: [result.seed for result in runs] for method, runs in found.items()}
     if len({*map(tuple, seeds.values())}) > 1:
         raise ValueError(f"{folder} has not the same seeds of each method: {seeds}")
     return found
@@ -59,13 +59,13 @@ def main() -> int:
     if missing:
         parser.error(f"{options.comparison} has no finished run of {', '.join(sorted(missing))}")
 
-    def scores(method: str, metric: str, path: str) -> list[float]:
-        return [100 * run["scores"][f"{method} ({path})"][metric] for run in found[method]]
+    def scores(method: str, metric: str, path: ScorePath) -> list[float]:
+        return [100 * (run.row(path).scores.metrics()[metric] or 0.0) for run in found[method]]
 
     clean = [
         100 * values[0]
         for run in found["lora"]
-        for name, values in run["retention"].items()
+        for name, values in run.retention.items()
         if Path(name).name == "clean"
     ]
     if len(clean) < len(found["lora"]):

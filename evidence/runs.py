@@ -14,8 +14,7 @@ from segp_ext.compare import Row
 from segp_ext.config import Config, from_dict
 from segp_ext.data import Scenario, load_scenario
 from segp_ext.learner import SeGPCL
-from segp_ext.run_directory import check_result
-from segp_ext.sealed import read_json
+from segp_ext.result import RunResult
 
 Found = TypeVar("Found")
 
@@ -27,14 +26,12 @@ def scenario_of(run: Path) -> tuple[Config, Scenario]:
         OSError, ValueError: if there is no such run, it did not end, or its data are others now.
     """
     config = from_dict(Config, read_settings(run / "config.yaml"))
-    file = run / "result.json"
-    result = read_json(file)
-    check_result(file, result, len(result.get("tasks") or []))
-    if result["status"] != "finished":
-        raise ValueError(f"{run} must be a finished run; it is {result['status']}: {result['message']}")
+    result = RunResult.read(run / "result.json")
+    if result.status != "finished":
+        raise ValueError(f"{run} must be a finished run; it is {result.status}: {result.message}")
     scenario = load_scenario(config.data)
-    if scenario.split_hash != result["protocol"]["split_hash"]:
-        raise ValueError(f"{run} was learnt from other images than {result['protocol']['data']} holds now")
+    if scenario.split_hash != result.protocol["split_hash"]:
+        raise ValueError(f"{run} was learnt from other images than {result.protocol['data']} holds now")
     return config, scenario
 
 

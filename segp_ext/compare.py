@@ -38,8 +38,9 @@ from segp_ext.config import Config, dotted, from_dict, setting_types
 from segp_ext.processes import cores
 from segp_ext.progress import plain_warnings, progress, run_command, say
 from segp_ext.report import percent
-from segp_ext.run_directory import check_result, check_version
-from segp_ext.sealed import read_json, write_atomically
+from segp_ext.result import RunResult
+from segp_ext.run_directory import check_version
+from segp_ext.sealed import write_atomically
 
 DESCRIPTION = """\
 Run methods over several seeds and put them into tables: metrics over seen classes, global ones of the text path, and the cost. Numbers
@@ -162,7 +163,7 @@ class Job:
         """What the run says."""
         return self.folder.parent / f"{self.folder.name}.log"
 
-    def result(self) -> dict[str, Any] | None:
+    def result(self) -> RunResult | None:
         """The result of the finished run; None if there is no such run, or it did not end.
 
         Raises:
@@ -184,13 +185,11 @@ class Job:
                     f"{self.folder} holds a run with {name} {there.get(name)!r}, not {value!r} as asked for; remove it, or "
                     "choose another --out"
                 )
-        file = self.folder / "result.json"
         try:
-            result = read_json(file)
-            check_result(file, result, len(result.get("tasks") or []))
+            result = RunResult.read(self.folder / "result.json")
         except (OSError, ValueError):
             return None
-        return result if result["status"] == "finished" else None
+        return result if result.status == "finished" else None
 
     def execute(self, device: str | None) -> str:
         """Runs it in a process of its own, or goes on with it; returns what it said last, empty if it ended well."""
@@ -332,7 +331,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _check_same_data(results: dict[Job, dict[str, Any]]) -> None:
+def _check_same_data(results: dict[Job, RunResult]) -> None:
     """Refuses runs whose settings name the same data and weights, and that did not find the same there.
 
     Raises:
@@ -341,7 +340,7 @@ def _check_same_data(results: dict[Job, dict[str, Any]]) -> None:
     found: dict[str, tuple[Job, tuple[str, str]]] = {}
     for job, result in results.items():
         named = repr((job.seed, job.settings["data"], job.settings["model"]))
-        had = result["protocol"]["split_hash"], result["protocol"]["weights"]["hash"]
+        had = result.protocol["split_hash"], result.protocol["weights"]["hash"]
         other, theirs = found.setdefault(named, (job, had))
         if had != theirs:
             what = "images" if had[0] != theirs[0] else "weights"
@@ -368,7 +367,7 @@ def _devices() -> list[str | None]:
 
 
 def _execute(
-    jobs: Sequence[Job], devices: Sequence[str | None], count: int, results: dict[Job, dict[str, Any]]
+    jobs: Sequence[Job], devices: Sequence[str | None], count: int, results: dict[Job, RunResult]
 ) -> dict[Job, str]:
     """Runs the jobs, `count` at a time and each on a device that is free; adds what they gave, returns what failed ones said."""
     free: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -398,11 +397,7 @@ def _execute(
                 say(f"{job.row.label}, seed {job.seed}: {failed[job]}", sys.stderr)
                 continue
             results[job] = result
-            own = f"{job.row.label.split()[0]} ("
-            last = {
-                name.removeprefix(own)[:-1]: s["last"] for name, s in result["scores"].items() if name.startswith(own)
-            }
-            shown = ", ".join(f"{path} {percent(v)}" for path, v in last.items())
+            shown = ", ".join(f"{row.path} {percent(row.scores.metrics()['last'])}" for row in result.own)
             say(f"{job.row.label}, seed {job.seed}: Last {shown}")
     return failed
 

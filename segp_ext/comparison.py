@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segp_ext.config import PATHS, ScorePath
-from segp_ext.evaluate import PathResult
 from segp_ext.metrics import forgetting
 from segp_ext.page import Page
 from segp_ext.report import GLOBAL_METRICS, METRICS, aligned, drawing, is_chance
+from segp_ext.result import RunResult
+from segp_ext.timing import Phase
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,8 +48,6 @@ COST_LEGEND = (
     "tasks that were gone on with left out. seconds: a whole run; those of a method leave out those of the zero-shot and frozen rows, "
     "which share theirs."
 )
-BASELINES = {"zero-shot": "text", "frozen prototypes": "visual", "frozen lda": "visual", "frozen rda": "visual"}
-"""Rows that every run measures beside its method, and the path that each one goes by."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,10 @@ class Score:
     """One path of one run.
 
     Attributes:
-        row: the method with its changes, or one of `BASELINES`.
+        row: the method with its changes, or a baseline that every run measures beside its method.
         path: text, visual or dual.
         seed: of the run.
-        values: the run's numbers on this path, as `segp_ext.evaluate.PathResult.to_dict` gives them, and "global_last".
+        values: the run's numbers on this path, as `segp_ext.result.PathResult.to_dict` gives them, and "global_last".
         run: the whole result that they come from.
         baseline: whether the run measured this beside its method.
     """
@@ -68,28 +67,28 @@ class Score:
     path: str
     seed: int
     values: dict[str, Any]
-    run: dict[str, Any]
+    run: RunResult
     baseline: bool = False
 
     @property
     def seconds(self) -> float:
         """What it took: of a method without the baselines, which share theirs."""
-        return sum(p["wall"] for phase, p in self.run["phases"].items() if (phase == "baselines") == self.baseline)
+        return sum(p.wall for phase, p in self.run.phases.items() if (phase == "baselines") == self.baseline)
 
     @property
     def trained(self) -> int | None:
         """How many parameters it trained; None of a frozen model, and where the run did not note them."""
-        return None if self.baseline else self.run.get("trained_parameters") or None
+        return None if self.baseline else self.run.trained_parameters or None
 
     @property
     def ms_per_step(self) -> float | None:
         """Milliseconds of training per optimiser step, mean over tasks; None of a frozen model."""
         # A task that was gone on with has all of its steps, but the time of the last ones alone.
-        resumed = {stop["after"] for stop in self.run["resumed"]}
+        resumed = {stop.after for stop in self.run.resumed}
         spent = [
-            1000 * task["phases"]["training"]["wall"] / task["steps"]
-            for number, task in enumerate(self.run["tasks"])
-            if task["steps"] and number not in resumed
+            1000 * task.phases["training"].wall / task.steps
+            for number, task in enumerate(self.run.tasks)
+            if task.steps and number not in resumed
         ]
         return statistics.fmean(spent) if spent and not self.baseline else None
 
@@ -132,13 +131,13 @@ class Comparison:
     """Finished runs, by row and seed.
 
     Args:
-        results: what result.json holds, by (row, seed), in the order of the table.
+        results: by (row, seed), in the order of the table.
         command: how they were made, for the page.
         reference: the row that others are compared with; none of its runs need be there. None takes the first.
     """
 
     def __init__(
-        self, results: dict[tuple[str, int], dict[str, Any]], command: str, reference: str | None = None
+        self, results: dict[tuple[str, int], RunResult], command: str, reference: str | None = None
     ) -> None:
         self.command, self.results = command, results
         self.rows = list(dict.fromkeys(row for row, _ in results))
@@ -148,14 +147,13 @@ class Comparison:
         for row, seed in sorted(results, key=lambda of: of[0] != self.reference):
             measured.setdefault(seed, row)
         for (row, seed), result in results.items():
-            for name, found in result["scores"].items():
+            for found in result.scores:
                 # Metrics from the raw numbers: a run of an earlier version may have defined one otherwise.
-                values = {**PathResult.from_dict(found).to_dict(), "global_last": (found.get("global_A") or [None])[-1]}
-                own = name.endswith(")") and name.rpartition(" (")[2][:-1] in PATHS
-                if own:
-                    self.scores.append(Score(row, name.rpartition(" (")[2][:-1], seed, values, result))
-                elif row == measured[seed] and name not in self.rows:  # a row of its name says the same
-                    self.scores.append(Score(name, BASELINES[name], seed, values, result, baseline=True))
+                values = {**found.scores.to_dict(), "global_last": next(reversed(found.scores.global_pooled), None)}
+                if not found.is_baseline:
+                    self.scores.append(Score(row, found.path, seed, values, result))
+                elif row == measured[seed] and found.method not in self.rows:  # a row of its name says the same
+                    self.scores.append(Score(found.method, found.path, seed, values, result, baseline=True))
         self.groups: dict[tuple[str, str], list[Score]] = {}
         for score in sorted(self.scores, key=lambda s: not s.baseline):
             self.groups.setdefault((score.row, score.path), []).append(score)
@@ -167,14 +165,14 @@ class Comparison:
         where they are; a row that has others than the first run of its seed is left out."""
         of_seed: dict[int, list[str]] = {}
         for (_, seed), result in self.results.items():
-            of_seed.setdefault(seed, [*result["retention"]])
+            of_seed.setdefault(seed, [*result.retention])
         paths = next(iter(of_seed.values()), [])
         short = [Path(path).name for path in paths]
         names = short if len({*short}) == len(short) else paths
         found: dict[tuple[str, str], dict[int, list[float]]] = {}
         for (row, seed), result in self.results.items():
-            if [*result["retention"]] == of_seed[seed] and len(of_seed[seed]) == len(names):
-                for name, (whole, curve) in zip(names, result["retention"].items(), strict=True):
+            if [*result.retention] == of_seed[seed] and len(of_seed[seed]) == len(names):
+                for name, (whole, curve) in zip(names, result.retention.items(), strict=True):
                     found.setdefault((row, name), {})[seed] = curve
                     if is_chance(result, whole):
                         self.chance.add((row, name))
@@ -265,24 +263,24 @@ class Comparison:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(names)
         for s in self.scores:
-            versions = s.run["versions"]
+            versions = s.run.versions
             numbers = ["" if s.values.get(m) is None else f"{s.values[m]:.6f}" for m in (*METRICS, *_GLOBAL)]
             cost = [f"{s.seconds:.1f}", s.trained or "", "" if s.ms_per_step is None else f"{s.ms_per_step:.3f}"]
             run = s.run
             where = [
-                run["protocol"]["id"],
-                run["device"],
-                run["threads"],
+                run.protocol["id"],
+                run.device,
+                run.threads,
                 versions["torch"],
                 versions["segp_ext"],
-                run["started"],
+                run.started,
             ]
             writer.writerow([s.row, s.path, s.seed, *numbers, *cost, *where])
         return out.getvalue()
 
     def matrices(self) -> str:
         """The accuracies that all metrics come from, one line of JSON per row, seed and path: A, R, next_task, global_A and global_R as
-        `segp_ext.evaluate.PathResult` names them, as fractions."""
+        `segp_ext.result.PathResult` names them, as fractions."""
         found = []
         for s in self.scores:
             raw = {key: _rounded(s.values[key]) for key in _RAW if s.values.get(key)}
@@ -325,10 +323,10 @@ class Comparison:
             made.table(*table)
         for name, caption in pictures.items():
             made.picture(f"plots/{name}", caption)
-        identities = dict.fromkeys(result["protocol"]["id"] for result in self.results.values())
+        identities = dict.fromkeys(result.protocol["id"] for result in self.results.values())
         made.text("Protocols: " + ", ".join(f"`{identity}`" for identity in identities))
         versions = dict.fromkeys(
-            (name, r["versions"][name]) for r in self.results.values() for name in ("segp_ext", "torch")
+            (name, r.versions[name]) for r in self.results.values() for name in ("segp_ext", "torch")
         )
         made.text("Made with " + ", ".join(f"{name} {version}" for name, version in sorted(versions)))
         return made
@@ -423,7 +421,7 @@ class Comparison:
         for axes in grid.flat[len(self.rows) :]:
             axes.set_axis_off()
         for axes, row in zip(grid.flat, self.rows, strict=False):
-            path = next(run["settings"]["inference"]["path"] for (of, _), run in self.results.items() if of == row)
+            path = next(run.settings["inference"]["path"] for (of, _), run in self.results.items() if of == row)
             members = self.groups[row, path]
             size = min(len(s.values["R"]) for s in members)
             mean = [
@@ -445,13 +443,13 @@ class Comparison:
 
     def _time(self, figure: Figure) -> Figure:
         axes = figure.subplots()
-        phases = list(dict.fromkeys(phase for result in self.results.values() for phase in result["phases"]))
+        phases = list(dict.fromkeys(phase for result in self.results.values() for phase in result.phases))
         left = [0.0] * len(self.rows)
         for phase in phases:
             spent = []
             for row in self.rows:
                 runs = [result for (of, _), result in self.results.items() if of == row]
-                spent.append(statistics.fmean(run["phases"].get(phase, {"wall": 0.0})["wall"] for run in runs))
+                spent.append(statistics.fmean(run.phases.get(phase, Phase()).wall for run in runs))
             axes.barh([self._label(row) for row in self.rows], spent, left=left, label=phase)
             left = [a + b for a, b in zip(left, spent, strict=True)]
         axes.invert_yaxis()

@@ -4,77 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segp_ext import metrics
 from segp_ext.backbone import without_autocast
 from segp_ext.config import PATHS, ScorePath
 from segp_ext.data.images import Images
 from segp_ext.learner import SeGPCL, listed
 from segp_ext.prototypes import ClassMeans
+from segp_ext.result import PathResult
 from segp_ext.timing import Timer
-
-
-@dataclass
-class PathResult:
-    """Accuracies of one path over a run, as fractions; see `segp_ext.metrics` for R, A and the metrics.
-
-    Attributes:
-        matrix: R, a lower triangle: row i holds tasks 0 to i.
-        pooled: A_i.
-        next_task: zero-shot accuracy on task i + 1 after task i, over that task's classes; None where it is not defined, and for a task
-            of one class, which is always right.
-        global_matrix: the global R, of all tasks over the classes of all tasks; row i comes after i tasks. Empty if not measured.
-        global_pooled: the global A_i, over all test images, for the same rows.
-    """
-
-    matrix: list[list[float]] = field(default_factory=list)
-    pooled: list[float] = field(default_factory=list)
-    next_task: list[float | None] = field(default_factory=list)
-    global_matrix: list[list[float]] = field(default_factory=list)
-    global_pooled: list[float] = field(default_factory=list)
-
-    def metrics(self) -> dict[str, float | None]:
-        """Avg, Last, Forgetting, BWT and FWT over seen classes, as fractions."""
-        return {
-            "avg": metrics.average_accuracy(self.pooled),
-            "last": metrics.last_accuracy(self.pooled),
-            "forgetting": metrics.forgetting(self.matrix),
-            "bwt": metrics.backward_transfer(self.matrix),
-            "fwt": metrics.forward_transfer(self.next_task),
-        }
-
-    def global_metrics(self) -> dict[str, float | None]:
-        """Global FWT, BWT and Forgetting, as fractions."""
-        return {
-            "global_fwt": metrics.global_forward_transfer(self.global_matrix),
-            "global_bwt": metrics.global_backward_transfer(self.global_matrix),
-            "global_forgetting": metrics.global_forgetting(self.global_matrix),
-        }
-
-    def to_dict(self) -> dict[str, Any]:
-        """Raw numbers and metrics, for JSON; the global ones only where they were measured."""
-        found = {
-            **(self.metrics() if self.pooled else {}),
-            "A": self.pooled,
-            "R": self.matrix,
-            "next_task": self.next_task,
-        }
-        if self.global_matrix:
-            found |= {**self.global_metrics(), "global_A": self.global_pooled, "global_R": self.global_matrix}
-        return found
-
-    @classmethod
-    def from_dict(cls, found: dict[str, Any]) -> PathResult:
-        """The raw numbers that `to_dict` gave."""
-        measured = found.get("global_R") or [], found.get("global_A") or []
-        return cls(found["R"], found["A"], found["next_task"], *measured)
 
 
 @dataclass

@@ -13,7 +13,6 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +33,9 @@ from segp_ext.probe import LinearProbe
 from segp_ext.processes import Processes
 from segp_ext.progress import progress
 from segp_ext.prototypes import ClassMeans, transfer
+from segp_ext.result import TaskReport
 from segp_ext.ridge import RidgeHead
-from segp_ext.timing import Phase, Timer
+from segp_ext.timing import Timer
 from segp_ext.training import fit
 
 if TYPE_CHECKING:
@@ -52,27 +52,6 @@ def _give_back_memory() -> None:
 
 
 _BUSY = "this learner is learning a task, and what it is made of changes; ask for its classifier() before, and predict with that meanwhile"
-
-
-@dataclass
-class TaskReport:
-    """What learning one task took and showed.
-
-    Attributes:
-        classes: the task's class names.
-        images: number of training images.
-        steps: optimiser steps.
-        anchors: number of anchors the task was distilled on.
-        phases: time per phase.
-        losses: mean of each weighted loss term over the last epoch.
-    """
-
-    classes: list[str]
-    images: int
-    steps: int = 0
-    anchors: int = 0
-    phases: dict[str, Phase] = field(default_factory=dict)
-    losses: dict[str, float] = field(default_factory=dict)
 
 
 def listed(class_names: Any) -> list[Any]:

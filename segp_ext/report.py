@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from segp_ext.metrics import within_chance
 from segp_ext.page import Page
+from segp_ext.result import PathResult, RunResult
 from segp_ext.sealed import write_atomically
 
 if TYPE_CHECKING:
@@ -48,26 +48,28 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def rows(result: RunResult) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the result table."""
-    done = max((len(scores["A"]) for scores in result["scores"].values()), default=0)
+    done = max((len(row.scores.pooled) for row in result.scores), default=0)
     header = ["", *(f"A{i + 1}" for i in range(done)), *METRICS.values()]
     cells = []
-    for name, scores in result["scores"].items():
-        pooled = [percent(a) for a in scores["A"]] + ["–"] * (done - len(scores["A"]))
-        cells.append([name, *pooled, *(percent(scores.get(key)) for key in METRICS)])
+    for row in result.scores:
+        pooled, found = row.scores.pooled, row.scores.metrics() if row.scores.pooled else {}
+        shown = [percent(a) for a in pooled] + ["–"] * (done - len(pooled))
+        cells.append([row.name, *shown, *(percent(found.get(key)) for key in METRICS)])
     return header, cells
 
 
-def global_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def global_rows(result: RunResult) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the table of global metrics; no cells where none were measured."""
-    measured = {name: scores for name, scores in result["scores"].items() if scores.get("global_A")}
-    length = max((len(scores["global_A"]) for scores in measured.values()), default=0)
+    measured = [row for row in result.scores if row.scores.global_pooled]
+    length = max((len(row.scores.global_pooled) for row in measured), default=0)
     header = ["global, text path", *(f"G{i}" for i in range(length)), *GLOBAL_METRICS.values()]
     cells = []
-    for name, scores in measured.items():
-        pooled = [percent(a) for a in scores["global_A"]] + ["–"] * (length - len(scores["global_A"]))
-        cells.append([name, *pooled, *(percent(scores.get(key)) for key in GLOBAL_METRICS)])
+    for row in measured:
+        pooled, found = row.scores.global_pooled, row.scores.global_metrics()
+        shown = [percent(a) for a in pooled] + ["–"] * (length - len(pooled))
+        cells.append([row.name, *shown, *(percent(found[key]) for key in GLOBAL_METRICS)])
     return header, cells
 
 
@@ -84,34 +86,34 @@ def aligned(header: list[str], cells: list[list[str]], left: int = 1) -> str:
     return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
 
 
-def tables(result: dict[str, Any]) -> list[str]:
+def tables(result: RunResult) -> list[str]:
     """The result tables as aligned text, each followed by its legend."""
     parts = [aligned(*rows(result)), LEGEND]
     header, cells = global_rows(result)
     return [*parts, aligned(header, cells), GLOBAL_LEGEND] if cells else parts
 
 
-def retention(result: dict[str, Any]) -> list[str]:
+def retention(result: RunResult) -> list[str]:
     """A line per held-out data set: its zero-shot accuracy before the first task and after each; and one for each that is chance."""
     lines = [
         f"Zero-shot accuracy on {name} (never trained on), in percent: {percent(accuracies[0])} before the first task, "
         f"{', '.join(map(percent, accuracies[1:])) or 'none yet'} after each"
-        for name, accuracies in result["retention"].items()
+        for name, accuracies in result.retention.items()
     ]
     return [*lines, *chance(result)]
 
 
-def is_chance(result: dict[str, Any], name: str) -> bool:
+def is_chance(result: RunResult, name: str) -> bool:
     """Whether the accuracy on a held-out data set before the first task is within noise of guessing (`segp_ext.metrics.within_chance`)."""
-    facts = result["protocol"]["held_out"][name]
-    return within_chance(result["retention"][name][0], facts["images"], facts["classes"])
+    facts = result.protocol["held_out"][name]
+    return within_chance(result.retention[name][0], facts["images"], facts["classes"])
 
 
-def chance(result: dict[str, Any]) -> list[str]:
+def chance(result: RunResult) -> list[str]:
     """A line per held-out data set that the untouched model cannot tell apart, so that its accuracies say nothing of retention."""
     lines = []
-    for name, accuracies in result["retention"].items():
-        classes = result["protocol"]["held_out"][name]["classes"]
+    for name, accuracies in result.retention.items():
+        classes = result.protocol["held_out"][name]["classes"]
         if is_chance(result, name):
             lines.append(
                 f"note: {percent(accuracies[0])} % on {name} before the first task is within noise of guessing among its {classes} "
@@ -120,11 +122,11 @@ def chance(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def page(result: dict[str, Any]) -> Page:
+def page(result: RunResult) -> Page:
     """The run on one page."""
     header, cells = rows(result)
-    made = Page(result["name"])
-    made.text(f"Status: {result['status']}. {result['message']}")
+    made = Page(result.name)
+    made.text(f"Status: {result.status}. {result.message}")
     if cells:
         made.table(header, cells)
         made.text(LEGEND)
@@ -134,24 +136,23 @@ def page(result: dict[str, Any]) -> Page:
         made.text(GLOBAL_LEGEND)
     for line in retention(result):
         made.text(line)
-    made.text(f"Protocol `{result['protocol']['id']}`:")
-    made.items([f"{key}: {_plain(value)}" for key, value in result["protocol"].items() if key not in ("id", "tasks")])
+    made.text(f"Protocol `{result.protocol['id']}`:")
+    made.items([f"{key}: {_plain(value)}" for key, value in result.protocol.items() if key not in ("id", "tasks")])
     made.text("Tasks:")
     tasks = []
-    for index, names in enumerate(result["protocol"]["tasks"]):
-        learnt = result["tasks"][index] if index < len(result["tasks"]) else None
+    for index, names in enumerate(result.protocol["tasks"]):
+        learnt = result.tasks[index] if index < len(result.tasks) else None
         spent = (
             "not learnt"
             if learnt is None
-            else f"{learnt['images']} images, {learnt['anchors']} anchors, "
-            f"{sum(phase['wall'] for phase in learnt['phases'].values()):.1f} s"
+            else f"{learnt.images} images, {learnt.anchors} anchors, {sum(phase.wall for phase in learnt.phases.values()):.1f} s"
         )
         tasks.append(f"{', '.join(names)} ({spent})")
     made.items(tasks, numbered=True)
     made.text(phases(result))
     for line in passes(result):
         made.text(line)
-    for name in result.get("plots", []):
+    for name in result.plots:
         made.picture(f"plots/{name}", CAPTIONS[name])
     return made
 
@@ -165,18 +166,18 @@ def _plain(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def phases(result: dict[str, Any]) -> str:
+def phases(result: RunResult) -> str:
     """Time by phase, and how many times what the backbone's own passes took in it: the floor, which is 1."""
     parts = []
-    for name, phase in result["phases"].items():
-        ratio = f" ({phase['wall'] / phase['backbone']:.2f}×)" if phase["backbone"] else ""
-        parts.append(f"{name} {phase['wall']:.1f} s{ratio}")
+    for name, phase in result.phases.items():
+        ratio = f" ({phase.wall / phase.backbone:.2f}×)" if phase.backbone else ""
+        parts.append(f"{name} {phase.wall:.1f} s{ratio}")
     return f"Time by phase (× what the backbone's own passes took): {', '.join(parts)}"
 
 
-def passes(result: dict[str, Any]) -> list[str]:
+def passes(result: RunResult) -> list[str]:
     """A line about how many passes of the encoders ran compiled, where they were to be."""
-    counts = result["passes"]
+    counts = result.passes
     if not counts:
         return []
     line = f"Compiled: {counts['total'] - counts['eager']:,} of the encoders' {counts['total']:,} passes"
@@ -185,9 +186,9 @@ def passes(result: dict[str, Any]) -> list[str]:
     return [line]
 
 
-def write(directory: Path, result: dict[str, Any]) -> None:
+def write(directory: Path, result: RunResult) -> None:
     """Writes result.json, summary.md and report.html, which needs no other file, each whole or not at all."""
-    write_atomically(directory / "result.json", (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomically(directory / "result.json", result.to_json())
     shown = page(result)
     write_atomically(directory / "summary.md", shown.markdown().encode())
     write_atomically(directory / "report.html", shown.html(directory).encode())
@@ -214,17 +215,17 @@ def drawing() -> Iterator[None]:
 
 
 @drawing()
-def plot(directory: Path, result: dict[str, Any]) -> list[str]:
+def plot(directory: Path, result: RunResult) -> list[str]:
     """Draws the run's plots into `directory`/plots and returns their file names."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    scores = {name: s for name, s in result["scores"].items() if s["A"]}
+    scores = {row.name: row.scores for row in result.scores if row.scores.pooled}
     figures: dict[str, Figure] = {}
     if scores:
         figures["accuracy.png"] = _accuracy(Figure(figsize=(7, 4.5), layout="constrained"), scores)
         figures["r_matrix.png"] = _r_matrix(Figure(figsize=(3.6 * len(scores), 4.2), layout="constrained"), scores)
-    measured = {name: s["global_A"] for name, s in scores.items() if s.get("global_A")}
+    measured = {name: s.global_pooled for name, s in scores.items() if s.global_pooled}
     if measured:
         figures["global.png"] = _from_the_start(
             Figure(figsize=(7, 4.5), layout="constrained"),
@@ -232,17 +233,17 @@ def plot(directory: Path, result: dict[str, Any]) -> list[str]:
             "accuracy over all tasks' test images (%)",
             "Text path, all class names, future tasks included",
         )
-    if scores and max(len(s["A"]) for s in scores.values()) > 1:
+    if scores and max(len(s.pooled) for s in scores.values()) > 1:
         figures["forgetting.png"] = _forgetting(Figure(figsize=(7, 4.5), layout="constrained"), scores)
-    if any(len(accuracies) > 1 for accuracies in result["retention"].values()):
+    if any(len(accuracies) > 1 for accuracies in result.retention.values()):
         figures["retention.png"] = _from_the_start(
             Figure(figsize=(7, 4.5), layout="constrained"),
-            result["retention"],
+            result.retention,
             "zero-shot accuracy over its own classes (%)",
             "Data sets that are never trained on",
         )
-    if result["prototype_distance"]:
-        figures["drift.png"] = _drift(Figure(figsize=(7, 4.5), layout="constrained"), result["prototype_distance"])
+    if result.prototype_distance:
+        figures["drift.png"] = _drift(Figure(figsize=(7, 4.5), layout="constrained"), result.prototype_distance)
     folder = directory / "plots"
     folder.mkdir(exist_ok=True)
     for name, figure in figures.items():
@@ -256,26 +257,26 @@ def _task_axis(axes: Axes, first: int, last: int) -> None:
     axes.grid(alpha=0.3)
 
 
-def _accuracy(figure: Figure, scores: dict[str, Any]) -> Figure:
+def _accuracy(figure: Figure, scores: dict[str, PathResult]) -> Figure:
     axes = figure.subplots()
     for name, s in scores.items():
-        axes.plot(range(1, len(s["A"]) + 1), [100 * a for a in s["A"]], marker="o", label=name)
-    _task_axis(axes, 1, max(len(s["A"]) for s in scores.values()))
+        axes.plot(range(1, len(s.pooled) + 1), [100 * a for a in s.pooled], marker="o", label=name)
+    _task_axis(axes, 1, max(len(s.pooled) for s in scores.values()))
     axes.set_ylabel("accuracy over all classes seen (%)")
     axes.set_title("Accuracy after each task")
     axes.legend(fontsize="small")
     return figure
 
 
-def _r_matrix(figure: Figure, scores: dict[str, Any]) -> Figure:
+def _r_matrix(figure: Figure, scores: dict[str, PathResult]) -> Figure:
     grid = figure.subplots(1, len(scores), squeeze=False)[0]
     image: Any = None
     for axes, (name, s) in zip(grid, scores.items(), strict=True):
-        size = len(s["R"])
-        full = [[100 * row[j] if j < len(row) else float("nan") for j in range(size)] for row in s["R"]]
+        size = len(s.matrix)
+        full = [[100 * row[j] if j < len(row) else float("nan") for j in range(size)] for row in s.matrix]
         image = axes.imshow(full, vmin=0, vmax=100, cmap="viridis")
         if size <= 10:
-            for i, row in enumerate(s["R"]):
+            for i, row in enumerate(s.matrix):
                 for j, value in enumerate(row):
                     shade = "white" if value < 0.6 else "black"
                     axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color=shade, fontsize="x-small")
@@ -288,15 +289,15 @@ def _r_matrix(figure: Figure, scores: dict[str, Any]) -> Figure:
     return figure
 
 
-def _forgetting(figure: Figure, scores: dict[str, Any]) -> Figure:
+def _forgetting(figure: Figure, scores: dict[str, PathResult]) -> Figure:
     from segp_ext.metrics import forgetting
 
     axes = figure.subplots()
     longest = 0
     for name, s in scores.items():
-        tasks = range(2, len(s["R"]) + 1)
-        longest = max(longest, len(s["R"]))
-        axes.plot(tasks, [100 * (forgetting(s["R"][:t]) or 0.0) for t in tasks], marker="o", label=name)
+        tasks = range(2, len(s.matrix) + 1)
+        longest = max(longest, len(s.matrix))
+        axes.plot(tasks, [100 * (forgetting(s.matrix[:t]) or 0.0) for t in tasks], marker="o", label=name)
     _task_axis(axes, 2, longest)
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.set_ylabel("mean drop of old tasks from their best (points)")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import json
 import os
 import platform
 import re
@@ -26,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Any
 from segp_ext import sealed
 from segp_ext.checkpoint import OTHER_METHOD, SavedLearner, is_earlier, read_learner
 from segp_ext.config import Config
+from segp_ext.result import RunResult
 
 if TYPE_CHECKING:
     from segp_ext.learner import SeGPCL
@@ -129,13 +129,13 @@ class RunDirectory:
                 f"the run's folder {self.path} was removed or replaced while the run went on; nothing is written there"
             )
 
-    def save(self, learner: SeGPCL, result: dict[str, Any], keep: int | None) -> None:
+    def save(self, learner: SeGPCL, result: RunResult, keep: int | None) -> None:
         """Writes the checkpoint after a task, makes it the latest, and removes what it makes needless and all but the newest `keep`."""
         from segp_ext.checkpoint import save_learner
 
         self.check_held()
         path = checkpoint_after(self.path, len(learner.task_sizes))
-        save_learner(learner, path, {_RESULT: json.dumps(result).encode()})
+        save_learner(learner, path, {_RESULT: result.to_json()})
         self._make_latest(path)
         older = [saved for saved in saved_tasks(self.path) if _number(saved) < _number(path)]
         for old in older[keep - 1 :] if keep is not None else ():
@@ -183,7 +183,7 @@ class SavedRun:
     """A run after some of its tasks: the learner, and the result until then."""
 
     learner: SavedLearner
-    result: dict[str, Any]
+    result: RunResult
 
     @classmethod
     def read(cls, path: Path) -> SavedRun:
@@ -197,48 +197,7 @@ class SavedRun:
             raise ValueError(f"{path} holds a learner after {len(learner.task_sizes)} tasks: was it moved?")
         if _RESULT not in learner.files:
             raise ValueError(f"{path} is a learner, but not a run's: {_RESULT} is no part of it")
-        result = sealed.read_json(path / _RESULT)
-        check_result(path / _RESULT, result, _number(path))
-        return cls(learner, result)
-
-
-def check_result(file: Path, result: dict[str, Any], tasks: int) -> None:
-    """Refuses a result that is not one of a run after so many tasks; it is gone on with, and shown.
-
-    Raises:
-        ValueError: naming the file and the entry.
-    """
-
-    def fractions(values: Any) -> bool:
-        return isinstance(values, list) and all(isinstance(v, (int, float)) and 0 <= v <= 1 for v in values)
-
-    def global_rows(score: dict[str, Any]) -> bool:
-        """Whether there are none, or one before the first task and one after each, all of as many tasks."""
-        pooled, matrix = score.get("global_A", []), score.get("global_R", [])
-        if pooled == matrix == []:
-            return True
-        rows = [pooled, *matrix] if isinstance(matrix, list) else []
-        return (
-            bool(rows)
-            and all(map(fractions, rows))
-            and len(pooled) == len(matrix) == tasks + 1
-            and len({len(row) for row in matrix}) == 1
-            and len(matrix[0]) >= tasks
-        )
-
-    kinds = {
-        "scores": dict, "settings": dict, "protocol": dict, "versions": dict, "phases": dict, "retention": dict, "tasks": list,
-        "resumed": list, "prototype_distance": list, "device": str, "threads": int, "processes": int, "status": str,
-    }  # fmt: skip
-    wrong = [name for name, kind in kinds.items() if not isinstance(result.get(name), kind)]
-    if not wrong:
-        own = [s for name, s in result["scores"].items() if name.endswith(")")]
-        rows = [row for s in own for row in (s.get("A"), *(s.get("R") or [])) if isinstance(s, dict)]
-        whole = all(isinstance(s, dict) and len(s.get("A") or []) == len(s.get("R") or []) == tasks for s in own)
-        whole = whole and all(map(fractions, rows)) and all(map(global_rows, own))
-        wrong = [] if whole and len(result["tasks"]) == tasks else ["scores"]
-    if wrong:
-        raise ValueError(f"{file} is no result of a run after {tasks} tasks: {wrong[0]} is not as it must be")
+        return cls(learner, RunResult.read(path / _RESULT, _number(path)))
 
 
 def _leftovers(folder: Path) -> list[Path]:

@@ -22,21 +22,22 @@ import torch
 import segp_ext
 from segp_ext import report, sealed
 from segp_ext.command_line import RESUMABLE, parse_run, settings_file
-from segp_ext.config import PATHS, Config, dotted, with_method
+from segp_ext.config import PATHS, Config, ScorePath, dotted, with_method
 from segp_ext.data import load_scenario
 from segp_ext.data.images import Images, Reader
 from segp_ext.data.scenario import Joined
-from segp_ext.evaluate import Evaluated, EvaluationSet, Evaluator, PathResult
-from segp_ext.learner import SeGPCL, TaskReport
+from segp_ext.evaluate import Evaluated, EvaluationSet, Evaluator
+from segp_ext.learner import SeGPCL
 from segp_ext.preflight import attempts, doubts, held_out_sets
 from segp_ext.pretrained import load_clip
 from segp_ext.processes import join, leave, share_cores
 from segp_ext.progress import plain_warnings, run_command
 from segp_ext.protocols import identify
+from segp_ext.result import PathResult, Resumption, Row, RunResult, Status, TaskReport
 from segp_ext.run_directory import RunDirectory, SavedRun, checkpoint_after, learning, unfinished
 from segp_ext.sealed import write_atomically
 from segp_ext.task_progress import TaskProgress
-from segp_ext.timing import Phase, Timer
+from segp_ext.timing import Timer
 
 LOWER = {
     "training": "training.prompts_per_pass, or raise training.accumulate",
@@ -112,30 +113,27 @@ class Run:
             if doubt is not None:
                 self.say(f"note: {doubt}")
         device = self.backbone.device
-        self.result: dict[str, Any] = {
-            "name": "",
-            "status": "running",
-            "message": "",
-            "method": config.method,
-            "seed": config.seed,
-            "settings": dataclasses.asdict(with_method(config)),
-            "protocol": facts,
-            "scores": {},
-            "retention": {},
-            "prototype_distance": [],
-            "tasks": [],
-            "phases": {},
-            "passes": {},
-            "device": torch.cuda.get_device_name(device)
-            if device.type == "cuda"
-            else platform.processor() or platform.machine(),
-            "processes": self.processes.count,
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
-            "build": segp_ext.build_info(),
-            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "resumed": [],
-        }
+        self.result = RunResult(
+            name="",
+            status="running",
+            message="",
+            method=config.method,
+            seed=config.seed,
+            settings=dataclasses.asdict(with_method(config)),
+            protocol=facts,
+            scores=[],
+            retention={},
+            prototype_distance=[],
+            tasks=[],
+            phases={},
+            passes={},
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine(),
+            processes=self.processes.count,
+            threads=torch.get_num_threads(),
+            versions=versions(),
+            build=segp_ext.build_info(),
+            started=datetime.now().astimezone().isoformat(timespec="seconds"),
+        )
         self._saved: SavedRun | None = None
         self.directory = Path(os.devnull)
         if resume is not None:
@@ -146,7 +144,7 @@ class Run:
             self._held = RunDirectory.create(config, self.scenario.name)
             self.directory = self._held.path
             write_atomically(self.directory / "config.yaml", settings_file(dataclasses.asdict(config)))
-        self.result["name"] = self.directory.name
+        self.result.name = self.directory.name
 
     def _last_checkpoint(self) -> SavedRun | None:
         """Where the run goes on: its newest whole checkpoint, if it came so far; takes over the result until then."""
@@ -159,16 +157,11 @@ class Run:
         if saved is None:
             saved = SavedRun.read(checkpoint_after(self.directory, done))
         saved.learner.check_weights(self.backbone)
-        before, now = saved.result, json.loads(json.dumps(self.result))
-        facts = [
-            key
-            for key, value in now["protocol"].items()
-            if key not in _FREE_FACTS and before["protocol"].get(key) != value
-        ]
-        was, free = dotted(before["settings"]), (*RESUMABLE, "model.", "data.", "loading.", "run.", "held_out")
-        settings = [
-            key for key, value in dotted(now["settings"]).items() if was.get(key) != value and not key.startswith(free)
-        ]
+        before, now = saved.result, self.result
+        protocol = json.loads(json.dumps(now.protocol))
+        facts = [key for key, value in protocol.items() if key not in _FREE_FACTS and before.protocol.get(key) != value]
+        was, free = dotted(before.settings), (*RESUMABLE, "model.", "data.", "loading.", "run.", "held_out")
+        settings = [key for key, value in dotted(now.settings).items() if was.get(key) != value and not key.startswith(free)]
         key = "data.evaluate_global"  # of data's settings the one on which the result's rows depend
         if was[key] != self.config.data.evaluate_global:
             settings.append(key)
@@ -177,20 +170,16 @@ class Run:
                 f"{self.directory} cannot go on: since its start these changed: {', '.join(facts + settings)}; put them back, or start a "
                 "new run"
             )
-        versions_before = {**before["versions"], **{key: before[key] for key in ("device", "threads", "processes")}}
-        versions_now = {**now["versions"], **{key: now[key] for key in ("device", "threads", "processes")}}
-        apart = [
-            f"{key} {versions_before.get(key)} → {value}"
-            for key, value in versions_now.items()
-            if versions_before.get(key) != value
-        ]
+        then, here = (
+            {**result.versions, "device": result.device, "threads": result.threads, "processes": result.processes}
+            for result in (before, now)
+        )
+        apart = [f"{key} {then.get(key)} → {value}" for key, value in here.items() if then.get(key) != value]
         if apart:
             text = f"not as at the run's start: {', '.join(apart)}; numbers may differ by rounding"
             warnings.warn(text, RuntimeWarning, stacklevel=2)
-        self.result = {
-            **before,
-            "resumed": [*before["resumed"], {"after": done, "at": now["started"], "on": now["device"]}],
-        }
+        before.resumed.append(Resumption(done, now.started, now.device))
+        self.result = before
         return saved
 
     def _offer_unfinished(self) -> None:
@@ -212,7 +201,7 @@ class Run:
                     f"differ from those of process {self.processes.rank + 1}. Compare `python -m segp_ext.doctor` on each host."
                 )
 
-    def execute(self) -> dict[str, Any]:
+    def execute(self) -> RunResult:
         """Learns and evaluates every task; returns the result, which is also in the directory, whatever happens."""
         total = len(self.scenario.tasks)
         done = 0 if self._saved is None else len(self._saved.learner.task_sizes)
@@ -221,8 +210,8 @@ class Run:
             if self._saved is None:
                 self._frozen_baselines()
             learner = SeGPCL(self.backbone, self.config, self.processes)
-            self.result["trained_parameters"] = sum(p.numel() for p in self.backbone.trained_parameters())
-            self.say(f"{self.config.method}: {self.result['trained_parameters']:,} trained parameters")
+            self.result.trained_parameters = sum(p.numel() for p in self.backbone.trained_parameters())
+            self.say(f"{self.config.method}: {self.result.trained_parameters:,} trained parameters")
             if self._saved is None:
                 evaluator = Evaluator(
                     learner, self.tests, self.held_out, evaluate_global=self.config.data.evaluate_global
@@ -250,16 +239,16 @@ class Run:
                     learnt = learner.learn_task(images, task.class_names, kept)
                 evaluator.after_task()
                 for name, phase in learnt.phases.items():
-                    self._spend(name, phase)
+                    self.result.spend(name, phase)
                 self._take(evaluator)
-                self.result["tasks"].append(dataclasses.asdict(learnt))
+                self.result.tasks.append(learnt)
                 done += 1
                 self._save(learner)
                 self._finish("running", self._progress(done))
                 seen = ", ".join(f"{path} {report.percent(s.pooled[-1])}" for path, s in evaluator.paths.items())
                 self.say(f"task {done}/{total} [{', '.join(task.class_names)}] accuracy % over all seen: {seen}")
             if self.processes.is_main:
-                self.result["plots"] = report.plot(self.directory, self.result)
+                self.result.plots = report.plot(self.directory, self.result)
             self._finish("finished", f"All {done} tasks learnt.")
         except KeyboardInterrupt:
             self._finish("interrupted", f"Interrupted after {done} of {total} tasks.")
@@ -285,23 +274,22 @@ class Run:
 
     def _take(self, evaluator: Evaluator) -> None:
         """Puts the evaluator's numbers, and the time that they took, into the result."""
-        self.result["retention"] = evaluator.retention
-        self.result["prototype_distance"] = evaluator.prototype_distance
+        self.result.retention = evaluator.retention
+        self.result.prototype_distance = evaluator.prototype_distance
         for path, scores in evaluator.paths.items():
-            self._record(f"{self.config.method} ({path})", scores)
+            self.result.record(Row(self.config.method, path, False, scores))
         for name, phase in evaluator.timer.phases.items():
-            self._spend(name, phase)
+            self.result.spend(name, phase)
         evaluator.timer.phases.clear()
 
     def _evaluated(self) -> Evaluated:
         """What the result holds of an evaluator's numbers."""
-        rows = {path: self.result["scores"][f"{self.config.method} ({path})"] for path in PATHS}
-        paths = {path: PathResult.from_dict(row) for path, row in rows.items()}
-        return Evaluated(paths, self.result["prototype_distance"], self.result["retention"])
+        paths = {path: self.result.row(path).scores for path in PATHS}
+        return Evaluated(paths, self.result.prototype_distance, self.result.retention)
 
     def _count_passes(self) -> None:
         """Moves the counts of compiled encoders into the result."""
-        counts, spent = self.result["passes"], dataclasses.asdict(self.backbone.passes)
+        counts, spent = self.result.passes, dataclasses.asdict(self.backbone.passes)
         self.backbone.passes.total = self.backbone.passes.eager = 0
         if self.config.model.compile:
             counts.update({name: counts.get(name, 0) + count for name, count in spent.items()})
@@ -335,25 +323,16 @@ class Run:
                 for task, images in zip(self.scenario.tasks, self.train_images, strict=True):
                     frozen.learn_task(images, task.class_names)
                     evaluator.after_task()
-                found = {} if said else {"zero-shot": evaluator.paths["text"]}
-                for name, scores in {**found, row: evaluator.paths["visual"]}.items():
-                    self._record(name, scores)
+                found: dict[str, tuple[ScorePath, PathResult]] = {} if said else {"zero-shot": ("text", evaluator.paths["text"])}
+                for name, (path, scores) in {**found, row: ("visual", evaluator.paths["visual"])}.items():
+                    self.result.record(Row(name, path, True, scores))
                     said.append(f"{name} {report.percent(scores.pooled[-1])}")
-        self._spend("baselines", timer.phases["baselines"])
+        self.result.spend("baselines", timer.phases["baselines"])
         self.say(f"{', '.join(said)} (accuracy % over all classes)")
 
-    def _record(self, row: str, scores: PathResult) -> None:
-        self.result["scores"][row] = scores.to_dict()
-
-    def _spend(self, name: str, phase: Phase) -> None:
-        spent = self.result["phases"].setdefault(name, {"wall": 0.0, "backbone": 0.0})
-        spent["wall"] += phase.wall
-        spent["backbone"] += phase.backbone
-
-    def _finish(self, status: str, message: str) -> None:
-        self.result.update(
-            status=status, message=message, updated=datetime.now().astimezone().isoformat(timespec="seconds")
-        )
+    def _finish(self, status: Status, message: str) -> None:
+        self.result.status, self.result.message = status, message
+        self.result.updated = datetime.now().astimezone().isoformat(timespec="seconds")
         if self.processes.is_main:
             if self._held is not None:
                 self._held.check_held()
@@ -403,7 +382,7 @@ def _run(config: Config, resume: Path | None) -> int:
     run: Run | None = None
     try:
         run = Run(config, resume)
-        run.say(f"{run.result['protocol']['id']} → {run.directory}")
+        run.say(f"{run.result.protocol['id']} → {run.directory}")
         result = run.execute()
     except KeyboardInterrupt as error:
         print(f"\ninterrupted{_going_on(run)}", file=sys.stderr)

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
 import yaml
+from made_results import made, task, write
 from PIL import Image
 from run_here import runs_here
 from trees import cifar100, make
@@ -22,6 +24,7 @@ from segp_ext import compare
 from segp_ext.comparison import Comparison, Difference, spread
 from segp_ext.page import Page
 from segp_ext.protocols import PROTOCOLS
+from segp_ext.result import Resumption, Row
 
 FAST = [
     "--training.epochs=1", "--data.max_images_per_class=6", "--data.classes_per_task=5", "--anchors.seeds_per_class=2",
@@ -114,14 +117,8 @@ def made_folder(tmp_path, **settings):
     """A finished run of lora, and the arguments that it came from."""
     given = [f"--{name.replace('__', '.')}={value}" for name, value in settings.items()]
     job = compare.Job.of(compare.Row("lora"), 1, tmp_path, given, 1)
-    job.folder.mkdir(parents=True)
+    write(job.folder, made(0.5, 0.1))
     (job.folder / "config.yaml").write_text(yaml.safe_dump(job.settings))
-    result = {
-        "scores": {}, "settings": {}, "protocol": {}, "versions": {}, "phases": {}, "retention": {},
-        "tasks": [], "resumed": [], "prototype_distance": [],
-        "device": "cpu", "threads": 1, "processes": 1, "status": "finished",
-    }  # fmt: skip
-    (job.folder / "result.json").write_text(json.dumps(result))
     return job
 
 
@@ -143,7 +140,7 @@ def test_rows_on_other_images_or_weights_of_one_name_are_not_compared(tmp_path):
     def check(had):
         compare._check_same_data(
             {
-                job: {"protocol": {"split_hash": s, "weights": {"hash": w}}}
+                job: made(0.5, 0.1, protocol={"split_hash": s, "weights": {"hash": w}})
                 for job, (s, w) in zip(jobs, had, strict=True)
             }
         )
@@ -243,11 +240,11 @@ def test_what_is_said_of_runs_stands_above_their_bar(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(compare, "say", lambda line, *stream: said.append((line, *stream)))
     monkeypatch.setattr(compare.Job, "execute", lambda job, device: "" if job.seed == 1 else "it broke")
-    monkeypatch.setattr(compare.Job, "result", lambda job: {"scores": {"lora (text)": {"last": 0.5}}})
+    monkeypatch.setattr(compare.Job, "result", lambda job: made(0.5, 0.1))
     jobs = [compare.Job.of(compare.Row("lora"), seed, tmp_path, [], 1) for seed in (1, 2)]
     compare._execute(jobs, [None], 1, {})
     said.sort(key=lambda line: line[0])  # what ended at once comes in any order
-    assert said == [("lora, seed 1: Last text 50.0",), ("lora, seed 2: it broke", sys.stderr)]
+    assert said == [("lora, seed 1: Last text 50.0, visual 50.0, dual 50.0",), ("lora, seed 2: it broke", sys.stderr)]
 
 
 @pytest.mark.slow
@@ -464,36 +461,16 @@ def test_rows_and_methods_are_not_mixed(tmp_path, capsys):
     assert "--methods and --rows say the same thing" in capsys.readouterr().err
 
 
-def result(last, drop):
-    """A made result of two tasks."""
-    matrix = [[0.9], [0.9 - drop, last]]
-    values = {
-        "A": [0.9, last],
-        "R": matrix,
-        "next_task": [None, None],
-        "forgetting": -1,  # by another definition than ours
-    }
-    scores = {f"m ({path})": values for path in ("text", "visual", "dual")}
-    wide = {"global_R": [[0.5, 0.4], [0.9, 0.5], [0.9 - drop, last]], "global_A": [0.45, 0.7, last]}
-    scores["m (text)"] = {**values, **wide}
-    step = {"steps": 20, "phases": {"training": {"wall": 5.0}}}
-    return {
-        "scores": scores, "phases": {"training": {"wall": 10.0}, "baselines": {"wall": 2.0}}, "protocol": {"id": "p"}, "device": "cpu",
-        "threads": 1, "versions": {"torch": "2", "segp_ext": "0"}, "started": "now", "retention": {},
-        "settings": {"inference": {"path": "dual"}}, "trained_parameters": 3_440_640, "resumed": [], "tasks": [step, step],
-    }  # fmt: skip
-
-
 def keep(run, retention):
     """Gives a made result accuracies on held-out data sets of 1,000 images and ten classes."""
-    run["retention"] = retention
-    run["protocol"] = {**run["protocol"], "held_out": {name: {"images": 1000, "classes": 10} for name in retention}}
+    run.retention = retention
+    run.protocol = {**run.protocol, "held_out": {name: {"images": 1000, "classes": 10} for name in retention}}
 
 
 def test_differences_are_paired_by_seed():
     lasts = {"a": [0.5, 0.6, 0.7], "b": [0.6, 0.72, 0.77]}
-    runs = {("a", seed): result(lasts["a"][seed], 0.1) for seed in range(3)}
-    runs |= {("b", seed): result(lasts["b"][seed], 0.1) for seed in (2, 0, 1)}  # in an order of their own
+    runs = {("a", seed): made(lasts["a"][seed], 0.1) for seed in range(3)}
+    runs |= {("b", seed): made(lasts["b"][seed], 0.1) for seed in (2, 0, 1)}  # in an order of their own
     found = Comparison(runs, "command")
     apart = found.difference("b", "text", "last")
     # differences .10 .12 .07: mean .0967, sd .0252, t(.975, 2) = 4.303
@@ -522,18 +499,18 @@ def test_differences_are_paired_by_seed():
 
 
 def test_the_accuracies_themselves_are_written():
-    lines = [json.loads(line) for line in Comparison({("a", 7): result(0.5, 0.1)}, "command").matrices().splitlines()]
+    lines = [json.loads(line) for line in Comparison({("a", 7): made(0.5, 0.1)}, "command").matrices().splitlines()]
     assert [(line["row"], line["path"], line["seed"]) for line in lines] == [("a", path, 7) for path in ("text", "visual", "dual")]
     assert lines[0]["R"] == [[0.9], [0.8, 0.5]] and lines[0]["A"] == [0.9, 0.5] and lines[0]["global_A"] == [0.45, 0.7, 0.5]
     assert lines[1]["R"] == lines[0]["R"] and "global_R" not in lines[1]
 
 
 def test_what_a_method_costs():
-    runs = {("a", seed): result(0.5, 0.1) for seed in (1, 2)} | {("frozen", 1): result(0.5, 0.1)}
-    runs["a", 2]["tasks"] = [{"steps": 10, "phases": {"training": {"wall": 4.5}}}] * 2
-    runs["frozen", 1].update(trained_parameters=0, tasks=[{"steps": 0, "phases": {}}] * 2)
+    runs = {("a", seed): made(0.5, 0.1) for seed in (1, 2)} | {("frozen", 1): made(0.5, 0.1)}
+    runs["a", 2].tasks = [task(10, 4.5)] * 2
+    runs["frozen", 1].trained_parameters, runs["frozen", 1].tasks = 0, [task(0, 0)] * 2
     for run in runs.values():
-        run["scores"]["zero-shot"] = run["scores"]["m (text)"]
+        run.record(Row("zero-shot", "text", True, run.row("text").scores))
     found = Comparison(runs, "command")
     header, rows = found.cost_table()
     assert header == ["method", "trained", "ms/step", "seconds"]
@@ -548,28 +525,28 @@ def test_what_a_method_costs():
 
 
 def test_a_task_that_was_gone_on_with_says_nothing_about_the_time_of_a_step():
-    run = result(0.5, 0.1)
-    run["tasks"][1] = {"steps": 20, "phases": {"training": {"wall": 0.1}}}
-    run["resumed"] = [{"after": 1}]
+    run = made(0.5, 0.1)
+    run.tasks[1] = task(20, 0.1)
+    run.resumed = [Resumption(1, "later", "cpu")]
     assert Comparison({("a", 1): run}, "command").cost_table()[1][0][2] == "250"
 
 
 @pytest.mark.slow
 def test_runs_without_global_rows_have_no_global_table_and_no_plot(tmp_path):
-    run = result(0.5, 0.1)
-    run["scores"]["m (text)"] = run["scores"]["m (dual)"]
+    run = made(0.5, 0.1)
+    run.record(Row("m", "text", False, run.row("dual").scores))
     found = Comparison({("a", 1): run}, "command")
     assert found.global_table()[1] == [] and "global.png" not in found.plot(tmp_path)
     assert "global" not in found.page({}).markdown().lower()
-    runs = {("a", 1): run, ("b", 1): result(0.5, 0.1)}  # one of them made before they were measured
+    runs = {("a", 1): run, ("b", 1): made(0.5, 0.1)}  # one of them made before they were measured
     assert [row[0] for row in Comparison(runs, "command").global_table()[1]] == ["b"]
     assert "global.png" in Comparison(runs, "command").plot(tmp_path)
 
 
 def with_baseline(drop):
     """A made result with the zero-shot row that every run measures too."""
-    run = result(0.5, drop)
-    run["scores"]["zero-shot"] = {**run["scores"]["m (text)"], "A": [0.9, 0.4 + drop]}
+    run = made(0.5, drop)
+    run.record(Row("zero-shot", "text", True, replace(run.row("text").scores, pooled=[0.9, 0.4 + drop])))
     return run
 
 
@@ -591,7 +568,7 @@ def test_baselines_of_a_seed_that_the_reference_lacks_are_taken_from_another_row
 
 
 def test_nothing_takes_the_place_of_a_reference_that_is_missing():
-    found = Comparison({(row, 1): result(0.5, 0.1) for row in "bc"}, "command", "a")
+    found = Comparison({(row, 1): made(0.5, 0.1) for row in "bc"}, "command", "a")
     assert found.difference("b", "text", "last") is None and found.difference("c", "text", "last") is None
     header, rows = found.table()
     assert header[-2] == "Last − a's" and {row[-2] for row in rows} == {"–"}
@@ -603,9 +580,9 @@ def test_heat_maps_are_of_the_path_that_a_method_predicts_by(monkeypatch, tmp_pa
     monkeypatch.setattr(
         "matplotlib.axes.Axes.imshow", lambda axes, values, **_: shown.append(values) or axes.scatter([], [], c=[])
     )
-    run = result(0.5, 0.1)
-    run["settings"]["inference"]["path"] = "visual"
-    run["scores"]["m (visual)"] = {**run["scores"]["m (visual)"], "R": [[0.25], [0.25, 0.75]]}
+    run = made(0.5, 0.1)
+    run.settings["inference"]["path"] = "visual"
+    run.row("visual").scores.matrix = [[0.25], [0.25, 0.75]]
     Comparison({("ranpac", 1): run}, "command").plot(tmp_path)
     assert [row[0] for row in shown[0]] == [25.0, 25.0] and shown[0][1][1] == 75.0
 
@@ -622,7 +599,7 @@ def test_folders_have_names_that_a_disk_takes_and_tell_methods_apart(tmp_path, c
 @pytest.mark.slow
 def test_many_rows_are_drawn_in_several_lines_each_in_one_style(tmp_path):
     rows = [f"row {n}" for n in range(12)]
-    runs = {(row, seed): result(0.5, 0.1) for row in rows for seed in (1, 2)}
+    runs = {(row, seed): made(0.5, 0.1) for row in rows for seed in (1, 2)}
     for (_, seed), run in runs.items():
         keep(run, {f"SCENES/{seed}/clean": [0.6, 0.5, 0.4], f"SCENES/{seed}/untouched": [0.3, 0.2, 0.1]})
     found = Comparison(runs, "command")
@@ -641,7 +618,7 @@ def test_retention_is_compared_by_the_sets_places():
         ("b", 2): [0.8, 0.3],
         ("c", 1): [0.9, 0.9],
     }
-    runs = {of: result(0.5, 0.1) for of in curves}
+    runs = {of: made(0.5, 0.1) for of in curves}
     for (row, seed), run in runs.items():
         others = {"elsewhere": [0.1, 0.1]} if row == "c" else {f"SCENES/{seed}/other": [0.1, 0.1]}
         keep(run, {f"SCENES/{seed}/clean": curves[row, seed], **others})
@@ -661,9 +638,9 @@ def test_retention_is_compared_by_the_sets_places():
 
 def test_long_names_are_cut_in_plots_unless_that_makes_two_alike():
     long = "joint lora.targets=[attn.in_proj,attn.out_proj,mlp.c_fc,mlp.c_proj]"
-    found = Comparison({(row, 1): result(0.5, 0.1) for row in ("segp", long)}, "command")
+    found = Comparison({(row, 1): made(0.5, 0.1) for row in ("segp", long)}, "command")
     assert found._label("segp") == "segp" and found._label(long) == long[:43] + "…"
-    found = Comparison({(row, 1): result(0.5, 0.1) for row in (long, long + " seed=2")}, "command")
+    found = Comparison({(row, 1): made(0.5, 0.1) for row in (long, long + " seed=2")}, "command")
     assert found._label(long) == long
 
 

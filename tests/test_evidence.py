@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_results import made, write
 from PIL import Image
 from run_here import runs_here
 from scipy.spatial.distance import jensenshannon
@@ -173,16 +174,10 @@ def test_the_search_for_looks_starts_anew_with_each(tiny_imagenet, model, tmp_pa
 
 
 def made_run(folder, method, last, forgetting, clean):
-    lasts = {"text": last - 0.1, "visual": last, "dual": last}
-    scores = {f"{method} ({path})": {"last": value, "forgetting": forgetting} for path, value in lasts.items()}
-    folder.mkdir(parents=True)
-    content = {
-        "status": "finished",
-        "settings": {"method": method, "seed": int(folder.name.rpartition("-")[2])},
-        "scores": scores,
-        "retention": {"SCENES/1/clean": [clean, 0.1]},
-    }
-    (folder / "result.json").write_text(json.dumps(content))
+    seed = int(folder.name.rpartition("-")[2])
+    result = made(last, forgetting, method=method, seed=seed, retention={"SCENES/1/clean": [clean, 0.1, 0.1]})
+    result.row("text").scores.pooled[1] = last - 0.1
+    write(folder, result)
 
 
 @pytest.mark.parametrize(

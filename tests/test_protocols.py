@@ -266,7 +266,7 @@ def test_a_run_of_a_protocol_keeps_it_in_its_configuration(tmp_path, monkeypatch
         "--anchors.steps=1", "--anchors.seeds_per_class=1", f"--run.directory={tmp_path}",
     ]  # fmt: skip
     run = train.Run(command_line.parse([*argv, "--run.name=first"]))
-    facts = run.result["protocol"]
+    facts = run.result.protocol
     assert facts["id"].startswith("segp-cifar100+changed-") and facts["changed"] == [
         "data.classes_per_task",
         "model.name",
@@ -274,4 +274,4 @@ def test_a_run_of_a_protocol_keeps_it_in_its_configuration(tmp_path, monkeypatch
     saved = run.directory / "config.yaml"
     assert yaml.safe_load(saved.read_text())["protocol"] == "segp-cifar100"
     again = train.Run(command_line.parse(["--config", str(saved), "--run.name=again"]))
-    assert again.result["protocol"] == facts
+    assert again.result.protocol == facts

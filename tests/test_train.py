@@ -20,6 +20,7 @@ from trees import cifar100
 from segp_ext import command_line, run_directory, train
 from segp_ext.learner import SeGPCL
 from segp_ext.report import GLOBAL_LEGEND, LEGEND, percent, tables
+from segp_ext.result import RunResult
 
 FAST = ["--data.max_images_per_class=6", "--training.epochs=1", "--data.classes_per_task=5", "--anchors.steps=2"]
 
@@ -101,7 +102,7 @@ def test_the_result_holds_everything(finished):
 
 def test_the_summary_and_the_table_show_the_same_numbers(finished):
     result = json.loads((finished / "result.json").read_text())
-    summary, shown = (finished / "summary.md").read_text(), "\n".join(tables(result))
+    summary, shown = (finished / "summary.md").read_text(), "\n".join(tables(RunResult.read(finished / "result.json")))
     for scores in result["scores"].values():
         for value in (*scores["A"], scores["avg"], scores["forgetting"]):
             assert percent(value) in summary and percent(value) in shown
@@ -521,9 +522,9 @@ def test_results_that_cannot_be_written_are_said_before_anything_is_learnt(tmp_p
 def test_a_backend_that_is_not_there_and_dollars_in_names_do_not_matter_to_plots(finished, tmp_path):
     """A notebook names its own backend to the processes it starts; what stands between two dollars is a formula to matplotlib."""
     code = (
-        "import json, pathlib, sys, os; from segp_ext import report; "
-        f"result = json.loads(pathlib.Path({str(finished / 'result.json')!r}).read_text()); "
-        "result['retention'] = {'$x_$': [0.1, 0.2, 0.3]}; "
+        "import pathlib, sys, os; from segp_ext import report; from segp_ext.result import RunResult; "
+        f"result = RunResult.read(pathlib.Path({str(finished / 'result.json')!r})); "
+        "result.retention = {'$x_$': [0.1, 0.2, 0.3]}; "
         f"print(*report.plot(pathlib.Path({str(tmp_path)!r}), result), os.environ['MPLBACKEND'])"
     )
     environment = {**os.environ, "MPLBACKEND": "inline-of-a-notebook"}

@@ -154,7 +154,8 @@ def test_a_run_that_scores_by_covariance_prints_its_frozen_counterpart(own, coun
         json.loads((tmp_path / name / "result.json").read_text())["scores"] for name in ("segp", counterpart)
     )
     assert list(ours)[:3] == ["zero-shot", "frozen prototypes", f"frozen {counterpart}"]
-    assert ours[f"frozen {counterpart}"] == frozen[f"{counterpart} (visual)"] != ours["frozen prototypes"]
+    same = ours[f"frozen {counterpart}"] | {"method": counterpart, "baseline": False}
+    assert same == frozen[f"{counterpart} (visual)"] and same["R"] != ours["frozen prototypes"]["R"]
     assert list(frozen)[:3] == ["zero-shot", "frozen prototypes", f"{counterpart} (text)"]
 
 

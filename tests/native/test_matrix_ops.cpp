@@ -462,7 +462,7 @@ void check_transfer(int64_t classes, int64_t anchors, int64_t width, bool scatte
 // weights of the gradients' products are of the inputs' type.
 constexpr bool kScattered[] = {false};
 constexpr double kHalf = 2e-3, kBFloat = 1.5e-2;
-const std::vector<std::tuple<int, int, int>> kShapes{{5, 7, 13}, {1, 1, 4}, {9, 70, 40}, {3, 1, 5}, {1, 300, 3}};
+const std::vector<std::tuple<int, int, int>> kShapes{{5, 7, 13}, {1, 1, 4}, {9, 70, 40}, {2, 3, 16}, {3, 1, 5}, {1, 300, 3}};
 #else
 constexpr bool kScattered[] = {false, true};
 constexpr double kHalf = 5e-6, kBFloat = 5e-6;
