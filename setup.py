@@ -54,8 +54,8 @@ CUDA_SOURCES = [
     "csrc/cuda/dual_target.cu",
     "csrc/cuda/transfer.cu",
 ]
-# Comparisons may be turned into selects, and the CPU must round like the GPU: no contraction to fused
-# multiply-add. Nothing else of fast-math.
+# Comparisons may be turned into selects. No contraction to fused multiply-add: every instruction set must round alike.
+# Nothing else of fast-math.
 CXX_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"]
 
 

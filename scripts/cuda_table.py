@@ -66,8 +66,8 @@ def loops(assembly: str) -> list[list[str]]:
 
 
 def per_similarity(assembly: str) -> float:
-    """Instructions that a kernel spends on one similarity: of its loops that raise two to a power."""
-    bodies = [body for body in loops(assembly) if any("MUFU.EX2" in text for text in body)]
+    """Instructions that a kernel spends on one similarity: of its loops that raise two to a power, but for those over warps' shares."""
+    bodies = [body for body in loops(assembly) if any("MUFU.EX2" in text for text in body) and not any("LDS" in text for text in body)]
     return sum(len(body) for body in bodies) / NUMBERS_AT_A_TIME
 
 

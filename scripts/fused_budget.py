@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 SIZES = (512, 20_000), (5_000, 25_000)
 WIDTH = 512  # De of ViT-B/16
-INSTRUCTIONS = 90  # of a similarity, bfloat16: benchmarks/results/cuda_table.md
+INSTRUCTIONS = 71  # of a similarity, bfloat16: benchmarks/results/cuda_table.md
 EXPONENTIALS_A_CLOCK = 16  # of a multiprocessor
 INSTRUCTIONS_A_CLOCK = 128
 

@@ -1,6 +1,7 @@
 #include "segp/distill.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "matrix_rows.cuh"
 #include "small_rows.cuh"
@@ -25,6 +26,7 @@ struct RowArgs {
   Cosines<T> student;  // of the rows and their text
   Cosines<T> teacher;
   Acc* row_factor;  // [rows] what weights for the student are multiplied by
+  Acc text_factor;  // what those for the text are multiplied by, beside the factor of the students' norms
   Acc sharpness;    // of powers of two
   Acc* loss;        // [rows]
 };
@@ -35,7 +37,8 @@ struct RowArgs {
 //
 // Each weight p - q carries the inverse norm of the rows that it will be multiplied by, and no other.
 template <class T, bool kBounded>
-__global__ void __launch_bounds__(kRowThreads, 2) distill_rows_kernel(const __grid_constant__ RowArgs<T> args) {
+__global__ void __launch_bounds__(kWideThreads, sizeof(accumulator_t<T>) == sizeof(double) ? 1 : 2)
+    distill_rows_kernel(const __grid_constant__ RowArgs<T> args) {
   using Acc = accumulator_t<T>;
   const int64_t row = blockIdx.x;
   Acc* x = args.x + row * args.stride;
@@ -49,12 +52,13 @@ __global__ void __launch_bounds__(kRowThreads, 2) distill_rows_kernel(const __gr
   for (int64_t first = threadIdx.x * 4; first < args.classes; first += blockDim.x * 4) {
     const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
     const Pack<Acc, 4> ys = *reinterpret_cast<const Pack<Acc, 4>*>(y + first);
+    const Pack<Acc, 4> text = args.student.scales(first);
+    const Pack<Acc, 4> teacher_text = args.teacher.scales(first);
 #pragma unroll (sizeof(Acc) == 8 ? 1 : 4)
     for (int k = 0; k < 4; ++k) {
-      const int64_t c = first + k;
-      if (c < args.classes) {
-        student.add(student_scale * args.student.along(xs.values[k], c));
-        teacher.add(teacher_scale * args.teacher.along(ys.values[k], c));
+      if (first + k < args.classes) {
+        student.add(student_scale, xs.values[k] * text.values[k]);
+        teacher.add(teacher_scale, ys.values[k] * teacher_text.values[k]);
       }
     }
   }
@@ -63,38 +67,47 @@ __global__ void __launch_bounds__(kRowThreads, 2) distill_rows_kernel(const __gr
   const Acc student_share = 1 / student.sum;
   const Acc teacher_share = 1 / teacher.sum;
   const Acc shift = log(teacher.sum / student.sum);
-  // No |p - q| exceeds the largest p or q. With the largest value as the base these are the shares, with a bound at most 1.
-  const Acc most = kBounded ? Acc(1) : student_share > teacher_share ? student_share : teacher_share;
+  // No |p - q| exceeds the largest p or q. With the largest value as the base these are the shares; with a bound they are no more.
+  const Acc share = student_share > teacher_share ? student_share : teacher_share;
+  const Acc most = share < Acc(1) ? share : Acc(1);
   const Acc row_factor = factor_of<T>(args.student.other_norms) * factor_for<T>(kFactorRange * most);
-  const Acc student_factor = args.student.row_norms.inverse[row] * factor_of<T>(args.student.row_norms);
+  const Acc student_factor = args.student.row_norms.inverse[row] * factor_of<T>(args.student.row_norms) * args.text_factor;
   Acc loss = 0;
-  for (int64_t begin = 0; begin < args.classes; begin += blockDim.x * 4) {
+  int64_t step = 0;
+  int64_t barrier = 0;  // the step before whose writes all must have read
+  for (int64_t begin = 0; begin < args.classes; begin += blockDim.x * 4, ++step) {
     const int64_t first = begin + threadIdx.x * 4;
     Pack<T, 4> for_student;
     Pack<T, 4> for_text;
     if (first < args.classes) {
       const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
       const Pack<Acc, 4> ys = *reinterpret_cast<const Pack<Acc, 4>*>(y + first);
+      const Pack<Acc, 4> text = args.student.scales(first);
+      const Pack<Acc, 4> teacher_text = args.teacher.scales(first);
+      const Pack<Acc, 4> inverse = args.student.inverses(first);
 #pragma unroll (sizeof(Acc) == 8 ? 1 : 4)
       for (int k = 0; k < 4; ++k) {
-        const int64_t c = first + k;
         Acc difference = 0;
         Acc text_inverse = 0;
-        if (c < args.classes) {
-          const Acc student_below = student_scale * args.student.along(xs.values[k], c) - student.most;
-          const Acc teacher_below = teacher_scale * args.teacher.along(ys.values[k], c) - teacher.most;
-          const Acc p = exp2(student_below) * student_share;
-          const Acc q = exp2(teacher_below) * teacher_share;
+        if (first + k < args.classes) {
+          const Acc student_below = student.below(student_scale, xs.values[k] * text.values[k]);
+          const Acc teacher_below = teacher.below(teacher_scale, ys.values[k] * teacher_text.values[k]);
+          const Acc p = rounded_product(student.term(student_below), student_share);  // so that p - q is 0 where they are equal
+          const Acc q = rounded_product(teacher.term(teacher_below), teacher_share);
           loss += divergence_term(p, q, (teacher_below - student_below) * Acc(kLn2) - shift);
           difference = p - q;
-          text_inverse = args.student.other_norms.inverse[c];
+          text_inverse = inverse.values[k];
         }
         device_store(for_student.values[k], difference * row_factor * text_inverse);
         device_store(for_text.values[k], difference * student_factor);
       }
     }
     if constexpr (sizeof(T) != sizeof(Acc)) {
-      __syncthreads();  // narrower weights end up where other threads' products were
+      // Narrower weights end up where other threads' products were: those of step i over the products of step i / 2.
+      if (step == barrier) {
+        __syncthreads();
+        barrier = 2 * step + 2;
+      }
     }
     if (first < args.classes && args.for_student != nullptr) {
       *reinterpret_cast<Pack<T, 4>*>(args.for_student + row * args.student_stride + first) = for_student;
@@ -123,7 +136,6 @@ struct SmallArgs {
   Acc* grad_text;     // null if it is not wanted
   Acc* weights;       // [classes, rows] p - q over the norm of the student
   MeanLoss<Acc> mean;
-  Acc* row_loss;      // [rows]
 };
 
 // A block per row: its loss, its gradient, and the weights for the text's.
@@ -137,18 +149,18 @@ __global__ void __launch_bounds__(kRowThreads, 2) distill_small_kernel(const __g
   Softmax<Acc, false> student = Softmax<Acc, false>::empty(0);
   Softmax<Acc, false> teacher = student;
   for (int64_t c = threadIdx.x; c < args.text.count; c += blockDim.x) {
-    student.add(args.sharpness * x[c]);
-    teacher.add(args.sharpness * y[c]);
+    student.add(args.sharpness, x[c]);
+    teacher.add(args.sharpness, y[c]);
   }
   student = block_merge(student);
   teacher = block_merge(teacher);
   const Acc shift = log(teacher.sum / student.sum);
   Acc loss = 0;
   for (int64_t c = threadIdx.x; c < args.text.count; c += blockDim.x) {
-    const Acc student_below = args.sharpness * x[c] - student.most;
-    const Acc teacher_below = args.sharpness * y[c] - teacher.most;
-    const Acc p = exp2(student_below) / student.sum;
-    const Acc q = exp2(teacher_below) / teacher.sum;
+    const Acc student_below = student.below(args.sharpness, x[c]);
+    const Acc teacher_below = teacher.below(args.sharpness, y[c]);
+    const Acc p = student.term(student_below) / student.sum;
+    const Acc q = teacher.term(teacher_below) / teacher.sum;
     loss += divergence_term(p, q, (teacher_below - student_below) * Acc(kLn2) - shift);
     x[c] = (p - q) * text_inverse[c];
     if (args.grad_text != nullptr) {
@@ -157,23 +169,23 @@ __global__ void __launch_bounds__(kRowThreads, 2) distill_small_kernel(const __g
   }
   loss = block_sum(loss);  // waits for the weights too
   if (threadIdx.x == 0) {
-    args.row_loss[row] = loss;
+    args.mean.rows[row] = loss;
   }
   if (args.grad_student != nullptr) {
     block_gradient(args.student[row], scale, args.text, x, args.width, args.gradient, args.grad_student + row * args.width);
   }
 }
 
-// A block per class for the text's gradient, if it is wanted, and the last one for the loss.
+// The first block is for the loss, and one per class for the text's gradient, if it is wanted.
 template <class T>
 __global__ void __launch_bounds__(kRowThreads) distill_small_text_kernel(const __grid_constant__ SmallArgs<T> args) {
   using Acc = accumulator_t<T>;
-  if (blockIdx.x == gridDim.x - 1) {
+  if (blockIdx.x == 0) {
     block_mean(args.mean);
     return;
   }
   __shared__ Acc weights[kMostOthers];
-  const int64_t c = blockIdx.x;
+  const int64_t c = blockIdx.x - 1;
   for (int64_t b = threadIdx.x; b < args.student.count; b += blockDim.x) {
     weights[b] = args.weights[c * args.student.count + b];
   }
@@ -239,7 +251,7 @@ struct Parts {
     y = workspace.take<Acc>(block * stride);
     for_student = reinterpret_cast<T*>(x);
     text_sum = x;  // once the student's gradient has been made
-    for_text = workspace.take<T>(group * stride);
+    for_text = workspace.take<T>(params.grad_student_text != nullptr ? group * stride : 0);
     bytes = workspace.bytes();
   }
 };
@@ -294,7 +306,7 @@ cudaError_t run(const DistillParams& params, void* base, int device, cudaStream_
     mean.rows = parts.row_loss;
     const SmallArgs<T> args{Rows<T>(params.student), Rows<T>(params.student_text), Rows<T>(params.teacher),
                             Rows<T>(params.teacher_text), width, static_cast<Acc>(sharpness * kLog2E), gradient,
-                            grad_student, grad_text, parts.weights, mean, parts.row_loss};
+                            grad_student, grad_text, parts.weights, mean};
     const bool packs = can_pack<kPack, T>(params.student) && can_pack<kPack, T>(params.student_text) &&
                        can_pack<kPack, T>(params.teacher) && can_pack<kPack, T>(params.teacher_text);
     launch(packs ? distill_small_kernel<T, kPack> : distill_small_kernel<T, 1>, static_cast<unsigned>(rows), kRowThreads,
@@ -319,6 +331,9 @@ cudaError_t run(const DistillParams& params, void* base, int device, cudaStream_
   args.student_stride = parts.student_stride;
   args.classes = classes;
   args.sharpness = static_cast<Acc>(sharpness * kLog2E);
+  // No p or q exceeds e^(2 s / tau) / C, as logits are within s / tau of 0.
+  const double most = std::min(1.0, std::exp(2 * std::min(sharpness, 100.0)) / static_cast<double>(classes));
+  args.text_factor = kHasFactors<T> ? static_cast<Acc>(std::exp2(std::floor(-std::log2(most)))) : Acc(1);
   int64_t group_begin = 0;
   for (int64_t begin = 0; begin < rows; begin += parts.block) {
     const int64_t end = std::min(rows, begin + parts.block);
@@ -347,14 +362,13 @@ cudaError_t run(const DistillParams& params, void* base, int device, cudaStream_
   ProjectArgs<T> project{};
   project.mean = mean;
   project.width = width;
-  project.gradient = gradient;
   if (grad_student != nullptr) {
     project.sets[0] = {static_cast<const T*>(params.student.data), params.student.row_stride, rows, parts.student,
-                       parts.row_factor, {}, grad_student};
+                       parts.row_factor, {}, gradient, grad_student};
   }
   if (grad_text != nullptr) {
     project.sets[1] = {static_cast<const T*>(params.student_text.data), params.student_text.row_stride, classes,
-                       parts.student_text, nullptr, parts.student, grad_text};
+                       parts.student_text, nullptr, parts.student, gradient / args.text_factor, grad_text};
   }
   launch_project(project, stream);
   return cudaGetLastError();

@@ -20,74 +20,70 @@ struct ChunkArgs {
   Cosines<T> cosines;  // of the prototypes and the anchors
   Acc sharpness;       // of powers of two
   void* sums;          // [rows] Softmax<Acc, kBounded> up to the chunk before; brought up to date
-  Acc* shrink;         // [rows] what the drift so far is to be multiplied by
-  Acc* proximity;      // [rows] written with the last chunk
+  Acc* kept;           // [rows] the share of the chunks before in all up to this one
+  Acc* proximity;      // [rows] brought up to date
   bool is_first;
-  bool is_last;
 };
 
-// A block per prototype: the weights of one chunk of anchors, relative to the base so far or, where there is one chunk only,
-// over their sum.
+// A block per prototype: the weights of one chunk of anchors, whose sum is 1.
 template <class T, bool kBounded>
-__global__ void __launch_bounds__(kRowThreads) drift_chunk_kernel(const __grid_constant__ ChunkArgs<T> args) {
+__global__ void __launch_bounds__(kWideThreads) drift_chunk_kernel(const __grid_constant__ ChunkArgs<T> args) {
   using Acc = accumulator_t<T>;
   const int64_t row = blockIdx.x;
   Acc* x = args.x + row * args.stride;
   Softmax<Acc, kBounded>* sums = static_cast<Softmax<Acc, kBounded>*>(args.sums) + row;
   args.cosines.repair(x, row, args.anchors);
-  const Softmax<Acc, kBounded> empty = Softmax<Acc, kBounded>::empty(args.sharpness);
-  const Softmax<Acc, kBounded> before = args.is_first ? empty : *sums;
-  Softmax<Acc, kBounded> softmax = empty;
+  Softmax<Acc, kBounded> chunk = Softmax<Acc, kBounded>::empty(args.sharpness);
   const Acc scale = args.cosines.row_norms.scale[row];
   for (int64_t first = threadIdx.x * 4; first < args.anchors; first += blockDim.x * 4) {
     const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
+    const Pack<Acc, 4> anchors = args.cosines.scales(first);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      const int64_t a = first + k;
-      if (a < args.anchors) {
-        const Acc cosine = scale * args.cosines.along(xs.values[k], a);
-        softmax.add(cosine * args.sharpness, cosine < Acc(0) ? Acc(0) : cosine);
+      if (first + k < args.anchors) {
+        const Acc cosine = rounded_product(scale, xs.values[k] * anchors.values[k]);
+        chunk.add(args.sharpness, cosine, cosine < Acc(0) ? Acc(0) : cosine);
       }
     }
   }
-  softmax = block_merge(softmax);
-  softmax.merge(before);
+  chunk = block_merge(chunk);
   if (threadIdx.x == 0) {
-    *sums = softmax;
-    args.shrink[row] = kBounded ? Acc(1) : exp2(before.most - softmax.most);
-    if (args.is_last) {
-      args.proximity[row] = softmax.weighted / softmax.sum;
+    Softmax<Acc, kBounded> whole = chunk;
+    Acc kept = 0;
+    if (!args.is_first) {
+      const Softmax<Acc, kBounded> before = *sums;
+      whole.merge(before);
+      kept = before.sum * (kBounded ? Acc(1) : exp2(before.most - whole.most)) / whole.sum;
     }
+    *sums = whole;
+    args.kept[row] = kept;
+    args.proximity[row] = whole.weighted / whole.sum;
   }
-  const Acc share = args.is_first && args.is_last ? Acc(1) / softmax.sum : Acc(1);
+  const Acc share = Acc(1) / chunk.sum;
   for (int64_t first = threadIdx.x * 4; first < args.anchors; first += blockDim.x * 4) {
     const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
+    const Pack<Acc, 4> anchors = args.cosines.scales(first);
     Pack<Acc, 4> weights;
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      const int64_t a = first + k;
-      weights.values[k] =
-          a < args.anchors
-              ? exp2(scale * args.cosines.along(xs.values[k], a) * args.sharpness - softmax.most) * share
-              : Acc(0);
+      const Acc cosine = rounded_product(scale, xs.values[k] * anchors.values[k]);
+      weights.values[k] = first + k < args.anchors ? chunk.term(chunk.below(args.sharpness, cosine)) * share : Acc(0);
     }
     *reinterpret_cast<Pack<Acc, 4>*>(x + first) = weights;
   }
 }
 
-// drift = drift * shrink[row] + added, and with the last chunk over the row's sum. A warp per row.
-template <class Acc, bool kBounded>
+// drift = drift * kept[row] + added * (1 - kept[row]). A warp per row.
+template <class Acc>
 __global__ void __launch_bounds__(kRowThreads)
-    accumulate_kernel(Acc* drift, const Acc* added, const Acc* shrink, const Softmax<Acc, kBounded>* sums, int64_t rows,
-                      int64_t width, bool is_last) {
+    accumulate_kernel(Acc* drift, const Acc* added, const Acc* kept, int64_t rows, int64_t width) {
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kRowsPerBlock + threadIdx.x / kWarp;
   if (row >= rows) {
     return;
   }
-  const Acc share = is_last ? Acc(1) / sums[row].sum : Acc(1);
-  const Acc kept = shrink[row] * share;
+  const Acc share = kept[row];
   for (int64_t k = threadIdx.x % kWarp; k < width; k += kWarp) {
-    drift[row * width + k] = drift[row * width + k] * kept + added[row * width + k] * share;
+    drift[row * width + k] = drift[row * width + k] * share + added[row * width + k] * (Acc(1) - share);
   }
 }
 
@@ -110,11 +106,11 @@ __global__ void __launch_bounds__(kRowThreads) drift_small_kernel(const __grid_c
   block_cosines<kPack>(args.prototypes[row], args.before, args.width, x, static_cast<Acc*>(nullptr));
   Softmax<Acc, false> softmax = Softmax<Acc, false>::empty(0);
   for (int64_t a = threadIdx.x; a < args.before.count; a += blockDim.x) {
-    softmax.add(args.sharpness * x[a], x[a] < Acc(0) ? Acc(0) : x[a]);
+    softmax.add(args.sharpness, x[a], x[a] < Acc(0) ? Acc(0) : x[a]);
   }
   softmax = block_merge(softmax);
   for (int64_t a = threadIdx.x; a < args.before.count; a += blockDim.x) {
-    x[a] = exp2(args.sharpness * x[a] - softmax.most) / softmax.sum;
+    x[a] = softmax.term(softmax.below(args.sharpness, x[a])) / softmax.sum;
   }
   __syncthreads();
   if (threadIdx.x == 0) {
@@ -141,7 +137,7 @@ struct Parts {
   int64_t chunk, block, stride;
   int* flags;  // [1]
   Norms<Acc> prototypes, anchors;
-  Acc *shrink, *x, *added, *moved;
+  Acc *kept, *x, *added, *moved;
   Softmax<Acc, false>* sums;
   int64_t bytes;
 
@@ -152,20 +148,22 @@ struct Parts {
     const int64_t count = params.before.rows;
     const int64_t width = std::max<int64_t>(1, params.prototypes.cols);
     constexpr int64_t kLeastChunk = 128;
+    constexpr int64_t kNorms = 3;
     constexpr int64_t kBudget = kWorkspaceBytes / static_cast<int64_t>(sizeof(Acc));  // in numbers
-    if (classes * padded(count) + count * width <= kBudget) {
+    const int64_t of_anchor = width + kNorms;  // numbers, beside its weights
+    if (classes * padded(count) + count * of_anchor <= kBudget) {
       block = classes;
       chunk = count;
     } else {
-      block = std::max<int64_t>(1, std::min({classes, kBudget / 5 * 2 / width, kBudget / 15 * 7 / kLeastChunk}));
-      chunk = balanced(count, std::min(kBudget / 15 * 7 / block, kBudget / 15 * 2 / width));
+      block = std::max<int64_t>(1, std::min({classes, kBudget / 5 * 2 / width, kBudget / 2 / kLeastChunk}));
+      chunk = balanced(count, (kBudget - block * width) / (block + of_anchor));
     }
     stride = padded(chunk);
     Workspace workspace(base);
     flags = workspace.take<int>(1);
     prototypes = take_norms<Acc>(workspace, classes, flags, nullptr);
     anchors = take_norms<Acc>(workspace, chunk, flags, nullptr);
-    shrink = workspace.take<Acc>(classes);
+    kept = workspace.take<Acc>(classes);
     sums = workspace.take<Softmax<Acc, false>>(classes);
     x = workspace.take<Acc>(block * stride);
     added = workspace.take<Acc>(chunk < count ? block * width : 0);
@@ -207,17 +205,16 @@ cudaError_t run_chunks(const DriftParams& params, const Parts<T>& parts, int dev
       args.cosines = cosines<T>(prototypes, parts.prototypes.from(c), before, parts.anchors);
       args.sharpness = static_cast<Acc>(kLog2E / params.temperature);
       args.sums = sums + c;
-      args.shrink = parts.shrink + c;
+      args.kept = parts.kept + c;
       args.proximity = static_cast<Acc*>(params.proximity) + c;
       args.is_first = a == 0;
-      args.is_last = a + count == anchors;
       launch(drift_chunk_kernel<T, kBounded>, static_cast<unsigned>(rows), threads_for_row(count), stream, args);
       const MatrixRef weights = dense(parts.x, rows, count, parts.stride);
       const MatrixRef moved = dense(parts.moved, count, width, width);
       gemm(weights, moved, dense(args.is_first ? drift + c * width : parts.added, rows, width, width), device);
       if (!args.is_first) {
-        launch(accumulate_kernel<Acc, kBounded>, blocks_for(rows, kRowsPerBlock), kRowThreads, stream, drift + c * width,
-               parts.added, args.shrink, sums + c, rows, width, args.is_last);
+        launch(accumulate_kernel<Acc>, blocks_for(rows, kRowsPerBlock), kRowThreads, stream, drift + c * width, parts.added,
+               args.kept, rows, width);
       }
     }
   }

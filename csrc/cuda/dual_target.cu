@@ -72,6 +72,17 @@ __device__ __forceinline__ accumulator_t<T> visual_loss(const VisualArgs<T>& arg
   return args.weight * (Acc(1) - cosine);
 }
 
+// -log of the softmax at the target's value, never negative: the target's term is part of the sum.
+template <class T, bool kBounded>
+__device__ __forceinline__ T cross_entropy(const Softmax<T, kBounded>& softmax, T scale, T of_target) {
+  const T below = softmax.below(scale, of_target);
+  if constexpr (kBounded) {
+    return log(softmax.sum / softmax.term(below));
+  } else {
+    return log(softmax.sum) - below * T(kLn2);
+  }
+}
+
 template <class T>
 struct RowArgs {
   using Acc = accumulator_t<T>;
@@ -90,7 +101,8 @@ struct RowArgs {
 
 // A block per row: both halves of the loss, the visual gradient, and the weights for the other.
 template <class T, bool kBounded>
-__global__ void __launch_bounds__(kRowThreads, sizeof(accumulator_t<T>) == sizeof(double) ? 2 : 5) dual_rows_kernel(const __grid_constant__ RowArgs<T> args) {
+__global__ void __launch_bounds__(kWideThreads, sizeof(accumulator_t<T>) == sizeof(double) ? 1 : 2)
+    dual_rows_kernel(const __grid_constant__ RowArgs<T> args) {
   using Acc = accumulator_t<T>;
   const int64_t row = blockIdx.x;
   Acc* x = args.x + row * args.stride;
@@ -99,22 +111,22 @@ __global__ void __launch_bounds__(kRowThreads, sizeof(accumulator_t<T>) == sizeo
   const bool is_inside = target >= 0 && target < args.classes;
   const Acc scale = args.sharpness * args.cosines.row_norms.scale[row];
   // Read before another thread writes a weight in its place.
-  const Acc at_target = is_inside ? scale * args.cosines.along(x[target], target) : Acc(NAN);
+  const Acc of_target = is_inside ? x[target] * args.cosines.other_norms.scale[target] : Acc(NAN);
   Softmax<Acc, kBounded> softmax = Softmax<Acc, kBounded>::empty(args.sharpness);
   for (int64_t first = threadIdx.x * 4; first < args.classes; first += blockDim.x * 4) {
     const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
+    const Pack<Acc, 4> text = args.cosines.scales(first);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      const int64_t c = first + k;
-      if (c < args.classes) {
-        softmax.add(scale * args.cosines.along(xs.values[k], c));
+      if (first + k < args.classes) {
+        softmax.add(scale, xs.values[k] * text.values[k]);
       }
     }
   }
   softmax = block_merge(softmax);
   const Acc visual = visual_loss(args.visual, args.first_row + row, target, is_inside);
   if (threadIdx.x == 0) {
-    args.loss[args.first_row + row] = (softmax.most - at_target) * Acc(kLn2) + log(softmax.sum) + visual;
+    args.loss[args.first_row + row] = cross_entropy(softmax, scale, of_target) + visual;
   }
   if (args.weights == nullptr) {
     return;
@@ -124,14 +136,16 @@ __global__ void __launch_bounds__(kRowThreads, sizeof(accumulator_t<T>) == sizeo
   const Acc share = factor / softmax.sum;
   for (int64_t first = threadIdx.x * 4; first < args.classes; first += blockDim.x * 4) {
     const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
+    const Pack<Acc, 4> text = args.cosines.scales(first);
+    const Pack<Acc, 4> inverse = args.cosines.inverses(first);
     Pack<T, 4> out;
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       const int64_t c = first + k;
       Acc weight = 0;
       if (c < args.classes) {
-        const Acc p = exp2(scale * args.cosines.along(xs.values[k], c) - softmax.most) * share;
-        weight = (p - (c == target ? factor : Acc(0))) * args.cosines.other_norms.inverse[c];
+        const Acc p = rounded_product(softmax.term(softmax.below(scale, xs.values[k] * text.values[k])), share);
+        weight = (p - (c == target ? factor : Acc(0))) * inverse.values[k];
       }
       device_store(out.values[k], weight);
     }
@@ -164,13 +178,12 @@ __global__ void __launch_bounds__(kRowThreads, 2) dual_small_kernel(const __grid
   const UnitScale<Acc> scale = block_cosines<kPack>(args.embedding[row], args.text, args.width, x, text_inverse);
   Softmax<Acc, false> softmax = Softmax<Acc, false>::empty(0);
   for (int64_t c = threadIdx.x; c < args.text.count; c += blockDim.x) {
-    softmax.add(sharpness * x[c]);
+    softmax.add(sharpness, x[c]);
   }
   softmax = block_merge(softmax);
   const Acc visual = visual_loss(args.visual, row, target, is_inside);
   if (threadIdx.x == 0) {
-    const Acc at_target = is_inside ? sharpness * x[target] : Acc(NAN);
-    args.loss[row] = (softmax.most - at_target) * Acc(kLn2) + log(softmax.sum) + visual;
+    args.loss[row] = cross_entropy(softmax, sharpness, is_inside ? x[target] : Acc(NAN)) + visual;
   }
   if (args.grad_embedding == nullptr) {
     return;
@@ -184,7 +197,7 @@ __global__ void __launch_bounds__(kRowThreads, 2) dual_small_kernel(const __grid
     return;
   }
   for (int64_t c = threadIdx.x; c < args.text.count; c += blockDim.x) {
-    x[c] = (exp2(sharpness * x[c] - softmax.most) / softmax.sum - (c == target ? Acc(1) : Acc(0))) * text_inverse[c];
+    x[c] = (softmax.term(softmax.below(sharpness, x[c])) / softmax.sum - (c == target ? Acc(1) : Acc(0))) * text_inverse[c];
   }
   __syncthreads();
   block_gradient(args.embedding[row], scale, args.text, x, args.width, args.logit_scale, gradient);
@@ -279,9 +292,8 @@ cudaError_t run(const DualTargetParams& params, void* base, int device, cudaStre
   if (gradient != nullptr) {
     ProjectArgs<T> project{};
     project.sets[0] = {static_cast<const T*>(params.embedding.data), params.embedding.row_stride, rows, parts.embedding,
-                       nullptr, parts.text, gradient};
+                       nullptr, parts.text, static_cast<Acc>(params.logit_scale), gradient};
     project.width = width;
-    project.gradient = static_cast<Acc>(params.logit_scale);
     launch_project(project, stream);
   }
   return cudaGetLastError();

@@ -61,10 +61,13 @@ __device__ __forceinline__ T block_max(T value) {
   return most;
 }
 
-// Threads for a row of so many elements, at four elements a thread and step.
+// Threads for a row of so many elements, at four elements a thread and step. A wide row has many of them, so that there are enough
+// accesses to memory on their way although few rows go through at a time.
+constexpr int kWideThreads = 512;
+
 inline unsigned threads_for_row(int64_t elements) {
   unsigned threads = kWarp;
-  while (threads < 256 && static_cast<int64_t>(threads) * 8 < elements) {
+  while (threads < kWideThreads && static_cast<int64_t>(threads) * 8 < elements) {
     threads *= 2;
   }
   return threads;

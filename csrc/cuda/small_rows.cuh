@@ -15,7 +15,11 @@ namespace cuda {
 constexpr int kMostOthers = 1024;  // so that their similarities fit into the shared memory of every device
 
 // Multiplications up to which blocks that read all others again for every row take no longer than a dozen launches. At 8 bytes each
-// that is 128 MB from the second-level cache: an estimate. The emulation's tests make it 0, to see the products.
+// that is 128 MB from the second-level cache: an estimate. The emulation's tests make it 0, to see the products. And what one block may
+// have to read alone, and how many blocks are few.
+constexpr int64_t kMostOfABlock = 1 << 18;
+constexpr int64_t kMostBlocks = 1 << 14;
+
 inline int64_t small_work() {
 #if defined(__CUDACC__)
   return 1 << 24;
@@ -25,7 +29,8 @@ inline int64_t small_work() {
 }
 
 inline bool is_small(int64_t rows, int64_t others, int64_t width) {
-  return others <= kMostOthers && rows * others * std::max<int64_t>(1, width) <= small_work();
+  const int64_t each = others * std::max<int64_t>(1, width);
+  return rows <= kMostBlocks && others <= kMostOthers && each <= kMostOfABlock && rows * each <= small_work();
 }
 
 // Rows of one width, `stride` apart.
@@ -39,11 +44,6 @@ struct Rows {
 
   __device__ __forceinline__ const T* operator[](int64_t i) const { return data + i * stride; }
 };
-
-template <int kPack, class T>
-bool can_pack(const MatrixRef& m) {
-  return m.rows == 0 || can_pack<kPack>(static_cast<const T*>(m.data), m.row_stride, m.cols);
-}
 
 // The sum of a_k b_k, each with its power of two, and of b_k squared; all threads of a warp calling.
 template <int kPack, class T>

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "reduce.cuh"
+#include "rounded.cuh"
 
 namespace segp {
 namespace cuda {
@@ -17,8 +18,20 @@ constexpr double kLn2 = 0.6931471805599453;
 // softmax is exactly 1 only relative to itself.
 inline bool is_bounded(double sharpness, int64_t values) { return sharpness <= 40 && values > 1; }
 
+// 2^x for x within the bound: no check for what would vanish.
+__device__ __forceinline__ double power_within(double x) { return exp2(x); }
+__device__ __forceinline__ float power_within(float x) {
+#if defined(__CUDACC__)
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+#else
+  return exp2(x);
+#endif
+}
+
 // The sum over the values v so far of 2^(v - most), and of 2^(v - most) * weight. `most` is the largest v or, if kBounded, a number
-// that no v exceeds.
+// that no v exceeds. Values are products scale * x.
 template <class T, bool kBounded>
 struct Softmax {
   T most;
@@ -27,8 +40,18 @@ struct Softmax {
 
   __device__ __forceinline__ static Softmax empty(T bound) { return {kBounded ? bound : T(-INFINITY), T(0), T(0)}; }
 
-  __device__ __forceinline__ T add(T value) {
+  // v - most. Of the largest value it is exactly 0, unless there is a bound.
+  __device__ __forceinline__ T below(T scale, T x) const {
+    return kBounded ? scale * x - most : rounded_product(scale, x) - most;
+  }
+
+  // 2^(v - most).
+  __device__ __forceinline__ T term(T below) const { return kBounded ? power_within(below) : exp2(below); }
+
+  // Takes a value, and returns its term.
+  __device__ __forceinline__ T add(T scale, T x) {
     if constexpr (!kBounded) {
+      const T value = rounded_product(scale, x);
       if (value > most) {
         const T shrink = exp2(most - value);
         sum *= shrink;
@@ -36,12 +59,12 @@ struct Softmax {
         most = value;
       }
     }
-    const T term = exp2(value - most);  // NaN for NaN, also as long as nothing finite has come
-    sum += term;
-    return term;
+    const T added = term(below(scale, x));  // NaN for NaN, also as long as nothing finite has come
+    sum += added;
+    return added;
   }
 
-  __device__ __forceinline__ void add(T value, T weight) { weighted += add(value) * weight; }
+  __device__ __forceinline__ void add(T scale, T x, T weight) { weighted += add(scale, x) * weight; }
 
   __device__ __forceinline__ void merge(const Softmax& other) {
     if constexpr (kBounded) {

@@ -228,11 +228,6 @@ void launch_pieces(const TransferArgs<T>& args, int64_t later, cudaStream_t stre
   }
 }
 
-template <class T, int kPack>
-bool has_packs(const MatrixRef& m) {
-  return is_aligned_for_pack<T, kPack>(m.data) && m.cols % kPack == 0 && (m.rows <= 1 || m.row_stride % kPack == 0);
-}
-
 template <class T>
 cudaError_t run(const TransferParams& params, const int64_t* sorted, const int64_t* order, void* workspace,
                 cudaStream_t stream) {
@@ -255,8 +250,8 @@ cudaError_t run(const TransferParams& params, const int64_t* sorted, const int64
   args.order = order;
   args.partial = static_cast<Acc*>(workspace);
   args.result = static_cast<Acc*>(params.result);
-  const bool wide = has_packs<T, kPack>(params.prototypes) && has_packs<T, kPack>(params.before) &&
-                    has_packs<T, kPack>(params.after) && is_aligned_for_pack<Acc, kPack>(params.result) &&
+  const bool wide = can_pack<kPack, T>(params.prototypes) && can_pack<kPack, T>(params.before) &&
+                    can_pack<kPack, T>(params.after) && is_aligned_for_pack<Acc, kPack>(params.result) &&
                     is_aligned_for_pack<Acc, kPack>(workspace);
   if (wide) {
     launch_pieces<T, kPack>(args, later_pieces(params), stream);

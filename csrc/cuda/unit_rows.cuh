@@ -159,6 +159,11 @@ bool can_pack(const T* rows, int64_t stride, int64_t width) {
   return width % kPack == 0 && stride % kPack == 0 && is_aligned_for_pack<T, kPack>(rows);
 }
 
+template <int kPack, class T>
+bool can_pack(const MatrixRef& m) {
+  return m.rows == 0 || can_pack<kPack>(static_cast<const T*>(m.data), m.rows > 1 ? m.row_stride : 0, m.cols);
+}
+
 // A warp per row of all sets, one after the other.
 template <class T, int kPack>
 __global__ void __launch_bounds__(kRowThreads) norms_kernel(const __grid_constant__ NormsArgs<T> args) {
@@ -197,8 +202,9 @@ __global__ void __launch_bounds__(kRowThreads) norms_kernel(const __grid_constan
       atomicOr(of.norms.unusual, 1);
     }
     if constexpr (kHasFactors<T>) {
-      if (of.norms.largest != nullptr && inverse == inverse) {
-        atomicMax(of.norms.largest, __float_as_int(inverse));  // numbers that are not negative have the order of their bits
+      // Numbers that are not negative have the order of their bits. Most rows see that they are not the largest.
+      if (of.norms.largest != nullptr && inverse == inverse && __float_as_int(inverse) > *of.norms.largest) {
+        atomicMax(of.norms.largest, __float_as_int(inverse));
       }
     }
   }
@@ -246,8 +252,14 @@ struct Cosines {
     __syncthreads();
   }
 
-  // The cosine, from the product, but for row_norms.scale[row].
-  __device__ __forceinline__ Acc along(Acc product, int64_t other) const { return product * other_norms.scale[other]; }
+  // Four scales of `other_norms` at once, from a multiple of four on; behind the last there is room. A product times its scale and
+  // row_norms.scale is the cosine.
+  __device__ __forceinline__ Pack<Acc, 4> scales(int64_t first) const {
+    return *reinterpret_cast<const Pack<Acc, 4>*>(other_norms.scale + first);
+  }
+  __device__ __forceinline__ Pack<Acc, 4> inverses(int64_t first) const {
+    return *reinterpret_cast<const Pack<Acc, 4>*>(other_norms.inverse + first);
+  }
 
  private:
   // The cosine of rows brought into range; a thread does that alone, and slowly.
@@ -294,13 +306,14 @@ struct Projection {
   Norms<Acc> norms;
   const Acc* row_factor;  // [count] the factors; or, if null,
   Norms<Acc> factor_of;   // the one of this matrix's norms
-  Acc* sum;               // [count, width], contiguous
+  Acc gradient;
+  Acc* sum;  // [count, width], contiguous
 };
 
 // loss = weight * the sum of `rows`; nothing if `loss` is null.
 template <class Acc>
 struct MeanLoss {
-  const Acc* rows;  // [count]
+  Acc* rows;  // [count]
   int64_t count;
   Acc weight;
   Acc* loss;
@@ -311,7 +324,6 @@ struct ProjectArgs {
   Projection<T> sets[2];
   MeanLoss<accumulator_t<T>> mean;
   int64_t width;
-  accumulator_t<T> gradient;
 };
 
 template <class Acc>
@@ -326,17 +338,17 @@ __device__ __forceinline__ void block_mean(const MeanLoss<Acc>& mean) {
   }
 }
 
-// A warp per row of both sets, and the last block for the loss.
+// A warp per row of both sets, and before them a block for the loss, if it is wanted: alone it would take longest.
 template <class T, int kPack>
 __global__ void __launch_bounds__(kRowThreads) project_kernel(const __grid_constant__ ProjectArgs<T> args) {
   using Acc = accumulator_t<T>;
   const int64_t rows = args.sets[0].count + args.sets[1].count;
-  int64_t row = static_cast<int64_t>(blockIdx.x) * kRowsPerBlock;
-  if (row >= rows) {
+  const bool has_mean = args.mean.loss != nullptr;
+  if (has_mean && blockIdx.x == 0) {
     block_mean(args.mean);
     return;
   }
-  row += threadIdx.x / kWarp;
+  int64_t row = static_cast<int64_t>(blockIdx.x - (has_mean ? 1 : 0)) * kRowsPerBlock + threadIdx.x / kWarp;
   if (row >= rows) {
     return;
   }
@@ -358,7 +370,7 @@ __global__ void __launch_bounds__(kRowThreads) project_kernel(const __grid_const
   }
   along = warp_sum(along) * inverse;
   const Acc factor = !kHasFactors<T> ? Acc(1) : of.row_factor != nullptr ? of.row_factor[row] : factor_of<T>(of.factor_of);
-  const Acc share = args.gradient / factor;
+  const Acc share = of.gradient / factor;
   for (int64_t k = threadIdx.x % kWarp * kPack; k < args.width; k += kWarp * kPack) {
     const Pack<T, kPack> xs = *reinterpret_cast<const Pack<T, kPack>*>(x + k);
     Pack<Acc, kPack> sums = *reinterpret_cast<const Pack<Acc, kPack>*>(sum + k);

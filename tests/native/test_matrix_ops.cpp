@@ -202,7 +202,7 @@ using Spoil = void (*)(Matrix<T>& rows, Matrix<T>& others);
 
 template <class T, class Result>
 void check_distill(int64_t batch, int64_t classes, int64_t width, bool scattered, double size, double tolerance,
-                   Spoil<T> spoil = nullptr) {
+                   Spoil<T> spoil = nullptr, double sharpness = 15) {
   Matrix<T> student(batch, width, scattered, size), student_text(classes, width, scattered, size);
   Matrix<T> teacher(batch, width, scattered, size), teacher_text(classes, width, scattered, size);
   if (batch > 2 && classes > 2) {
@@ -221,7 +221,7 @@ void check_distill(int64_t batch, int64_t classes, int64_t width, bool scattered
   params.student_text = student_text.ref();
   params.teacher = teacher.ref();
   params.teacher_text = teacher_text.ref();
-  params.logit_scale = 30;
+  params.logit_scale = 2 * sharpness;
   params.temperature = 2;
   params.loss = &loss;
   params.grad_student = grad_student.data();
@@ -237,15 +237,15 @@ void check_distill(int64_t batch, int64_t classes, int64_t width, bool scattered
   for (size_t b = 0; b < s.size(); ++b) {
     std::vector<double> p, q;
     for (size_t c = 0; c < u.size(); ++c) {
-      p.push_back(15 * dot(s[b], u[c]));
-      q.push_back(15 * dot(t[b], v[c]));
+      p.push_back(sharpness * dot(s[b], u[c]));
+      q.push_back(sharpness * dot(t[b], v[c]));
     }
     p = softmax(p);
     q = softmax(q);
     std::vector<double> direction(static_cast<size_t>(width));
     for (size_t c = 0; c < u.size(); ++c) {
       wanted += 4 * q[c] * std::log(q[c] / p[c]) / static_cast<double>(batch);
-      const double weight = 4 * 15 * (p[c] - q[c]) / static_cast<double>(batch);
+      const double weight = 4 * sharpness * (p[c] - q[c]) / static_cast<double>(batch);
       for (size_t k = 0; k < direction.size(); ++k) {
         direction[k] += weight * u[c][k];
         text_direction[c][k] += weight * s[b][k];
@@ -594,6 +594,109 @@ TEST_CASE(several_blocks_and_chunks) {  // the tile is 10 KiB here
   check_drift<float, float>(33, 90, 64, false, 1, 5e-6);
   check_drift<float, float>(3, 300, 40, false, 1, 1e-4, 0.002);  // sharp: the maximum moves from chunk to chunk
   check_drift<double, double>(3, 300, 40, false, 1, 1e-12, 0.002);
+}
+
+// What the largest value is compared with must be the number that it is, whatever the compiler does with a * b - c.
+TEST_CASE(sharp_softmaxes_are_those_of_their_largest_value) {
+  for (const auto& [scale, temperature] : {std::pair{1e6, 1e-6}, std::pair{1e4, 1e-6}, std::pair{100.0, 1e-6}, std::pair{1e6, 1.0}}) {
+    for (int64_t classes : {int64_t{1}, int64_t{40}}) {
+      const Matrix<float> student(3, 8), text(classes, 8), teacher(3, 8), teacher_text(classes, 8);
+      std::vector<float> gradient(24), text_gradient(static_cast<size_t>(classes * 8));
+      float loss = -1;
+      run(segp::DistillParams{student.ref(), text.ref(), teacher.ref(), teacher_text.ref(), scale, temperature, &loss,
+                              gradient.data(), text_gradient.data()});
+      CHECK(loss >= 0 && std::isfinite(loss));
+      for (const auto& values : {gradient, text_gradient}) {
+        CHECK(std::all_of(values.begin(), values.end(), [&](float x) { return classes == 1 ? x == 0 : std::isfinite(x); }));
+      }
+      CHECK(classes > 1 || loss == 0);
+    }
+    const Matrix<float> image(1, 8), others(40, 8), prototypes(41, 8);
+    Matrix<float> texts(41, 8);
+    for (int64_t i = 0; i < 41 * 8; ++i) {
+      texts.data[static_cast<size_t>(i)] = i < 8 ? image.data[static_cast<size_t>(i)] : others.data[static_cast<size_t>(i - 8)];
+    }
+    const int64_t target = 0;
+    std::vector<float> loss(1), gradient(8), rest(8);
+    run(segp::DualTargetParams{image.ref(), image.ref(), texts.ref(), prototypes.ref(), &target, 1, scale, 0, loss.data(),
+                               gradient.data(), rest.data()});
+    CHECK(loss[0] >= 0 && loss[0] <= 1e-4);  // the nearest text is the image itself
+    CHECK(std::all_of(gradient.begin(), gradient.end(), [](float x) { return std::fabs(x) <= 1e-2f; }));
+  }
+}
+
+TEST_CASE(equal_sides_have_no_gradient) {
+  for (double scale : {20.0, 100.0}) {
+    for (int64_t classes : {int64_t{2}, int64_t{40}}) {
+      const Matrix<float> rows(9, 16), text(classes, 16);
+      std::vector<float> gradient(144, 1.0f), text_gradient(static_cast<size_t>(classes * 16), 1.0f);
+      float loss = -1;
+      run(segp::DistillParams{rows.ref(), text.ref(), rows.ref(), text.ref(), scale, 1, &loss, gradient.data(),
+                              text_gradient.data()});
+      CHECK(loss == 0 && std::count(gradient.begin(), gradient.end(), 0.0f) == 144 &&
+            std::count(text_gradient.begin(), text_gradient.end(), 0.0f) == classes * 16);
+    }
+  }
+}
+
+TEST_CASE(a_small_loss_is_never_negative) {
+  for (double scale : {20.0, 39.9, 40.1}) {
+    Matrix<float> image(4, 3), text(20, 3);
+    for (int64_t c = 0; c < 20; ++c) {
+      text.set(c, 0, c == 2 ? 0.31 : -0.7);
+      text.set(c, 1, std::sqrt(1 - (c == 2 ? 0.31 * 0.31 : 0.49)));
+      text.set(c, 2, 0);
+    }
+    for (int64_t b = 0; b < 4; ++b) {
+      image.set(b, 0, 1 + 0.01 * static_cast<double>(b));
+      image.set(b, 1, 0);
+      image.set(b, 2, 0);
+    }
+    const std::vector<int64_t> target(4, 2);
+    std::vector<float> loss(4), gradient(12), rest(12);
+    run(segp::DualTargetParams{image.ref(), image.ref(), text.ref(), text.ref(), target.data(), 1, scale, 0, loss.data(),
+                               gradient.data(), rest.data()});
+    CHECK(std::all_of(loss.begin(), loss.end(), [](float x) { return x >= 0 && x <= 1e-6f; }) || scale == 20.0);
+    CHECK(std::all_of(loss.begin(), loss.end(), [](float x) { return x >= 0 && x <= 1e-5f; }));
+  }
+}
+
+TEST_CASE(many_flat_classes_keep_their_digits_in_half_types) {
+  const auto a_tiny_row = [](auto& rows, auto&) { rows.scale_row(1, 1e-3); };
+  const auto a_tiny_text = [](auto&, auto& others) { others.scale_row(7, 1e-3); };
+  check_distill<segp::Half, float>(2, 3000, 16, false, 1, kHalf, a_tiny_row, 1.0);
+  check_distill<segp::Half, float>(2, 3000, 16, false, 1, 2 * kHalf, a_tiny_text, 1.0);
+}
+
+TEST_CASE(chunks_of_tiny_features_far_away_do_not_vanish) {
+  check_drift<float, float>(3, 300, 40, false, 1e-25, 5e-6, 0.025);
+  check_drift<float, float>(3, 300, 40, false, 1e-25, 1e-4, 0.002);
+}
+
+TEST_CASE(workspaces_keep_to_what_is_promised) {
+  // 64 MiB, where the largest tile is 40; parts begin at multiples of 256 bytes.
+  constexpr int64_t kPromised = SEGP_CUDA_TILE_BYTES / 40 * 64 + 16 * 256;
+  const float nothing = 0;
+  const auto rows_of = [&](int64_t rows, int64_t cols, DType dtype) { return MatrixRef{&nothing, dtype, rows, cols, cols, 1}; };
+  for (DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat64}) {
+    const int64_t number = dtype == DType::kFloat64 ? 8 : 4;
+    for (const auto& [classes, anchors, width] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{
+             {1, 7800000, 1}, {1, 5000000, 2}, {10, 1000000, 4}, {5000, 25000, 4}, {100000, 10, 4}, {3, 5, 4}, {0, 9000, 4}}) {
+      const segp::DriftParams params{rows_of(classes, width, dtype), rows_of(anchors, width, dtype), rows_of(anchors, width, dtype),
+                                     1, nullptr, nullptr};
+      CHECK(segp::cuda::prototype_drift_workspace(params) <= kPromised + 7 * number * classes);
+    }
+    for (const auto& [rows, classes] : std::vector<std::pair<int64_t, int64_t>>{
+             {5000000, 10}, {512, 200}, {5000, 250}, {1, 1000}, {33, 90}, {0, 2000}, {2000, 0}}) {
+      const MatrixRef images = rows_of(rows, 4, dtype), text = rows_of(classes, 4, dtype);
+      float gradient = 0;
+      const segp::DistillParams distill{images, text, images, text, 1, 1, nullptr, &gradient, &gradient};
+      const int64_t one_row = number * 4 * (classes + 8);  // what a single row needs
+      CHECK(segp::cuda::geometry_distill_workspace(distill) <= kPromised + one_row + 8 * number * (rows + classes));
+      const segp::DualTargetParams dual{images, images, text, text, nullptr, 1, 1, 1, nullptr, nullptr, nullptr};
+      CHECK(segp::cuda::dual_target_loss_workspace(dual) <= kPromised + one_row + 3 * number * (rows + classes));
+    }
+  }
 }
 
 TEST_CASE(an_error_of_the_device_comes_back) {

@@ -5,6 +5,8 @@
 // speed, or races between blocks.
 #pragma once
 
+#include <math.h>  // and not <cmath>, which alone would compute exp2 and the like of floats in double
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
