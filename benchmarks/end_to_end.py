@@ -24,12 +24,13 @@ import torch.nn.functional as F
 
 import segp_ext
 from segp_ext import glyph
-from segp_ext.anchors import Anchors, perturb
+from segp_ext.anchors import Anchors
 from segp_ext.config import AnchorsConfig, MethodConfig
 from segp_ext.data.images import Images, to_pil
 from segp_ext.data.scenario import LabelledImages
 from segp_ext.learner import SeGPCL
 from segp_ext.processes import Processes
+from segp_ext.sources import Dpgd, Teacher
 from segp_ext.training import fit
 
 from .harness import Candidate, Table, measure, print_setting
@@ -78,14 +79,14 @@ class Scene:
 
 def anchors(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
     """The DPGD loop and its floor."""
-    config = AnchorsConfig(steps=STEPS)
+    source = Dpgd(AnchorsConfig(steps=STEPS))
     old = CLASSES - NEW
     with torch.no_grad():
         text = scene.backbone.encode_text(scene.tokens[:old])
 
     def ours() -> object:
         with scene.backbone.merged():
-            return perturb(scene.backbone, scene.pixels, scene.target, text, scene.prototypes[:old], config, None)
+            return source.move(Teacher(scene.backbone, text, scene.prototypes[:old]), scene.pixels, scene.target, None)
 
     with torch.no_grad(), scene.autocast():
         gradient = torch.randn_like(scene.plain.encode_image(scene.pixels))  # a loss's gradient is dense too, unlike a sum's

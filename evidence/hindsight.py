@@ -19,7 +19,7 @@ from evidence.runs import arguments, of_every_run, opened
 from evidence.tables import write_table
 from segp_ext.comparison import Difference, spread
 from segp_ext.data.images import Images
-from segp_ext.gaussians import Gaussians
+from segp_ext.heads import Gaussians
 from segp_ext.processes import Processes
 from segp_ext.prototypes import ClassMeans
 
@@ -37,7 +37,7 @@ def accuracies(run: Path) -> list[float]:
     if settings.score != "mahalanobis":
         raise ValueError(f"{run} has prototypes.score {settings.score}; mahalanobis is needed")
     width, device, unit = learner.backbone.raw_dim, learner.backbone.device, settings.features == "unit"
-    anew, means = Gaussians(width, device, settings), []
+    anew, means = Gaussians(width, device, learner.config), []
     tested: list[tuple[Tensor, Tensor, Tensor]] = []
     first = 0
     for task in scenario.tasks:
@@ -56,8 +56,8 @@ def accuracies(run: Path) -> list[float]:
     embedding, feature, label = (torch.cat(parts) for parts in zip(*tested, strict=True))
     scores = (
         learner.scores(embedding, feature, "visual"),
-        anew.scores(feature, learner.prototypes),
-        anew.scores(feature, torch.cat(means)),
+        anew.scores(feature, learner.prototypes, learner.backbone.logit_scale),
+        anew.scores(feature, torch.cat(means), learner.backbone.logit_scale),
     )
     return [float((own.argmax(dim=1) == label).double().mean()) for own in scores]
 

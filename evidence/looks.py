@@ -26,7 +26,8 @@ import segp_ext
 from evidence.pretrain import HELD_OUT, TEMPLATES, images
 from evidence.tables import write_table
 from segp_ext.backbone import Backbone
-from segp_ext.probe import LinearProbe
+from segp_ext.config import MethodConfig
+from segp_ext.heads import LinearProbe
 from segp_ext.processes import Processes
 
 
@@ -173,11 +174,11 @@ class Trial:
         start = copy.deepcopy(self.backbone.clip.visual.state_dict())
         zero_shot = self._zero_shot(pixels[held], label[held])
         _, feature = self._encoded(pixels)
-        probe = LinearProbe(feature.shape[1], feature.device)
+        probe = LinearProbe(feature.shape[1], feature.device, MethodConfig())
         probe.begin(len(self.text))
         probe.add(feature[~held], label[~held], torch.arange(int((~held).sum())))
         probe.finish(Processes())
-        found = probe.scores(feature[held], self.text).argmax(dim=1)
+        found = probe.scores(feature[held], self.text, 1.0).argmax(dim=1)
         self._train(pixels[~held], label[~held])
         trained = self._zero_shot(pixels[held], label[held])
         self.backbone.clip.visual.load_state_dict(start)

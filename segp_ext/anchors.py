@@ -1,11 +1,7 @@
-"""Seeds and anchors: new images that the teacher takes for old classes, and their targeted perturbation (DPGD).
-
-SeGP-CL (arXiv 2603.12055), equations 9 to 14.
-"""
+"""Anchors: what the teacher has to say about them, where it is kept, and how a source's are made (arXiv 2603.12055, section III)."""
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import tempfile
@@ -13,18 +9,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from segp_ext import ops
 from segp_ext.backbone import Backbone
 from segp_ext.config import AnchorsConfig
 from segp_ext.data.images import Images
 from segp_ext.processes import Processes
 from segp_ext.progress import progress
+from segp_ext.sources import Candidates, Source, Teacher
 from segp_ext.timing import Timer
-
-_LOW = 0xFFFFFFFF
 
 
 class Anchors:
@@ -134,132 +127,6 @@ def check_folder(config: AnchorsConfig) -> None:
         raise NotADirectoryError(f"anchors.folder must be a folder that can be written to; got {str(folder)!r}")
 
 
-def check_reference(images: int, classes: int) -> None:
-    """Refuses a set of reference images that cannot give one to every old class.
-
-    Raises:
-        ValueError: naming the setting.
-    """
-    if images < classes:
-        raise ValueError(
-            f"anchors.reference must hold an image for each of {classes} old classes at the least; got {images}"
-        )
-
-
-def _keys(score: Tensor, indices: Tensor) -> Tensor:
-    """Scores float32 and image indices as int64 that sort by score, and by the smaller index where scores are equal."""
-    bits = score.float().view(torch.int32).to(torch.int64)
-    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
-    return (ordered << 32) | (_LOW - indices)
-
-
-@torch.no_grad()
-def select_seeds(
-    batches: Iterable[tuple[Tensor, Tensor]],
-    text: Tensor,
-    count: int,
-    processes: Processes | None = None,
-    by_distance: bool = False,
-) -> Tensor:
-    """The `count` images with the largest v̂·û_c for every class c, streamed: no image × class matrix is kept.
-
-    Args:
-        batches: (indices int64 `[B]`, teacher's embeddings `[B, De]`) over this process's share of the new images.
-        text: teacher's text embeddings of the old classes `[C, De]`, any norm.
-        count: K_seed.
-        processes: those that share the images.
-        by_distance: take the smallest ‖v − u_c‖ instead, for raw features and prototypes (ADC).
-
-    Returns:
-        Image indices int64 `[C, min(count, images)]`, best first, the smaller index first among equals; the same on every process. One
-        image can serve several classes.
-    """
-    unit_text = F.normalize(text, dim=-1)
-    none = torch.iinfo(torch.int64).min
-    best = torch.full((len(text), count), none, dtype=torch.int64, device=text.device)
-    for indices, embedding in batches:
-        score = -torch.cdist(text, embedding) if by_distance else unit_text @ F.normalize(embedding, dim=-1).T
-        best = torch.cat([best, _keys(score, indices.to(text.device))], dim=1).topk(count, dim=1).values
-    if processes is not None:
-        best = torch.cat(processes.gather(best), dim=1).topk(count, dim=1).values
-    found = int((best[0] != none).sum()) if len(best) else 0
-    return _LOW - (best[:, :found] & _LOW)
-
-
-def perturb(
-    backbone: Backbone,
-    seed: Tensor,
-    target: Tensor,
-    text: Tensor,
-    prototypes: Tensor,
-    config: AnchorsConfig,
-    noise: Tensor | None,
-) -> Tensor:
-    """Turns seeds into anchors of their target classes (DPGD and the kinds it is compared with).
-
-    Args:
-        backbone: the teacher; call inside `Backbone.merged()`.
-        seed: pixels `[B, 3, S, S]` in [0, 1].
-        target: old class of each seed, int64 `[B]`.
-        text: teacher's text embeddings of the old classes `[C, De]`.
-        prototypes: of the old classes `[C, Dr]`.
-        config: kind, steps, step size, epsilon and visual weight.
-        noise: uniform draws in [-1, 1] `[B, 3, S, S]`, for kind "noise" alone.
-
-    Returns:
-        Pixels `[B, 3, S, S]` in [0, 1], within epsilon of their seeds.
-    """
-    if config.kind in ("seeds", "reference"):
-        return seed.clone()
-    if config.kind == "noise":
-        assert noise is not None
-        return (seed + config.epsilon * noise).clamp_(0, 1)
-    if config.kind == "adc":
-        return _approached(backbone, seed, prototypes[target], config)
-    x = seed.clone()
-    for _ in range(config.steps):
-        with torch.enable_grad():
-            x.requires_grad_(True)
-            outputs = backbone.encode_image(x)
-            embedding, feature = (output.detach().requires_grad_() for output in outputs)
-            if config.kind == "visual":
-                loss = 1 - F.cosine_similarity(feature, prototypes[target], dim=-1)
-            else:
-                weight = 0.0 if config.kind == "text" else config.visual_weight
-                scale = backbone.logit_scale
-                loss = ops.dual_target_loss(
-                    embedding, feature, text, prototypes, target, logit_scale=scale, visual_weight=weight
-                )
-            # Summed, not averaged: a sample's path must not depend on its batch. A factor keeps half-precision gradients from vanishing;
-            # their signs are all that counts.
-            (loss.sum() * (1024 if backbone.precision == "fp16" else 1)).backward()
-            reached = [
-                (o, leaf.grad) for o, leaf in zip(outputs, (embedding, feature), strict=True) if leaf.grad is not None
-            ]
-            grad = backbone.gradient(x, *zip(*reached, strict=True))
-        x = x.detach()
-        ops.dpgd_step_(x, grad, seed, step_size=config.step_size, epsilon=config.epsilon)
-    return x
-
-
-def _approached(backbone: Backbone, seed: Tensor, goal: Tensor, config: AnchorsConfig) -> Tensor:
-    """Steps of ADC (arXiv 2405.19074): x − α·√D·g/‖g‖ on ‖z − p‖², D pixels, clamped to the pixel range.
-
-    ADC takes one norm over the images of a class; here each image has its own, so that its path does not depend on its batch.
-    """
-    x = seed.clone()
-    for _ in range(config.steps):
-        with torch.enable_grad():
-            x.requires_grad_(True)
-            feature = backbone.encode_image(x)[1]
-            loss = (feature - goal).square().mean(dim=1).sum()
-            grad = backbone.gradient(x, (feature,), torch.autograd.grad(loss, (feature,), retain_graph=True))
-        x = x.detach()
-        norm = grad.flatten(1).norm(dim=1).clamp(min=torch.finfo(grad.dtype).tiny).view(-1, 1, 1, 1)
-        x = (x - config.step_size * math.sqrt(x[0].numel()) * grad / norm).clamp_(0, 1)
-    return x
-
-
 def _storage(
     count: int, shape: torch.Size | None, backbone: Backbone, config: AnchorsConfig, processes: Processes
 ) -> Anchors:
@@ -278,33 +145,30 @@ def _storage(
 
 @torch.no_grad()
 def make_anchors(
-    backbone: Backbone,
+    source: Source,
+    teacher: Teacher,
     images: Images,
-    text: Tensor,
-    prototypes: Tensor,
     config: AnchorsConfig,
     encode_batch_size: int,
     generator: torch.Generator,
     processes: Processes,
     timer: Timer,
-) -> Anchors | None:
-    """Builds the anchors of one task with the teacher, or None if `config.kind` is "none".
+) -> Anchors:
+    """Builds the anchors of one task with the teacher.
 
     Every process encodes and perturbs its share of the batches; all get all anchors, bit for bit those of one process.
 
     Args:
-        backbone: the teacher; call inside `Backbone.merged()`.
-        images: the new task's training images; for kind "reference" those of `config.reference`.
-        text: teacher's text embeddings of the old classes `[C, De]`.
-        prototypes: of the old classes `[C, Dr]`.
-        config: seeds per class, kind, perturbation, and what may stay in memory.
+        source: chooses seeds and moves them.
+        teacher: call inside `Backbone.merged()`.
+        images: those that become anchors (`Source.images`).
+        config: how many are moved together, and what may stay in memory.
         encode_batch_size: images encoded together.
-        generator: CPU generator of the random-noise kind's draws.
+        generator: CPU generator of the source's draws.
         processes: those that share the work.
         timer: measures the phases "seeds" and "anchors".
     """
-    if config.kind == "none":
-        return None
+    backbone, text = teacher.backbone, teacher.text
     chunks = images.batches(encode_batch_size)
     own = processes.mine(chunks)
 
@@ -312,7 +176,7 @@ def make_anchors(
         for indices, pixels in progress(images.read(own), "teacher", total=len(own)):
             yield indices, *backbone.encode_image(backbone.to_unit(pixels))
 
-    if config.kind == "new-images":
+    if source.takes_all:
         with timer.phase("anchors"):
             anchors = _storage(len(images), None, backbone, config, processes)
             results = processes.in_order(((v, z) for _, v, z in encoded()), len(chunks))
@@ -322,16 +186,7 @@ def make_anchors(
         return anchors
 
     with timer.phase("seeds"):
-        count = min(config.seeds_per_class, len(images))
-        if config.kind == "reference":
-            of_each = min(config.seeds_per_class, len(images) // len(text))
-            drawn = torch.randperm(len(images), generator=generator, device="cpu")
-            seeds = drawn[: of_each * len(text)].view(len(text), of_each)
-        elif config.kind == "adc":
-            near = ((i, z) for i, _, z in encoded())
-            seeds = select_seeds(near, prototypes, count, processes, by_distance=True)
-        else:
-            seeds = select_seeds(((i, v) for i, v, _ in encoded()), text, count, processes)
+        seeds = source.seeds(teacher, Candidates(len(images), encoded, generator, processes))
     with timer.phase("anchors"):
         index = seeds.flatten().cpu()
         target = torch.arange(len(text), device=text.device).repeat_interleave(seeds.shape[1])
@@ -339,31 +194,28 @@ def make_anchors(
         anchors = _storage(len(index), torch.Size((3, side, side)), backbone, config, processes)
         pieces = index.split(config.batch_size)
         targets = processes.mine(target.split(config.batch_size))
-        noise: Iterable[Tensor | None] = [None] * len(targets)
-        if config.kind == "noise":
-            noise = _noise(pieces, side, generator, processes)
+        drawn = _draws(source, pieces, side, generator, processes)
 
-        def perturbed() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        def moved() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
             read = images.read(processes.mine(pieces))
-            for (_, pixels), piece, draws in progress(
-                zip(read, targets, noise, strict=True), "anchors", total=len(targets)
-            ):
+            for (_, pixels), piece, numbers in progress(zip(read, targets, drawn, strict=True), "anchors", total=len(targets)):
                 seed = backbone.to_unit(pixels)
-                moved = None if draws is None else draws.to(seed)
-                x = perturb(backbone, seed, piece, text, prototypes, config, moved)
+                x = source.move(teacher, seed, piece, None if numbers is None else numbers.to(seed))
                 yield x, *backbone.encode_image(x)
 
         start = 0
-        for made in processes.in_order(perturbed(), len(pieces)):
+        for made in processes.in_order(moved(), len(pieces)):
             anchors.write(start, *made)
             start += len(made[0])
         processes.wait()
     return anchors
 
 
-def _noise(pieces: Iterable[Tensor], side: int, generator: torch.Generator, processes: Processes) -> Iterator[Tensor]:
-    """Uniform draws in [-1, 1] for this process's pieces; those of the others are drawn and left, so that all processes draw alike."""
+def _draws(
+    source: Source, pieces: Iterable[Tensor], side: int, generator: torch.Generator, processes: Processes
+) -> Iterator[Tensor | None]:
+    """The source's draws for this process's pieces; those of the others are drawn and left, so that all processes draw alike."""
     for number, piece in enumerate(pieces):
-        draws = torch.rand(len(piece), 3, side, side, generator=generator, dtype=torch.float32, device="cpu") * 2 - 1
+        drawn = source.draw((len(piece), 3, side, side), generator)
         if number % processes.count == processes.rank:
-            yield draws
+            yield drawn

@@ -136,7 +136,8 @@ def save_learner(
             raise ValueError(f"{NOT_SAVED}: {error.__cause__ or error}") from error
         if made.backbone.adapter_config() != backbone.adapter_config():
             raise ValueError(f"{NOT_SAVED} as it is: its adapter is not as config.lora says")
-        if getattr(made._head, "settings", None) != getattr(learner._head, "settings", None):
+        kinds = [(type(head), head.settings) for head in (made._head, learner._head)]
+        if kinds[0] != kinds[1]:
             raise ValueError(f"{NOT_SAVED} as it is: its head was made with other settings than config.prototypes and config.seed")
 
     sealed.seal(path, files, check)

@@ -17,11 +17,7 @@ from torch import Tensor
 from segp_ext.backbone import Backbone, without_autocast
 from segp_ext.config import PATHS, MethodConfig, ScorePath
 from segp_ext.data.images import prepared
-from segp_ext.gaussians import Gaussians
-from segp_ext.probe import LinearProbe
-from segp_ext.ridge import RidgeHead
-
-Head = RidgeHead | Gaussians | LinearProbe
+from segp_ext.heads import Head
 
 
 class Prediction(NamedTuple):
@@ -39,7 +35,7 @@ class Classifier:
         backbone: the model, its adapter merged.
         text: text embeddings u of the classes `[C, De]`.
         prototypes: μ `[C, Dr]`.
-        head: the visual path's score where it is not the cosine.
+        head: the visual path's score.
         class_names: of all classes, in the order in which they were learnt.
         config: the method's settings.
     """
@@ -47,7 +43,7 @@ class Classifier:
     backbone: Backbone
     text: Tensor
     prototypes: Tensor
-    head: Head | None
+    head: Head
     class_names: tuple[str, ...]
     config: MethodConfig
 
@@ -73,10 +69,7 @@ class Classifier:
         text = scale * F.normalize(embedding, dim=-1) @ F.normalize(self.text, dim=-1).T
         if path == "text":
             return text
-        if self.head is None:
-            visual = scale * F.normalize(feature, dim=-1) @ F.normalize(self.prototypes, dim=-1).T
-        else:
-            visual = self.head.scores(feature, self.prototypes)
+        visual = self.head.scores(feature, self.prototypes, scale)
         return visual if path == "visual" else text + self.config.inference.beta * visual
 
     @torch.no_grad()

@@ -10,8 +10,8 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_origin
+from types import MappingProxyType, UnionType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, get_args, get_origin
 
 import yaml
 
@@ -158,6 +158,10 @@ def settings_file(values: dict[str, Any], *, ascii_only: bool = False) -> bytes:
 
 def _as_meant(value: Any, expected: Any) -> Any:
     """A value as a setting of this type has it, where what was written can mean but that: 1e1 for 10, "5" for 5; else as it is."""
+    options = get_args(expected) if get_origin(expected) in (Union, UnionType) else (expected,)
+    named = any(get_origin(option) is Literal and "none" in get_args(option) for option in options)
+    if named and (value is None or (isinstance(value, str) and value.lower() in ("none", "null"))):
+        return "none"
     listed = isinstance(value, str) and value.lstrip().startswith("[")
     if fits(value, expected) and not listed:
         return value
@@ -170,8 +174,6 @@ def _as_meant(value: Any, expected: Any) -> Any:
     possible = [read]
     if isinstance(read, float) and abs(read) < 2**53 and read.is_integer():
         possible.append(int(read))
-    if read is None and get_origin(expected) is Literal:
-        possible.append("none")
     return next((meant for meant in possible if fits(meant, expected)), value)
 
 
@@ -378,7 +380,9 @@ def parse(
             parser.print_help()
             parser.exit()
         config = from_dict(Config, _nested(chosen))
-        with_method(config)  # which says what its method lacks
+        from segp_ext.parts import check_parts  # of models, which only a command that goes on needs
+
+        check_parts(with_method(config))
         for setting, fixed in METHODS[config.method].items():
             if setting in given:
                 raise ValueError(f"{setting} is fixed at {fixed!r} by method {config.method}; use --method segp to choose it")

@@ -20,7 +20,6 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from segp_ext.hints import close_names
 from segp_ext.protocols import PROTOCOLS
 
-AnchorKind = Literal["dpgd", "text", "visual", "seeds", "noise", "new-images", "reference", "adc", "none"]
 ScorePath = Literal["text", "visual", "dual"]
 Precision = Literal["fp32", "bf16", "fp16", "fp64"]
 ResizeMode = Literal["shortest", "squash", "longest"]
@@ -148,11 +147,11 @@ keeps none. `SeGPCL.learn_task` learns what it is given."""
 class AnchorsConfig:
     """Seeds and anchors: images that stand in for the old classes (equations 9 to 14)."""
 
-    kind: AnchorKind = "dpgd"
+    kind: Literal["none"] | str = "dpgd"
     """dpgd: seeds moved towards an old class's text embedding and prototype; text or visual: towards that one alone; seeds: unmoved; \
 noise: seeds plus uniform noise within epsilon; new-images: distil on the new images themselves (LwF); reference: on as many images \
 of anchors.reference (ZSCL); adc: seeds nearest to the prototype, moved towards it by steps along the gradient (ADC); none: nothing to \
-distil on."""
+distil on; my_package.my_module:Mine: a source of your own (docs/extending.md)."""
     reference: str | None = None
     """Images for kind reference: a folder, digits, or NAME:FOLDER with a name that data.name takes; training images are taken."""
     seeds_per_class: int = 5
@@ -175,8 +174,6 @@ distil on."""
     def __post_init__(self) -> None:
         _positive("anchors", self, "seeds_per_class", "batch_size")
         _not_negative("anchors", self, "steps", "step_size", "epsilon", "visual_weight", "memory_gb")
-        if self.kind == "reference" and not self.reference:
-            raise ValueError("anchors.reference must name images for anchors.kind reference; got none")
 
 
 @dataclass
@@ -228,10 +225,11 @@ proximity; sdc: the same without the scale; adc: along the mean drift of the cla
 new-images and reference belong to no class and take all-anchors, sdc or none."""
     temperature: float = 0.1
     """Tau_p: temperature of all-anchors' weights; of sdc it is sigma squared."""
-    score: Literal["cosine", "mahalanobis", "ridge", "probe"] = "cosine"
+    score: str = "cosine"
     """Visual path. cosine: s·cos(r, μ); mahalanobis (ours): log-likelihood under a normal distribution about the class's mean, with one \
 covariance of all classes, summed up over the tasks, or partly with each class's own; ridge: regression behind random features (RanPAC), \
-for a model that stays frozen; probe: logistic regression, for a frozen model with training.joint."""
+for a model that stays frozen; probe: logistic regression, for a frozen model with training.joint; my_package.my_module:Mine: a head of \
+your own (docs/extending.md)."""
     shrinkage: float | None = None
     """Share of the mean variance that is mixed into the covariance of mahalanobis, which few images would leave singular; none \
 estimates it (oracle approximating shrinkage)."""
@@ -322,26 +320,6 @@ anchors)."""
         )
         _require(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
         _require(self.min_images_per_class >= 1, "min_images_per_class", "1 or more", self.min_images_per_class)
-        fixed = METHODS[self.method]
-        score = fixed.get("prototypes.score", self.prototypes.score)
-        kind = fixed.get("anchors.kind", self.anchors.kind)
-        transfer = fixed.get("prototypes.transfer", self.prototypes.transfer)
-        if kind in ("new-images", "reference") and transfer in ("own-anchors", "adc"):
-            raise ValueError(
-                f"prototypes.transfer must be all-anchors, sdc or none with anchors.kind {kind}, whose images belong to no old class; got "
-                f"{transfer}"
-            )
-        if kind == "adc" and fixed.get("prototypes.features", self.prototypes.features) != "raw":
-            raise ValueError("prototypes.features must be raw with anchors.kind adc, which measures distances to them; got unit")
-        if score in ("ridge", "probe") and fixed.get("training.epochs", self.training.epochs) > 0:
-            raise ValueError(
-                f"prototypes.score {score} is for a model that stays as it is, training.epochs must be 0; got {self.training.epochs}"
-            )
-        if score == "probe" and not fixed.get("training.joint", self.training.joint):
-            raise ValueError(
-                "prototypes.score probe knows the last task's classes alone, so training.joint must be true; got false"
-            )
-
     @property
     def uses_anchors(self) -> bool:
         """Whether a task makes anchors: there is a kind, and the distillation or the transfer of prototypes reads them."""

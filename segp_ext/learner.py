@@ -21,20 +21,19 @@ import torch
 from torch import Tensor
 
 from segp_ext import ops
-from segp_ext.anchors import Anchors, check_folder, check_reference, make_anchors
+from segp_ext.anchors import Anchors, check_folder, make_anchors
 from segp_ext.backbone import Backbone, out_of_inference_mode, without_autocast
-from segp_ext.classifier import Classifier, Head, Prediction
+from segp_ext.classifier import Classifier, Prediction
 from segp_ext.config import MethodConfig, ScorePath, from_dict, with_method
-from segp_ext.data import named_source
 from segp_ext.data.images import Images, Reader, SizedDataset
 from segp_ext.forked import one_thread_if_forked
-from segp_ext.gaussians import Gaussians
-from segp_ext.probe import LinearProbe
+from segp_ext.heads import Head
+from segp_ext.parts import check_parts, head_of, source_of
 from segp_ext.processes import Processes
 from segp_ext.progress import progress
 from segp_ext.prototypes import ClassMeans, transfer
 from segp_ext.result import TaskReport
-from segp_ext.ridge import RidgeHead
+from segp_ext.sources import Source, Teacher
 from segp_ext.timing import Timer
 from segp_ext.training import fit
 
@@ -136,13 +135,13 @@ class SeGPCL:
             raise TypeError(f"config must be a segp_ext.MethodConfig; got {type(config).__name__}")
         self.backbone = backbone
         self.config = with_method(MethodConfig() if config is None else config)
+        check_parts(self.config)
         self.processes = Processes() if processes is None else processes
         self.weights_from: str | None = None
         self._names: tuple[str, ...] = ()
         self.task_sizes: list[int] = []
         self.prototypes = torch.zeros(0, backbone.raw_dim, device=backbone.device, dtype=backbone.dtype)
         self.untransferred: Tensor | None = None
-        self._reference: Images | None = None
         self._forget_what_predicts()
         self._head = self._new_head(backbone.device)
         if self.config.training.epochs > 0:
@@ -153,6 +152,7 @@ class SeGPCL:
         self._state = threading.RLock()  # held while the state is read as a whole, and when it begins to change
         self._learning = False
         self._reader: tuple[Any, Reader] | None = None  # with what it was made from
+        self._source: tuple[Any, Source | None] | None = None  # the same
         self._text: tuple[Any, Tensor] | None = None  # with the state that it was encoded in
         self._classifier: tuple[Any, Classifier] | None = None
 
@@ -188,7 +188,7 @@ class SeGPCL:
 
     def __getstate__(self) -> dict[str, Any]:
         with self._reading():
-            made_anew = ("_state", "_learning", "_reader", "_text", "_classifier")
+            made_anew = ("_state", "_learning", "_reader", "_source", "_text", "_classifier")
             return {name: value for name, value in self.__dict__.items() if name not in made_anew}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -201,17 +201,19 @@ class SeGPCL:
         Raises:
             ValueError: naming one that cannot be as it is.
         """
-        from_dict(type(self.config), dataclasses.asdict(self.config))
+        check_parts(from_dict(type(self.config), dataclasses.asdict(self.config)))
 
-    def _new_head(self, device: torch.device) -> Head | None:
-        settings, width = self.config.prototypes, self.backbone.raw_dim
-        if settings.score == "ridge":
-            return RidgeHead(width, settings.random_features, self.config.seed, device)
-        if settings.score == "probe":
-            return LinearProbe(width, device)
-        if settings.score == "mahalanobis":
-            return Gaussians(width, device, settings)
-        return None
+    def _new_head(self, device: torch.device) -> Head:
+        return head_of(self.config)(self.backbone.raw_dim, device, self.config)
+
+    @property
+    def source(self) -> Source | None:
+        """Where anchors come from; the same one as long as the settings of `anchors` and the device are. None where there are none."""
+        kind = source_of(self.config)
+        made_from = kind, dataclasses.replace(self.config.anchors), self.backbone.device
+        if self._source is None or self._source[0] != made_from:
+            self._source = made_from, None if kind is None else kind(made_from[1])
+        return self._source[1]
 
     # -- learning --------------------------------------------------------------------------------------------------------------
 
@@ -276,17 +278,17 @@ class SeGPCL:
         with self._restored_on_failure(), ops.eager() if self.config.ops == "eager" else nullcontext():
             anchors = None
             teacher_text = self.prototypes.new_zeros(0, self.backbone.embed_dim)
-            if old and trains and self.config.uses_anchors:
+            source = self.source if old and trains and self.config.uses_anchors else None
+            if source is not None:
                 with timer.phase("text"):
                     teacher_text = self._own_text()
                 anchors = None if kept is None else kept.load_anchors()
                 if anchors is None:
-                    anchors = self._make_anchors(images, teacher_text, timer)
-                    if kept is not None and anchors is not None:
+                    anchors = self._make_anchors(source, images, teacher_text, timer)
+                    if kept is not None:
                         kept.keep_anchors(anchors)
-                if anchors is not None:
-                    self._check_anchors(anchors)
-                    report.anchors = len(anchors)
+                self._check_anchors(anchors)
+                report.anchors = len(anchors)
             if trains:
                 reference = None
                 if self.config.text_geometry.weight > 0:
@@ -316,8 +318,7 @@ class SeGPCL:
                     means = self._class_means(images, len(names))
             self._check_finite(means, moved)
             prototypes = torch.cat([moved, means])
-            if self._head is not None:
-                self._head.finish(self.processes)
+            self._head.finish(self.processes)
         report.phases = timer.phases
         self.untransferred = None if moved is self.prototypes else self.prototypes
         self.prototypes = prototypes
@@ -423,24 +424,17 @@ class SeGPCL:
                     parameter.copy_(value)
             raise
 
-    def _make_anchors(self, images: Images, text: Tensor, timer: Timer) -> Anchors | None:
+    def _make_anchors(self, source: Source, images: Images, text: Tensor, timer: Timer) -> Anchors:
         # `text` was encoded before the adapter is merged: merging rounds, and what was predicted before must not change what is learnt.
         config = self.config
-        if config.anchors.kind == "reference":
-            images = self._reference_images()
-        elif config.anchors.kind != "new-images" and len(images) < config.anchors.seeds_per_class:
-            warnings.warn(
-                f"task {len(self.task_sizes) + 1} has {len(images)} training images, fewer than the {config.anchors.seeds_per_class} seeds "
-                "of anchors.seeds_per_class; every old class takes all of them",
-                RuntimeWarning,
-                stacklevel=5,
-            )
+        doubt = source.doubt(len(images))
+        if doubt is not None:
+            warnings.warn(f"task {len(self.task_sizes) + 1} {doubt}", RuntimeWarning, stacklevel=5)
         with self.backbone.merged():
             return make_anchors(
-                self.backbone,
-                images,
-                text,
-                self.prototypes,
+                source,
+                Teacher(self.backbone, text, self.prototypes),
+                source.images(images, self.reader),
                 config.anchors,
                 config.inference.batch_size,
                 self._generator(_ANCHOR_DRAWS),
@@ -448,26 +442,15 @@ class SeGPCL:
                 timer,
             )
 
-    def _reference_images(self) -> Images:
-        if self._reference is None:
-            assert self.config.anchors.reference is not None
-            self._reference = Images(
-                named_source("anchors.reference", self.config.anchors.reference).tasks[0].train, self.reader
-            )
-        check_reference(len(self._reference), len(self.class_names))
-        return self._reference
-
     def _class_means(self, images: Images, classes: int) -> Tensor:
-        """Prototypes of the task's classes `[classes, Dr]`; the head, where there is one, takes the features too."""
+        """Prototypes of the task's classes `[classes, Dr]`; the head takes the features too."""
         unit = self.config.prototypes.features == "unit"
         means = ClassMeans(classes, self.backbone, unit)
-        if self._head is not None:
-            self._head.begin(classes)
+        self._head.begin(classes)
         for indices, _, feature in self._encode(self.backbone, images):
             label = images.labels[indices].to(feature.device)
             means.add(feature, label)
-            if self._head is not None:
-                self._head.add(feature, label, indices)
+            self._head.add(feature, label, indices)
         return means.read(self.processes)
 
     @torch.no_grad()
@@ -624,12 +607,11 @@ class SeGPCL:
         with self._changing():
             backbone, head = self.backbone.copy().to(chosen), self._new_head(chosen)
             backbone.stopwatch = self.backbone.stopwatch
-            if self._head is not None and head is not None:
-                head.restore(self._head.state())
+            head.restore(self._head.state())
             untransferred = None if self.untransferred is None else self.untransferred.to(chosen)
             self.prototypes = self.prototypes.to(chosen)
             self.backbone, self._head, self.untransferred = backbone, head, untransferred
-            self._text = self._reference = None
+            self._text = None
         return self
 
     def eval(self) -> SeGPCL:
@@ -701,8 +683,7 @@ class SeGPCL:
 
     def tensors(self) -> dict[str, Tensor]:
         """What the learner has learnt beside its adapter, by name: prototypes, and a head's tensors in float64."""
-        head = {} if self._head is None else self._head.state()
-        return {"prototypes": self.prototypes, **{f"head.{name}": tensor for name, tensor in head.items()}}
+        return {"prototypes": self.prototypes, **{f"head.{name}": tensor for name, tensor in self._head.state().items()}}
 
     @torch.inference_mode(False)
     def restore(self, class_names: list[str], task_sizes: list[int], tensors: dict[str, Tensor]) -> None:
@@ -714,15 +695,14 @@ class SeGPCL:
                 f"prototypes must be {expected} for tasks of {task_sizes} classes; got {list(prototypes.shape)}"
             )
         of_head = {name.removeprefix("head."): t for name, t in tensors.items() if name.startswith("head.")}
-        expects = {} if self._head is None else self._head.state()
+        expects = self._head.state()
         if of_head.keys() != expects.keys():
             raise ValueError(f"the head's tensors must be {sorted(expects)}; got {sorted(of_head)}")
         prompts(self.backbone, self.config.template, class_names)  # refuses names that read the same
         others = ("prototypes", *(f"head.{name}" for name in of_head))
         with self._changing():
             self.backbone.load_adapter_state({name: t for name, t in tensors.items() if name not in others})
-            if self._head is not None:
-                self._head.restore(of_head)
+            self._head.restore(of_head)
             self.prototypes = prototypes.to(self.backbone.device, self.backbone.dtype)
             self._names, self.task_sizes = tuple(class_names), list(task_sizes)
             self._text = None

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from segp_ext.anchors import check_folder, check_reference
+from segp_ext.anchors import check_folder
 from segp_ext.backbone import Backbone
 from segp_ext.config import Config, with_method
-from segp_ext.data import Scenario, held_out, named_source
+from segp_ext.data import Scenario, held_out
 from segp_ext.data.folder import several
 from segp_ext.data.images import labels_of, possible_formats
 from segp_ext.learner import check_labels, prompts
+from segp_ext.parts import source_of
 from segp_ext.progress import progress
 
 _CODE = re.compile(
@@ -88,8 +89,9 @@ def attempts(config: Config, scenario: Scenario, backbone: Backbone) -> Iterator
     anchors = method.anchors
     if method.uses_anchors:
         yield partial(check_folder, anchors)
-        if anchors.kind == "reference" and anchors.reference is not None:
-            yield partial(_check_reference, anchors.reference, scenario)
+        source = source_of(method)
+        if source is not None:
+            yield partial(source(anchors).check_data, sum(len(task.class_names) for task in scenario.tasks[:-1]))
     if method.training.epochs > 0:
         yield partial(backbone.layers_to_adapt, config.lora)
     yield partial(prompts, backbone, config.template, scenario.class_names)
@@ -97,12 +99,6 @@ def attempts(config: Config, scenario: Scenario, backbone: Backbone) -> Iterator
         yield partial(_check_sizes, scenario)
     for task in scenario.tasks:
         yield partial(check_labels, labels_of(task.train), task.class_names, config.min_images_per_class)
-
-
-def _check_reference(source: str, scenario: Scenario) -> None:
-    """Refuses reference images that cannot be read, or that the last task will find too few."""
-    classes = sum(len(task.class_names) for task in scenario.tasks[:-1])
-    check_reference(len(named_source("anchors.reference", source).tasks[0].train), classes)
 
 
 def _check_sizes(scenario: Scenario) -> None:

@@ -192,6 +192,7 @@ class RunResult:
     threads: Annotated[int, "of torch, in each process"]
     versions: Annotated[dict[str, str], "of Python, segp_ext and the packages that it stands on"]
     build: Annotated[dict[str, Any], "what `segp_ext.build_info()` said"]
+    code: Annotated[dict[str, str], "SHA-256 of the files of your own parts, by the names that settings have for them"]
     started: Annotated[str, "date and time"]
     resumed: Annotated[
         list[Resumption], "where the run was gone on with: `after` so many tasks, `at` this time, `on` this device"

@@ -28,6 +28,7 @@ from segp_ext.data.images import Images, Reader
 from segp_ext.data.scenario import Joined
 from segp_ext.evaluate import Evaluated, EvaluationSet, Evaluator
 from segp_ext.learner import SeGPCL
+from segp_ext.parts import own_code
 from segp_ext.preflight import attempts, doubts, held_out_sets
 from segp_ext.pretrained import load_clip
 from segp_ext.processes import join, leave, share_cores
@@ -132,6 +133,7 @@ class Run:
             threads=torch.get_num_threads(),
             versions=versions(),
             build=segp_ext.build_info(),
+            code=own_code(with_method(config)),
             started=datetime.now().astimezone().isoformat(timespec="seconds"),
         )
         self._saved: SavedRun | None = None
@@ -165,6 +167,7 @@ class Run:
         key = "data.evaluate_global"  # of data's settings the one on which the result's rows depend
         if was[key] != self.config.data.evaluate_global:
             settings.append(key)
+        facts += [f"the code of {name}" for name, digest in now.code.items() if before.code.get(name, digest) != digest]
         if facts or settings:
             raise ValueError(
                 f"{self.directory} cannot go on: since its start these changed: {', '.join(facts + settings)}; put them back, or start a "

@@ -25,7 +25,7 @@ def made(last: float, drop: float, **changed: Any) -> RunResult:
         "name": "made", "status": "finished", "message": "", "method": method, "seed": 1, "settings": {"inference": {"path": "dual"}},
         "protocol": {"id": "p"}, "scores": [Row(method, path, False, scores) for path, scores in paths.items()], "retention": {},
         "prototype_distance": [], "tasks": [task(20, 5.0), task(20, 5.0)], "phases": {"training": Phase(10.0), "baselines": Phase(2.0)},
-        "passes": {}, "device": "cpu", "processes": 1, "threads": 1, "versions": {"torch": "2", "segp_ext": "0"}, "build": {},
+        "passes": {}, "device": "cpu", "processes": 1, "threads": 1, "versions": {"torch": "2", "segp_ext": "0"}, "build": {}, "code": {},
         "started": "now", "trained_parameters": 3_440_640,
     }  # fmt: skip
     return RunResult(**(values | changed))

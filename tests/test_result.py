@@ -32,7 +32,7 @@ def made():
         scores=[Row("zero-shot", "text", True, paths["text"]), *(Row("odd (text)", path, False, paths[path]) for path in PATHS)],
         retention={"letters": [0.5, 0.4, 0.3]}, prototype_distance=[[0.2, 0.1]],
         tasks=[TaskReport(["a"], 10, 5, 4, {"training": Phase(2.0, 1.5)}, {"acgd": 0.1}), TaskReport(["b"], 9)],
-        phases={"training": Phase(4.0, 3.0)}, passes={}, device="cpu", processes=1, threads=2, versions={"torch": "2"}, build={},
+        phases={"training": Phase(4.0, 3.0)}, passes={}, device="cpu", processes=1, threads=2, versions={"torch": "2"}, build={}, code={},
         started="now", resumed=[Resumption(1, "later", "cpu")], trained_parameters=7, plots=["accuracy.png"], updated="then",
     )  # fmt: skip
 

@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segp_ext.config import PrototypesConfig
+from segp_ext.config import MethodConfig
+from segp_ext.heads.base import Head
 from segp_ext.processes import Processes
 
 
-class Gaussians:
+class Gaussians(Head):
     """Normal distributions of features about their classes' means, all classes equally likely.
 
     With `prototypes.features` unit features are normalised first, and a class's mean is its prototype times the length that the mean of its
@@ -24,19 +25,19 @@ class Gaussians:
     Args:
         width: Dr.
         device: of the features.
-        settings: γ is `shrinkage`; None estimates it: oracle approximating shrinkage (Chen, Wiesel, Eldar, Hero 2010), the share that fits
-            normally distributed features best, from Σ and the number of images. λ is `own_covariance`; above 0 every class keeps a matrix
-            `[Dr, Dr]`.
+        config: γ is `prototypes.shrinkage`; None estimates it: oracle approximating shrinkage (Chen, Wiesel, Eldar, Hero 2010), the share
+            that fits normally distributed features best, from Σ and the number of images. λ is `prototypes.own_covariance`; above 0 every
+            class keeps a matrix `[Dr, Dr]`.
 
     Attributes:
         scatters: sums of (z − μ)(z − μ)ᵀ, each image about its class's mean: of all classes together `[1, Dr, Dr]`, or of each
             class `[C, Dr, Dr]` where λ is above 0; float64.
         counts: images in each of these sums.
         lengths: of the classes' means when they were learnt, float64 `[C]`.
-        settings: what it was made with.
     """
 
-    def __init__(self, width: int, device: torch.device, settings: PrototypesConfig) -> None:
+    def __init__(self, width: int, device: torch.device, config: MethodConfig) -> None:
+        settings = config.prototypes
         self.shrinkage, self.own, self.unit = settings.shrinkage, settings.own_covariance, settings.features == "unit"
         self.settings = self.shrinkage, self.own, self.unit
         self.scatters = torch.zeros(0, width, width, dtype=torch.float64, device=device)
@@ -100,12 +101,13 @@ class Gaussians:
         apart = (counts.sum() + 1) * (spread - level / len(covariance))
         return float(((spread + level) / apart).clamp(max=1)) if apart > 0 else 1.0
 
-    def scores(self, feature: Tensor, prototypes: Tensor) -> Tensor:
+    def scores(self, feature: Tensor, prototypes: Tensor, logit_scale: float) -> Tensor:
         """−½ (z − p)ᵀ Σ_c⁻¹ (z − p) − ½ log det Σ_c, log-likelihoods up to a constant that classes share; p is the class's mean.
 
         Args:
             feature: raw features `[B, Dr]`.
             prototypes: of all classes so far, `[C, Dr]`.
+            logit_scale: does not matter here.
 
         Returns:
             float32 `[B, C]`.

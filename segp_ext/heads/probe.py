@@ -6,27 +6,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segp_ext.config import MethodConfig
+from segp_ext.heads.base import FrozenHead
 from segp_ext.processes import Processes
 
 _PENALTIES = tuple(10.0**power for power in range(0, -7, -1))
 """That are tried, the strongest first: each fit starts from the one before."""
 
 
-class LinearProbe:
+class LinearProbe(FrozenHead):
     """Multinomial logistic regression on standardised features, by L-BFGS; the L2 penalty is chosen on every fifth image.
 
     It knows the classes of its last task alone, so it belongs to tasks that hold all images so far (`training.joint`).
 
     Args:
-        raw_dim: Dr.
+        width: Dr.
         device: of the features.
+        config: says nothing more.
 
     Attributes:
         weight: `[C, Dr + 1]`, float64, on plain features; the last column is the bias.
     """
 
-    def __init__(self, raw_dim: int, device: torch.device) -> None:
-        self.weight = torch.zeros(0, raw_dim + 1, dtype=torch.float64, device=device)
+    @classmethod
+    def check(cls, config: MethodConfig) -> None:
+        super().check(config)
+        if not config.training.joint:
+            raise ValueError(
+                "prototypes.score probe knows the last task's classes alone, so training.joint must be true; got false"
+            )
+
+    def __init__(self, width: int, device: torch.device, config: MethodConfig) -> None:
+        self.weight = torch.zeros(0, width + 1, dtype=torch.float64, device=device)
         self.begin(0)
 
     def begin(self, classes: int) -> None:
@@ -79,8 +90,8 @@ class LinearProbe:
         solver.step(loss)
         return weight.detach()
 
-    def scores(self, feature: Tensor, prototypes: Tensor) -> Tensor:
-        """Features `[B, Dr]` → logits `[B, C]`; prototypes do not matter here."""
+    def scores(self, feature: Tensor, prototypes: Tensor, logit_scale: float) -> Tensor:
+        """Features `[B, Dr]` → logits `[B, C]`; nothing else matters here."""
         return (feature.double() @ self.weight[:, :-1].T + self.weight[:, -1]).float()
 
     def state(self) -> dict[str, Tensor]:

@@ -6,36 +6,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segp_ext.config import MethodConfig
+from segp_ext.heads.base import FrozenHead
 from segp_ext.processes import Processes
 
 
-class RidgeHead:
+class Ridge(FrozenHead):
     """Ridge regression onto one-hot targets behind a fixed random projection and ReLU (RanPAC, arXiv 2307.02251).
 
     Without the adaptation on the first task that comes before it there, on features of unit length, which its authors do not make, and with
     one penalty more to choose from (10⁹) and 2,000 random features by default where they have 10,000.
 
     Args:
-        raw_dim: Dr.
-        width: number of random features, M.
-        seed: of the projection.
+        width: Dr.
         device: of the features.
+        config: `prototypes.random_features` is the number of random features, M; `seed` that of the projection.
 
     Attributes:
         gram: sum of h hᵀ over all images so far, `[M, M]`, float64; h = relu(z W).
         targets: sum of h yᵀ, `[M, C]`.
-        settings: what it was made with.
     """
 
     _POWERS = range(-8, 10)  # of ten: the penalties that are tried
 
-    def __init__(self, raw_dim: int, width: int, seed: int, device: torch.device) -> None:
+    def __init__(self, width: int, device: torch.device, config: MethodConfig) -> None:
+        features, seed = config.prototypes.random_features, config.seed
         own = torch.Generator("cpu").manual_seed(seed)
-        draws = torch.randn(raw_dim, width, generator=own, dtype=torch.float64, device="cpu")
-        self.settings = width, seed
+        draws = torch.randn(width, features, generator=own, dtype=torch.float64, device="cpu")
+        self.settings = features, seed
         self._projection = draws.to(device)
-        self.gram = torch.zeros(width, width, dtype=torch.float64, device=device)
-        self.targets = torch.zeros(width, 0, dtype=torch.float64, device=device)
+        self.gram = torch.zeros(features, features, dtype=torch.float64, device=device)
+        self.targets = torch.zeros(features, 0, dtype=torch.float64, device=device)
         self.power = 0
         self._weights = self.targets
         self.begin(0)
@@ -82,8 +83,8 @@ class RidgeHead:
         self._weights = torch.linalg.solve(gram + penalty, targets)
         self.gram, self.targets, self.power = gram, targets, power
 
-    def scores(self, feature: Tensor, prototypes: Tensor) -> Tensor:
-        """Features `[B, Dr]` → scores `[B, C]`, near 1 for the class and near 0 for others; prototypes do not matter here."""
+    def scores(self, feature: Tensor, prototypes: Tensor, logit_scale: float) -> Tensor:
+        """Features `[B, Dr]` → scores `[B, C]`, near 1 for the class and near 0 for others; nothing else matters here."""
         return (self._lifted(feature) @ self._weights).float()
 
     def state(self) -> dict[str, Tensor]:

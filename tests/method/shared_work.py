@@ -7,10 +7,11 @@ import torch
 from method.made import images_of, made_images, small_config, tiny_backbone
 from safetensors.torch import save_file
 
-from segp_ext.anchors import make_anchors, select_seeds
+from segp_ext.anchors import make_anchors
 from segp_ext.config import LoraConfig
 from segp_ext.learner import SeGPCL
 from segp_ext.processes import Processes, join, leave
+from segp_ext.sources import Teacher, find_source, select_seeds
 from segp_ext.timing import Timer
 
 KINDS = ("dpgd", "noise", "new-images")
@@ -30,7 +31,8 @@ def results(processes: Processes) -> dict[str, torch.Tensor]:
             for where, memory_gb in (("memory", 8.0), ("file", 0.0)):
                 config = small_config(anchors__kind=kind, anchors__memory_gb=memory_gb, anchors__batch_size=4).anchors
                 generator, timer = torch.Generator().manual_seed(0), Timer(backbone.stopwatch, backbone.device)
-                made = make_anchors(backbone, images, text, prototypes, config, 4, generator, processes, timer)
+                source, teacher = find_source(kind)(config), Teacher(backbone, text, prototypes)
+                made = make_anchors(source, teacher, images, config, 4, generator, processes, timer)
                 if made.pixels is not None:
                     found[f"{kind} {where} pixels"] = made.pixels.clone()
                 found[f"{kind} {where} embedding"] = made.embedding.clone()

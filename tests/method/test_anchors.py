@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 from method.made import images_of, made_images, pixels_of
 
-from segp_ext.anchors import Anchors, check_folder, make_anchors, perturb, select_seeds
+from segp_ext.anchors import Anchors, check_folder, make_anchors
 from segp_ext.config import AnchorsConfig
 from segp_ext.pretrained import load_clip
 from segp_ext.processes import Processes
+from segp_ext.sources import Dpgd, Teacher, VisualPgd, find_source, select_seeds
 from segp_ext.timing import Timer
 
 
@@ -57,7 +58,8 @@ def anchors_of(scene, **settings):
     config = AnchorsConfig(**{"step_size": 0.02, "epsilon": 0.07, "seeds_per_class": 4, "steps": 4, **settings})
     with backbone.merged():
         generator, timer = torch.Generator().manual_seed(0), Timer(backbone.stopwatch, backbone.device)
-        return make_anchors(backbone, images, text, prototypes, config, 8, generator, Processes(), timer)
+        source, teacher = find_source(config.kind)(config), Teacher(backbone, text, prototypes)
+        return make_anchors(source, teacher, images, config, 8, generator, Processes(), timer)
 
 
 @pytest.mark.parametrize("kind", ["dpgd", "text", "visual", "seeds", "noise"])
@@ -102,8 +104,7 @@ def test_no_gradient_reaches_the_teacher(scene):
     assert all(p.grad is None for p in backbone.parameters())
 
 
-def test_none_and_new_images(scene):
-    assert anchors_of(scene, kind="none") is None
+def test_new_images(scene):
     anchors = anchors_of(scene, kind="new-images")
     assert anchors.pixels is None and len(anchors) == 18
 
@@ -111,8 +112,8 @@ def test_none_and_new_images(scene):
 def test_zero_steps_leave_the_seeds(scene):
     backbone, images, text, prototypes = scene
     seed = backbone.to_unit(pixels_of(images, range(3)))
-    config = AnchorsConfig(steps=0)
-    assert torch.equal(perturb(backbone, seed, torch.zeros(3, dtype=torch.int64), text, prototypes, config, None), seed)
+    source = Dpgd(AnchorsConfig(steps=0))
+    assert torch.equal(source.move(Teacher(backbone, text, prototypes), seed, torch.zeros(3, dtype=torch.int64), None), seed)
 
 
 def test_small_gradients_do_not_vanish_in_half_precision():
@@ -123,6 +124,6 @@ def test_small_gradients_do_not_vanish_in_half_precision():
     with torch.no_grad():
         near = backbone.encode_image(seed + 0.001 * torch.randn(seed.shape, generator=draw))[1]
         text = backbone.encode_text(backbone.tokenize(["0"])).expand(16, -1)
-    config = AnchorsConfig(kind="visual", steps=1, step_size=0.01, epsilon=0.05)
-    moved = perturb(backbone, seed, torch.arange(16), text, near, config, None) != seed
+    source = VisualPgd(AnchorsConfig(kind="visual", steps=1, step_size=0.01, epsilon=0.05))
+    moved = source.move(Teacher(backbone, text, near), seed, torch.arange(16), None) != seed
     assert moved.all()

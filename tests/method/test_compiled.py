@@ -5,6 +5,7 @@ import functools
 import open_clip
 import pytest
 import torch
+from made_results import made
 from method.made import CONTEXT, VOCABULARY, WordTokenizer, made_images, small_config, tiny_backbone
 
 from segp_ext import report
@@ -112,7 +113,7 @@ def test_a_loaded_learner_compiles_where_asked(tmp_path):
 
 
 def test_what_a_run_says():
-    assert report.passes({"passes": {"total": 1234, "eager": 0}}) == ["Compiled: 1,234 of the encoders' 1,234 passes"]
-    (line,) = report.passes({"passes": {"total": 1234, "eager": 4}})
+    assert report.passes(made(0.5, 0.1, passes={"total": 1234, "eager": 0})) == ["Compiled: 1,234 of the encoders' 1,234 passes"]
+    (line,) = report.passes(made(0.5, 0.1, passes={"total": 1234, "eager": 4}))
     assert line.startswith("Compiled: 1,230 of the encoders' 1,234 passes; torch could not compile the other 4, which ran eager")
-    assert report.passes({"passes": {}}) == []
+    assert report.passes(made(0.5, 0.1)) == []

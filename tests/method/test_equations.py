@@ -11,12 +11,12 @@ import torch
 from method import equations as paper
 from method.made import WordTokenizer, made_images, tiny_clip
 
-from segp_ext import anchors as anchors_module
 from segp_ext import learner as learner_module
 from segp_ext import ops
 from segp_ext.backbone import Backbone
 from segp_ext.config import MethodConfig
 from segp_ext.learner import SeGPCL, TaskReport
+from segp_ext.sources import base as base_module
 
 OLD, NEW = ["red fox", "grey owl", "green frog"], ["blue jay", "white hare"]
 HEADS = 2
@@ -98,7 +98,7 @@ def learn(monkeypatch, **changes) -> Learnt:
     learner.prototypes = moved / moved.norm(dim=1, keepdim=True)
 
     kept: dict[str, Any] = {"steps": []}
-    select, make, step = anchors_module.select_seeds, learner_module.make_anchors, ops.dpgd_step_
+    select, make, step = base_module.select_seeds, learner_module.make_anchors, ops.dpgd_step_
 
     def spied_select(*args, **kwargs):
         kept["seeds"] = select(*args, **kwargs)
@@ -112,7 +112,7 @@ def learn(monkeypatch, **changes) -> Learnt:
         kept["steps"].append((array(x), array(grad), array(seed)))
         return step(x, grad, seed, **kwargs)
 
-    monkeypatch.setattr(anchors_module, "select_seeds", spied_select)
+    monkeypatch.setattr(base_module, "select_seeds", spied_select)
     monkeypatch.setattr(learner_module, "make_anchors", spied_make)
     monkeypatch.setattr(ops, "dpgd_step_", spied_step)
     prototypes, before = array(learner.prototypes), matrices(backbone)[1]

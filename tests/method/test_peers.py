@@ -10,7 +10,6 @@ from method.made import tiny_backbone
 from trees import make
 
 from segp_ext import train
-from segp_ext.anchors import perturb, select_seeds
 from segp_ext.command_line import parse
 from segp_ext.config import (
     METHODS,
@@ -23,13 +22,13 @@ from segp_ext.config import (
     with_method,
 )
 from segp_ext.data import load_scenario
-from segp_ext.gaussians import Gaussians
+from segp_ext.heads import Gaussians, LinearProbe, Ridge
 from segp_ext.learner import SeGPCL
+from segp_ext.parts import check_parts
 from segp_ext.preflight import attempts
-from segp_ext.probe import LinearProbe
 from segp_ext.processes import Processes
 from segp_ext.prototypes import transfer
-from segp_ext.ridge import RidgeHead
+from segp_ext.sources import Adc, Teacher, select_seeds
 
 CPU = torch.device("cpu")
 
@@ -57,7 +56,7 @@ def learnt(head, feature, label, sizes):
 
 
 def gaussians(width, features="raw", **settings):
-    return Gaussians(width, CPU, PrototypesConfig(features=features, **settings))
+    return Gaussians(width, CPU, MethodConfig(prototypes=PrototypesConfig(features=features, **settings)))
 
 
 @pytest.mark.parametrize("count", [8, 30, 3000])
@@ -75,7 +74,7 @@ def test_estimated_shrinkage_is_oracle_approximating(count):
 
 def test_images_that_are_all_alike_have_a_covariance():
     head = learnt(gaussians(5), torch.ones(6, 5), torch.arange(6) % 2, (2,))
-    assert head.scores(torch.ones(1, 5), torch.ones(2, 5)).isfinite().all()
+    assert head.scores(torch.ones(1, 5), torch.ones(2, 5), 1.0).isfinite().all()
 
 
 def test_the_probe_is_logistic_regression(monkeypatch):
@@ -84,14 +83,14 @@ def test_the_probe_is_logistic_regression(monkeypatch):
 
     feature, label = features()
     feature = feature * torch.tensor([1.0, 10, 100, 0.1, 1]) + 5
-    monkeypatch.setattr("segp_ext.probe._PENALTIES", (1e-3,))
-    head = learnt(LinearProbe(5, CPU), feature, label, (6,))
+    monkeypatch.setattr("segp_ext.heads.probe._PENALTIES", (1e-3,))
+    head = learnt(LinearProbe(5, CPU, MethodConfig()), feature, label, (6,))
     scaler = StandardScaler().fit(feature.numpy())
     fitted = LogisticRegression(C=1 / (2 * 1e-3 * len(label)), tol=1e-10, max_iter=10_000)
     fitted.fit(scaler.transform(feature.numpy()), label.numpy())
     test = features(seed=1)[0] + 5
     expected = torch.from_numpy(fitted.predict_log_proba(scaler.transform(test.numpy()))).float()
-    torch.testing.assert_close(head.scores(test, test).log_softmax(dim=1), expected, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(head.scores(test, test, 1.0).log_softmax(dim=1), expected, rtol=0.02, atol=0.02)
 
 
 def test_the_probes_penalty_is_the_best_on_images_left_out(monkeypatch):
@@ -100,13 +99,13 @@ def test_the_probes_penalty_is_the_best_on_images_left_out(monkeypatch):
     held = torch.arange(40) % 5 == 4
     losses = {}
     for penalty in (1.0, 1e-2, 1e-6):
-        monkeypatch.setattr("segp_ext.probe._PENALTIES", (penalty,))
-        head = learnt(LinearProbe(5, CPU), feature[~held], label[~held], (6,))
-        losses[penalty] = float(F.cross_entropy(head.scores(feature[held], feature), label[held]))
-        whole = learnt(LinearProbe(5, CPU), feature, label, (6,))
+        monkeypatch.setattr("segp_ext.heads.probe._PENALTIES", (penalty,))
+        head = learnt(LinearProbe(5, CPU, MethodConfig()), feature[~held], label[~held], (6,))
+        losses[penalty] = float(F.cross_entropy(head.scores(feature[held], feature, 1.0), label[held]))
+        whole = learnt(LinearProbe(5, CPU, MethodConfig()), feature, label, (6,))
         losses[penalty] = losses[penalty], whole.weight
-    monkeypatch.setattr("segp_ext.probe._PENALTIES", tuple(losses))
-    chosen = learnt(LinearProbe(5, CPU), feature, label, (6,)).weight
+    monkeypatch.setattr("segp_ext.heads.probe._PENALTIES", tuple(losses))
+    chosen = learnt(LinearProbe(5, CPU, MethodConfig()), feature, label, (6,)).weight
     best = min(losses.values(), key=lambda found: found[0])[1]
     torch.testing.assert_close(chosen, best, rtol=1e-4, atol=1e-6)
 
@@ -167,9 +166,9 @@ def test_the_probe_is_for_frozen_models_and_all_tasks(tmp_path):
     assert scores["linear-probe (visual)"]["last"] > scores["frozen prototypes"]["last"] - 0.05
     probe = PrototypesConfig(score="probe")
     with pytest.raises(ValueError, match="score probe is for a model that stays as it is"):
-        MethodConfig(prototypes=probe, training=TrainingConfig(joint=True))
+        check_parts(MethodConfig(prototypes=probe, training=TrainingConfig(joint=True)))
     with pytest.raises(ValueError, match="training.joint must be true; got false"):
-        MethodConfig(prototypes=probe, training=TrainingConfig(epochs=0))
+        check_parts(MethodConfig(prototypes=probe, training=TrainingConfig(epochs=0)))
 
 
 @pytest.mark.parametrize("sizes", [(6,), (2, 2, 2), (1, 5)])
@@ -182,7 +181,7 @@ def test_covariance_scores_are_discriminant_analysis_whatever_the_tasks(sizes):
     joint = LinearDiscriminantAnalysis(solver="lsqr", priors=[1 / 6] * 6).fit(feature.numpy(), label.numpy())
     test, _ = features(seed=1)
     expected = torch.from_numpy(joint.predict_log_proba(test.numpy())).float()
-    torch.testing.assert_close(F.log_softmax(head.scores(test, means), dim=1), expected, rtol=5e-2, atol=0.1)
+    torch.testing.assert_close(F.log_softmax(head.scores(test, means, 1.0), dim=1), expected, rtol=5e-2, atol=0.1)
     assert head.counts.tolist() == [200]
 
 
@@ -200,7 +199,7 @@ def test_own_covariances_are_normal_distributions_whatever_the_tasks(own, sizes)
         covariance = 0.9 * mixed + 0.1 * mixed.diagonal().mean() * torch.eye(5)
         expected.append(torch.distributions.MultivariateNormal(mean, covariance).log_prob(test))
     expected = torch.stack(expected, dim=1) + 2.5 * math.log(2 * math.pi)
-    torch.testing.assert_close(head.scores(test.float(), means.float()), expected.float(), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(head.scores(test.float(), means.float(), 1.0), expected.float(), rtol=1e-4, atol=1e-3)
     assert head.counts.sum() == 200 and head.scatters.shape == (6, 5, 5)
 
 
@@ -209,9 +208,9 @@ def test_unit_features_are_normal_about_the_means_of_unit_features(own):
     feature, label = features()
     rows = F.normalize(feature.double(), dim=1).float()
     means = torch.stack([rows[label == c].mean(0) for c in range(6)])
-    expected = learnt(gaussians(5, own_covariance=own), rows, label, (2, 4)).scores(rows, means)
+    expected = learnt(gaussians(5, own_covariance=own), rows, label, (2, 4)).scores(rows, means, 1.0)
     head = learnt(gaussians(5, features="unit", own_covariance=own), feature, label, (2, 4))
-    torch.testing.assert_close(head.scores(feature, F.normalize(means, dim=1)), expected, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(head.scores(feature, F.normalize(means, dim=1), 1.0), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_shrinkage_goes_from_the_covariance_to_a_sphere():
@@ -220,32 +219,32 @@ def test_shrinkage_goes_from_the_covariance_to_a_sphere():
     sphere = learnt(gaussians(5, shrinkage=1.0), feature, label, (3, 3))
     variance = sphere.scatters[0].diagonal().mean() / 200
     expected = -0.5 * torch.cdist(feature, means).double().square() / variance
-    torch.testing.assert_close(sphere.scores(feature, means), expected.float(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(sphere.scores(feature, means, 1.0), expected.float(), rtol=1e-3, atol=1e-3)
 
 
 def test_few_images_leave_the_scores_finite():
     head = learnt(gaussians(50, shrinkage=0.01), torch.randn(4, 50), torch.tensor([0, 0, 1, 1]), (2,))
-    assert head.scores(torch.randn(3, 50), torch.randn(2, 50)).isfinite().all()
+    assert head.scores(torch.randn(3, 50), torch.randn(2, 50), 1.0).isfinite().all()
     alike = learnt(gaussians(4, shrinkage=0.01), torch.ones(4, 4), torch.tensor([0, 0, 1, 1]), (2,))
-    assert alike.scores(torch.randn(3, 4), torch.randn(2, 4)).isfinite().all()
+    assert alike.scores(torch.randn(3, 4), torch.randn(2, 4), 1.0).isfinite().all()
     one_each = learnt(gaussians(4, shrinkage=0.0, own_covariance=0.5), torch.randn(3, 4), torch.arange(3), (3,))
-    assert one_each.scores(torch.randn(3, 4), torch.randn(3, 4)).isfinite().all()
+    assert one_each.scores(torch.randn(3, 4), torch.randn(3, 4), 1.0).isfinite().all()
 
 
 @pytest.mark.parametrize("sizes", [(6,), (2, 2, 2)])
 def test_ridge_is_that_of_all_images_at_once(sizes):
     feature, label = features()
-    head = learnt(RidgeHead(5, 40, 3, CPU), feature, label, sizes)
+    head = learnt(Ridge(5, CPU, MethodConfig(seed=3, prototypes=PrototypesConfig(random_features=40))), feature, label, sizes)
     projection = torch.randn(5, 40, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     h = F.relu(F.normalize(feature.double(), dim=-1) @ projection)
     target = F.one_hot(label, 6).double()
     weights = torch.linalg.solve(h.T @ h + 10.0**head.power * torch.eye(40), h.T @ target)
-    torch.testing.assert_close(head.scores(feature, None), (h @ weights).float(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(head.scores(feature, None, 1.0), (h @ weights).float(), rtol=1e-4, atol=1e-4)
 
 
 def test_the_penalty_is_the_best_on_images_left_out():
     feature, label = features(count=60)
-    head = learnt(RidgeHead(5, 40, 3, CPU), feature, label, (6,))
+    head = learnt(Ridge(5, CPU, MethodConfig(seed=3, prototypes=PrototypesConfig(random_features=40))), feature, label, (6,))
     h = head._lifted(feature)
     target = F.one_hot(label, 6).double()
     held = torch.arange(60) % 5 == 4
@@ -261,7 +260,7 @@ def test_the_penalty_is_the_best_on_images_left_out():
 @pytest.mark.parametrize(
     "make_head",
     [
-        lambda: RidgeHead(5, 20, 3, CPU),
+        lambda: Ridge(5, CPU, MethodConfig(seed=3, prototypes=PrototypesConfig(random_features=20))),
         lambda: gaussians(5, shrinkage=0.1),
         lambda: gaussians(5, own_covariance=0.3),
         lambda: gaussians(5, features="unit"),
@@ -272,19 +271,19 @@ def test_what_is_kept_gives_the_same_scores(make_head):
     means = torch.stack([feature[label == c].mean(0) for c in range(6)])
     head, other = learnt(make_head(), feature, label, (3, 3)), make_head()
     other.restore(head.state())
-    assert torch.equal(other.scores(feature, means), head.scores(feature, means))
+    assert torch.equal(other.scores(feature, means, 1.0), head.scores(feature, means, 1.0))
     more, labels = features(seed=5, classes=2)
     both = [learnt(h, more, labels, (2,)) for h in (head, other)]
     wide = torch.cat([means, means[:2]])
-    assert torch.equal(*(h.scores(more, wide) for h in both))
+    assert torch.equal(*(h.scores(more, wide, 1.0) for h in both))
 
 
 def test_a_probe_kept_gives_the_same_scores():
     feature, label = features()
-    head, other = learnt(LinearProbe(5, CPU), feature, label, (6,)), LinearProbe(5, CPU)
+    head, other = learnt(LinearProbe(5, CPU, MethodConfig()), feature, label, (6,)), LinearProbe(5, CPU, MethodConfig())
     other.restore(head.state())
-    assert head.scores(feature, feature).std() > 0.1 and torch.equal(
-        other.scores(feature, feature), head.scores(feature, feature)
+    assert head.scores(feature, feature, 1.0).std() > 0.1 and torch.equal(
+        other.scores(feature, feature, 1.0), head.scores(feature, feature, 1.0)
     )
 
 
@@ -337,17 +336,18 @@ def test_steps_of_adc_approach_the_prototype():
     with torch.no_grad():
         goal = backbone.encode_image(torch.rand(seed[:2].shape, generator=draw))[1]
     target = torch.arange(6) % 2
-    config = AnchorsConfig(kind="adc", steps=3, step_size=0.01)
-    moved = perturb(backbone, seed, target, torch.zeros(2, backbone.embed_dim), goal, config, None)
+    teacher = Teacher(backbone, torch.zeros(2, backbone.embed_dim), goal)
+    source = Adc(AnchorsConfig(kind="adc", steps=3, step_size=0.01))
+    moved = source.move(teacher, seed, target, None)
     with torch.no_grad():
         before, after = ((backbone.encode_image(x)[1] - goal[target]).norm(dim=1) for x in (seed, moved))
     assert (after < before).all() and moved.min() >= 0 and moved.max() <= 1
     small = AnchorsConfig(kind="adc", steps=1, step_size=1e-4)
-    first = perturb(backbone, seed, target, torch.zeros(2, backbone.embed_dim), goal, small, None)
+    first = Adc(small).move(teacher, seed, target, None)
     torch.testing.assert_close(
         (first - seed).square().mean(dim=(1, 2, 3)).sqrt(), torch.full((6,), 1e-4), rtol=0.05, atol=0
     )
-    alone = perturb(backbone, seed[:1], target[:1], torch.zeros(2, backbone.embed_dim), goal, config, None)
+    alone = source.move(teacher, seed[:1], target[:1], None)
     torch.testing.assert_close(alone, moved[:1], rtol=1e-4, atol=1e-5)
 
 
@@ -384,15 +384,15 @@ def test_two_tasks_of_every_method(tmp_path, method):
 
 def test_reference_images_are_needed_and_named(tmp_path):
     with pytest.raises(ValueError, match="anchors.reference must name images"):
-        with_method(MethodConfig(method="zscl"))
+        check_parts(with_method(MethodConfig(method="zscl")))
     with pytest.raises(ValueError, match="prototypes.score ridge is for a model that stays as it is"):
-        MethodConfig(prototypes=PrototypesConfig(score="ridge"))
+        check_parts(MethodConfig(prototypes=PrototypesConfig(score="ridge")))
     learner = SeGPCL(
         tiny_backbone(),
         MethodConfig(method="zscl", lora=LoraConfig(rank=4), anchors=AnchorsConfig(reference=str(tmp_path / "no"))),
     )
     with pytest.raises(ValueError, match="anchors.reference: .* cannot be used"):
-        learner._reference_images()
+        learner.source.images(None, learner.reader)
 
 
 def test_reference_images_must_be_as_many_as_old_classes(tmp_path):
