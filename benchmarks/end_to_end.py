@@ -40,7 +40,7 @@ STEPS = 2  # of DPGD and of training; more cost as much each
 
 
 class Scene:
-    """A learner of `CLASSES` classes on random weights, made pixels, and open_clip's own model with the same weights."""
+    """A learner of `CLASSES` classes on random weights (glyph: its own), made pixels, and open_clip's own model with the same weights."""
 
     def __init__(self, model: str, device: str, batch: int, precision: str) -> None:
         import open_clip
@@ -55,7 +55,7 @@ class Scene:
         self.plain = plain.to(device).requires_grad_(False).eval()
         dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self.autocast = lambda: torch.autocast(device, dtype, enabled=dtype is not None)
-        self.backbone = segp_ext.load_clip(model, None, device, precision=precision)
+        self.backbone = segp_ext.load_clip(model, "own" if model == "glyph" else None, device, precision=precision)
         self.config = MethodConfig()
         self.config.training.batch_size, self.config.training.epochs = batch, 1
         self.config.distillation.batch_size = batch // 2
@@ -156,7 +156,10 @@ def check(scene: Scene) -> None:
     normalised = (scene.pixels - backbone.mean) / backbone.std
     whole = F.pad(scene.tokens, (0, plain.context_length - scene.tokens.shape[1]))
     with backbone.reference(), scene.autocast():
-        torch.testing.assert_close(backbone.encode_image(scene.pixels)[0], plain.encode_image(normalised).float(), rtol=1e-3, atol=1e-3)
+        ours, theirs = backbone.encode_image(scene.pixels)[0], plain.encode_image(normalised).float()
+        # Half types round at every layer, and not everywhere at the same places.
+        tolerance = 1e-3 if backbone.precision == "fp32" else 3e-2 * float(theirs.abs().max())
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=tolerance)
         cut, full = (backbone.encode_text(tokens) for tokens in (scene.tokens, whole))
     print(f"prompts cut from {whole.shape[1]} to {scene.tokens.shape[1]} tokens: embeddings move by {(cut - full).abs().max():.1e}")
     small = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
