@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ._native import build_info
     from .config import Config, MethodConfig
     from .learner import SeGPCL
+    from .methods import add_method
     from .pretrained import load_clip
 
 # Public name -> the module that defines it; None for a module of that name.
@@ -46,10 +47,11 @@ _LAZY: dict[str, str | None] = {
     "Config": "config",
     "MethodConfig": "config",
     "SeGPCL": "learner",
+    "add_method": "methods",
     "load_clip": "pretrained",
 }
 
-__all__ = ["Config", "MethodConfig", "SeGPCL", "__version__", "build_info", "load_clip", "ops", "reference"]
+__all__ = ["Config", "MethodConfig", "SeGPCL", "__version__", "add_method", "build_info", "load_clip", "ops", "reference"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, get_args, get_o
 
 import yaml
 
-from segp_ext.config import METHODS, Config, check_settings, dotted, fits, from_dict, setting_types, with_method
+from segp_ext.config import Config, check_settings, dotted, fits, from_dict, setting_types, with_method
 from segp_ext.hints import close_names
+from segp_ext.methods import METHODS, import_files
 from segp_ext.paper import note
 from segp_ext.progress import first_line
 from segp_ext.protocols import PROTOCOLS
@@ -258,6 +259,12 @@ def build_parser(
         "protocol is given: the one named like --data.name, else folder with --data.root, else digits.",
     )
     parser.add_argument(
+        "--import",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="Python file to run first, with methods or parts of your own (docs/extending.md); may be given several times.",
+    )
+    parser.add_argument(
         "--print_config", action="store_true", default=argparse.SUPPRESS,
         help="Print all settings as they would hold, in a file that --config takes, and exit.",
     )  # fmt: skip
@@ -300,7 +307,7 @@ def joined(argv: Sequence[str]) -> list[str]:
     Raises:
         ValueError: for another one without a value.
     """
-    types: dict[str, Any] = {"config": str, "resume": str, **setting_types(Config)}
+    types: dict[str, Any] = {"config": str, "resume": str, "import": str, **setting_types(Config)}
     found, rest = [], list(argv)
     while rest:
         argument = rest.pop(0)
@@ -358,7 +365,10 @@ def parse(
     """
     try:
         names, settings = take(joined(argv), "--config")
+        imported, settings = take(settings, "--import")
         given, rest = settings_given(settings)
+        if imported:
+            given["imports"] = imported
         unknown = [argument for argument in rest if argument not in ("-h", "--help", "--print_config", *flags)]
         if unknown:
             parser = build_parser(command, description, flags)
@@ -374,6 +384,8 @@ def parse(
                 raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {protocol!r}")
             layers.insert(0, PROTOCOLS[protocol])
         chosen = {name: value for layer in layers for name, value in layer.items()}
+        if fits(chosen.get("imports"), list[str]):  # else it is refused with the other settings
+            import_files(chosen["imports"])
         if "-h" in rest or "--help" in rest:
             parser = build_parser(command, description, flags)
             parser.set_defaults(chosen)

@@ -33,8 +33,9 @@ from segp_ext.command_line import (
     unrecognized,
 )
 from segp_ext.comparison import Comparison, console
-from segp_ext.config import METHODS as FIXED
 from segp_ext.config import Config, dotted, from_dict, setting_types
+from segp_ext.methods import METHODS as FIXED
+from segp_ext.methods import import_files
 from segp_ext.processes import cores
 from segp_ext.progress import plain_warnings, progress, run_command, say
 from segp_ext.report import percent
@@ -242,7 +243,9 @@ def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]
     options, settings = parser.parse_known_args(argv)
     try:
         settings = joined(settings)
-        of_first = [argument.replace("{seed}", str(options.seeds[0])) for argument in take(settings, "--config")[1]]
+        imported, others = take(take(settings, "--config")[1], "--import")
+        import_files(imported)
+        of_first = [argument.replace("{seed}", str(options.seeds[0])) for argument in others]
         given, others = settings_given(of_first)
     except ValueError as error:
         parser.error(str(error))

@@ -18,6 +18,7 @@ from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from segp_ext.hints import close_names
+from segp_ext.methods import METHODS
 from segp_ext.protocols import PROTOCOLS
 
 ScorePath = Literal["text", "visual", "dual"]
@@ -311,7 +312,8 @@ anchors)."""
     loading: LoadingConfig = field(default_factory=LoadingConfig)
 
     def __post_init__(self) -> None:
-        _require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method)
+        own = "; one of your own is known when the file that adds it has been imported: --import FILE"
+        _require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method, own)
         _require(
             self.template.count("{}") == self.template.count("{") == self.template.count("}") == 1,
             "template",
@@ -458,6 +460,8 @@ tasks alone."""
 class Config(MethodConfig):
     """A whole run: method, model, data and output."""
 
+    imports: list[str] = field(default_factory=list)
+    """Python files that are run first, --import FILE for short: they may add methods, and hold parts of your own (docs/extending.md)."""
     protocol: str | None = None
     """Named protocol: sets data.name, data.order, data.classes_per_task, data.names, template, model.name, model.pretrained and \
 model.resize_mode, and keeps data.max_images_per_class, data.evaluate_on, data.class_list, data.names_file, data.test_fraction (of \
@@ -475,50 +479,13 @@ that data.name takes."""
             _require(self.protocol in PROTOCOLS, "protocol", f"one of {', '.join(PROTOCOLS)}", self.protocol)
 
 
-_FROZEN: dict[str, Any] = {
-    "training.epochs": 0,
-    "anchors.kind": "none",
-    "prototypes.transfer": "none",
-    "prototypes.score": "cosine",
-}
-_LORA: dict[str, Any] = {"text_geometry.weight": 0.0}
-METHODS: dict[str, dict[str, Any]] = {
-    "segp": {},
-    "zero-shot": {**_FROZEN, "inference.path": "text"},
-    "frozen-prototypes": {**_FROZEN, "inference.path": "visual"},
-    "ranpac": {**_FROZEN, "inference.path": "visual", "prototypes.score": "ridge"},
-    "lda": {**_FROZEN, "inference.path": "visual", "prototypes.score": "mahalanobis", "prototypes.own_covariance": 0.0},
-    "rda": {**_FROZEN, "inference.path": "visual", "prototypes.score": "mahalanobis", "prototypes.own_covariance": 0.5},
-    "linear-probe": {**_FROZEN, "inference.path": "visual", "prototypes.score": "probe", "training.joint": True},
-    "joint": {**_LORA, "anchors.kind": "none", "prototypes.transfer": "none", "training.joint": True},
-    "lora": {**_LORA, "anchors.kind": "none", "prototypes.transfer": "none"},
-    "sdc": {
-        **_LORA, "anchors.kind": "new-images", "distillation.weight": 0.0, "prototypes.transfer": "sdc",
-        "prototypes.temperature": 0.09,
-    },
-    "adc": {
-        **_LORA, "anchors.kind": "adc", "anchors.seeds_per_class": 100, "anchors.steps": 3, "distillation.weight": 0.0,
-        "prototypes.transfer": "adc", "prototypes.features": "raw",
-    },
-    "lwf": {**_LORA, "anchors.kind": "new-images", "prototypes.transfer": "all-anchors"},
-    "zscl": {
-        **_LORA, "anchors.kind": "reference", "distillation.both_directions": True, "distillation.temperature": 2.0,
-        "prototypes.transfer": "all-anchors",
-    },
-    "seeds": {"anchors.kind": "seeds"},
-    "noise": {"anchors.kind": "noise"},
-    "text-pgd": {"anchors.kind": "text"},
-    "visual-pgd": {"anchors.kind": "visual"},
-}  # fmt: skip
-"""Settings that each method fixes, by dotted name. Methods are configurations of one learner, never copies of it."""
-
-
 def with_method(config: MethodConfig) -> MethodConfig:
     """Returns a copy of `config` in which the settings that its method fixes have the method's values."""
     values = dataclasses.asdict(config)
-    for dotted, value in METHODS[config.method].items():
-        section, name = dotted.split(".")
-        values[section][name] = value
+    for setting, value in METHODS[config.method].items():
+        section, _, name = setting.rpartition(".")
+        group = values.setdefault(section, {}) if section else values
+        group[name] = value
     return from_dict(type(config), values)
 
 

@@ -1,6 +1,6 @@
 """The learner: one CLIP classifier that takes up new classes task after task (SeGP-CL, arXiv 2603.12055).
 
-Every method that this package compares is a configuration of this class (`segp_ext.config.METHODS`).
+Every method that this package compares is a configuration of this class (`segp_ext.methods.METHODS`).
 """
 
 from __future__ import annotations

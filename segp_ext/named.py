@@ -48,4 +48,9 @@ def code_hash(part: type) -> str | None:
     """SHA-256 of the file that a class of the user's own comes from; None for one of this package."""
     if part.__module__.split(".")[0] == "segp_ext":
         return None
-    return hashlib.sha256(Path(inspect.getfile(part)).read_bytes()).hexdigest()
+    return file_hash(Path(inspect.getfile(part)))
+
+
+def file_hash(file: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()

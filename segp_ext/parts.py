@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from segp_ext.config import MethodConfig
 from segp_ext.heads import Head, find_head
-from segp_ext.named import code_hash
+from segp_ext.methods import FILES
+from segp_ext.named import code_hash, file_hash
 from segp_ext.sources import Source, find_source
 
 
@@ -42,7 +43,9 @@ def check_parts(config: MethodConfig) -> None:
 
 
 def own_code(config: MethodConfig) -> dict[str, str]:
-    """SHA-256 of the files of the user's own parts, by the names that settings have for them."""
+    """SHA-256 of the files of the user's own method and parts, by the names that settings have for them."""
     named = {config.anchors.kind: source_of(config), config.prototypes.score: head_of(config)}
     hashes = {name: code_hash(part) for name, part in named.items() if part is not None}
+    if config.method in FILES:
+        hashes[config.method] = file_hash(FILES[config.method])
     return {name: digest for name, digest in hashes.items() if digest is not None}

@@ -7,8 +7,9 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import pytest
 
 from segp_ext import paper
-from segp_ext.config import METHODS, Config, DataConfig, MethodConfig, check_settings, from_dict
+from segp_ext.config import Config, DataConfig, MethodConfig, check_settings, from_dict
 from segp_ext.config import dotted as by_dotted_name
+from segp_ext.methods import METHODS
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from segp_ext import train
+from segp_ext import command_line, compare, methods, train
 from segp_ext.config import AnchorsConfig, MethodConfig, PrototypesConfig
 from segp_ext.heads import find_head
 from segp_ext.learner import SeGPCL
@@ -26,13 +27,16 @@ FAST = ["--training.epochs=1", "--data.max_images_per_class=6", "--data.classes_
 def parts(tmp_path, monkeypatch):
     """The page's modules, importable."""
     blocks = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert [name for name, _ in blocks] == ["mirrored.py", "distances.py"]
+    assert [name for name, _ in blocks] == ["mirrored.py", "distances.py", "mine.py"]
     for name, code in blocks:
         (tmp_path / name).write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
     for name, _ in blocks:
         sys.modules.pop(name.removesuffix(".py"), None)
+    for name in methods.FILES:
+        del methods.METHODS[name]
+    methods.FILES.clear()
 
 
 @pytest.mark.slow
@@ -51,6 +55,51 @@ def test_parts_of_ones_own_train_and_resume(parts, capsys):
     capsys.readouterr()
     assert train.main(["--resume", str(parts / "run")]) == 2
     assert "since its start these changed: the code of mirrored:Mirrored" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_method_of_ones_own_trains_resumes_and_stands_in_a_comparison(parts, capsys, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(parts))  # of the comparison's processes
+    own = [f"--import={parts / 'mine.py'}", *FAST]
+    assert compare.main([*own, "--methods", "lora", "mirror", "--seeds", "1", f"--out={parts / 'out'}"]) == 0
+    shown = capsys.readouterr().out
+    assert "mirror, seed 1: Last text" in shown
+    run = parts / "out/runs/mirror-1"
+    result = RunResult.read(run / "result.json")
+    assert result.method == "mirror" and result.row("dual").name == "mirror (dual)"
+    assert result.code["mirror"] == hashlib.sha256((parts / "mine.py").read_bytes()).hexdigest()
+    assert result.settings["imports"] == [str(parts / "mine.py")] and result.settings["text_geometry"]["weight"] == 0.0
+    alone = subprocess.run([sys.executable, "-m", "segp_ext.train", "--resume", run], capture_output=True, text=True)
+    assert alone.returncode == 0, alone.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("none.py", None, "there is no such file"),
+        ("json.py", "", "another module is named json; rename the file"),
+        ("wrong.py", "1 / 0", "ZeroDivisionError: division by zero"),
+        ("taken.py", "import segp_ext; segp_ext.add_method('segp', {})", "there is a method 'segp' already"),
+        ("odd.py", "import segp_ext; segp_ext.add_method('a b', {})", "digits, dots, dashes and underscores; got 'a b'"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_named(name, code, said, tmp_path, capsys):
+    if code is not None:
+        (tmp_path / name).write_text(code)
+    with pytest.raises(SystemExit):
+        command_line.parse([f"--import={tmp_path / name}"])
+    assert "--import" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=said):
+        methods.import_files([str(tmp_path / name)])
+
+
+def test_settings_that_a_method_cannot_fix_are_named(parts, capsys):
+    methods.add_method("odd", {"anchors.stepz": 3})
+    with pytest.raises(SystemExit):
+        command_line.parse(["--method=odd"])
+    assert "no such setting: anchors.stepz; close: anchors.steps" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="one of your own is known when the file that adds it has been imported"):
+        MethodConfig(method="mirror")
 
 
 def test_a_source_moves_seeds_as_it_says(parts):

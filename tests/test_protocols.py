@@ -10,9 +10,10 @@ import yaml
 from trees import cifar100, make
 
 from segp_ext import command_line, train
-from segp_ext.config import METHODS, ClassOrder, Config, DataConfig, LoadingConfig
+from segp_ext.config import ClassOrder, Config, DataConfig, LoadingConfig
 from segp_ext.data import load_scenario
 from segp_ext.data.scenario import class_order, named_orders
+from segp_ext.methods import METHODS
 from segp_ext.pretrained import load_clip
 from segp_ext.protocols import PROTOCOLS, changed_settings, identify
 

@@ -20,8 +20,9 @@ from safetensors.torch import load, save
 import segp_ext
 from segp_ext import glyph, predict, sealed
 from segp_ext.checkpoint import read_learner
-from segp_ext.config import METHODS, MethodConfig, Precision, PrototypesConfig
+from segp_ext.config import MethodConfig, Precision, PrototypesConfig
 from segp_ext.learner import SeGPCL
+from segp_ext.methods import METHODS
 
 
 def reseal(folder, changed):

@@ -19,10 +19,11 @@ import segp_ext
 from segp_ext import pretrained
 from segp_ext.anchors import Anchors
 from segp_ext.backbone import Backbone
-from segp_ext.config import METHODS, LoadingConfig, MethodConfig, TrainingConfig, with_method
+from segp_ext.config import LoadingConfig, MethodConfig, TrainingConfig, with_method
 from segp_ext.data.images import Images
 from segp_ext.evaluate import EvaluationSet
 from segp_ext.learner import SeGPCL, prompts
+from segp_ext.methods import METHODS
 from segp_ext.training import LossRecord
 
 FIRST, SECOND = ["red", "green", "blue"], ["cat", "dog"]

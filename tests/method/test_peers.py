@@ -12,7 +12,6 @@ from trees import make
 from segp_ext import train
 from segp_ext.command_line import parse
 from segp_ext.config import (
-    METHODS,
     AnchorsConfig,
     DataConfig,
     LoraConfig,
@@ -24,6 +23,7 @@ from segp_ext.config import (
 from segp_ext.data import load_scenario
 from segp_ext.heads import Gaussians, LinearProbe, Ridge
 from segp_ext.learner import SeGPCL
+from segp_ext.methods import METHODS
 from segp_ext.parts import check_parts
 from segp_ext.preflight import attempts
 from segp_ext.processes import Processes

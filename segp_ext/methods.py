@@ -1,0 +1,99 @@
+"""Methods: settings under a name, of one learner and never copies of it; and the user's own beside them."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_FROZEN: dict[str, Any] = {
+    "training.epochs": 0,
+    "anchors.kind": "none",
+    "prototypes.transfer": "none",
+    "prototypes.score": "cosine",
+}
+_LORA: dict[str, Any] = {"text_geometry.weight": 0.0}
+METHODS: dict[str, dict[str, Any]] = {
+    "segp": {},
+    "zero-shot": {**_FROZEN, "inference.path": "text"},
+    "frozen-prototypes": {**_FROZEN, "inference.path": "visual"},
+    "ranpac": {**_FROZEN, "inference.path": "visual", "prototypes.score": "ridge"},
+    "lda": {**_FROZEN, "inference.path": "visual", "prototypes.score": "mahalanobis", "prototypes.own_covariance": 0.0},
+    "rda": {**_FROZEN, "inference.path": "visual", "prototypes.score": "mahalanobis", "prototypes.own_covariance": 0.5},
+    "linear-probe": {**_FROZEN, "inference.path": "visual", "prototypes.score": "probe", "training.joint": True},
+    "joint": {**_LORA, "anchors.kind": "none", "prototypes.transfer": "none", "training.joint": True},
+    "lora": {**_LORA, "anchors.kind": "none", "prototypes.transfer": "none"},
+    "sdc": {
+        **_LORA, "anchors.kind": "new-images", "distillation.weight": 0.0, "prototypes.transfer": "sdc",
+        "prototypes.temperature": 0.09,
+    },
+    "adc": {
+        **_LORA, "anchors.kind": "adc", "anchors.seeds_per_class": 100, "anchors.steps": 3, "distillation.weight": 0.0,
+        "prototypes.transfer": "adc", "prototypes.features": "raw",
+    },
+    "lwf": {**_LORA, "anchors.kind": "new-images", "prototypes.transfer": "all-anchors"},
+    "zscl": {
+        **_LORA, "anchors.kind": "reference", "distillation.both_directions": True, "distillation.temperature": 2.0,
+        "prototypes.transfer": "all-anchors",
+    },
+    "seeds": {"anchors.kind": "seeds"},
+    "noise": {"anchors.kind": "noise"},
+    "text-pgd": {"anchors.kind": "text"},
+    "visual-pgd": {"anchors.kind": "visual"},
+}  # fmt: skip
+"""Settings that each method fixes, by dotted name."""
+FILES: dict[str, Path] = {}
+"""Where methods of the user's own were added."""
+
+
+def add_method(name: str, settings: Mapping[str, Any]) -> None:
+    """Adds a method: `--method NAME` then fixes these settings, in runs and comparisons.
+
+    Call it in a file that `--import` names, so that runs that go on and processes of a comparison know it too.
+
+    Args:
+        name: letters, digits, dots, dashes and underscores.
+        settings: values by dotted name, `{"anchors.kind": "mine:Mine", "training.epochs": 5}`.
+
+    Raises:
+        ValueError: for a name that cannot be one, or that another method has.
+    """
+    file = Path(inspect.stack()[1].filename)
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise ValueError(f"a method's name must be of letters, digits, dots, dashes and underscores; got {name!r}")
+    if name in METHODS and (FILES.get(name), METHODS[name]) != (file, dict(settings)):
+        raise ValueError(f"there is a method {name!r} already, with {METHODS[name]}; choose another name")
+    METHODS[name], FILES[name] = dict(settings), file
+
+
+def import_files(files: Sequence[str]) -> None:
+    """Runs Python files as modules under their own names: `mine.py` becomes `mine`. One that has been run is not run again.
+
+    Raises:
+        ValueError: naming the file, if there is none, it fails, or its name is another module's.
+    """
+    for name in files:
+        file = Path(name).resolve()
+        module = file.stem
+        if not file.is_file():
+            raise ValueError(f"--import {name}: there is no such file")
+        there = sys.modules.get(module)
+        if there is not None and Path(getattr(there, "__file__", None) or "").resolve() == file:
+            continue
+        found = None if there is not None else importlib.util.find_spec(module)
+        if there is not None or (found is not None and Path(found.origin or "").resolve() != file):
+            raise ValueError(f"--import {name}: another module is named {module}; rename the file")
+        spec = importlib.util.spec_from_file_location(module, file)
+        if spec is None or spec.loader is None:
+            raise ValueError(f"--import {name}: it is no Python file")
+        made = importlib.util.module_from_spec(spec)
+        sys.modules[module] = made
+        try:
+            spec.loader.exec_module(made)
+        except Exception as error:
+            del sys.modules[module]
+            raise ValueError(f"--import {name}: {type(error).__name__}: {error}") from error
