@@ -8,22 +8,27 @@
 #   tests       the ops' tests on the device
 #   memcheck    a selection of them under compute-sanitizer, with torch's caching allocator off
 #   racecheck   the same for races in our kernels
-#   ops         the micro-benchmarks against eager, torch.compile and the matrix products alone
+#   ops         the micro-benchmarks against eager, torch.compile and the matrix products alone: more than ten minutes, so that each of
+#               them is a step too: dpgd, dual_target, distill, drift, transfer, overhead
 #   phases      ViT-B/16's phases against its plain passes
 #   train       a whole protocol on made data, its time by phase
 #
 # Without STEP all of them, in this order. A step that fails does not stop the others; the exit status tells. Tables grow row by row in OUT,
 # logs lie beside them, OUT/results.md sums up in one page, and OUT/results.tar.gz holds everything, whatever happened.
 set -uo pipefail
-all=(needs build tests memcheck racecheck ops phases train)
-[ $# -ge 1 ] || { sed -n '2,16p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2; }
+ops=(dpgd dual_target distill drift transfer overhead)
+all=(needs build tests memcheck racecheck "${ops[@]}" phases train)
+[ $# -ge 1 ] || { sed -n '2,17p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2; }
 mkdir -p "$1" || exit 2
 out=$(cd "$1" && pwd)
 shift
-steps=("$@")
+steps=()
+for name in "$@"; do
+  if [ "$name" = ops ]; then steps+=("${ops[@]}"); else steps+=("$name"); fi
+done
 [ $# -gt 0 ] || steps=("${all[@]}")
 for name in "${steps[@]}"; do
-  [[ " ${all[*]} " == *" $name "* ]] || { echo "run_gpu.sh: there is no step $name; there are: ${all[*]}" >&2; exit 2; }
+  [[ " ${all[*]} " == *" $name "* ]] || { echo "run_gpu.sh: there is no step $name; there are: ops ${all[*]}" >&2; exit 2; }
 done
 cd "$(dirname "$0")/.." || exit 2
 python=${PYTHON:-python3}
@@ -66,7 +71,8 @@ for name in "${steps[@]}"; do
     memcheck) run 580 memcheck env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "${memcheck[@]}" \
       "$python" -m pytest -q -m '' -p no:cacheprovider tests/ops -k "$few" ;;
     racecheck) run 580 racecheck "${racecheck[@]}" "$python" -m pytest -q -m '' -p no:cacheprovider tests/ops -k "$few" ;;
-    ops) run 580 ops "$python" -m benchmarks --device "$device" "${quick[@]}" ;;
+    dpgd | dual_target | distill | drift | transfer | overhead)
+      run 580 "$name" "$python" -m "benchmarks.bench_$name" --device "$device" "${quick[@]}" ;;
     phases) run 300 phases "$python" -m benchmarks.end_to_end --model ViT-B-16 --device "$device" --precision bf16 --batch 128 --seconds 20 "${quick[@]}" ;;
     train) run 590 train "$python" -m benchmarks.whole_run --device "$device" --precision bf16 "${quick[@]}" ;;
   esac

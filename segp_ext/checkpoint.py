@@ -15,16 +15,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import segp_ext
 from segp_ext import sealed
+from segp_ext.backbone import Backbone
 from segp_ext.config import MethodConfig, Precision, ResizeMode, from_dict
 from segp_ext.pretrained import (
     LOCAL,
@@ -38,10 +39,6 @@ from segp_ext.pretrained import (
     names_file,
     own_files,
 )
-
-if TYPE_CHECKING:
-    from segp_ext.backbone import Backbone
-    from segp_ext.learner import SeGPCL
 
 FORMAT = 4
 EARLIER_FORMAT = 3
@@ -68,10 +65,39 @@ def _is_empty(path: Path) -> bool:
     return path.is_dir() and all(entry.name.startswith(".") for entry in path.iterdir())
 
 
+@dataclass(frozen=True)
+class LearnerState:
+    """What a checkpoint keeps of a learner.
+
+    Attributes:
+        backbone: with its adapter.
+        config: its settings.
+        class_names, task_sizes: of all tasks learnt.
+        tensors: what it has learnt beside its adapter, by name.
+    """
+
+    backbone: Backbone
+    config: MethodConfig
+    class_names: tuple[str, ...]
+    task_sizes: list[int]
+    tensors: dict[str, Tensor]
+
+
 def save_learner(
-    learner: SeGPCL, path: Path, extra: Mapping[str, bytes] | None = None, with_weights: bool = False
+    learner: LearnerState,
+    path: Path,
+    check: Callable[[SavedLearner], None],
+    extra: Mapping[str, bytes] | None = None,
+    with_weights: bool = False,
 ) -> None:
-    """Writes `learner` to the folder `path`, replacing a checkpoint that is there; `extra` are files to be sealed along.
+    """Writes a learner to the folder `path`, replacing a checkpoint that is there; `extra` are files to be sealed along.
+
+    Args:
+        learner: its state.
+        path: the folder.
+        check: is given what would be read again, before it takes its place, and raises ValueError if no learner can be made of it.
+        extra: more files, by name.
+        with_weights: whether to put the backbone's weights there too.
 
     Raises:
         FileExistsError: if `path` exists and is neither a checkpoint nor an empty folder.
@@ -121,7 +147,7 @@ def save_learner(
     files = {
         **(extra or {}),
         **(own_files(backbone) if with_weights else {}),
-        _TENSORS: save({name: tensor.contiguous().cpu() for name, tensor in learner.tensors().items()}),
+        _TENSORS: save({name: tensor.contiguous().cpu() for name, tensor in learner.tensors.items()}),
         _STATE: json.dumps(state, indent=1).encode(),
     }
     adapter = backbone.adapter_state()
@@ -129,18 +155,14 @@ def save_learner(
         files[_ADAPTER] = save({name: tensor.contiguous().cpu() for name, tensor in adapter.items()})
         files[_ADAPTER_CONFIG] = json.dumps(backbone.adapter_config(), indent=1, sort_keys=True).encode()
 
-    def check(path: Path) -> None:
+    def check_files(path: Path) -> None:
         try:
-            made = _made(type(learner), backbone.without_adapter(), _read_learner(path))
+            check(_read_learner(path))
         except ValueError as error:
-            raise ValueError(f"{NOT_SAVED}: {error.__cause__ or error}") from error
-        if made.backbone.adapter_config() != backbone.adapter_config():
-            raise ValueError(f"{NOT_SAVED} as it is: its adapter is not as config.lora says")
-        kinds = [(type(head), head.settings) for head in (made._head, learner._head)]
-        if kinds[0] != kinds[1]:
-            raise ValueError(f"{NOT_SAVED} as it is: its head was made with other settings than config.prototypes and config.seed")
+            text = str(error.__cause__ or error)
+            raise ValueError(text if text.startswith(NOT_SAVED) else f"{NOT_SAVED}: {text}") from error
 
-    sealed.seal(path, files, check)
+    sealed.seal(path, files, check_files)
 
 
 @dataclass
@@ -267,7 +289,7 @@ def _possible_places(facts: BackboneFacts, path: Path) -> Iterator[Path]:
     yield Path(os.path.expanduser("~/.cache/clip")) / named  # Path's own way fails for a user without a home, as in containers
 
 
-def _load_backbone(saved: SavedLearner, device: str, pretrained: str | None, compile: bool) -> tuple[Backbone, str | None]:
+def load_backbone(saved: SavedLearner, device: str, pretrained: str | None, compile: bool) -> tuple[Backbone, str | None]:
     """The backbone that a learner stands on, from wherever its weights are; and where that is.
 
     Raises:
@@ -305,30 +327,3 @@ def _load_backbone(saved: SavedLearner, device: str, pretrained: str | None, com
             if number == len(found):
                 raise
     raise AssertionError("there is a place or an error")
-
-
-@torch.inference_mode(False)
-def load_learner(
-    cls: type[SeGPCL], path: Path, device: str, pretrained: str | None = None, compile: bool = False
-) -> SeGPCL:
-    """Reads the learner in the folder `path`; see `SeGPCL.load`."""
-    saved = read_learner(path)
-    backbone, place = _load_backbone(saved, device, pretrained, compile)
-    learner = _made(cls, backbone, saved)
-    learner.weights_from = place
-    return learner
-
-
-@torch.inference_mode(False)
-def _made(cls: type[SeGPCL], backbone: Backbone, saved: SavedLearner) -> SeGPCL:
-    """The learner that was saved, on its backbone.
-
-    Raises:
-        ValueError: if they do not fit together.
-    """
-    try:
-        learner = cls(backbone, saved.config)
-        learner.restore(saved.class_names, saved.task_sizes, saved.tensors)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"cannot load the checkpoint {saved.path}: {error}") from error
-    return learner

@@ -23,10 +23,10 @@ from segp_ext.data import Collection, Scenario, load_collection
 from segp_ext.data.folder import IMAGES, several
 from segp_ext.data.images import as_rgb, possible_formats, reason
 from segp_ext.data.scenario import make_scenario
+from segp_ext.identity import changed_settings
 from segp_ext.preflight import attempts, doubts, held_out_sets
 from segp_ext.pretrained import load_clip, model_in_words
 from segp_ext.progress import plain_warnings, progress, run_command
-from segp_ext.protocols import changed_settings
 
 DESCRIPTION = """\
 Show what is built, and which devices and versions are seen. Look a data set over: the layout found, images per split and class, missing

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,22 +23,22 @@ from torch import Tensor
 from segp_ext import ops
 from segp_ext.anchors import Anchors, check_folder, make_anchors
 from segp_ext.backbone import Backbone, out_of_inference_mode, without_autocast
+from segp_ext.checkpoint import NOT_SAVED, LearnerState, SavedLearner, load_backbone, read_learner, save_learner
 from segp_ext.classifier import Classifier, Prediction
 from segp_ext.config import MethodConfig, ScorePath, from_dict, with_method
 from segp_ext.data.images import Images, Reader, SizedDataset
 from segp_ext.forked import one_thread_if_forked
 from segp_ext.heads import Head
 from segp_ext.parts import check_parts, head_of, source_of
+from segp_ext.pretrained import WEIGHTS
 from segp_ext.processes import Processes
 from segp_ext.progress import progress
 from segp_ext.prototypes import ClassMeans, transfer
 from segp_ext.result import TaskReport
 from segp_ext.sources import Source, Teacher
+from segp_ext.task_progress import TaskProgress
 from segp_ext.timing import Timer
 from segp_ext.training import fit
-
-if TYPE_CHECKING:
-    from segp_ext.task_progress import TaskProgress
 
 _ANCHOR_DRAWS, _TRAINING_DRAWS = range(2)
 
@@ -282,11 +282,12 @@ class SeGPCL:
             if source is not None:
                 with timer.phase("text"):
                     teacher_text = self._own_text()
-                anchors = None if kept is None else kept.load_anchors()
+                found = None if kept is None else kept.load_anchors()
+                anchors = None if found is None else Anchors.of(found, self.backbone.device)
                 if anchors is None:
                     anchors = self._make_anchors(source, images, teacher_text, timer)
-                    if kept is not None:
-                        kept.keep_anchors(anchors)
+                    if kept is not None and not anchors.mapped:  # those that are too many for memory are made again instead
+                        kept.keep_anchors(anchors.tensors)
                 self._check_anchors(anchors)
                 report.anchors = len(anchors)
             if trains:
@@ -643,13 +644,28 @@ class SeGPCL:
             ValueError: if it could not be loaded again.
             RuntimeError: while the learner learns, in another thread.
         """
-        from segp_ext.checkpoint import save_learner
-        from segp_ext.pretrained import WEIGHTS
-
         if with_weights is None:
             with_weights = self.weights_from is not None and Path(self.weights_from).name == WEIGHTS
+        self.write(Path(os.path.expanduser(path)), {}, with_weights)
+
+    def write(self, path: Path, extra: Mapping[str, bytes], with_weights: bool = False) -> None:
+        """Does what `save` does, with more files sealed along."""
         with self._reading():
-            save_learner(self, Path(os.path.expanduser(path)), with_weights=with_weights)
+            state = LearnerState(self.backbone, self.config, self.class_names, self.task_sizes, self.tensors())
+            save_learner(state, path, self._check_saved, extra, with_weights)
+
+    def _check_saved(self, saved: SavedLearner) -> None:
+        """Refuses what would not be read as this learner.
+
+        Raises:
+            ValueError: saying why.
+        """
+        made = self._remade(self.backbone.without_adapter(), saved)
+        if made.backbone.adapter_config() != self.backbone.adapter_config():
+            raise ValueError(f"{NOT_SAVED} as it is: its adapter is not as config.lora says")
+        kinds = [(type(head), head.settings) for head in (made._head, self._head)]
+        if kinds[0] != kinds[1]:
+            raise ValueError(f"{NOT_SAVED} as it is: its head was made with other settings than config.prototypes and config.seed")
 
     @classmethod
     def load(
@@ -676,10 +692,27 @@ class SeGPCL:
             FileNotFoundError: if there is no checkpoint at `path`, or its weights are nowhere.
             ValueError: naming the file, if one is damaged or does not fit.
         """
-        from segp_ext.checkpoint import load_learner
+        with torch.inference_mode(False):
+            saved = read_learner(Path(os.path.expanduser(path)))
+            backbone, place = load_backbone(saved, device, None if pretrained is None else os.fspath(pretrained), compile)
+            learner = cls._remade(backbone, saved)
+        learner.weights_from = place
+        return learner
 
-        place = None if pretrained is None else os.fspath(pretrained)
-        return load_learner(cls, Path(os.path.expanduser(path)), device, place, compile)
+    @classmethod
+    @torch.inference_mode(False)
+    def _remade(cls, backbone: Backbone, saved: SavedLearner) -> SeGPCL:
+        """The learner that was saved, on its backbone.
+
+        Raises:
+            ValueError: if they do not fit together.
+        """
+        try:
+            learner = cls(backbone, saved.config)
+            learner.restore(saved.class_names, saved.task_sizes, saved.tensors)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"cannot load the checkpoint {saved.path}: {error}") from error
+        return learner
 
     def tensors(self) -> dict[str, Tensor]:
         """What the learner has learnt beside its adapter, by name: prototypes, and a head's tensors in float64."""

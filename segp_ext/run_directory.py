@@ -16,19 +16,16 @@ import platform
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from segp_ext import sealed
 from segp_ext.checkpoint import OTHER_METHOD, SavedLearner, is_earlier, read_learner
 from segp_ext.config import Config
 from segp_ext.result import RunResult
-
-if TYPE_CHECKING:
-    from segp_ext.learner import SeGPCL
 
 try:
     import fcntl
@@ -129,13 +126,14 @@ class RunDirectory:
                 f"the run's folder {self.path} was removed or replaced while the run went on; nothing is written there"
             )
 
-    def save(self, learner: SeGPCL, result: RunResult, keep: int | None) -> None:
-        """Writes the checkpoint after a task, makes it the latest, and removes what it makes needless and all but the newest `keep`."""
-        from segp_ext.checkpoint import save_learner
+    def save(self, tasks: int, write: Callable[[Path, dict[str, bytes]], None], result: RunResult, keep: int | None) -> None:
+        """Keeps the checkpoint after so many tasks, makes it the latest, and removes what it makes needless and all but the newest `keep`.
 
+        `write` seals a learner in a folder, together with the files that it is given.
+        """
         self.check_held()
-        path = checkpoint_after(self.path, len(learner.task_sizes))
-        save_learner(learner, path, {_RESULT: result.to_json()})
+        path = checkpoint_after(self.path, tasks)
+        write(path, {_RESULT: result.to_json()})
         self._make_latest(path)
         older = [saved for saved in saved_tasks(self.path) if _number(saved) < _number(path)]
         for old in older[keep - 1 :] if keep is not None else ():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor
 
 from segp_ext import sealed
-from segp_ext.anchors import Anchors
 from segp_ext.processes import Processes
 
 _STEP = re.compile(r"step-(\d+)")
@@ -38,21 +38,21 @@ class TaskProgress:
         self.folder, self.every, self.processes, self.device = folder, every, processes, device
         self.start = start
 
-    def load_anchors(self) -> Anchors | None:
-        """The task's anchors, if they were kept."""
+    def load_anchors(self) -> dict[str, Tensor] | None:
+        """The tensors of the task's anchors, if they were kept."""
         from safetensors.torch import load_file
 
         path = self.folder / "anchors"
         if not self._agreed(int(self.processes.is_main and path.is_dir() and self._whole(path))):
             return None
-        return Anchors.of(load_file(path / _ANCHORS), self.device)
+        return load_file(path / _ANCHORS)
 
-    def keep_anchors(self, anchors: Anchors) -> None:
-        """Keeps the task's anchors, but for those that are too many for memory: they are made again instead."""
+    def keep_anchors(self, tensors: Callable[[], dict[str, Tensor]]) -> None:
+        """Keeps the task's anchors, whose tensors are asked for if they are kept at all."""
         from safetensors.torch import save
 
-        if self.processes.is_main and self.every is not None and not anchors.mapped:
-            sealed.seal(self.folder / "anchors", {_ANCHORS: save(anchors.tensors()), _START: self.start.encode()})
+        if self.processes.is_main and self.every is not None:
+            sealed.seal(self.folder / "anchors", {_ANCHORS: save(tensors()), _START: self.start.encode()})
 
     def load(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         """The newest whole position, as it was kept; none if there is none."""

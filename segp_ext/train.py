@@ -27,13 +27,13 @@ from segp_ext.data import load_scenario
 from segp_ext.data.images import Images, Reader
 from segp_ext.data.scenario import Joined
 from segp_ext.evaluate import Evaluated, EvaluationSet, Evaluator
+from segp_ext.identity import identify
 from segp_ext.learner import SeGPCL
 from segp_ext.parts import own_code
 from segp_ext.preflight import attempts, doubts, held_out_sets
 from segp_ext.pretrained import load_clip
 from segp_ext.processes import join, leave, share_cores
 from segp_ext.progress import plain_warnings, run_command
-from segp_ext.protocols import identify
 from segp_ext.result import PathResult, Resumption, Row, RunResult, Status, TaskReport
 from segp_ext.run_directory import RunDirectory, SavedRun, checkpoint_after, learning, unfinished
 from segp_ext.sealed import write_atomically
@@ -300,7 +300,7 @@ class Run:
     def _save(self, learner: SeGPCL) -> None:
         self._count_passes()
         if self._held is not None:
-            self._held.save(learner, self.result, self.config.run.keep_checkpoints)
+            self._held.save(len(learner.task_sizes), learner.write, self.result, self.config.run.keep_checkpoints)
 
     def _start(self, done: int) -> str:
         """Says what the task after so many tasks starts from, in the main process: the checkpoint, to the byte."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +20,7 @@ from segp_ext.data.images import Images
 from segp_ext.losses import classification_loss, text_geometry_loss, text_neighbours
 from segp_ext.processes import Processes
 from segp_ext.progress import progress
-
-if TYPE_CHECKING:
-    from segp_ext.task_progress import TaskProgress
+from segp_ext.task_progress import TaskProgress
 
 TERMS = ("classification", "acgd", "tsgr")
 

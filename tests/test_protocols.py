@@ -13,9 +13,10 @@ from segp_ext import command_line, train
 from segp_ext.config import ClassOrder, Config, DataConfig, LoadingConfig
 from segp_ext.data import load_scenario
 from segp_ext.data.scenario import class_order, named_orders
+from segp_ext.identity import changed_settings, identify
 from segp_ext.methods import METHODS
 from segp_ext.pretrained import load_clip
-from segp_ext.protocols import PROTOCOLS, changed_settings, identify
+from segp_ext.protocols import PROTOCOLS
 
 CLASSES = {"cifar100": 100, "imagenet-r": 200, "imagenet100": 100, "cub200": 200, "ucf101": 100}
 BENCHMARKS = {

@@ -178,9 +178,9 @@ def test_what_was_kept_of_another_start_is_left_out(tmp_path):
         return TaskProgress(tmp_path / "learning-001", 5, Processes(), torch.device("cpu"), start)
 
     anchors = Anchors.of({"embedding": torch.ones(2, 3), "feature": torch.ones(2, 4)}, torch.device("cpu"))
-    progress("task 1 after a").keep_anchors(anchors)
+    progress("task 1 after a").keep_anchors(anchors.tensors)
     progress("task 1 after a").keep(5, {"done": 5}, {"x": torch.ones(2)})
-    assert len(progress("task 1 after a").load_anchors()) == 2
+    assert len(progress("task 1 after a").load_anchors()["embedding"]) == 2
     assert progress("task 1 after a").load()[0] == {"done": 5}
     for read in ("load_anchors", "load"):
         with pytest.warns(RuntimeWarning, match="was kept of another task, or of another run; it is left out"):
