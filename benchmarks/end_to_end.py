@@ -31,7 +31,7 @@ from segp_ext.data.scenario import LabelledImages
 from segp_ext.learner import SeGPCL
 from segp_ext.processes import Processes
 from segp_ext.sources import Dpgd, Teacher
-from segp_ext.training import fit
+from segp_ext.training import TaskInputs, fit
 
 from .harness import Candidate, Table, measure, print_setting
 
@@ -118,10 +118,8 @@ def training(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[],
     list(scene.images.read(scene.images.batches(scene.batch)))  # decoded once, as after a first epoch
 
     def ours() -> object:
-        return fit(
-            backbone, scene.images, scene.tokens, range(old, CLASSES), made, text[:old], reference, scene.config,
-            torch.Generator().manual_seed(0), Processes(), 10,
-        )  # fmt: skip
+        task = TaskInputs(10, scene.images, scene.tokens, range(old, CLASSES), made, text[:old], reference)
+        return fit(backbone, task, scene.config, torch.Generator().manual_seed(0), Processes())
 
     both = torch.cat([scene.pixels, scene.pixels[: scene.batch // 2]])
     image_gradient = torch.randn(len(both), backbone.embed_dim, device=backbone.device)

@@ -148,7 +148,6 @@ def make_anchors(
     source: Source,
     teacher: Teacher,
     images: Images,
-    config: AnchorsConfig,
     encode_batch_size: int,
     generator: torch.Generator,
     processes: Processes,
@@ -159,16 +158,15 @@ def make_anchors(
     Every process encodes and perturbs its share of the batches; all get all anchors, bit for bit those of one process.
 
     Args:
-        source: chooses seeds and moves them.
+        source: chooses seeds and moves them; its settings say how many go together, and what may stay in memory.
         teacher: call inside `Backbone.merged()`.
         images: those that become anchors (`Source.images`).
-        config: how many are moved together, and what may stay in memory.
         encode_batch_size: images encoded together.
         generator: CPU generator of the source's draws.
         processes: those that share the work.
         timer: measures the phases "seeds" and "anchors".
     """
-    backbone, text = teacher.backbone, teacher.text
+    backbone, text, config = teacher.backbone, teacher.text, source.settings
     chunks = images.batches(encode_batch_size)
     own = processes.mine(chunks)
 

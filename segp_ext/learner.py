@@ -38,7 +38,7 @@ from segp_ext.result import TaskReport
 from segp_ext.sources import Source, Teacher
 from segp_ext.task_progress import TaskProgress
 from segp_ext.timing import Timer
-from segp_ext.training import fit
+from segp_ext.training import TaskInputs, fit
 
 _ANCHOR_DRAWS, _TRAINING_DRAWS = range(2)
 
@@ -296,19 +296,9 @@ class SeGPCL:
                     with timer.phase("text"), self.backbone.reference():
                         reference = self._encode_text(self.backbone, tokens)
                 with timer.phase("training"):
+                    task = TaskInputs(len(self.task_sizes) + 1, images, tokens, new, anchors, teacher_text, reference)
                     report.losses = fit(
-                        self.backbone,
-                        images,
-                        tokens,
-                        new,
-                        anchors,
-                        teacher_text,
-                        reference,
-                        self.config,
-                        self._generator(_TRAINING_DRAWS),
-                        self.processes,
-                        len(self.task_sizes) + 1,
-                        kept,
+                        self.backbone, task, self.config, self._generator(_TRAINING_DRAWS), self.processes, kept
                     )
                 batch_size, epochs = self.config.training.batch_size, self.config.training.epochs
                 report.steps = -(-len(images) // batch_size) * epochs
@@ -436,7 +426,6 @@ class SeGPCL:
                 source,
                 Teacher(self.backbone, text, self.prototypes),
                 source.images(images, self.reader),
-                config.anchors,
                 config.inference.batch_size,
                 self._generator(_ANCHOR_DRAWS),
                 self.processes,

@@ -5,7 +5,8 @@ A step's images, anchors and prompts are shared out over processes and parts; gr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,31 @@ from segp_ext.progress import progress
 from segp_ext.task_progress import TaskProgress
 
 TERMS = ("classification", "acgd", "tsgr")
+Pixels = Iterator[tuple[Tensor, Tensor]]
+"""Indices and pixels of images, part by part."""
+
+
+@dataclass(frozen=True)
+class TaskInputs:
+    """What one task is trained on.
+
+    Attributes:
+        number: of the task, for messages.
+        images: its training images, labels counted from 0.
+        tokens: prompts of all classes, old ones first, `[C, L]`.
+        new: which of them the task brings.
+        anchors: what is distilled on; none for plain fine-tuning.
+        teacher_text: the teacher's text embeddings of the old classes `[C_old, De]`.
+        reference: the pre-trained model's text embeddings of all classes `[C, De]`; none leaves TSGR out.
+    """
+
+    number: int
+    images: Images
+    tokens: Tensor
+    new: range
+    anchors: Anchors | None
+    teacher_text: Tensor
+    reference: Tensor | None
 
 
 class Prompts:
@@ -150,29 +176,18 @@ class TaskLosses:
     Args:
         config: the method's settings.
         logit_scale: s.
-        labels: of the task's images, counted from 0, int64 `[N]` on the device.
-        new: which classes the task brings.
-        anchors: what is distilled on; none for plain fine-tuning.
-        teacher_text: the teacher's text embeddings of the old classes `[C_old, De]`.
-        reference: the pre-trained model's text embeddings of all classes `[C, De]`; none leaves TSGR out.
+        task: what is learnt.
 
     Attributes:
         first_prompt: the first class whose prompt a term needs; the text embeddings given to the terms begin there.
     """
 
-    def __init__(
-        self,
-        config: MethodConfig,
-        logit_scale: float,
-        labels: Tensor,
-        new: range,
-        anchors: Anchors | None,
-        teacher_text: Tensor,
-        reference: Tensor | None,
-    ) -> None:
-        self.config, self.scale, self.labels, self.new = config, logit_scale, labels, new
-        self.anchors = anchors if config.distillation.weight > 0 else None
-        self.teacher_text = teacher_text
+    def __init__(self, config: MethodConfig, logit_scale: float, task: TaskInputs) -> None:
+        new, reference = task.new, task.reference
+        self.config, self.scale, self.new = config, logit_scale, new
+        self.labels = task.images.labels.to(task.teacher_text.device)
+        self.anchors = task.anchors if config.distillation.weight > 0 else None
+        self.teacher_text = task.teacher_text
         self.first_class = 0 if config.training.classes == "seen" else new.start
         self.tsgr_weight = 0.0
         if reference is not None:
@@ -312,34 +327,136 @@ def _step_sums(parameters: list[torch.nn.Parameter]) -> tuple[Tensor, Tensor, Te
     return flat, gradients, terms
 
 
+class Training:
+    """The training of one task: a step, an epoch, all of them.
+
+    Args:
+        backbone: with its adapter, which is changed in place.
+        task: what is learnt.
+        config: the method's settings.
+        generator: CPU generator of sample orders and anchor draws; the same on every process.
+        processes: those that share each step.
+    """
+
+    def __init__(
+        self, backbone: Backbone, task: TaskInputs, config: MethodConfig, generator: torch.Generator, processes: Processes
+    ) -> None:
+        settings = config.training
+        self.backbone, self.task, self.config, self.processes = backbone, task, config, processes
+        self.losses = TaskLosses(config, backbone.logit_scale, task)
+        self.pixels = None if self.losses.anchors is None else self.losses.anchors.pixels
+        parameters = backbone.trained_parameters()
+        self.per_epoch = -(-len(task.images) // settings.batch_size)
+        self.steps = self.per_epoch * settings.epochs
+        optimizer = _optimizer(parameters, settings)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.steps)
+        self.sums, self.gradients, self.terms = _step_sums(parameters)
+        self.prompts = Prompts(backbone, task.tokens[self.losses.first_prompt :], settings.prompts_per_pass, processes)
+        scaler = torch.amp.GradScaler(backbone.device.type, init_scale=_FIRST_SCALE, enabled=backbone.precision == "fp16")
+        self.state = TrainingState(parameters, optimizer, scheduler, scaler, generator)
+        self.record = LossRecord()
+        self.done = 0
+
+    def _parts(self, whole: Tensor) -> tuple[Tensor, ...]:
+        """This process's parts of a step's samples."""
+        settings = self.config.training
+        count = min(settings.accumulate, settings.batch_size)
+        first = self.processes.rank * count
+        return whole.tensor_split(self.processes.count * count)[first : first + count]
+
+    def _drawn(self, batch: Tensor) -> Tensor:
+        """The anchors of a step: a draw of them, the images themselves (LwF), or none."""
+        if self.losses.anchors is None:
+            return batch[:0]
+        if self.pixels is None:
+            return batch
+        return torch.randperm(len(self.pixels), generator=self.state.generator, device="cpu")[: self.config.distillation.batch_size]
+
+    def _pass(self, images: Tensor, samples: Tensor, text: Tensor, shares: tuple[float, float], read: Pixels) -> None:
+        """Forward and backward of one part of a step."""
+        inputs = [self.backbone.to_unit(next(read)[1])] if len(images) else []
+        if self.pixels is not None and len(samples):
+            assert self.losses.anchors is not None
+            inputs.append(self.losses.anchors.take(self.pixels, samples))
+        if not inputs:
+            return
+        output, _ = self.backbone.encode_image(torch.cat(inputs))
+        embedding = output.detach().requires_grad_()
+        self._add(self.losses.of_samples(embedding, text, images, samples, shares))
+        if output.requires_grad and embedding.grad is not None:
+            self.backbone.backward(output, embedding.grad)
+
+    def _add(self, values: Tensor) -> None:
+        """Goes back from terms of the loss, and adds them up."""
+        self.state.scaler.scale(values.sum()).backward()
+        self.terms += values.detach()
+
+    def step(self, batch: Tensor, read: Pixels) -> None:
+        """One step on the images `batch`, whose pixels come next in `read`."""
+        state, drawn = self.state, self._drawn(batch)
+        self.sums.zero_()
+        text = self.prompts.encode()
+        for images, samples in zip(self._parts(batch), self._parts(drawn), strict=True):
+            self._pass(images, samples, text, (len(images) / len(batch), len(samples) / max(len(drawn), 1)), read)
+        if self.losses.tsgr_weight > 0 and self.processes.is_main:
+            self._add(self.losses.of_text(text))
+        self.prompts.backward(torch.zeros_like(text) if text.grad is None else text.grad)
+        self.processes.sum(self.sums)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.scheduler.step()
+
+    def epoch(self, number: int, first: int, after_step: Callable[[], None]) -> None:
+        """The steps of an epoch, numbered from 0, from its step `first` on."""
+        state, record, images = self.state, self.record, self.task.images
+        record.where = f"task {self.task.number}, epoch {number + 1}"
+        if first == 0:
+            record.clear()
+            state.order = torch.randperm(len(images), generator=state.generator, device="cpu")
+        batches = state.order.split(self.config.training.batch_size)
+        read = images.read([part for batch in batches[first:] for part in self._parts(batch) if len(part)])
+        for step, batch in enumerate(batches[first:], start=first):
+            self.step(batch, read)
+            # In half precision the scaler leaves out steps whose gradients overflow, and lowers its scale.
+            record.add(step + 1, self.terms, self.terms if state.scaler.is_enabled() else self.gradients, batch)
+            self.done += 1
+            after_step()
+        record.look()
+        if state.scaler.is_enabled():
+            record.check_scale(state.scaler.get_scale(), self.done)
+
+    def run(self, kept: TaskProgress | None = None) -> dict[str, float]:
+        """All epochs; see `fit`."""
+        if kept is not None and (position := kept.load()) is not None:
+            self.done = self.state.restore(*position, self.record)
+        bar = progress(range(self.steps), "training", initial=self.done)
+
+        def after_step() -> None:
+            bar.update()
+            if kept is not None and kept.is_due(self.done, self.steps):
+                self.record.look()
+                kept.keep(self.done, *self.state.read(self.done, self.record))
+
+        for number in range(self.done // self.per_epoch, self.config.training.epochs):
+            self.epoch(number, self.done - number * self.per_epoch, after_step)
+        bar.close()
+        self.state.optimizer.zero_grad(set_to_none=True)
+        means = dict(zip(TERMS, (self.record.total / max(self.record.steps, 1)).tolist(), strict=True))
+        return {name: means[name] for name in self.losses.used}
+
+
 def fit(
     backbone: Backbone,
-    images: Images,
-    tokens: Tensor,
-    new: range,
-    anchors: Anchors | None,
-    teacher_text: Tensor,
-    reference: Tensor | None,
+    task: TaskInputs,
     config: MethodConfig,
     generator: torch.Generator,
     processes: Processes,
-    task: int,
     kept: TaskProgress | None = None,
 ) -> dict[str, float]:
     """Trains the adapter on one task.
 
     Args:
-        backbone: with its adapter, which is changed in place.
-        images: the task's training images, labels counted from 0.
-        tokens: prompts of all classes, old ones first, `[C, L]`.
-        new: which of them the task brings.
-        anchors: what is distilled on; none for plain fine-tuning.
-        teacher_text: the teacher's text embeddings of the old classes `[C_old, De]`.
-        reference: the pre-trained model's text embeddings of all classes `[C, De]`; none leaves TSGR out.
-        config: the method's settings.
-        generator: CPU generator of sample orders and anchor draws; the same on every process.
-        processes: those that share each step.
-        task: number of the task, for messages.
+        backbone, task, config, generator, processes: as `Training` takes them.
         kept: where positions are kept, and where training goes on if there is one.
 
     Returns:
@@ -348,81 +465,4 @@ def fit(
     Raises:
         FloatingPointError: if the loss or a gradient stops being finite.
     """
-    settings = config.training
-    labels = images.labels.to(backbone.device)
-    losses = TaskLosses(config, backbone.logit_scale, labels, new, anchors, teacher_text, reference)
-    pixels = None if losses.anchors is None else losses.anchors.pixels
-
-    parameters = backbone.trained_parameters()
-    optimizer = _optimizer(parameters, settings)
-    steps = -(-len(images) // settings.batch_size) * settings.epochs
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    sums, gradients, terms = _step_sums(parameters)
-    prompts = Prompts(backbone, tokens[losses.first_prompt :], settings.prompts_per_pass, processes)
-    scaler = torch.amp.GradScaler(backbone.device.type, init_scale=_FIRST_SCALE, enabled=backbone.precision == "fp16")
-
-    def parts(whole: Tensor) -> tuple[Tensor, ...]:
-        """This process's parts of a step's samples."""
-        count = min(settings.accumulate, settings.batch_size)
-        first = processes.rank * count
-        return whole.tensor_split(processes.count * count)[first : first + count]
-
-    state = TrainingState(parameters, optimizer, scheduler, scaler, generator)
-    record = LossRecord()
-    done = 0
-    if kept is not None and (position := kept.load()) is not None:
-        done = state.restore(*position, record)
-    bar = progress(range(steps), "training", initial=done)
-    per_epoch = -(-len(images) // settings.batch_size)
-    for epoch in range(done // per_epoch, settings.epochs):
-        first = done - epoch * per_epoch
-        record.where = f"task {task}, epoch {epoch + 1}"
-        if first == 0:
-            record.clear()
-            state.order = torch.randperm(len(images), generator=generator, device="cpu")
-        batches = state.order.split(settings.batch_size)
-        read = images.read([part for batch in batches[first:] for part in parts(batch) if len(part)])
-        for step, batch in enumerate(batches[first:], start=first):
-            drawn = batch if losses.anchors is not None else batch[:0]
-            if pixels is not None:
-                drawn = torch.randperm(len(pixels), generator=generator, device="cpu")[: config.distillation.batch_size]
-            sums.zero_()
-            text = prompts.encode()
-            for part, samples in zip(parts(batch), parts(drawn), strict=True):
-                inputs = [backbone.to_unit(next(read)[1])] if len(part) else []
-                if pixels is not None and len(samples):
-                    assert anchors is not None
-                    inputs.append(anchors.take(pixels, samples))
-                if not inputs:
-                    continue
-                output, _ = backbone.encode_image(torch.cat(inputs))
-                embedding = output.detach().requires_grad_()
-                shares = len(part) / len(batch), len(samples) / max(len(drawn), 1)
-                values = losses.of_samples(embedding, text, part, samples, shares)
-                scaler.scale(values.sum()).backward()
-                terms += values.detach()
-                if output.requires_grad and embedding.grad is not None:
-                    backbone.backward(output, embedding.grad)
-            if losses.tsgr_weight > 0 and processes.is_main:
-                values = losses.of_text(text)
-                scaler.scale(values.sum()).backward()
-                terms += values.detach()
-            prompts.backward(torch.zeros_like(text) if text.grad is None else text.grad)
-            processes.sum(sums)
-            scaler.step(optimizer)
-            scaler.update()
-            scheduler.step()
-            # In half precision the scaler leaves out steps whose gradients overflow, and lowers its scale.
-            record.add(step + 1, terms, terms if scaler.is_enabled() else gradients, batch)
-            bar.update()
-            done += 1
-            if kept is not None and kept.is_due(done, steps):
-                record.look()
-                kept.keep(done, *state.read(done, record))
-        record.look()
-        if scaler.is_enabled():
-            record.check_scale(scaler.get_scale(), done)
-    bar.close()
-    optimizer.zero_grad(set_to_none=True)
-    means = dict(zip(TERMS, (record.total / max(record.steps, 1)).tolist(), strict=True))
-    return {name: means[name] for name in losses.used}
+    return Training(backbone, task, config, generator, processes).run(kept)

@@ -55,7 +55,7 @@ def dpgd_step(
         ValueError: shapes or devices differ; a bound is negative (γ, ε), not finite, or `lower > upper`; an input requires grad while
             autograd records: the step has no gradient.
     """
-    bounds = _validate("dpgd_step", x, grad, seed, step_size, epsilon, lower, upper)
+    bounds = _validate("dpgd_step", (x, grad, seed), (step_size, epsilon, lower, upper))
     if runs_native(x):
         return torch.ops.segp_ext.dpgd_step.default(x, grad, seed, *bounds)
     gamma, radius, lowest, highest = map(_number_or_list, bounds)
@@ -80,7 +80,7 @@ def dpgd_step_(
     Raises:
         RuntimeError: also where memory is shared in such a way.
     """
-    bounds = _validate("dpgd_step_", x, grad, seed, step_size, epsilon, lower, upper)
+    bounds = _validate("dpgd_step_", (x, grad, seed), (step_size, epsilon, lower, upper))
     if runs_native(x):
         torch.ops.segp_ext.dpgd_step_.default(x, grad, seed, *bounds)
         if not torch.compiler.is_compiling():
@@ -95,16 +95,10 @@ def _number_or_list(values: list[float]) -> PerChannel:
 
 
 def _validate(
-    op: str,
-    x: Tensor,
-    grad: Tensor,
-    seed: Tensor,
-    step_size: PerChannel,
-    epsilon: PerChannel,
-    lower: PerChannel,
-    upper: PerChannel,
+    op: str, pixels: tuple[Tensor, Tensor, Tensor], numbers: tuple[PerChannel, PerChannel, PerChannel, PerChannel]
 ) -> tuple[list[float], list[float], list[float], list[float]]:
     """Checks everything that needs no look at the pixels; the four bounds as lists of 1 or C floats."""
+    (x, grad, seed), (step_size, epsilon, lower, upper) = pixels, numbers
     check_float_tensor(op, "x", x)
     check_float_tensor(op, "grad", grad)
     check_float_tensor(op, "seed", seed)

@@ -32,7 +32,7 @@ def results(processes: Processes) -> dict[str, torch.Tensor]:
                 config = small_config(anchors__kind=kind, anchors__memory_gb=memory_gb, anchors__batch_size=4).anchors
                 generator, timer = torch.Generator().manual_seed(0), Timer(backbone.stopwatch, backbone.device)
                 source, teacher = find_source(kind)(config), Teacher(backbone, text, prototypes)
-                made = make_anchors(source, teacher, images, config, 4, generator, processes, timer)
+                made = make_anchors(source, teacher, images, 4, generator, processes, timer)
                 if made.pixels is not None:
                     found[f"{kind} {where} pixels"] = made.pixels.clone()
                 found[f"{kind} {where} embedding"] = made.embedding.clone()

@@ -59,7 +59,7 @@ def anchors_of(scene, **settings):
     with backbone.merged():
         generator, timer = torch.Generator().manual_seed(0), Timer(backbone.stopwatch, backbone.device)
         source, teacher = find_source(config.kind)(config), Teacher(backbone, text, prototypes)
-        return make_anchors(source, teacher, images, config, 8, generator, Processes(), timer)
+        return make_anchors(source, teacher, images, 8, generator, Processes(), timer)
 
 
 @pytest.mark.parametrize("kind", ["dpgd", "text", "visual", "seeds", "noise"])
