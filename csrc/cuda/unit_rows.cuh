@@ -164,6 +164,15 @@ bool can_pack(const MatrixRef& m) {
   return m.rows == 0 || can_pack<kPack>(static_cast<const T*>(m.data), m.rows > 1 ? m.row_stride : 0, m.cols);
 }
 
+// What other threads may be writing to.
+__device__ __forceinline__ int read_relaxed(const int* place) {
+#if defined(__CUDACC__)
+  return *static_cast<const volatile int*>(place);
+#else
+  return __atomic_load_n(place, __ATOMIC_RELAXED);
+#endif
+}
+
 // A warp per row of all sets, one after the other.
 template <class T, int kPack>
 __global__ void __launch_bounds__(kRowThreads) norms_kernel(const __grid_constant__ NormsArgs<T> args) {
@@ -203,7 +212,7 @@ __global__ void __launch_bounds__(kRowThreads) norms_kernel(const __grid_constan
     }
     if constexpr (kHasFactors<T>) {
       // Numbers that are not negative have the order of their bits. Most rows see that they are not the largest.
-      if (of.norms.largest != nullptr && inverse == inverse && __float_as_int(inverse) > *of.norms.largest) {
+      if (of.norms.largest != nullptr && inverse == inverse && __float_as_int(inverse) > read_relaxed(of.norms.largest)) {
         atomicMax(of.norms.largest, __float_as_int(inverse));
       }
     }
