@@ -32,8 +32,8 @@ struct RowArgs {
 };
 
 // A block per row. Both rows are read twice, from memory or, where they are short, from the caches: once for the
-// softmaxes, once for the loss and the weights. Two blocks at a time are enough to ask for: left to itself the compiler
-// spills registers of double to fit in more.
+// softmaxes, once for the loss and the weights. Two blocks at a time are asked for where registers suffice, which those of
+// double do not.
 //
 // Each weight p - q carries the inverse norm of the rows that it will be multiplied by, and no other.
 template <class T, bool kBounded>

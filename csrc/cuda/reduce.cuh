@@ -1,4 +1,4 @@
-// Sums and maxima over a warp and over a block. The order of the additions is fixed: results are the same from run to run.
+// Sums over a warp and over a block, and maxima over a warp. The order of the additions is fixed: results are the same from run to run.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -43,22 +43,6 @@ __device__ __forceinline__ T block_sum(T value) {
     sum += partial[w];
   }
   return sum;
-}
-
-template <class T>
-__device__ __forceinline__ T block_max(T value) {
-  __shared__ T partial[kMostWarps];
-  value = warp_max(value);
-  __syncthreads();
-  if (threadIdx.x % kWarp == 0) {
-    partial[threadIdx.x / kWarp] = value;
-  }
-  __syncthreads();
-  T most = partial[0];
-  for (unsigned w = 1; w < blockDim.x / kWarp; ++w) {
-    most = partial[w] > most ? partial[w] : most;
-  }
-  return most;
 }
 
 // Threads for a row of so many elements, at four elements a thread and step. A wide row has many of them, so that there are enough

@@ -9,19 +9,16 @@
 namespace segp {
 namespace cuda {
 
-__device__ __forceinline__ float rounded_product(float a, float b) {
-#if defined(__CUDACC__)
-  return __fmul_rn(a, b);
-#else
+template <class T>
+__device__ __forceinline__ T rounded_product(T a, T b) {
+#if !defined(__CUDACC__)
   return __builtin_assoc_barrier(a * b);
-#endif
-}
-
-__device__ __forceinline__ double rounded_product(double a, double b) {
-#if defined(__CUDACC__)
-  return __dmul_rn(a, b);
 #else
-  return __builtin_assoc_barrier(a * b);
+  if constexpr (sizeof(T) == sizeof(double)) {
+    return __dmul_rn(a, b);
+  } else {
+    return __fmul_rn(a, b);
+  }
 #endif
 }
 
