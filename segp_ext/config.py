@@ -553,7 +553,9 @@ def _groups(cls: type) -> Mapping[str, type]:
 
 
 def fits(value: Any, expected: Any) -> bool:
-    """Whether a value is of a setting's type."""
+    """Whether a plain value is of a type, as settings and results have them."""
+    if expected is Any:
+        return True
     if get_origin(expected) is Literal:
         return value in get_args(expected)
     if get_origin(expected) in (Union, UnionType):
@@ -562,7 +564,7 @@ def fits(value: Any, expected: Any) -> bool:
         return isinstance(value, list) and all(fits(item, get_args(expected)[0]) for item in value)
     if expected is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, expected) and (expected is bool or not isinstance(value, bool))
+    return isinstance(value, get_origin(expected) or expected) and (expected is bool or not isinstance(value, bool))
 
 
 _WORDS = {

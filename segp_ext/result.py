@@ -9,11 +9,10 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from segp_ext import metrics, sealed
-from segp_ext.config import ScorePath
+from segp_ext.config import ScorePath, fits
 from segp_ext.timing import Phase
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -278,7 +277,7 @@ def _row(name: str, found: Any) -> Row:
     if not isinstance(found, dict) or not all(isinstance(found.get(key), list) for key in lists):
         raise _WrongEntryError(f"scores: {name}")
     hints = get_type_hints(Row)
-    if not (isinstance(found.get("method"), str) and _is(found.get("path"), hints["path"]) and isinstance(found.get("baseline"), bool)):
+    if not (isinstance(found.get("method"), str) and fits(found.get("path"), hints["path"]) and isinstance(found.get("baseline"), bool)):
         raise _WrongEntryError(f"scores: {name}")
     return Row.from_dict(found)
 
@@ -308,19 +307,6 @@ def _typed(kind: Any, value: Any, place: str) -> Any:
         return [_typed(inside[0], entry, place) for entry in value]
     if get_origin(kind) is dict and isinstance(value, dict):
         return {key: _typed(inside[1], entry, place) for key, entry in value.items()}
-    if not _is(value, kind):
+    if not fits(value, kind):
         raise _WrongEntryError(place)
     return value
-
-
-def _is(value: Any, kind: Any) -> bool:
-    """Whether a plain value is of a type."""
-    if kind is Any:
-        return True
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    if get_origin(kind) in (Union, UnionType):
-        return any(_is(value, option) for option in get_args(kind))
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, get_origin(kind) or kind) and (kind is bool or not isinstance(value, bool))
