@@ -17,7 +17,7 @@ from contextlib import redirect_stderr, redirect_stdout
 import torch
 
 import segp_ext
-from segp_ext.result import RunResult
+from segp_ext.report.result import RunResult
 
 from .harness import Table, print_setting
 
@@ -27,7 +27,8 @@ OPS = ("fused", "eager")
 
 def run_once(order: int, settings: list[str]) -> RunResult:
     """The result of the built-in run on one class order; ends the process with what the run said if it does not finish."""
-    from segp_ext import command_line, train
+    from segp_ext import train
+    from segp_ext.run import command_line
 
     said = io.StringIO()
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(said), redirect_stderr(said):

@@ -23,15 +23,15 @@ import torch
 import torch.nn.functional as F
 
 import segp_ext
-from segp_ext import glyph
-from segp_ext.anchors import Anchors
+from segp_ext.clip import glyph
 from segp_ext.config import AnchorsConfig, MethodConfig
 from segp_ext.data.images import Images, to_pil
 from segp_ext.data.scenario import LabelledImages
-from segp_ext.learner import SeGPCL
-from segp_ext.processes import Processes
-from segp_ext.sources import Dpgd, Teacher
-from segp_ext.training import TaskInputs, fit
+from segp_ext.method.anchors import Anchors
+from segp_ext.method.fit import TaskInputs, fit
+from segp_ext.method.learner import SeGPCL
+from segp_ext.method.sources import Dpgd, Teacher
+from segp_ext.runtime.processes import Processes
 
 from .harness import Candidate, Table, measure, print_setting
 

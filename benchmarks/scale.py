@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segp_ext.backbone import Backbone
+from segp_ext.clip.backbone import Backbone
 from segp_ext.config import MethodConfig
 from segp_ext.data.images import Images
 from segp_ext.data.scenario import LabelledImages
-from segp_ext.evaluate import EvaluationSet, Evaluator
-from segp_ext.learner import SeGPCL
-from segp_ext.report import drawing
+from segp_ext.method.learner import SeGPCL
+from segp_ext.report.run_report import drawing
+from segp_ext.run.evaluation import EvaluationSet, Evaluator
 
 from .harness import RESULTS, Table, device_name, print_setting
 

@@ -24,10 +24,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import segp_ext
-from segp_ext import command_line, train
+from segp_ext import train
 from segp_ext.config import MethodConfig
-from segp_ext.learner import SeGPCL
-from segp_ext.result import RunResult
+from segp_ext.method.learner import SeGPCL
+from segp_ext.report.result import RunResult
+from segp_ext.run import command_line
 
 from .harness import Table, print_setting
 

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from segp_ext.config import ScorePath
-from segp_ext.result import RunResult
+from segp_ext.report.result import RunResult
 
 METHODS = ("linear-probe", "joint", "lora")
 

@@ -23,11 +23,11 @@ from torch import Tensor
 
 from evidence.runs import arguments, of_every_run, scenario_of
 from evidence.tables import write_table
-from segp_ext.comparison import Difference
 from segp_ext.data.images import Images
-from segp_ext.learner import SeGPCL
-from segp_ext.report import drawing
-from segp_ext.sealed import write_atomically
+from segp_ext.method.learner import SeGPCL
+from segp_ext.report.comparison import Difference
+from segp_ext.report.run_report import drawing
+from segp_ext.storage.sealed import write_atomically
 
 REGIONS = ("core", "boundary")
 

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from evidence.runs import arguments, of_every_run, opened
 from evidence.tables import write_table
-from segp_ext.comparison import Difference, spread
 from segp_ext.data.images import Images
-from segp_ext.heads import Gaussians
-from segp_ext.processes import Processes
-from segp_ext.prototypes import ClassMeans
+from segp_ext.method.heads import Gaussians
+from segp_ext.method.prototypes import ClassMeans
+from segp_ext.report.comparison import Difference, spread
+from segp_ext.runtime.processes import Processes
 
 KINDS = ("as the run ended", "covariances anew", "covariances and prototypes anew")
 

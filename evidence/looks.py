@@ -25,10 +25,10 @@ from tqdm import tqdm
 import segp_ext
 from evidence.pretrain import HELD_OUT, TEMPLATES, images
 from evidence.tables import write_table
-from segp_ext.backbone import Backbone
+from segp_ext.clip.backbone import Backbone
 from segp_ext.config import MethodConfig
-from segp_ext.heads import LinearProbe
-from segp_ext.processes import Processes
+from segp_ext.method.heads import LinearProbe
+from segp_ext.runtime.processes import Processes
 
 
 def _sketch(image: Image.Image) -> Image.Image:

@@ -33,7 +33,7 @@ from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
-from segp_ext.sealed import write_atomically
+from segp_ext.storage.sealed import write_atomically
 
 HELD_OUT = 150
 """Training images of each class that are kept for the scene, the last ones by name."""

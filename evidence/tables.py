@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from segp_ext.page import markdown_table
-from segp_ext.sealed import write_atomically
+from segp_ext.report.page import markdown_table
+from segp_ext.storage.sealed import write_atomically
 
 
 def write_table(file: Path, rows: Sequence[Sequence[str]]) -> None:

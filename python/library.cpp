@@ -6,7 +6,7 @@
 
 #include "segp_build_info.h"  // written by setup.py: SEGP_EXT_BUILD_INFO, a JSON object in one string literal
 
-// segp_ext/_native.py reads this text from the file before it loads the library, so that a library built from
+// segp_ext/ops/_native.py reads this text from the file before it loads the library, so that a library built from
 // other sources is refused without having registered anything. The marker in front and the final zero delimit it.
 extern "C" __attribute__((visibility("default"), used)) const char segp_ext_build_info[] =
     "segp_ext-build-info:" SEGP_EXT_BUILD_INFO;

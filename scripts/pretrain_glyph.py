@@ -2,7 +2,7 @@
 
 Glyphs are rendered once from the fonts that matplotlib ships, then bent, thickened, shrunk and blurred anew in every batch, so that
 printed shapes come to look handwritten. No handwriting is trained on. Zero-shot accuracy on the *training* part of scikit-learn's digits is
-printed as a measure; their test part is never looked at. Writes segp_ext/assets/glyph.safetensors (fp16) and glyph.json.
+printed as a measure; their test part is never looked at. Writes segp_ext/clip/assets/glyph.safetensors (fp16) and glyph.json.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
-from segp_ext import glyph
-from segp_ext.backbone import Backbone
+from segp_ext.clip import glyph
+from segp_ext.clip.backbone import Backbone
 from segp_ext.data.digits import digits
-from segp_ext.sealed import write_atomically
+from segp_ext.storage.sealed import write_atomically
 
 CANVAS = 48
 TRAINING_FONTS = (

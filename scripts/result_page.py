@@ -8,7 +8,7 @@ import sys
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from segp_ext.result import FORMAT, Row, RunResult
+from segp_ext.report.result import FORMAT, Row, RunResult
 
 
 def schema() -> dict[str, Any]:
@@ -81,7 +81,7 @@ What a run has found, in the run's folder and in each of its checkpoints. Accura
 | --- | --- |
 {entries}
 
-From Python: `segp_ext.result.RunResult.read(path)`.
+From Python: `segp_ext.report.result.RunResult.read(path)`.
 
 ## JSON Schema
 

@@ -29,7 +29,7 @@ MODEL = {
 }
 
 
-def learn(tasks: list, model: segp_ext.backbone.Backbone) -> segp_ext.SeGPCL:
+def learn(tasks: list, model: segp_ext.clip.backbone.Backbone) -> segp_ext.SeGPCL:
     """A learner of these tasks; few steps, which suffice for the faults."""
     settings = config.MethodConfig()
     settings.training.epochs, settings.anchors.steps, settings.anchors.seeds_per_class = 4, 2, 5

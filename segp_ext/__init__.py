@@ -17,7 +17,6 @@ COMMANDS = {
     "compare": "run several methods and seeds, and compare them",
     "predict": "name the classes of images with what was learnt",
     "doctor": "look for what is wrong with an installation or a data set",
-    "paper": "the settings that the paper states, and ours",
 }
 """What `python -m segp_ext.COMMAND` does."""
 
@@ -33,22 +32,22 @@ if sys.argv[:1] == ["-m"]:
 
 if TYPE_CHECKING:
     from . import ops, reference
-    from ._native import build_info
+    from .clip.pretrained import load_clip
     from .config import Config, MethodConfig
-    from .learner import SeGPCL
-    from .methods import add_method
-    from .pretrained import load_clip
+    from .config.methods import add_method
+    from .method.learner import SeGPCL
+    from .ops._native import build_info
 
 # Public name -> the module that defines it; None for a module of that name.
 _LAZY: dict[str, str | None] = {
     "ops": None,
     "reference": None,
-    "build_info": "_native",
+    "build_info": "ops._native",
     "Config": "config",
     "MethodConfig": "config",
-    "SeGPCL": "learner",
-    "add_method": "methods",
-    "load_clip": "pretrained",
+    "SeGPCL": "method.learner",
+    "add_method": "config.methods",
+    "load_clip": "clip.pretrained",
 }
 
 __all__ = ["Config", "MethodConfig", "SeGPCL", "__version__", "add_method", "build_info", "load_clip", "ops", "reference"]

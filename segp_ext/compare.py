@@ -21,7 +21,13 @@ from typing import Any
 import torch
 import yaml
 
-from segp_ext.command_line import (
+from segp_ext.config import Config, dotted, from_dict, setting_types
+from segp_ext.config.methods import METHODS as FIXED
+from segp_ext.config.methods import import_files
+from segp_ext.report.comparison import Comparison, console
+from segp_ext.report.result import RunResult
+from segp_ext.report.run_report import percent
+from segp_ext.run.command_line import (
     CONFIGS,
     RESUMABLE,
     HelpFormatter,
@@ -32,16 +38,10 @@ from segp_ext.command_line import (
     take,
     unrecognized,
 )
-from segp_ext.comparison import Comparison, console
-from segp_ext.config import Config, dotted, from_dict, setting_types
-from segp_ext.methods import METHODS as FIXED
-from segp_ext.methods import import_files
-from segp_ext.processes import cores
-from segp_ext.progress import plain_warnings, progress, run_command, say
-from segp_ext.report import percent
-from segp_ext.result import RunResult
-from segp_ext.run_directory import check_version
-from segp_ext.sealed import write_atomically
+from segp_ext.run.directory import check_version
+from segp_ext.runtime.processes import cores
+from segp_ext.runtime.progress import plain_warnings, progress, run_command, say
+from segp_ext.storage.sealed import write_atomically
 
 DESCRIPTION = """\
 Run methods over several seeds and put them into tables: metrics over seen classes, global ones of the text path, and the cost. Numbers

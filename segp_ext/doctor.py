@@ -16,17 +16,18 @@ import torch
 from PIL import ExifTags, Image
 
 import segp_ext
-from segp_ext import lfs, train
-from segp_ext.command_line import parse
+from segp_ext import train
+from segp_ext.clip.pretrained import load_clip, model_in_words
 from segp_ext.config import Config
 from segp_ext.data import Collection, Scenario, load_collection
 from segp_ext.data.folder import IMAGES, several
 from segp_ext.data.images import as_rgb, possible_formats, reason
 from segp_ext.data.scenario import make_scenario
-from segp_ext.identity import changed_settings
-from segp_ext.preflight import attempts, doubts, held_out_sets
-from segp_ext.pretrained import load_clip, model_in_words
-from segp_ext.progress import plain_warnings, progress, run_command
+from segp_ext.run.command_line import parse
+from segp_ext.run.identity import changed_settings
+from segp_ext.run.preflight import attempts, doubts, held_out_sets
+from segp_ext.runtime import git_lfs
+from segp_ext.runtime.progress import plain_warnings, progress, run_command
 
 DESCRIPTION = """\
 Show what is built, and which devices and versions are seen. Look a data set over: the layout found, images per split and class, missing
@@ -263,7 +264,7 @@ def open_all(collection: Collection, root: str | None) -> Contents:
                 if image.getexif().get(ExifTags.Base.Orientation, 1) > 1:
                     turned.append(source)
         except Exception as error:  # decoders fail in more ways than can be listed
-            return None, reason(error).replace(str(source), source.name) + lfs.hint(data)
+            return None, reason(error).replace(str(source), source.name) + git_lfs.hint(data)
         return hashlib.sha256(data).hexdigest(), ""
 
     sources = [

@@ -12,15 +12,15 @@ from pathlib import Path
 
 from PIL import Image
 
-from segp_ext.classifier import Prediction
-from segp_ext.command_line import HelpFormatter, unrecognized
 from segp_ext.config import PATHS, ScorePath
 from segp_ext.data.folder import SUFFIXES, image_files
 from segp_ext.data.images import open_image
-from segp_ext.learner import SeGPCL
-from segp_ext.progress import plain_warnings, run_command
-from segp_ext.run_directory import saved_tasks
-from segp_ext.sealed import check_seal, recovered
+from segp_ext.method.classifier import Prediction
+from segp_ext.method.learner import SeGPCL
+from segp_ext.run.command_line import HelpFormatter, unrecognized
+from segp_ext.run.directory import saved_tasks
+from segp_ext.runtime.progress import plain_warnings, run_command
+from segp_ext.storage.sealed import check_seal, recovered
 
 DESCRIPTION = """\
 Name the classes of images with what was learnt. An image that cannot be read is named and skipped.

@@ -20,25 +20,26 @@ from typing import Any
 import torch
 
 import segp_ext
-from segp_ext import report, sealed
-from segp_ext.command_line import RESUMABLE, parse_run, settings_file
+from segp_ext.clip.pretrained import load_clip
 from segp_ext.config import PATHS, Config, ScorePath, dotted, with_method
 from segp_ext.data import load_scenario
 from segp_ext.data.images import Images, Reader
 from segp_ext.data.scenario import Joined
-from segp_ext.evaluate import Evaluated, EvaluationSet, Evaluator
-from segp_ext.identity import identify
-from segp_ext.learner import SeGPCL
-from segp_ext.parts import own_code
-from segp_ext.preflight import attempts, doubts, held_out_sets
-from segp_ext.pretrained import load_clip
-from segp_ext.processes import join, leave, share_cores
-from segp_ext.progress import plain_warnings, run_command
-from segp_ext.result import PathResult, Resumption, Row, RunResult, Status, TaskReport
-from segp_ext.run_directory import RunDirectory, SavedRun, checkpoint_after, learning, unfinished
-from segp_ext.sealed import write_atomically
-from segp_ext.task_progress import TaskProgress
-from segp_ext.timing import Timer
+from segp_ext.method.learner import SeGPCL
+from segp_ext.method.parts import own_code
+from segp_ext.report import run_report as report
+from segp_ext.report.result import PathResult, Resumption, Row, RunResult, Status, TaskReport
+from segp_ext.run.command_line import RESUMABLE, parse_run, settings_file
+from segp_ext.run.directory import RunDirectory, SavedRun, checkpoint_after, learning, unfinished
+from segp_ext.run.evaluation import Evaluated, EvaluationSet, Evaluator
+from segp_ext.run.identity import identify
+from segp_ext.run.preflight import attempts, doubts, held_out_sets
+from segp_ext.runtime.processes import join, leave, share_cores
+from segp_ext.runtime.progress import plain_warnings, run_command
+from segp_ext.runtime.timing import Timer
+from segp_ext.storage import sealed
+from segp_ext.storage.sealed import write_atomically
+from segp_ext.storage.task_progress import TaskProgress
 
 LOWER = {
     "training": "training.prompts_per_pass, or raise training.accumulate",

@@ -16,6 +16,14 @@ sys.path.append(
 torch.set_num_threads(2)
 
 
+@pytest.fixture
+def backbone():
+    """A tiny CLIP with random weights (`made.tiny_backbone`)."""
+    from made import tiny_backbone  # here, as the ops' tests run without open_clip too
+
+    return tiny_backbone()
+
+
 @pytest.fixture(autouse=True)
 def same_threads():
     """A run sets how many threads torch has, for the whole process; the next test begins with two again."""

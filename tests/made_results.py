@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from segp_ext.config import PATHS
-from segp_ext.result import PathResult, Row, RunResult, TaskReport
-from segp_ext.timing import Phase
+from segp_ext.report.result import PathResult, Row, RunResult, TaskReport
+from segp_ext.runtime.timing import Phase
 
 
 def task(steps: int, seconds: float) -> TaskReport:

@@ -21,10 +21,10 @@ from run_here import runs_here
 from trees import cifar100, make
 
 from segp_ext import compare
-from segp_ext.comparison import Comparison, Difference, spread
-from segp_ext.page import Page
-from segp_ext.protocols import PROTOCOLS
-from segp_ext.result import Resumption, Row
+from segp_ext.config.protocols import PROTOCOLS
+from segp_ext.report.comparison import Comparison, Difference, spread
+from segp_ext.report.page import Page
+from segp_ext.report.result import Resumption, Row
 
 FAST = [
     "--training.epochs=1", "--data.max_images_per_class=6", "--data.classes_per_task=5", "--anchors.seeds_per_class=2",

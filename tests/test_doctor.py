@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 from trees import cifar100, make
 
-from segp_ext import command_line, doctor, train
+from segp_ext import doctor, train
+from segp_ext.clip.pretrained import load_clip
 from segp_ext.data.array_pickle import read_arrays
-from segp_ext.preflight import codes
-from segp_ext.pretrained import load_clip
+from segp_ext.run import command_line
+from segp_ext.run.preflight import codes
 
 
 def examined(root, *arguments, quick=False):

@@ -15,8 +15,8 @@ from scipy.spatial.distance import jensenshannon
 import segp_ext
 from evidence import beta, gates, geometry, hindsight, looks, paired, pretrain, runs, scene
 from segp_ext import compare
-from segp_ext.command_line import parse
 from segp_ext.data.images import Images
+from segp_ext.run.command_line import parse
 
 pytestmark = pytest.mark.slow
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from segp_ext import command_line, compare, methods, train
-from segp_ext.config import AnchorsConfig, MethodConfig, PrototypesConfig
-from segp_ext.heads import find_head
-from segp_ext.learner import SeGPCL
-from segp_ext.parts import own_code, source_of
-from segp_ext.result import RunResult
-from segp_ext.sources import find_source
+from segp_ext import compare, train
+from segp_ext.config import AnchorsConfig, MethodConfig, PrototypesConfig, methods
+from segp_ext.method.heads import find_head
+from segp_ext.method.learner import SeGPCL
+from segp_ext.method.parts import own_code, source_of
+from segp_ext.method.sources import find_source
+from segp_ext.report.result import RunResult
+from segp_ext.run import command_line
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/extending.md"
 FAST = ["--training.epochs=1", "--data.max_images_per_class=6", "--data.classes_per_task=5", "--anchors.seeds_per_class=2"]
@@ -120,8 +121,8 @@ def test_a_head_scores_as_it_says(parts):
         (find_source, "dpgt", "anchors.kind must be one of dpgd, text.* got 'dpgt'; close: dpgd"),
         (find_source, "no_such:Thing", "anchors.kind: no_such:Thing cannot be imported: No module named 'no_such'"),
         (find_source, "mirrored:Other", "anchors.kind: mirrored:Other cannot be imported: .* has no attribute 'Other'"),
-        (find_source, "mirrored:Teacher", "anchors.kind: mirrored:Teacher must be a subclass of segp_ext.sources.base.Source"),
-        (find_head, "mirrored:Mirrored", "prototypes.score: mirrored:Mirrored must be a subclass of segp_ext.heads.base.Head"),
+        (find_source, "mirrored:Teacher", "anchors.kind: mirrored:Teacher must be a subclass of segp_ext.method.sources.base.Source"),
+        (find_head, "mirrored:Mirrored", "prototypes.score: mirrored:Mirrored must be a subclass of segp_ext.method.heads.base.Head"),
         (find_head, "cosin", "prototypes.score must be one of cosine, .* close: cosine"),
     ],
 )

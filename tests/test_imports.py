@@ -1,4 +1,4 @@
-"""No module of the package imports one that imports it, however far around: at the top, in a function, or for types alone."""
+"""Imports go downwards through the layers, and never in a circle: at the top, in a function, or for types alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+LAYERS = ("commands", "run", "method", "report", "storage", "data", "clip", "ops", "reference", "config", "runtime")
+"""The packages of segp_ext, the highest first; commands are the modules in its own folder. One imports lower ones alone."""
 
 
 def imports(folder: Path) -> dict[str, set[str]]:
@@ -47,6 +49,47 @@ def circle(edges: dict[str, set[str]]) -> list[str]:
         return []
 
     return next((found for module in sorted(edges) if (found := walk(module, []))), [])
+
+
+def upward(edges: dict[str, set[str]]) -> list[str]:
+    """Imports of a higher layer's module, as "importing module → imported one"."""
+
+    def layer(module: str) -> int:
+        parts = module.split(".")
+        return LAYERS.index(parts[1]) if parts[1] in LAYERS[1:] else 0
+
+    return [
+        f"{module} → {other}"
+        for module, others in sorted(edges.items())
+        if module.count(".")
+        for other in sorted(others)
+        if layer(other) < layer(module)
+    ]
+
+
+def test_imports_go_downwards():
+    edges = imports(ROOT / "segp_ext")
+    assert upward(edges) == []
+    folders = {path.parent.name for path in (ROOT / "segp_ext").glob("*/__init__.py")}
+    assert folders == set(LAYERS[1:])
+    commands = {module.split(".")[1] for module in edges if module.count(".") == 1} - folders
+    assert commands == {"__main__", "compare", "doctor", "predict", "train"}
+
+
+def test_an_import_upwards_is_seen(tmp_path):
+    package = tmp_path / "segp_ext"
+    for name in ("data", "run"):
+        (package / name).mkdir(parents=True)
+        (package / name / "__init__.py").write_text("")
+    (package / "__init__.py").write_text("from segp_ext.run import start\n")
+    (package / "train.py").write_text("from segp_ext.run import start\n")
+    (package / "run/start.py").write_text("from segp_ext.data import folder\n")
+    (package / "data/folder.py").write_text("")
+    assert upward(imports(package)) == []
+    (package / "data/folder.py").write_text("def look():\n    from ..run.start import other\n")
+    assert upward(imports(package)) == ["segp_ext.data.folder → segp_ext.run.start"]
+    (package / "data/folder.py").write_text("import segp_ext.train\n")
+    assert upward(imports(package)) == ["segp_ext.data.folder → segp_ext.train"]
 
 
 def test_no_module_imports_itself_around_others():

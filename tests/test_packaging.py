@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import segp_ext
-from segp_ext import _native, _sources
+from segp_ext.ops import _native, _sources
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -441,7 +441,7 @@ def test_in_a_zip_archive_the_file_that_is_missing_is_named(tmp_path):
     environment["PYTHONPATH"] = str(tmp_path / "app.zip")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.stdout == "eager\n" and "RuntimeWarning: segp_ext runs its slow eager path" in done.stderr
-    assert done.returncode == 1 and f"{tmp_path}/app.zip/segp_ext/assets/glyph.safetensors" in done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and f"{tmp_path}/app.zip/segp_ext/clip/assets/glyph.safetensors" in done.stderr.splitlines()[-1]
 
 
 def test_every_situation_names_tests_that_are_there():

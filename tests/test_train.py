@@ -17,10 +17,12 @@ import yaml
 from PIL import Image
 from trees import cifar100
 
-from segp_ext import command_line, run_directory, train
-from segp_ext.learner import SeGPCL
-from segp_ext.report import GLOBAL_LEGEND, LEGEND, percent, tables
-from segp_ext.result import RunResult
+from segp_ext import train
+from segp_ext.method.learner import SeGPCL
+from segp_ext.report.result import RunResult
+from segp_ext.report.run_report import GLOBAL_LEGEND, LEGEND, percent, tables
+from segp_ext.run import command_line
+from segp_ext.run import directory as run_directory
 
 FAST = ["--data.max_images_per_class=6", "--training.epochs=1", "--data.classes_per_task=5", "--anchors.steps=2"]
 
@@ -273,7 +275,7 @@ def test_a_gpu_whose_memory_runs_out_says_what_to_lower(tmp_path, monkeypatch, c
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("segp_ext.training.TaskLosses.of_samples", full)
+    monkeypatch.setattr("segp_ext.method.fit.TaskLosses.of_samples", full)
     assert run(tmp_path) == 2
     message = capsys.readouterr().err
     assert "memory ran out in phase training; lower training.prompts_per_pass, or raise training.accumulate" in message
@@ -387,7 +389,7 @@ def test_a_checkpoint_that_is_not_where_it_was_written_is_not_taken(finished, tm
 
 @pytest.mark.slow
 def test_a_run_whose_weights_changed_is_refused(stopped, monkeypatch, capsys):
-    monkeypatch.setattr("segp_ext.backbone.Backbone.weights_hash", lambda self: "other")
+    monkeypatch.setattr("segp_ext.clip.backbone.Backbone.weights_hash", lambda self: "other")
     assert train.main(["--resume", str(stopped)]) == 2
     assert "glyph with its own weights is not the model it was trained on; the weights differ" in capsys.readouterr().err
 
@@ -457,7 +459,7 @@ def test_a_terminated_run_says_how_to_go_on(tmp_path):
 
 @pytest.mark.slow
 def test_an_interrupt_while_plotting_keeps_every_result(tmp_path, monkeypatch):
-    from segp_ext import report
+    from segp_ext.report import run_report as report
 
     def interrupted(directory, result):
         raise KeyboardInterrupt
@@ -522,7 +524,7 @@ def test_results_that_cannot_be_written_are_said_before_anything_is_learnt(tmp_p
 def test_a_backend_that_is_not_there_and_dollars_in_names_do_not_matter_to_plots(finished, tmp_path):
     """A notebook names its own backend to the processes it starts; what stands between two dollars is a formula to matplotlib."""
     code = (
-        "import pathlib, sys, os; from segp_ext import report; from segp_ext.result import RunResult; "
+        "import pathlib, sys, os; from segp_ext import report; from segp_ext.report.result import RunResult; "
         f"result = RunResult.read(pathlib.Path({str(finished / 'result.json')!r})); "
         "result.retention = {'$x_$': [0.1, 0.2, 0.3]}; "
         f"print(*report.plot(pathlib.Path({str(tmp_path)!r}), result), os.environ['MPLBACKEND'])"

@@ -101,7 +101,7 @@ def held_out(sources: list[str], unreadable: Literal["stop", "skip"] = "stop") -
 def _leave_out_unreadable(collection: Collection) -> None:
     """Opens every image once; takes those that cannot be read out of `collection` and says which."""
     from segp_ext.data.folder import several
-    from segp_ext.progress import progress
+    from segp_ext.runtime.progress import progress
 
     def trouble(source: Any) -> str | None:
         try:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from segp_ext.foreign_pickle import Known, refuse_name
+from segp_ext.runtime.foreign_pickle import Known, refuse_name
 
 
 class _DType:

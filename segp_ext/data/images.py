@@ -21,12 +21,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from segp_ext import lfs
 from segp_ext.config import LoadingConfig
-from segp_ext.drawing import drawn_by
-from segp_ext.memory import free_memory
-from segp_ext.processes import cores
-from segp_ext.progress import first_line
+from segp_ext.runtime import git_lfs
+from segp_ext.runtime.memory import free_memory
+from segp_ext.runtime.process_state import drawn_by
+from segp_ext.runtime.processes import cores
+from segp_ext.runtime.progress import first_line
 
 Transform = Callable[[Image.Image], Tensor]
 T = TypeVar("T")
@@ -132,7 +132,7 @@ def open_image(file: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
         return _decoded(file, name)
     except Exception as error:
         lacks = name.lower().endswith((".heic", ".heif")) and "HEIF" not in Image.OPEN
-        hint = "; pip install pillow-heif lets such files be read" if lacks else lfs.hint_for(Path(name))
+        hint = "; pip install pillow-heif lets such files be read" if lacks else git_lfs.hint_for(Path(name))
         raise ValueError(f"cannot read {name} as an image: {reason(error)}{hint}") from error
 
 

@@ -141,7 +141,7 @@ def hold_out(sources: list[Any], fraction: float, seed: int) -> tuple[list[Any],
 
 
 def named_orders() -> dict[str, list[int]]:
-    """The class orders in use by others, by name; `segp_ext.protocols` says whose each one is."""
+    """The class orders in use by others, by name; `segp_ext.config.protocols` says whose each one is."""
     text = importlib.resources.files("segp_ext.data").joinpath("class_orders.json").read_text(encoding="utf-8")
     return json.loads(text)
 

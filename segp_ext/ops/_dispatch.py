@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._C import _are_functorch_transforms_active
 from torch.autograd import forward_ad
 
-from .._native import native
+from ._native import native
 
 _state = native()
 

@@ -24,9 +24,9 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from segp_ext import command_line
 from segp_ext.config import Config, DataConfig, MethodConfig, from_dict
 from segp_ext.data import load_scenario
+from segp_ext.run import command_line
 
 FOLDERS = [
     "train", "test", "val", "cat", "dog", "red_fox", "n01440764", "n01443537", "images", "a b", "Ünï", "new\nline", ".hidden", "0", "-x",

@@ -104,7 +104,8 @@ def _writes(arguments: tuple[Any, ...]) -> bool:
 
 def _victim(request: dict[str, Any], root: str, output: str, notes: str) -> int:
     """Runs in the forked process."""
-    from segp_ext import train, training
+    from segp_ext import train
+    from segp_ext.method import fit as training
 
     sys.stdin.close()
     with open(output, "wb", 0) as log:

@@ -4,15 +4,15 @@ import sys
 from pathlib import Path
 
 import torch
-from method.made import images_of, made_images, small_config, tiny_backbone
+from made import images_of, made_images, small_config, tiny_backbone
 from safetensors.torch import save_file
 
-from segp_ext.anchors import make_anchors
 from segp_ext.config import LoraConfig
-from segp_ext.learner import SeGPCL
-from segp_ext.processes import Processes, join, leave
-from segp_ext.sources import Teacher, find_source, select_seeds
-from segp_ext.timing import Timer
+from segp_ext.method.anchors import make_anchors
+from segp_ext.method.learner import SeGPCL
+from segp_ext.method.sources import Teacher, find_source, select_seeds
+from segp_ext.runtime.processes import Processes, join, leave
+from segp_ext.runtime.timing import Timer
 
 KINDS = ("dpgd", "noise", "new-images")
 

@@ -3,14 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from method.made import images_of, made_images, pixels_of
+from made import images_of, made_images, pixels_of
 
-from segp_ext.anchors import Anchors, check_folder, make_anchors
+from segp_ext.clip.pretrained import load_clip
 from segp_ext.config import AnchorsConfig
-from segp_ext.pretrained import load_clip
-from segp_ext.processes import Processes
-from segp_ext.sources import Dpgd, Teacher, VisualPgd, find_source, select_seeds
-from segp_ext.timing import Timer
+from segp_ext.method.anchors import Anchors, check_folder, make_anchors
+from segp_ext.method.sources import Dpgd, Teacher, VisualPgd, find_source, select_seeds
+from segp_ext.runtime.processes import Processes
+from segp_ext.runtime.timing import Timer
 
 
 def unit_rows(*shape, seed):

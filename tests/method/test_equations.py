@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made import WordTokenizer, made_images, tiny_clip
 from method import equations as paper
-from method.made import WordTokenizer, made_images, tiny_clip
 
-from segp_ext import learner as learner_module
 from segp_ext import ops
-from segp_ext.backbone import Backbone
+from segp_ext.clip.backbone import Backbone
 from segp_ext.config import MethodConfig
-from segp_ext.learner import SeGPCL, TaskReport
-from segp_ext.sources import base as base_module
+from segp_ext.method import learner as learner_module
+from segp_ext.method.learner import SeGPCL, TaskReport
+from segp_ext.method.sources import base as base_module
 
 OLD, NEW = ["red fox", "grey owl", "green frog"], ["blue jay", "white hare"]
 HEADS = 2

@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from method.made import at_once, encoded, images_of, made_images, pixels_of, small_config, tiny_backbone
+from made import at_once, encoded, images_of, made_images, pixels_of, small_config, tiny_backbone
 from PIL import Image
 
 import segp_ext
-from segp_ext import pretrained
-from segp_ext.anchors import Anchors
-from segp_ext.backbone import Backbone
+from segp_ext.clip import pretrained
+from segp_ext.clip.backbone import Backbone
 from segp_ext.config import LoadingConfig, MethodConfig, TrainingConfig, with_method
+from segp_ext.config.methods import METHODS
 from segp_ext.data.images import Images
-from segp_ext.evaluate import EvaluationSet
-from segp_ext.learner import SeGPCL, prompts
-from segp_ext.methods import METHODS
-from segp_ext.training import LossRecord
+from segp_ext.method.anchors import Anchors
+from segp_ext.method.fit import LossRecord
+from segp_ext.method.learner import SeGPCL, prompts
+from segp_ext.run.evaluation import EvaluationSet
 
 FIRST, SECOND = ["red", "green", "blue"], ["cat", "dog"]
 
@@ -127,7 +127,7 @@ def test_strong_distillation_keeps_the_teachers_scores_on_anchors():
 
 def test_the_weight_of_acgd_is_stated_at_a_scale_of_100():
     """Halving the logit scale doubles the weight, so the reported term over the raw loss changes by the same factor."""
-    from segp_ext import training as module
+    from segp_ext.method import fit as module
 
     terms = {}
     for scale in (100.0, 50.0):
@@ -290,12 +290,12 @@ def test_a_loss_that_stops_being_finite_is_named_and_undone(monkeypatch):
     calls = []
 
     def broken(*arguments):
-        from segp_ext.losses import classification_loss
+        from segp_ext.method.losses import classification_loss
 
         calls.append(1)
         return classification_loss(*arguments) * (float("nan") if len(calls) == 3 else 1.0)
 
-    monkeypatch.setattr("segp_ext.training.classification_loss", broken)
+    monkeypatch.setattr("segp_ext.method.fit.classification_loss", broken)
     with pytest.raises(FloatingPointError, match="task 2, epoch 1, step 3: classification nan"):
         learner.learn_task(made_images(2, 10, seed=3), SECOND)
     assert same(before, state(learner)) and list(learner.class_names) == FIRST
@@ -735,7 +735,7 @@ def test_a_task_smaller_than_the_seeds_takes_what_is_there(method):
 
 def test_what_would_disturb_learning_is_refused_meanwhile(monkeypatch):
     """From another thread, and here from within: each would merge the adapter under the training step."""
-    from segp_ext import learner as module
+    from segp_ext.method import learner as module
 
     learner = SeGPCL(tiny_backbone(), small_config())
     learner.learn_task(made_images(3, 4), FIRST)
@@ -796,13 +796,13 @@ def saved_state(learner):
 
 
 def test_half_precision_that_never_takes_a_step_is_an_error(monkeypatch):
-    from segp_ext.pretrained import load_clip
+    from segp_ext.clip.pretrained import load_clip
 
     backbone = load_clip("glyph", precision="fp16")
     usual = backbone.backward
     learner = SeGPCL(backbone, MethodConfig(training=TrainingConfig(epochs=2, batch_size=4)))
     images = [(torch.randint(0, 255, (3, 16, 16), dtype=torch.uint8), n % 2) for n in range(8)]
-    monkeypatch.setattr("segp_ext.training.classification_loss", lambda *_: torch.tensor(torch.nan, requires_grad=True))
+    monkeypatch.setattr("segp_ext.method.fit.classification_loss", lambda *_: torch.tensor(torch.nan, requires_grad=True))
     with pytest.raises(FloatingPointError, match="the loss is not finite in task 1, epoch 1, step 1"):
         learner.learn_task(images, ["a", "b"])
     monkeypatch.undo()

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from segp_ext.losses import classification_loss, text_geometry_loss, text_neighbours
+from segp_ext.method.losses import classification_loss, text_geometry_loss, text_neighbours
 
 
 def draw(*shape, seed=0):

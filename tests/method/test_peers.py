@@ -6,11 +6,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from method.made import tiny_backbone
+from made import tiny_backbone
 from trees import make
 
 from segp_ext import train
-from segp_ext.command_line import parse
 from segp_ext.config import (
     AnchorsConfig,
     DataConfig,
@@ -20,15 +19,16 @@ from segp_ext.config import (
     TrainingConfig,
     with_method,
 )
+from segp_ext.config.methods import METHODS
 from segp_ext.data import load_scenario
-from segp_ext.heads import Gaussians, LinearProbe, Ridge
-from segp_ext.learner import SeGPCL
-from segp_ext.methods import METHODS
-from segp_ext.parts import check_parts
-from segp_ext.preflight import attempts
-from segp_ext.processes import Processes
-from segp_ext.prototypes import transfer
-from segp_ext.sources import Adc, Teacher, select_seeds
+from segp_ext.method.heads import Gaussians, LinearProbe, Ridge
+from segp_ext.method.learner import SeGPCL
+from segp_ext.method.parts import check_parts
+from segp_ext.method.prototypes import transfer
+from segp_ext.method.sources import Adc, Teacher, select_seeds
+from segp_ext.run.command_line import parse
+from segp_ext.run.preflight import attempts
+from segp_ext.runtime.processes import Processes
 
 CPU = torch.device("cpu")
 
@@ -83,7 +83,7 @@ def test_the_probe_is_logistic_regression(monkeypatch):
 
     feature, label = features()
     feature = feature * torch.tensor([1.0, 10, 100, 0.1, 1]) + 5
-    monkeypatch.setattr("segp_ext.heads.probe._PENALTIES", (1e-3,))
+    monkeypatch.setattr("segp_ext.method.heads.probe._PENALTIES", (1e-3,))
     head = learnt(LinearProbe(5, CPU, MethodConfig()), feature, label, (6,))
     scaler = StandardScaler().fit(feature.numpy())
     fitted = LogisticRegression(C=1 / (2 * 1e-3 * len(label)), tol=1e-10, max_iter=10_000)
@@ -99,12 +99,12 @@ def test_the_probes_penalty_is_the_best_on_images_left_out(monkeypatch):
     held = torch.arange(40) % 5 == 4
     losses = {}
     for penalty in (1.0, 1e-2, 1e-6):
-        monkeypatch.setattr("segp_ext.heads.probe._PENALTIES", (penalty,))
+        monkeypatch.setattr("segp_ext.method.heads.probe._PENALTIES", (penalty,))
         head = learnt(LinearProbe(5, CPU, MethodConfig()), feature[~held], label[~held], (6,))
         losses[penalty] = float(F.cross_entropy(head.scores(feature[held], feature, 1.0), label[held]))
         whole = learnt(LinearProbe(5, CPU, MethodConfig()), feature, label, (6,))
         losses[penalty] = losses[penalty], whole.weight
-    monkeypatch.setattr("segp_ext.heads.probe._PENALTIES", tuple(losses))
+    monkeypatch.setattr("segp_ext.method.heads.probe._PENALTIES", tuple(losses))
     chosen = learnt(LinearProbe(5, CPU, MethodConfig()), feature, label, (6,)).weight
     best = min(losses.values(), key=lambda found: found[0])[1]
     torch.testing.assert_close(chosen, best, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,1 @@
+"""CLIP models: loading, towers, adapters, and the backbone that the method sees."""

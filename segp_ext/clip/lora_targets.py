@@ -1,0 +1,160 @@
+"""Which layers LoRA adapts: the words of `lora.targets`, what they name in a model, and a message where they name nothing."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection
+from typing import Literal
+
+from torch import nn
+
+from segp_ext.config import LORA_WORDS, LoraConfig
+
+Role = Literal["query", "key-value", "packed", "output", "ffn", "convolution", "other"]
+"""What a layer does: a projection of attention ("packed": of queries, keys and values in one layer that cannot be split), a part of a
+feed-forward network, a convolution inside a block, or something else that only its own name chooses."""
+
+_ROLES: dict[str, set[Role]] = {
+    "kv": {"key-value"},
+    "attention": {"query", "key-value", "packed", "output"},
+    "ffn": {"ffn"},
+    "convolutions": {"convolution"},
+}
+_IN_ATTENTION: dict[Role, set[str]] = {
+    "query": {"q_proj", "query", "q_lin", "q"},
+    "key-value": {"kv_proj", "kv", "k_proj", "v_proj", "key", "value", "k_lin", "v_lin", "k", "v"},
+    "packed": {"qkv"},
+    "output": {"out_proj", "proj", "dense", "out_lin", "o"},
+}
+"""The last parts of layers' names in open_clip, timm and transformers."""
+
+
+def adaptable_layers(clip: nn.Module) -> dict[str, dict[str, Role]]:
+    """The layers that an adapter can go on: their roles, by encoder ("vision", "text") and name.
+
+    These are the linear layers inside repeated blocks, and all convolutions that are not grouped. Attentional pooling and projections
+    into the joint space are left out. Attention is told from feed-forward networks by the names of modules and of their classes.
+
+    Args:
+        clip: an open_clip model after `segp_ext.clip.towers.make_adaptable`.
+    """
+    found: dict[str, dict[str, Role]] = {"vision": {}, "text": {}}
+    attentions: list[str] = []  # paths of modules whose class is an attention, whatever they are called
+    for name, module in clip.named_modules():
+        if type(module).__name__.endswith("Attention"):
+            attentions.append(f"{name}.")
+        *path, last = name.split(".")
+        if "attn_pool" in path:
+            continue
+        inside = any(step.isdigit() for step in path) and "downsample" not in path
+        role: Role | None = None
+        if isinstance(module, nn.Linear) and inside:
+            named = any("attn" in step.lower() or "attention" in step.lower() for step in path)
+            role = _role_in_attention(last) if named or name.startswith(tuple(attentions)) else "ffn"
+        elif isinstance(module, nn.Conv2d) and module.groups == 1:
+            role = "convolution" if inside else "other"
+        if role is not None:
+            found["vision" if name.startswith("visual.") else "text"][name] = role
+    return found
+
+
+def _role_in_attention(last: str) -> Role:
+    return next((role for role, names in _IN_ATTENTION.items() if last in names), "other")
+
+
+def chosen_layers(clip: nn.Module, model: str, config: LoraConfig) -> list[str]:
+    """Names of the layers that `config` chooses, in the model's order.
+
+    Args:
+        clip: an open_clip model after `segp_ext.clip.towers.make_adaptable`.
+        model: its name, for messages.
+        config: words or ends of layers' names, and the encoders.
+
+    Raises:
+        ValueError: if an encoder that is to be adapted has no such layer, or a word or an end of a name matches none.
+    """
+    found = adaptable_layers(clip)
+    layers = {encoder: found[encoder] for encoder in found if config.encoders in ("both", encoder)}
+    if isinstance(config.targets, list):
+        _check_ends(config.targets, [name for roles in layers.values() for name in roles], model)
+    chosen = {
+        encoder: [name for name, role in roles.items() if _matches(name, role, config.targets)]
+        for encoder, roles in layers.items()
+    }
+    for encoder, names in chosen.items():
+        if not names:
+            raise ValueError(_nothing_in(encoder, found, model, config))
+        packed = [name for name, role in layers[encoder].items() if role == "packed"]
+        if packed and isinstance(config.targets, str) and {"kv", "attention"} & {*config.targets.split("+")} == {"kv"}:
+            raise ValueError(
+                f"lora.targets: kv leaves out {len(packed)} attention layers in the {encoder} tower of {model}, whose queries, keys and "
+                f"values are one layer that cannot be split ({packed[0]} ...); write --lora.targets attention+ffn, or a list of layers"
+            )
+    if isinstance(config.targets, str):
+        for word in config.targets.split("+"):
+            if not any(_named_by(word, roles) for roles in layers.values()):
+                raise ValueError(
+                    f"lora.targets: {word!r} names no layer in the adapted encoders of {model}; there are {_inventory(layers.values())}"
+                )
+    return [name for names in chosen.values() for name in names]
+
+
+def shares_start(name: str) -> str:
+    """What a layer's matrix A is drawn for, by the layer's name: queries, keys and values of one attention have one A, others their own.
+
+    So the adapters of a packed projection's parts are one adapter of the packed projection, of the same rank.
+    """
+    attention, _, last = name.rpartition(".")
+    return attention if _role_in_attention(last) in ("query", "key-value") else name
+
+
+def _matches(name: str, role: Role, targets: str | list[str]) -> bool:
+    if isinstance(targets, str):
+        return any(role in _ROLES[word] for word in targets.split("+"))
+    return any(_ends(name, end) for end in targets)
+
+
+def _ends(name: str, end: str) -> bool:
+    return name == end or name.endswith(f".{end}")
+
+
+def _named_by(word: str, roles: dict[str, Role]) -> int:
+    return sum(role in _ROLES[word] for role in roles.values())
+
+
+def _inventory(towers: Collection[dict[str, Role]]) -> str:
+    """The words that name layers in some towers, with how many."""
+    counts = {word: sum(_named_by(word, roles) for roles in towers) for word in LORA_WORDS}
+    return ", ".join(f"{word} ({count} layers)" for word, count in counts.items() if count) or "none in blocks"
+
+
+def _check_ends(ends: list[str], names: list[str], model: str) -> None:
+    for end in ends:
+        if not any(_ends(name, end) for name in names):
+            there = sorted({re.split(r"\.\d+\.(?!.*\.\d+\.)", name)[-1] for name in names})
+            close = difflib.get_close_matches(end, there, n=1)
+            hint = f"; close: {close[0]}" if close else ""
+            if end in LORA_WORDS:
+                hint = f"; words are joined by +, as in --lora.targets {'+'.join(word for word in ends if word in LORA_WORDS)}"
+            raise ValueError(f"lora.targets: no layer of {model} ends in {end!r}{hint}; there are {', '.join(there)}")
+
+
+def _nothing_in(encoder: str, layers: dict[str, dict[str, Role]], model: str, config: LoraConfig) -> str:
+    """The message for an encoder in which `lora.targets` names no layer; `layers` are both encoders'."""
+    targets = config.targets if isinstance(config.targets, str) else f"[{', '.join(config.targets)}]"
+    own = [word for word in ("kv", "ffn", "convolutions", "attention") if _named_by(word, layers[encoder])]
+    other = "text" if encoder == "vision" else "vision"
+    remedies = []
+    if any(_matches(name, role, config.targets) for name, role in layers[other].items()):
+        remedies.append(f"--lora.encoders {other}")
+    if own:
+        given = config.targets.split("+") if isinstance(config.targets, str) else []
+        adapted = [roles for name, roles in layers.items() if config.encoders in ("both", name)]
+        wider = [word for word in given if any(_named_by(word, roles) for roles in adapted)]
+        words = [word for word in LORA_WORDS if word in (*wider, own[0])]
+        remedies.append(f"--lora.targets {'+'.join(words)}")
+    return (
+        f"lora.targets: the {encoder} tower of {model} has no layer that {targets} names; what it has: {_inventory([layers[encoder]])}"
+        + (f"; write {' or '.join(remedies)}" if remedies else "")
+    )

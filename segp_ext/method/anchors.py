@@ -1,0 +1,219 @@
+"""Anchors: what the teacher has to say about them, where it is kept, and how a source's are made (arXiv 2603.12055, section III)."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from segp_ext.clip.backbone import Backbone
+from segp_ext.config import AnchorsConfig
+from segp_ext.data.images import Images
+from segp_ext.method.sources import Candidates, Source, Teacher
+from segp_ext.runtime.processes import Processes
+from segp_ext.runtime.progress import progress
+from segp_ext.runtime.timing import Timer
+
+
+class Anchors:
+    """What the teacher has to say about the samples that stand in for the old classes; in memory, or in a file that is read as needed.
+
+    Args:
+        count: number of samples, A.
+        shape: of one sample's pixels; none if the samples are the task's own images (LwF).
+        widths: De and Dr.
+        device: where samples are used.
+        dtype: of all tensors, the backbone's.
+        file: maps the tensors into this file instead of keeping them on the device. The file is made by one process of each host, and
+            has no name any more once all have opened it, so that nothing is left behind whatever happens.
+        processes: those that share the file.
+
+    Attributes:
+        pixels: `[A, 3, S, S]` in [0, 1], or None.
+        mapped: whether they are in a file.
+        embedding: teacher's v, `[A, De]`.
+        feature: teacher's z, `[A, Dr]`.
+        after: room for z in the model that has learnt the task, `[A, Dr]`.
+
+    Raises:
+        OSError: if there is no room for the file, naming the setting.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        shape: torch.Size | None,
+        widths: tuple[int, int],
+        device: torch.device,
+        dtype: torch.dtype,
+        file: Path | None,
+        processes: Processes,
+    ) -> None:
+        self.device, self.mapped = device, file is not None
+        self.writes = file is None or processes.local_rank == 0
+        rows = [0 if shape is None else shape.numel(), *widths, widths[1]]
+        if file is None:
+            parts = [torch.empty(count, width, device=device, dtype=dtype) for width in rows]
+        else:
+            try:
+                if self.writes:
+                    _reserve(file, dtype.itemsize * count * sum(rows))
+                processes.wait()
+                flat = torch.from_file(str(file), shared=True, size=count * sum(rows), dtype=dtype)
+                processes.wait()
+            finally:
+                if self.writes:
+                    file.unlink(missing_ok=True)
+            parts = [part.view(count, -1) for part in flat.split([count * width for width in rows])]
+        self.pixels = None if shape is None else parts[0].view(count, *shape)
+        self.embedding, self.feature, self.after = parts[1:]
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor], device: torch.device) -> Anchors:
+        """Anchors in memory from what `tensors` gave."""
+        embedding, feature, pixels = tensors["embedding"], tensors["feature"], tensors.get("pixels")
+        shape = None if pixels is None else pixels.shape[1:]
+        widths = embedding.shape[1], feature.shape[1]
+        made = cls(len(embedding), shape, widths, device, embedding.dtype, None, Processes())
+        made.write(0, pixels, embedding, feature)
+        return made
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name, on the CPU."""
+        named = {"embedding": self.embedding, "feature": self.feature}
+        return {name: t.cpu() for name, t in {**named, "pixels": self.pixels}.items() if t is not None}
+
+    def __len__(self) -> int:
+        return len(self.embedding)
+
+    def write(self, start: int, pixels: Tensor | None, embedding: Tensor, feature: Tensor) -> None:
+        """Sets the samples from `start` on."""
+        if self.writes:
+            rows = slice(start, start + len(embedding))
+            self.embedding[rows], self.feature[rows] = embedding, feature
+            if self.pixels is not None and pixels is not None:
+                self.pixels[rows] = pixels
+
+    def take(self, tensor: Tensor, indices: Tensor) -> Tensor:
+        """Rows of one of the tensors above, on the device."""
+        return tensor[indices.to(tensor.device)].to(self.device)
+
+
+def _reserve(file: Path, size: int) -> None:
+    """Makes a file of so many bytes that the disk has set aside: without, a full one would end the process when it is written to."""
+    try:
+        with open(file, "wb") as made:
+            os.posix_fallocate(made.fileno(), 0, size)
+    except OSError as error:
+        raise OSError(
+            f"no room for {size / 1e9:.2f} GB of anchors in {file.parent} ({error.strerror}); name another folder as anchors.folder, lower "
+            "anchors.seeds_per_class, or raise anchors.memory_gb to keep them on the device"
+        ) from error
+
+
+def check_folder(config: AnchorsConfig) -> None:
+    """Refuses a folder for anchors that is none, before anything is learnt.
+
+    Raises:
+        NotADirectoryError: naming the setting.
+    """
+    folder = Path(config.folder or tempfile.gettempdir())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise NotADirectoryError(f"anchors.folder must be a folder that can be written to; got {str(folder)!r}")
+
+
+def _storage(
+    count: int, shape: torch.Size | None, backbone: Backbone, config: AnchorsConfig, processes: Processes
+) -> Anchors:
+    """Room for `count` anchors: on the device, or in a file where they take more than `config.memory_gb`."""
+    widths = (backbone.embed_dim, backbone.raw_dim)
+    size = backbone.dtype.itemsize * count * ((0 if shape is None else shape.numel()) + sum(widths) + widths[1])
+    file = None
+    if size > config.memory_gb * 1e9:
+        token = processes.sum(
+            torch.tensor(int.from_bytes(os.urandom(4), "little") if processes.is_main else 0, device=backbone.device)
+        )
+        folder = Path(config.folder or tempfile.gettempdir())
+        file = folder / f"segp-anchors-{platform.node()}-{int(token):08x}"
+    return Anchors(count, shape, widths, backbone.device, backbone.dtype, file, processes)
+
+
+@torch.no_grad()
+def make_anchors(
+    source: Source,
+    teacher: Teacher,
+    images: Images,
+    encode_batch_size: int,
+    generator: torch.Generator,
+    processes: Processes,
+    timer: Timer,
+) -> Anchors:
+    """Builds the anchors of one task with the teacher.
+
+    Every process encodes and perturbs its share of the batches; all get all anchors, bit for bit those of one process.
+
+    Args:
+        source: chooses seeds and moves them; its settings say how many go together, and what may stay in memory.
+        teacher: call inside `Backbone.merged()`.
+        images: those that become anchors (`Source.images`).
+        encode_batch_size: images encoded together.
+        generator: CPU generator of the source's draws.
+        processes: those that share the work.
+        timer: measures the phases "seeds" and "anchors".
+    """
+    backbone, text, config = teacher.backbone, teacher.text, source.settings
+    chunks = images.batches(encode_batch_size)
+    own = processes.mine(chunks)
+
+    def encoded() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for indices, pixels in progress(images.read(own), "teacher", total=len(own)):
+            yield indices, *backbone.encode_image(backbone.to_unit(pixels))
+
+    if source.takes_all:
+        with timer.phase("anchors"):
+            anchors = _storage(len(images), None, backbone, config, processes)
+            results = processes.in_order(((v, z) for _, v, z in encoded()), len(chunks))
+            for indices, (embedding, feature) in zip(chunks, results, strict=True):
+                anchors.write(int(indices[0]), None, embedding, feature)
+            processes.wait()
+        return anchors
+
+    with timer.phase("seeds"):
+        seeds = source.seeds(teacher, Candidates(len(images), encoded, generator, processes))
+    with timer.phase("anchors"):
+        index = seeds.flatten().cpu()
+        target = torch.arange(len(text), device=text.device).repeat_interleave(seeds.shape[1])
+        side = backbone.image_size
+        anchors = _storage(len(index), torch.Size((3, side, side)), backbone, config, processes)
+        pieces = index.split(config.batch_size)
+        targets = processes.mine(target.split(config.batch_size))
+        drawn = _draws(source, pieces, side, generator, processes)
+
+        def moved() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+            read = images.read(processes.mine(pieces))
+            for (_, pixels), piece, numbers in progress(zip(read, targets, drawn, strict=True), "anchors", total=len(targets)):
+                seed = backbone.to_unit(pixels)
+                x = source.move(teacher, seed, piece, None if numbers is None else numbers.to(seed))
+                yield x, *backbone.encode_image(x)
+
+        start = 0
+        for made in processes.in_order(moved(), len(pieces)):
+            anchors.write(start, *made)
+            start += len(made[0])
+        processes.wait()
+    return anchors
+
+
+def _draws(
+    source: Source, pieces: Iterable[Tensor], side: int, generator: torch.Generator, processes: Processes
+) -> Iterator[Tensor | None]:
+    """The source's draws for this process's pieces; those of the others are drawn and left, so that all processes draw alike."""
+    for number, piece in enumerate(pieces):
+        drawn = source.draw((len(piece), 3, side, side), generator)
+        if number % processes.count == processes.rank:
+            yield drawn

@@ -1,0 +1,121 @@
+"""What predicts: a learner's state at one time, which nothing changes any more."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from segp_ext.clip.backbone import Backbone, without_autocast
+from segp_ext.config import PATHS, MethodConfig, ScorePath
+from segp_ext.data.images import prepared
+from segp_ext.method.heads import Head
+
+
+class Prediction(NamedTuple):
+    """A class name and its score, the softmax over all learnt classes of the chosen path's logits."""
+
+    name: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A CLIP model with its adapter merged, and what it has learnt of its classes. Any number of threads may use it at a time.
+
+    Attributes:
+        backbone: the model, its adapter merged.
+        text: text embeddings u of the classes `[C, De]`.
+        prototypes: μ `[C, Dr]`.
+        head: the visual path's score.
+        class_names: of all classes, in the order in which they were learnt.
+        config: the method's settings.
+    """
+
+    backbone: Backbone
+    text: Tensor
+    prototypes: Tensor
+    head: Head
+    class_names: tuple[str, ...]
+    config: MethodConfig
+
+    @torch.no_grad()
+    @without_autocast()
+    def scores(self, embedding: Tensor, feature: Tensor, path: ScorePath | None = None) -> Tensor:
+        """Logits over all classes (equations 30 and 31, times s).
+
+        text: s·v̂·û; visual: s·r̂·μ, or what prototypes.score says; dual: text + β·visual.
+
+        Args:
+            embedding: v `[B, De]`.
+            feature: z `[B, Dr]`.
+            path: one of `segp_ext.config.PATHS`; the configuration's by default.
+
+        Returns:
+            `[B, C]`.
+        """
+        path = self.config.inference.path if path is None else path
+        if path not in PATHS:
+            raise ValueError(f"path must be one of {', '.join(PATHS)}; got {path!r}")
+        scale = self.backbone.logit_scale
+        text = scale * F.normalize(embedding, dim=-1) @ F.normalize(self.text, dim=-1).T
+        if path == "text":
+            return text
+        visual = self.head.scores(feature, self.prototypes, scale)
+        return visual if path == "visual" else text + self.config.inference.beta * visual
+
+    @torch.no_grad()
+    def logits(self, pixels: Tensor, path: ScorePath | None = None) -> Tensor:
+        """Scores of preprocessed images `[B, 3, S, S]`, float in [0, 1], on the backbone's device: `scores` of what they encode to."""
+        side = self.backbone.image_size
+        fits = isinstance(pixels, Tensor) and list(pixels.shape[1:]) == [3, side, side] and pixels.is_floating_point()
+        if not fits:
+            got = f"{pixels.dtype} {list(pixels.shape)}" if isinstance(pixels, (Tensor, np.ndarray)) else type(pixels).__name__
+            raise ValueError(
+                f"pixels must be a floating-point tensor [B, 3, {side}, {side}] in [0, 1], as backbone.to_unit gives it; got {got}. "
+                "predict takes images of any size"
+            )
+        return self.scores(*self.backbone.encode_image(pixels.to(self.backbone.dtype)), path)
+
+    def predict(self, images: Any, topk: int | None = 5, path: ScorePath | None = None) -> list[list[Prediction]]:
+        """Names the classes of images; see `SeGPCL.predict`."""
+        if not self.class_names:
+            raise ValueError("predict needs at least one learnt task; call learn_task first")
+        topk = len(self.class_names) if topk is None else topk
+        if not isinstance(topk, (int, np.integer)) or isinstance(topk, bool) or topk < 1:
+            raise ValueError(f"topk must be 1 or more, or None for all; got {topk!r}")
+        one = (str, os.PathLike, Image.Image, bytes, bytearray, memoryview)
+        several = isinstance(images, Iterable) and not isinstance(images, Mapping)
+        if not isinstance(images, one) and not hasattr(images, "read") and not several:
+            raise TypeError(f"images must be an image, its path, or a list of these; got {type(images).__name__}")
+        if isinstance(images, Set):
+            raise TypeError(f"images must have an order, which answers follow; got a {type(images).__name__}. Pass a list")
+        paths = isinstance(images, np.ndarray) and images.dtype.kind in "UO"
+        single = isinstance(images, one) or hasattr(images, "read") or (getattr(images, "ndim", 4) < 4 and not paths)
+        sources = [images] if single else list(images)
+        results: list[list[Prediction]] = []
+        size = self.config.inference.batch_size
+        for start in range(0, len(sources), size):
+            upright = self.config.loading.orientation == "exif"
+            part = enumerate(sources[start : start + size], start=start)
+            pixels = torch.stack([prepared(image, self.backbone.transform, f"image {i}", upright) for i, image in part])
+            results.extend(self._named(self.logits(self.backbone.to_unit(pixels), path), int(topk), start))
+        return results
+
+    def _named(self, logits: Tensor, topk: int, first: int) -> Iterator[list[Prediction]]:
+        """The best classes of images whose numbers begin at `first`."""
+        top = logits.softmax(dim=1).topk(min(topk, len(self.class_names)), dim=1)
+        for index, (values, classes) in enumerate(zip(top.values.tolist(), top.indices.tolist(), strict=True), start=first):
+            if not math.isfinite(sum(values)):
+                raise FloatingPointError(
+                    f"the scores of image {index} are not finite; with model.precision fp16, bf16 or fp32 may help"
+                )
+            yield [Prediction(self.class_names[c], v) for v, c in zip(values, classes, strict=True)]

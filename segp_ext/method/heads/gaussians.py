@@ -1,0 +1,144 @@
+"""Normally distributed classes: prototypes score as discriminant analysis does, with covariances learnt task after task from sums."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segp_ext.config import MethodConfig
+from segp_ext.method.heads.base import Head
+from segp_ext.runtime.processes import Processes
+
+
+class Gaussians(Head):
+    """Normal distributions of features about their classes' means, all classes equally likely.
+
+    With `prototypes.features` unit features are normalised first, and a class's mean is its prototype times the length that the mean of its
+    unit features had when it was learnt. With raw the prototype is the mean.
+
+    Σ_c = (1 − γ)·((1 − λ)·Σ + λ·S_c) + γ·v·I: Σ is the covariance of all images about their classes' means, S_c that of class c alone, v
+    the mean variance of what they are mixed to. λ = 0 is linear discriminant analysis, λ = 1 a quadratic one; in between lies regularised
+    discriminant analysis (Friedman 1989; for class-incremental learning on frozen features, FeCAM, arXiv 2309.14062). Sums are added
+    up in float64 batch by batch; those of earlier tasks are those of the model at their time.
+
+    Args:
+        width: Dr.
+        device: of the features.
+        config: γ is `prototypes.shrinkage`; None estimates it: oracle approximating shrinkage (Chen, Wiesel, Eldar, Hero 2010), the share
+            that fits normally distributed features best, from Σ and the number of images. λ is `prototypes.own_covariance`; above 0 every
+            class keeps a matrix `[Dr, Dr]`.
+
+    Attributes:
+        scatters: sums of (z − μ)(z − μ)ᵀ, each image about its class's mean: of all classes together `[1, Dr, Dr]`, or of each
+            class `[C, Dr, Dr]` where λ is above 0; float64.
+        counts: images in each of these sums.
+        lengths: of the classes' means when they were learnt, float64 `[C]`.
+    """
+
+    def __init__(self, width: int, device: torch.device, config: MethodConfig) -> None:
+        settings = config.prototypes
+        self.shrinkage, self.own, self.unit = settings.shrinkage, settings.own_covariance, settings.features == "unit"
+        self.settings = self.shrinkage, self.own, self.unit
+        self.scatters = torch.zeros(0, width, width, dtype=torch.float64, device=device)
+        self.counts = torch.zeros(0, dtype=torch.float64, device=device)
+        self.lengths = torch.zeros(0, dtype=torch.float64, device=device)
+        self._factors, self._volumes = self.scatters, self.counts
+        self.begin(0)
+
+    def begin(self, classes: int) -> None:
+        """Starts a task of so many classes."""
+        width, device = self.scatters.shape[1], self.scatters.device
+        groups = classes if self.own > 0 else 1
+        self._products = torch.zeros(groups, width, width, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(classes, width + 1, dtype=torch.float64, device=device)  # the last column counts
+
+    def add(self, feature: Tensor, label: Tensor, index: Tensor) -> None:
+        """Takes raw features `[N, Dr]` of images with labels int64 `[N]` within the task; their numbers in it do not matter here."""
+        z = self._taken(feature)
+        self._sums.index_add_(0, label, torch.cat([z, z.new_ones(len(z), 1)], dim=1))
+        for group in label.unique().tolist() if self.own > 0 else [0]:
+            rows = z[label == group] if self.own > 0 else z
+            self._products[group] += rows.T @ rows
+
+    def _taken(self, feature: Tensor) -> Tensor:
+        return F.normalize(feature.double(), dim=1) if self.unit else feature.double()
+
+    def finish(self, processes: Processes) -> None:
+        """Ends the task."""
+        products, sums = processes.sum(self._products), processes.sum(self._sums)
+        counts = sums[:, -1]
+        means = sums[:, :-1] / counts[:, None]
+        if self.own > 0:
+            squares = counts[:, None, None] * means[:, :, None] * means[:, None, :]
+            scatters, counts = torch.cat([self.scatters, products - squares]), torch.cat([self.counts, counts])
+        else:
+            squares = (counts[:, None] * means).T @ means
+            scatters = (products - squares) + self.scatters.sum(dim=0, keepdim=True)
+            counts = (counts.sum() + self.counts.sum())[None]
+        self._take(scatters, counts, torch.cat([self.lengths, means.norm(dim=1)]))
+        self.begin(0)
+
+    def _take(self, scatters: Tensor, counts: Tensor, lengths: Tensor) -> None:
+        """Keeps the sums, and of each covariance a factor A of its inverse, A Aᵀ = Σ_c⁻¹, and ½ log det Σ_c; all of it or nothing."""
+        shared = scatters.sum(dim=0) / counts.sum().clamp(min=1)
+        shrinkage = self._estimated(shared, counts) if self.shrinkage is None else self.shrinkage
+        factors, volumes = [], []
+        for scatter, count in zip(scatters, counts, strict=True):
+            covariance = (1 - self.own) * shared + self.own * scatter / count
+            variance = covariance.diagonal().mean().clamp(min=1e-12)  # of images that are all alike there is none
+            identity = torch.eye(len(shared), dtype=torch.float64, device=shared.device)
+            values, vectors = torch.linalg.eigh((1 - shrinkage) * covariance + shrinkage * variance * identity)
+            values = values.clamp(min=float(torch.finfo(torch.float64).eps * torch.maximum(values[-1], variance)))
+            factors.append(vectors * values.rsqrt())
+            volumes.append(values.log().sum() / 2)
+        self.scatters, self.counts, self.lengths = scatters, counts, lengths
+        self._factors, self._volumes = torch.stack(factors), torch.stack(volumes)
+
+    @staticmethod
+    def _estimated(covariance: Tensor, counts: Tensor) -> float:
+        spread, level = covariance.square().mean(), covariance.diagonal().mean().square()
+        apart = (counts.sum() + 1) * (spread - level / len(covariance))
+        return float(((spread + level) / apart).clamp(max=1)) if apart > 0 else 1.0
+
+    def scores(self, feature: Tensor, prototypes: Tensor, logit_scale: float) -> Tensor:
+        """−½ (z − p)ᵀ Σ_c⁻¹ (z − p) − ½ log det Σ_c, log-likelihoods up to a constant that classes share; p is the class's mean.
+
+        Args:
+            feature: raw features `[B, Dr]`.
+            prototypes: of all classes so far, `[C, Dr]`.
+            logit_scale: does not matter here.
+
+        Returns:
+            float32 `[B, C]`.
+        """
+        z, p = self._taken(feature), prototypes.double()
+        if self.unit:
+            p = p * self.lengths[:, None]
+        if self.own > 0:
+            columns = [
+                -0.5 * ((z - centre) @ factor).square().sum(dim=1) - volume
+                for centre, factor, volume in zip(p, self._factors, self._volumes, strict=True)
+            ]
+            return torch.stack(columns, dim=1).float()
+        z, p = z @ self._factors[0], p @ self._factors[0]
+        return (z @ p.T - 0.5 * p.square().sum(dim=1) - 0.5 * z.square().sum(dim=1, keepdim=True)).float()
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps."""
+        return {"scatters": self.scatters, "counts": self.counts, "lengths": self.lengths}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Takes over what `state` gave.
+
+        Raises:
+            ValueError: naming the tensor that does not fit the others.
+        """
+        scatters, counts, lengths = (state[name].to(self.scatters.device) for name in ("scatters", "counts", "lengths"))
+        groups = len(lengths) if self.own > 0 else min(len(lengths), 1)
+        width = self.scatters.shape[1]
+        for name, tensor, shape in (("scatters", scatters, [groups, width, width]), ("counts", counts, [groups])):
+            if list(tensor.shape) != shape:
+                raise ValueError(f"head.{name} must be {shape} for {len(lengths)} classes; got {list(tensor.shape)}")
+        if groups:
+            self._take(scatters, counts, lengths)

@@ -1,0 +1,103 @@
+"""A linear classifier on the raw features of a model that stays frozen: what a trained model's features are measured against."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segp_ext.config import MethodConfig
+from segp_ext.method.heads.base import FrozenHead
+from segp_ext.runtime.processes import Processes
+
+_PENALTIES = tuple(10.0**power for power in range(0, -7, -1))
+"""That are tried, the strongest first: each fit starts from the one before."""
+
+
+class LinearProbe(FrozenHead):
+    """Multinomial logistic regression on standardised features, by L-BFGS; the L2 penalty is chosen on every fifth image.
+
+    It knows the classes of its last task alone, so it belongs to tasks that hold all images so far (`training.joint`).
+
+    Args:
+        width: Dr.
+        device: of the features.
+        config: says nothing more.
+
+    Attributes:
+        weight: `[C, Dr + 1]`, float64, on plain features; the last column is the bias.
+    """
+
+    @classmethod
+    def check(cls, config: MethodConfig) -> None:
+        super().check(config)
+        if not config.training.joint:
+            raise ValueError(
+                "prototypes.score probe knows the last task's classes alone, so training.joint must be true; got false"
+            )
+
+    def __init__(self, width: int, device: torch.device, config: MethodConfig) -> None:
+        self.weight = torch.zeros(0, width + 1, dtype=torch.float64, device=device)
+        self.begin(0)
+
+    def begin(self, classes: int) -> None:
+        """Starts a task of so many classes."""
+        self._classes = classes
+        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, feature: Tensor, label: Tensor, index: Tensor) -> None:
+        """Takes features `[N, Dr]` of images with labels int64 `[N]` within the task and numbers `index` int64 `[N]` in it."""
+        self._parts.append((feature.double(), label, index.to(feature.device)))
+
+    def finish(self, processes: Processes) -> None:
+        """Ends the task: fits."""
+        width, device = self.weight.shape[1] - 1, self.weight.device
+        count = int(processes.sum(torch.tensor(sum(len(index) for _, _, index in self._parts), device=device)))
+        # Every process fits on all rows, in the task's order: each adds its own to zeros.
+        z = torch.zeros(count, width, dtype=torch.float64, device=device)
+        y = torch.zeros(count, dtype=torch.int64, device=device)
+        for feature, label, index in self._parts:
+            z[index], y[index] = feature, label
+        z, y = processes.sum(z), processes.sum(y)
+        mean, deviation = z.mean(dim=0), z.std(dim=0).clamp(min=1e-12)
+        x = (z - mean) / deviation
+        held = torch.arange(count, device=device) % 5 == 4
+        best = _PENALTIES[-1]
+        if held.any():
+            losses, weight = [], None
+            for penalty in _PENALTIES:
+                weight = self._fit(x[~held], y[~held], penalty, weight)
+                losses.append(float(F.cross_entropy(x[held] @ weight[:, :-1].T + weight[:, -1], y[held])))
+            best = _PENALTIES[losses.index(min(losses))]
+        weight = self._fit(x, y, best, None)
+        plain = weight[:, :-1] / deviation
+        self.weight = torch.cat([plain, (weight[:, -1] - plain @ mean).unsqueeze(1)], dim=1)
+        self.begin(0)
+
+    def _fit(self, x: Tensor, y: Tensor, penalty: float, start: Tensor | None) -> Tensor:
+        shape = (self._classes, x.shape[1] + 1)
+        weight = (x.new_zeros(shape) if start is None else start.clone()).requires_grad_()
+        solver = torch.optim.LBFGS([weight], max_iter=200, tolerance_grad=1e-7, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            with torch.enable_grad():
+                solver.zero_grad()
+                value = F.cross_entropy(x @ weight[:, :-1].T + weight[:, -1], y)
+                value = value + penalty * weight[:, :-1].square().sum()
+                value.backward()
+            return value
+
+        solver.step(loss)
+        return weight.detach()
+
+    def scores(self, feature: Tensor, prototypes: Tensor, logit_scale: float) -> Tensor:
+        """Features `[B, Dr]` → logits `[B, C]`; nothing else matters here."""
+        return (feature.double() @ self.weight[:, :-1].T + self.weight[:, -1]).float()
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps."""
+        return {"weight": self.weight}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Takes over what `state` gave."""
+        self.weight = state["weight"].to(self.weight.device)

@@ -1,0 +1,73 @@
+"""Class prototypes: mean features of new classes, and their transfer when the model moves on (SeGP-CL, equations 23 to 29)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segp_ext import ops
+from segp_ext.clip.backbone import Backbone
+from segp_ext.config import PrototypesConfig
+from segp_ext.runtime.processes import Processes
+
+
+class ClassMeans:
+    """Mean features per class, added up in float64 batch by batch.
+
+    Args:
+        classes: number of classes.
+        backbone: whose raw features they are.
+        unit: take unit features, and the direction of their mean: μ_c = unit( Σ r̂ ) (equation 23). Else means of raw features.
+    """
+
+    def __init__(self, classes: int, backbone: Backbone, unit: bool) -> None:
+        self.unit, self.dtype = unit, backbone.dtype
+        width = backbone.raw_dim + 1  # the last column counts
+        self._sums = torch.zeros(classes, width, dtype=torch.float64, device=backbone.device)
+
+    def add(self, feature: Tensor, label: Tensor) -> None:
+        """Takes raw features `[N, Dr]` of images with labels int64 `[N]`."""
+        rows = F.normalize(feature.double(), dim=1) if self.unit else feature.double()
+        self._sums.index_add_(0, label, torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1))
+
+    def read(self, processes: Processes) -> Tensor:
+        """Prototypes over all processes, `[classes, Dr]` in the backbone's dtype; NaN for a class without images."""
+        sums = processes.sum(self._sums.clone())
+        means = sums[:, :-1] / sums[:, -1:]
+        return (F.normalize(means, dim=1) if self.unit else means).to(self.dtype)
+
+
+def transfer(prototypes: Tensor, before: Tensor, after: Tensor, settings: PrototypesConfig) -> Tensor:
+    """Moves old prototypes along the drift that samples show.
+
+    own-anchors: μ_c ← unit( μ_c + mean of a·d over the class's own anchors ), a = r̂_T·μ_c, d = r̂_S − r̂_T (equations 24 to 29).
+    all-anchors (ours): μ_c + proximity_c · drift_c, over all anchors. sdc: μ_c + drift_c, the weights a Gaussian of the distance between
+    unit vectors, σ² = τ_p (Semantic Drift Compensation, arXiv 2004.00440). adc: μ_c + the mean drift of the class's own samples
+    (Adversarial Drift Compensation, arXiv 2405.19074, whose authors leave out the samples that do not reach their class).
+
+    With `settings.features` unit the last three take unit features and give unit prototypes. With raw, own-anchors turns a prototype and
+    keeps its length.
+
+    Args:
+        prototypes: `[C, Dr]`.
+        before: raw features of the samples in the teacher, `[A, Dr]`; for own-anchors and adc as many of each class, class by class.
+        after: raw features of the same samples in the trained student, `[A, Dr]`.
+        settings: which rule, on which features.
+
+    Returns:
+        New prototypes `[C, Dr]`.
+    """
+    unit = settings.features == "unit"
+    if settings.transfer == "own-anchors":
+        own = torch.arange(len(prototypes), device=before.device).repeat_interleave(len(before) // len(prototypes))
+        moved = ops.prototype_transfer(prototypes, before, after, own)
+        return moved if unit else moved * prototypes.norm(dim=1, keepdim=True)
+    if unit:
+        before, after = F.normalize(before, dim=1), F.normalize(after, dim=1)
+    if settings.transfer == "adc":
+        moved = prototypes + (after - before).view(len(prototypes), -1, prototypes.shape[1]).mean(dim=1)
+    else:
+        drift, proximity = ops.prototype_drift(prototypes, before, after, temperature=settings.temperature)
+        moved = prototypes + (drift if settings.transfer == "sdc" else proximity.unsqueeze(1) * drift)
+    return F.normalize(moved, dim=1) if unit else moved

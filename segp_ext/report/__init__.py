@@ -1,0 +1,1 @@
+"""What runs say: results, metrics, tables, plots and pages."""

@@ -1,0 +1,215 @@
+"""Evaluation: accuracies of a learner on the scenario's test images after each task, on every path, and zero-shot on held-out sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segp_ext.clip.backbone import without_autocast
+from segp_ext.config import PATHS, ScorePath
+from segp_ext.data.images import Images
+from segp_ext.method.learner import SeGPCL, listed
+from segp_ext.method.prototypes import ClassMeans
+from segp_ext.report.result import PathResult
+from segp_ext.runtime.timing import Timer
+
+
+@dataclass
+class EvaluationSet:
+    """Test images whose labels index `class_names`."""
+
+    class_names: list[str]
+    images: Images
+
+    def __post_init__(self) -> None:
+        self.class_names = listed(self.class_names)
+
+
+@dataclass
+class Evaluated:
+    """What an `Evaluator` has found so far; see its attributes."""
+
+    paths: dict[ScorePath, PathResult]
+    prototype_distance: list[list[float]]
+    retention: dict[str, list[float]]
+
+
+class Evaluator:
+    """Scores a learner on the test images of a scenario's tasks, and on sets that it never learns.
+
+    Args:
+        learner: whom to score.
+        tasks: test images of every task, in order.
+        held_out: data sets that are never trained on, by name, for zero-shot retention.
+        earlier: what was found before, of a learner that goes on; nothing by default.
+        evaluate_global: whether to measure the text path's global rows, before the first task and after each. A learner that goes on
+            has them if `earlier` has.
+
+    Attributes:
+        paths: results by path, one entry per evaluated task.
+        prototype_distance: per task after the first, the mean cosine distance over old classes between the prototype and the mean
+            feature of the class's test images in the current model: [before transfer, after transfer]. A diagnosis that uses
+            old classes' test images; nothing learns from it.
+        retention: for each held-out set, its zero-shot accuracy over its own classes: before the first task, then after each.
+        timer: time of the phases "text" and "evaluation".
+
+    Raises:
+        ValueError: if two class names of the tasks read the same to the text encoder and global rows are measured, or the learner has
+            learnt tasks of which `earlier` does not tell.
+    """
+
+    @without_autocast()
+    def __init__(
+        self,
+        learner: SeGPCL,
+        tasks: Sequence[EvaluationSet],
+        held_out: dict[str, EvaluationSet] | None = None,
+        earlier: Evaluated | None = None,
+        *,
+        evaluate_global: bool = False,
+    ) -> None:
+        self.learner, self.tasks = learner, tasks
+        self.held_out = held_out or {}
+        self.timer = Timer(learner.backbone.stopwatch, learner.backbone.device)
+        self._first = [0, *accumulate(len(task.class_names) for task in tasks)]
+        self._frozen: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        begins = earlier is None
+        told = 0 if earlier is None else len(earlier.paths["text"].pooled)
+        if told != len(learner.task_sizes):
+            raise ValueError(
+                f"an evaluator follows its learner from the first task on: this one has learnt {len(learner.task_sizes)} tasks, "
+                f"and `earlier` tells of {told}"
+            )
+        if earlier is None:
+            retention = {name: [self._zero_shot_accuracy(name, held)] for name, held in self.held_out.items()}
+            earlier = Evaluated({path: PathResult() for path in PATHS}, [], retention)
+        self.paths, self.prototype_distance, self.retention = (
+            earlier.paths,
+            earlier.prototype_distance,
+            earlier.retention,
+        )
+        self._global = evaluate_global if begins else bool(self.paths["text"].global_matrix)
+        if begins and evaluate_global:
+            with self.timer.phase("evaluation"):
+                self._add_global(self._hits(None)["global"])
+
+    def _features(self, task: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        images, backbone, reader = self.tasks[task].images, self.learner.backbone, self.learner.reader
+        size = 4 * len(images) * (backbone.embed_dim + backbone.raw_dim)
+        if self.learner.config.training.epochs > 0 or (task not in self._frozen and size > reader.memory):
+            yield from self.learner.encode(images)
+            return
+        if (
+            task not in self._frozen
+        ):  # a model that never trains needs one pass in all, where its features fit into memory
+            reader.memory -= size
+            self._frozen[task] = [(i, v.cpu(), z.cpu()) for i, v, z in self.learner.encode(images)]
+        for indices, embedding, feature in self._frozen[task]:
+            yield indices, embedding.to(backbone.device), feature.to(backbone.device)
+
+    @torch.no_grad()
+    @without_autocast()
+    def after_task(self) -> None:
+        """Evaluates the learner after the task it has just learnt."""
+        learner = self.learner
+        done = len(learner.task_sizes)
+        with self.timer.phase("evaluation"):
+            means = ClassMeans(self._first[done - 1], learner.backbone, learner.config.prototypes.features == "unit")
+            hits = self._hits(means)
+            counts = [len(task.images) for task in self.tasks]
+            for path in PATHS:
+                result, row = self.paths[path], hits[path][:done]
+                result.matrix.append([hit / count for hit, count in zip(row, counts, strict=False)])
+                result.pooled.append(sum(row) / sum(counts[:done]))
+                follows = path == "text" and done < len(self.tasks) and len(self.tasks[done].class_names) > 1
+                result.next_task.append(hits["next"][done] / counts[done] if follows else None)
+            if self._global:
+                self._add_global(hits["global"] if learner.config.training.epochs > 0 else None)
+            if done > 1:
+                self.prototype_distance.append(self._distances(means.read(learner.processes)))
+            for name, held in self.held_out.items():
+                self.retention[name].append(self._zero_shot_accuracy(name, held))
+
+    @torch.no_grad()
+    def _hits(self, means: ClassMeans | None) -> dict[str, list[float]]:
+        """How many test images of each task are scored right, over all processes, in one pass over their features.
+
+        By path over the classes seen; "next": of the next task over its own classes, by the text path; "global": over the classes of
+        all tasks, by the text path. Adds old tasks' features to `means`.
+        """
+        learner, device = self.learner, self.learner.backbone.device
+        done, beta = len(learner.task_sizes), learner.config.inference.beta
+        measures = self._global and (done == 0 or learner.config.training.epochs > 0)
+        last = len(self.tasks) if measures else min(done + 1, len(self.tasks))
+        unseen = [name for task in self.tasks[done:last] for name in task.class_names]
+        text = [learner.text_embeddings(), *([learner.encode_names(unseen)] if unseen else [])]
+        unit_text = F.normalize(torch.cat(text), dim=-1)
+        rows = (*PATHS, "next", "global")
+        hits = torch.zeros(len(rows), len(self.tasks), dtype=torch.float64, device=device)
+        right = dict(zip(rows, hits, strict=True))
+        for j, task in enumerate(self.tasks[:last]):
+            own = slice(self._first[j], self._first[j + 1])
+            for indices, embedding, feature in self._features(j):
+                label = task.images.labels[indices].to(device)
+                target, unit = label + own.start, F.normalize(embedding, dim=-1)
+                if j < done:
+                    on_text, visual = (learner.scores(embedding, feature, path) for path in ("text", "visual"))
+                    for path, scores in zip(PATHS, (on_text, visual, on_text + beta * visual), strict=True):
+                        right[path][j] += _right(scores, target)
+                if means is not None and j < done - 1:
+                    means.add(feature, target)
+                if j == done > 0:
+                    right["next"][j] += _right(unit @ unit_text[own].T, label)
+                if measures:
+                    right["global"][j] += _right(unit @ unit_text.T, target)
+        found = learner.processes.sum(hits)
+        for j, total in enumerate(found.sum(dim=0).tolist()):
+            _check_hits(total, f"task {j + 1}")
+        return dict(zip(rows, found.tolist(), strict=True))
+
+    def _add_global(self, hits: list[float] | None) -> None:
+        """Adds a row to the global ones: of a model that changes its hits on each task, of a frozen one the row before again."""
+        text = self.paths["text"]
+        if hits is None:
+            text.global_matrix.append([*text.global_matrix[-1]])
+            text.global_pooled.append(text.global_pooled[-1])
+            return
+        counts = [len(task.images) for task in self.tasks]
+        text.global_matrix.append([hit / count for hit, count in zip(hits, counts, strict=True)])
+        text.global_pooled.append(sum(hits) / sum(counts))
+
+    @torch.no_grad()
+    def _zero_shot_accuracy(self, name: str, test: EvaluationSet) -> float:
+        """Accuracy of the text path on a set that is never learnt, over its own classes."""
+        learner = self.learner
+        text = F.normalize(learner.encode_names(test.class_names), dim=-1)
+        hits = torch.zeros((), dtype=torch.float64, device=text.device)
+        for indices, embedding, _ in learner.encode(test.images):
+            hits += _right(F.normalize(embedding, dim=-1) @ text.T, test.images.labels[indices].to(text.device))
+        found = float(learner.processes.sum(hits))
+        _check_hits(found, name)
+        return found / len(test.images)
+
+    def _distances(self, means: Tensor) -> list[float]:
+        learner, old = self.learner, len(means)
+        now = learner.prototypes[:old]
+        before = now if learner.untransferred is None else learner.untransferred
+        return [float((1 - F.cosine_similarity(p, means, dim=-1)).mean()) for p in (before, now)]
+
+
+def _right(scores: Tensor, target: Tensor) -> Tensor:
+    """How many rows of `scores [B, C]` are highest at their `target [B]`; NaN if a score is not finite, found without waiting for a GPU."""
+    return (scores.argmax(dim=1) == target).sum() + 0 * scores.amax().double()
+
+
+def _check_hits(hits: float, which: str) -> None:
+    if math.isnan(hits):
+        raise FloatingPointError(
+            f"the scores of test images of {which} are not finite; with model.precision fp16, bf16 or fp32 may help"
+        )
