@@ -44,7 +44,9 @@ def make_candidates(device: str) -> list[Candidate]:
 def main() -> None:
     given = options(__doc__)
     print_setting("overhead of a call", given.device)
-    table = Table("overhead", given.device, [("candidate", 28), ("us", 8), ("p20", 8), ("p80", 8)], keep=not given.quick)
+    table = Table(
+        "overhead", given.device, [("candidate", 28), ("us", 8), ("p20", 8), ("p80", 8)], keep=not given.quick
+    )
     timings = measure(make_candidates(given.device), given.device, budget=1.0 if given.quick else 6.0)
     for name, time in timings.items():
         table.add(name, time.median * 1e6, time.p20 * 1e6, time.p80 * 1e6)

@@ -89,7 +89,9 @@ def anchors(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[], 
             return source.move(Teacher(scene.backbone, text, scene.prototypes[:old]), scene.pixels, scene.target, None)
 
     with torch.no_grad(), scene.autocast():
-        gradient = torch.randn_like(scene.plain.encode_image(scene.pixels))  # a loss's gradient is dense too, unlike a sum's
+        gradient = torch.randn_like(
+            scene.plain.encode_image(scene.pixels)
+        )  # a loss's gradient is dense too, unlike a sum's
 
     def floor() -> object:
         for _ in range(STEPS):
@@ -106,9 +108,7 @@ def training(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[],
     """Steps of `fit` and their floors."""
     backbone, old = scene.backbone, CLASSES - NEW
     widths = backbone.embed_dim, backbone.raw_dim
-    made = Anchors(
-        4 * scene.batch, scene.pixels.shape[1:], widths, backbone.device, backbone.dtype, None, Processes()
-    )
+    made = Anchors(4 * scene.batch, scene.pixels.shape[1:], widths, backbone.device, backbone.dtype, None, Processes())
     with torch.no_grad():
         text = backbone.encode_text(scene.tokens)
         for start in range(0, len(made), scene.batch):
@@ -159,7 +159,9 @@ def check(scene: Scene) -> None:
         tolerance = 1e-3 if backbone.precision == "fp32" else 3e-2 * float(theirs.abs().max())
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=tolerance)
         cut, full = (backbone.encode_text(tokens) for tokens in (scene.tokens, whole))
-    print(f"prompts cut from {whole.shape[1]} to {scene.tokens.shape[1]} tokens: embeddings move by {(cut - full).abs().max():.1e}")
+    print(
+        f"prompts cut from {whole.shape[1]} to {scene.tokens.shape[1]} tokens: embeddings move by {(cut - full).abs().max():.1e}"
+    )
     small = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     smooth = F.avg_pool2d(small.float(), 5, 1, 2).round().to(torch.uint8)  # noise has no neighbours to interpolate
     for name, images in (("noise", small), ("smoothed noise", smooth)):
@@ -176,7 +178,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="ViT-B-32", help="open_clip model name")
     parser.add_argument("--device", default="cpu", help="torch device")
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"], help="arithmetic of the encoders")
+    parser.add_argument(
+        "--precision", default="fp32", choices=["fp32", "bf16", "fp16"], help="arithmetic of the encoders"
+    )
     parser.add_argument("--batch", type=int, default=16, help="images per batch")
     parser.add_argument("--seconds", type=float, default=90, help="time for each phase's measurement")
     parser.add_argument("--quick", action="store_true", help="the small model for a second each, and no CSV")
@@ -194,7 +198,9 @@ def main() -> None:
     table = Table("end_to_end", given.device, columns, keep=not given.quick)
     for phase in (anchors, training, prediction):
         ours, floors = phase(scene)
-        timings = measure([Candidate("phase", ours), *(Candidate(n, f) for n, f in floors.items())], given.device, given.seconds)
+        timings = measure(
+            [Candidate("phase", ours), *(Candidate(n, f) for n, f in floors.items())], given.device, given.seconds
+        )
         for floor in floors:
             ratio = timings["phase"].over(timings[floor])
             table.add(given.model, given.batch, given.precision, phase.__name__, floor, timings["phase"].median,

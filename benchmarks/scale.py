@@ -95,8 +95,12 @@ def learn(classes: int, steps: int, threads: int) -> dict:
     learner = SeGPCL(made_backbone(), config)
     names = [str(number) for number in range(classes + NEW)]
     prototypes = torch.randn(classes, learner.backbone.raw_dim, generator=torch.Generator().manual_seed(0))
-    old = EvaluationSet(names[:classes], Images(LabelledImages([np.zeros((3, SIDE, SIDE), np.uint8)], [0], lambda i: i), learner.reader))
-    evaluator = Evaluator(learner, [old, EvaluationSet(names[classes:], Images(made_images(1, NEW * PER_CLASS), learner.reader))])
+    old = EvaluationSet(
+        names[:classes], Images(LabelledImages([np.zeros((3, SIDE, SIDE), np.uint8)], [0], lambda i: i), learner.reader)
+    )
+    evaluator = Evaluator(
+        learner, [old, EvaluationSet(names[classes:], Images(made_images(1, NEW * PER_CLASS), learner.reader))]
+    )
     learner.restore(names[:classes], [classes], {**learner.backbone.adapter_state(), "prototypes": prototypes})
     watch = MemoryWatch()
     watch.start()
@@ -109,7 +113,13 @@ def learn(classes: int, steps: int, threads: int) -> dict:
     phases = {name: phase.wall for name, phase in report.phases.items()}
     for name, phase in evaluator.timer.phases.items():
         phases[name] = phases.get(name, 0.0) + phase.wall
-    return {"anchors": report.anchors, "phases": phases, "seconds": seconds, "anonymous": watch.anonymous, "mapped": watch.mapped}
+    return {
+        "anchors": report.anchors,
+        "phases": phases,
+        "seconds": seconds,
+        "anonymous": watch.anonymous,
+        "mapped": watch.mapped,
+    }
 
 
 @drawing()

@@ -51,7 +51,9 @@ def plot(rows: list[tuple[float, int, float]], minutes: float) -> Path:
     axes.set_xlabel("minutes")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    axes.set_title(f"{minutes:.0f} minutes of learning, {PER_TASK} classes a task: {device_name('cpu')}", fontsize="medium")
+    axes.set_title(
+        f"{minutes:.0f} minutes of learning, {PER_TASK} classes a task: {device_name('cpu')}", fontsize="medium"
+    )
     path = RESULTS / "steady.png"
     FigureCanvasAgg(figure).print_figure(path, dpi=110)
     return path
@@ -64,7 +66,12 @@ def main() -> None:
     given = parser.parse_args()
     minutes = 0.2 if given.quick else given.minutes
     print_setting("memory over many small tasks", "cpu")
-    table = Table("steady", "cpu", [("minute", 7), ("learner", 7), ("classes", 7), ("anchors", 7), ("own MB", 8)], keep=not given.quick)
+    table = Table(
+        "steady",
+        "cpu",
+        [("minute", 7), ("learner", 7), ("classes", 7), ("anchors", 7), ("own MB", 8)],
+        keep=not given.quick,
+    )
     config = MethodConfig(template="{}")
     config.training.epochs, config.anchors.steps, config.training.batch_size = 1, 2, 10
     begin, rows = time.perf_counter(), []

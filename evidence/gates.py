@@ -63,10 +63,7 @@ def main() -> int:
         return [100 * (run.row(path).scores.metrics()[metric] or 0.0) for run in found[method]]
 
     clean = [
-        100 * values[0]
-        for run in found["lora"]
-        for name, values in run.retention.items()
-        if Path(name).name == "clean"
+        100 * values[0] for run in found["lora"] for name, values in run.retention.items() if Path(name).name == "clean"
     ]
     if len(clean) < len(found["lora"]):
         parser.error(

@@ -34,7 +34,9 @@ NUMBERS_AT_A_TIME = 4  # of a thread's step through a row, in all of them
 class Source:
     """One .cu file, compiled."""
 
-    registers: dict[tuple[str, str], int] = field(default_factory=dict)  # the most of a kernel's forms, by kernel and dtype
+    registers: dict[tuple[str, str], int] = field(
+        default_factory=dict
+    )  # the most of a kernel's forms, by kernel and dtype
     spills: int = 0
     instructions: dict[tuple[str, str], float] = field(default_factory=dict)  # of a similarity, by kernel and dtype
 
@@ -67,7 +69,11 @@ def loops(assembly: str) -> list[list[str]]:
 
 def per_similarity(assembly: str) -> float:
     """Instructions that a kernel spends on one similarity: of its loops that raise two to a power, but for those over warps' shares."""
-    bodies = [body for body in loops(assembly) if any("MUFU.EX2" in text for text in body) and not any("LDS" in text for text in body)]
+    bodies = [
+        body
+        for body in loops(assembly)
+        if any("MUFU.EX2" in text for text in body) and not any("LDS" in text for text in body)
+    ]
     return sum(len(body) for body in bodies) / NUMBERS_AT_A_TIME
 
 
@@ -187,7 +193,9 @@ def main() -> None:
     print(registers_page(old, now))
     if any(source.instructions for source in now.values()):
         print(f"\n## Instructions of a similarity in the kernels between the products{arrow}\n")
-        print("Both passes of a kernel, counted in its loops. \"Sharpness\" is s/τ for distillation, s for the dual loss, 1/τ for drift.\n")
+        print(
+            'Both passes of a kernel, counted in its loops. "Sharpness" is s/τ for distillation, s for the dual loss, 1/τ for drift.\n'
+        )
         print(instructions_page(old, now))
     print(f"\n## Launches of a call with all gradients{arrow}\n")
     print(launches_page(launched_before, launched))

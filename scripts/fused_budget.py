@@ -81,7 +81,9 @@ def main() -> None:
     parser.add_argument("--multiprocessors", type=int, default=132)
     parser.add_argument("--clock", type=float, default=1.75, help="GHz")
     rates = Rates(**vars(parser.parse_args()))
-    print("| B, C | design | products µs | memory µs | arithmetic µs | × products, all in turn | × products, stages overlap within |")
+    print(
+        "| B, C | design | products µs | memory µs | arithmetic µs | × products, all in turn | × products, stages overlap within |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for rows, classes in SIZES:
         floor = rates.times(DESIGNS["four products alone"][0], rows, classes)[0]

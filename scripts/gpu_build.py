@@ -30,7 +30,9 @@ def main(device: str) -> int:
         print(f"built already, architecture {architecture or 'of the CPU'}")
         return 0
     settings = {"SEGP_EXT_CUDA": "1", "TORCH_CUDA_ARCH_LIST": architecture} if cuda else {"SEGP_EXT_CUDA": "0"}
-    subprocess.run([sys.executable, "setup.py", "build_ext", "--inplace"], cwd=ROOT, env={**os.environ, **settings}, check=True)
+    subprocess.run(
+        [sys.executable, "setup.py", "build_ext", "--inplace"], cwd=ROOT, env={**os.environ, **settings}, check=True
+    )
     print(f"built, architecture {architecture or 'of the CPU'}")
     return 0 if is_built(cuda, architecture) else 1
 

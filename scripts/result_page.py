@@ -34,7 +34,11 @@ def schema() -> dict[str, Any]:
     whole["properties"]["scores"] |= {"type": "object", "additionalProperties": row}
     whole["properties"]["scores"].pop("items")
     whole["required"] = ["format", *whole["required"]]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"segp_ext result.json, format {FORMAT}", **whole}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"segp_ext result.json, format {FORMAT}",
+        **whole,
+    }
 
 
 _JSON = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}

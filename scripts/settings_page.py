@@ -1,6 +1,6 @@
 """Makes docs/settings.md: what the paper states of each setting, and what is ours.
 
-    python scripts/settings_page.py > docs/settings.md
+python scripts/settings_page.py > docs/settings.md
 """
 
 from __future__ import annotations

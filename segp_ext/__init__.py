@@ -50,7 +50,17 @@ _LAZY: dict[str, str | None] = {
     "load_clip": "clip.pretrained",
 }
 
-__all__ = ["Config", "MethodConfig", "SeGPCL", "__version__", "add_method", "build_info", "load_clip", "ops", "reference"]
+__all__ = [
+    "Config",
+    "MethodConfig",
+    "SeGPCL",
+    "__version__",
+    "add_method",
+    "build_info",
+    "load_clip",
+    "ops",
+    "reference",
+]
 
 
 def __getattr__(name: str) -> Any:

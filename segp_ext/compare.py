@@ -234,11 +234,20 @@ def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]
         "--rows", metavar="FILE",
         help="YAML list of methods in place of --methods, or one in the package: " + ", ".join(packaged_rows()),
     )  # fmt: skip
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="SEED", help="of every method; default: 1 2 3")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for all of it; what is there already is taken")
-    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time; default: one on each CUDA device, or one")
     parser.add_argument(
-        "--threads", type=int, metavar="N", help="CPU threads of each run; default: the cores shared out over the runs at a time"
+        "--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="SEED", help="of every method; default: 1 2 3"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="folder for all of it; what is there already is taken"
+    )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="runs at a time; default: one on each CUDA device, or one"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="CPU threads of each run; default: the cores shared out over the runs at a time",
     )
     options, settings = parser.parse_known_args(argv)
     try:

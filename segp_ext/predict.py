@@ -139,7 +139,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not files:
         return status
     try:
-        learner = SeGPCL.load(find_checkpoint(Path(os.path.expanduser(options.checkpoint))), options.device, options.pretrained)
+        learner = SeGPCL.load(
+            find_checkpoint(Path(os.path.expanduser(options.checkpoint))), options.device, options.pretrained
+        )
     except (FileNotFoundError, ValueError) as error:
         fails(error)
         return status

@@ -129,7 +129,9 @@ class Run:
             tasks=[],
             phases={},
             passes={},
-            device=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine(),
+            device=torch.cuda.get_device_name(device)
+            if device.type == "cuda"
+            else platform.processor() or platform.machine(),
             processes=self.processes.count,
             threads=torch.get_num_threads(),
             versions=versions(),
@@ -164,7 +166,9 @@ class Run:
         protocol = json.loads(json.dumps(now.protocol))
         facts = [key for key, value in protocol.items() if key not in _FREE_FACTS and before.protocol.get(key) != value]
         was, free = dotted(before.settings), (*RESUMABLE, "model.", "data.", "loading.", "run.", "held_out")
-        settings = [key for key, value in dotted(now.settings).items() if was.get(key) != value and not key.startswith(free)]
+        settings = [
+            key for key, value in dotted(now.settings).items() if was.get(key) != value and not key.startswith(free)
+        ]
         key = "data.evaluate_global"  # of data's settings the one on which the result's rows depend
         if was[key] != self.config.data.evaluate_global:
             settings.append(key)
@@ -327,7 +331,9 @@ class Run:
                 for task, images in zip(self.scenario.tasks, self.train_images, strict=True):
                     frozen.learn_task(images, task.class_names)
                     evaluator.after_task()
-                found: dict[str, tuple[ScorePath, PathResult]] = {} if said else {"zero-shot": ("text", evaluator.paths["text"])}
+                found: dict[str, tuple[ScorePath, PathResult]] = (
+                    {} if said else {"zero-shot": ("text", evaluator.paths["text"])}
+                )
                 for name, (path, scores) in {**found, row: ("visual", evaluator.paths["visual"])}.items():
                     self.result.record(Row(name, path, True, scores))
                     said.append(f"{name} {report.percent(scores.pooled[-1])}")

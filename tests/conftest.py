@@ -4,7 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is there: tests run side by side, and a thread that spins takes a core
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "passive"
+)  # before torch is there: tests run side by side, and a thread that spins takes a core
 
 import pytest
 import torch

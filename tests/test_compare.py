@@ -261,10 +261,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path, capsys):
     ]
     assert compare.main(arguments) == 1
     said = capsys.readouterr()
-    assert (
-        "error: segp lora.rank=999, seed 1: exit status 2: " in said.err
-        and "lora.rank must be at most" in said.err
-    )
+    assert "error: segp lora.rank=999, seed 1: exit status 2: " in said.err and "lora.rank must be at most" in said.err
     assert "lora" in said.out and (tmp_path / "summary.md").is_file()
 
 
@@ -400,7 +397,10 @@ def test_robustness_has_the_columns_of_table_five(compared_rows, tmp_path):
     rows = [row for row in tables["retention"] if row["method"] == "segp"]
     assert [row["data set"] for row in rows] == ["food", "pets", "imagenet"]
     # the model's weights are random
-    assert all(re.fullmatch(rf"{NUMBER} \(chance\)", row["before"]) and re.fullmatch(NUMBER, row["after the last task"]) for row in rows)
+    assert all(
+        re.fullmatch(rf"{NUMBER} \(chance\)", row["before"]) and re.fullmatch(NUMBER, row["after the last task"])
+        for row in rows
+    )
 
 
 @pytest.mark.slow
@@ -500,8 +500,14 @@ def test_differences_are_paired_by_seed():
 
 def test_the_accuracies_themselves_are_written():
     lines = [json.loads(line) for line in Comparison({("a", 7): made(0.5, 0.1)}, "command").matrices().splitlines()]
-    assert [(line["row"], line["path"], line["seed"]) for line in lines] == [("a", path, 7) for path in ("text", "visual", "dual")]
-    assert lines[0]["R"] == [[0.9], [0.8, 0.5]] and lines[0]["A"] == [0.9, 0.5] and lines[0]["global_A"] == [0.45, 0.7, 0.5]
+    assert [(line["row"], line["path"], line["seed"]) for line in lines] == [
+        ("a", path, 7) for path in ("text", "visual", "dual")
+    ]
+    assert (
+        lines[0]["R"] == [[0.9], [0.8, 0.5]]
+        and lines[0]["A"] == [0.9, 0.5]
+        and lines[0]["global_A"] == [0.45, 0.7, 0.5]
+    )
     assert lines[1]["R"] == lines[0]["R"] and "global_R" not in lines[1]
 
 

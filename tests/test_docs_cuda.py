@@ -10,6 +10,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_budget_is_the_command_s():
-    printed = subprocess.run([sys.executable, ROOT / "scripts/fused_budget.py"], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        [sys.executable, ROOT / "scripts/fused_budget.py"], capture_output=True, text=True, check=True
+    ).stdout
     page = (ROOT / "docs/cuda.md").read_text()
     assert page.partition("<!-- budget -->\n")[2].partition("<!-- /budget -->")[0] == printed

@@ -236,7 +236,9 @@ def test_names_that_mean_nothing_are_noted(tmp_path, monkeypatch, capsys):
     clip = ["--config=clip", f"--data.root={tmp_path / 'signs'}"]
     said = "6 of 6 class names are numbers or codes, which mean little to a text encoder: "
     notes = doctor.examine(command_line.parse(clip), quick=True).notes
-    assert len(notes) == 1 and notes[0].startswith(said) and "and 1 more" in notes[0] and "--data.names_file" in notes[0]
+    assert (
+        len(notes) == 1 and notes[0].startswith(said) and "and 1 more" in notes[0] and "--data.names_file" in notes[0]
+    )
     assert doctor.main([*clip, "--quick"]) == 0 and f"note: {said}" in capsys.readouterr().out
     report = examined(tmp_path / "signs", f"--held_out=[{tmp_path / 'held'}]")
     assert [note[:86] for note in report.notes] == [
@@ -246,7 +248,9 @@ def test_names_that_mean_nothing_are_noted(tmp_path, monkeypatch, capsys):
     config = command_line.parse([*clip, f"--held_out=[{tmp_path / 'held'}]"])
     monkeypatch.setattr(doctor, "load_clip", lambda *_, **__: load_clip("glyph"))
     notes = doctor.examine(config).notes
-    assert "2 of 2 class names of held are numbers or codes" in notes[1] and "name its class folders in words" in notes[1]
+    assert (
+        "2 of 2 class names of held are numbers or codes" in notes[1] and "name its class folders in words" in notes[1]
+    )
     assert doctor.examine(command_line.parse([]), quick=True).notes == []  # the built-in digits
     assert doctor.examine(command_line.parse([*clip, "--model.pretrained=null"]), quick=True).notes == []
 
@@ -269,12 +273,15 @@ def test_one_class_is_a_problem(tmp_path):
 def test_one_folder_of_the_same_name_in_every_class_is_a_problem(tmp_path, inner, doubted):
     make(tmp_path, {f"{top}/{inner}": 4 for top in ("photo", "sketch")})
     problems = examined(tmp_path, quick=True).problems
-    assert [("photo, sketch are where" in problem and "If 'dog' is the class" in problem) for problem in problems] == [True] * doubted
+    assert [("photo, sketch are where" in problem and "If 'dog' is the class" in problem) for problem in problems] == [
+        True
+    ] * doubted
     assert examined(tmp_path, "--data.merge_folders=true", quick=True).problems == []
 
 
 @pytest.mark.parametrize(
-    ("orientation", "said"), [("stored", "taken as stored unless --loading.orientation exif"), ("exif", "turned upright")]
+    ("orientation", "said"),
+    [("stored", "taken as stored unless --loading.orientation exif"), ("exif", "turned upright")],
 )
 def test_photographs_that_are_turned_are_counted(tmp_path, orientation, said):
     make(tmp_path, {"a": 2, "b": 2})

@@ -21,7 +21,12 @@ from segp_ext.report.result import RunResult
 from segp_ext.run import command_line
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/extending.md"
-FAST = ["--training.epochs=1", "--data.max_images_per_class=6", "--data.classes_per_task=5", "--anchors.seeds_per_class=2"]
+FAST = [
+    "--training.epochs=1",
+    "--data.max_images_per_class=6",
+    "--data.classes_per_task=5",
+    "--anchors.seeds_per_class=2",
+]
 
 
 @pytest.fixture
@@ -81,7 +86,11 @@ def test_a_method_of_ones_own_trains_resumes_and_stands_in_a_comparison(parts, c
         ("json.py", "", "another module is named json; rename the file"),
         ("wrong.py", "1 / 0", "ZeroDivisionError: division by zero"),
         ("taken.py", "import segp_ext; segp_ext.add_method('segp', {})", "there is a method 'segp' already"),
-        ("odd.py", "import segp_ext; segp_ext.add_method('a b', {})", "digits, dots, dashes and underscores; got 'a b'"),
+        (
+            "odd.py",
+            "import segp_ext; segp_ext.add_method('a b', {})",
+            "digits, dots, dashes and underscores; got 'a b'",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_imported_is_named(name, code, said, tmp_path, capsys):
@@ -121,8 +130,16 @@ def test_a_head_scores_as_it_says(parts):
         (find_source, "dpgt", "anchors.kind must be one of dpgd, text.* got 'dpgt'; close: dpgd"),
         (find_source, "no_such:Thing", "anchors.kind: no_such:Thing cannot be imported: No module named 'no_such'"),
         (find_source, "mirrored:Other", "anchors.kind: mirrored:Other cannot be imported: .* has no attribute 'Other'"),
-        (find_source, "mirrored:Teacher", "anchors.kind: mirrored:Teacher must be a subclass of segp_ext.method.sources.base.Source"),
-        (find_head, "mirrored:Mirrored", "prototypes.score: mirrored:Mirrored must be a subclass of segp_ext.method.heads.base.Head"),
+        (
+            find_source,
+            "mirrored:Teacher",
+            "anchors.kind: mirrored:Teacher must be a subclass of segp_ext.method.sources.base.Source",
+        ),
+        (
+            find_head,
+            "mirrored:Mirrored",
+            "prototypes.score: mirrored:Mirrored must be a subclass of segp_ext.method.heads.base.Head",
+        ),
         (find_head, "cosin", "prototypes.score must be one of cosine, .* close: cosine"),
     ],
 )

@@ -16,12 +16,20 @@ def page(folder: Path) -> str:
 
 
 def test_ratios_are_of_the_last_measurement_and_losses_are_bold(tmp_path):
-    rows = [("fused", 9.0, "7"), ("fused", 2.0, "5"), ("eager", 6.0, "30"), ("torch.compile", 1.0, "30"), ("GEMMs alone", 1.6, "0")]
+    rows = [
+        ("fused", 9.0, "7"),
+        ("fused", 2.0, "5"),
+        ("eager", 6.0, "30"),
+        ("torch.compile", 1.0, "30"),
+        ("GEMMs alone", 1.6, "0"),
+    ]
     lines = (f'{STAMP},"B 1, C 2",float32,{name},{ms},0,0,1,1,1,{peak}\n' for name, ms, peak in rows)
     (tmp_path / "distill.csv").write_text(HEAD + "".join(lines) + f'{STAMP},"B 1, C 3",float')  # killed while it wrote
     (tmp_path / "summary.txt").write_text("tests      passed   3 s\n")
     said = page(tmp_path)
-    assert "| size | dtype | kernel | ms | fused / GEMMs alone | eager / fused | torch.compile / fused | peak MB |" in said
+    assert (
+        "| size | dtype | kernel | ms | fused / GEMMs alone | eager / fused | torch.compile / fused | peak MB |" in said
+    )
     assert "| B 1, C 2 | float32 | fused | 2 | 1.25 | 3.00 | **0.50** | 5 |" in said
     assert "C 3" not in said
     assert "2026-11-30, abc, GPU, torch 2.11" in said

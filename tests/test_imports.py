@@ -100,7 +100,9 @@ def test_a_circle_is_seen_wherever_the_import_stands(tmp_path):
     package = tmp_path / "segp_ext"
     (package / "inside").mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    (package / "one.py").write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from segp_ext.inside import two\n")
+    (package / "one.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from segp_ext.inside import two\n"
+    )
     (package / "inside/__init__.py").write_text("from .two import name\n")
     (package / "inside/two.py").write_text("def name():\n    from ..three import other\n")
     (package / "three.py").write_text("import os\n")

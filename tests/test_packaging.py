@@ -441,7 +441,10 @@ def test_in_a_zip_archive_the_file_that_is_missing_is_named(tmp_path):
     environment["PYTHONPATH"] = str(tmp_path / "app.zip")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.stdout == "eager\n" and "RuntimeWarning: segp_ext runs its slow eager path" in done.stderr
-    assert done.returncode == 1 and f"{tmp_path}/app.zip/segp_ext/clip/assets/glyph.safetensors" in done.stderr.splitlines()[-1]
+    assert (
+        done.returncode == 1
+        and f"{tmp_path}/app.zip/segp_ext/clip/assets/glyph.safetensors" in done.stderr.splitlines()[-1]
+    )
 
 
 def test_every_situation_names_tests_that_are_there():

@@ -20,8 +20,12 @@ def parameters(source: str) -> dict[str, int]:
 
 
 def test_functions_take_few_parameters():
-    files = [file for folder in ("segp_ext", "evidence", "benchmarks", "scripts") for file in (ROOT / folder).rglob("*.py")]
-    counted = {f"{file.relative_to(ROOT)}: {name}": n for file in files for name, n in parameters(file.read_text()).items()}
+    files = [
+        file for folder in ("segp_ext", "evidence", "benchmarks", "scripts") for file in (ROOT / folder).rglob("*.py")
+    ]
+    counted = {
+        f"{file.relative_to(ROOT)}: {name}": n for file in files for name, n in parameters(file.read_text()).items()
+    }
     many = {name: count for name, count in counted.items() if count > MOST}
     assert many == {}
 

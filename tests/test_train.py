@@ -391,7 +391,9 @@ def test_a_checkpoint_that_is_not_where_it_was_written_is_not_taken(finished, tm
 def test_a_run_whose_weights_changed_is_refused(stopped, monkeypatch, capsys):
     monkeypatch.setattr("segp_ext.clip.backbone.Backbone.weights_hash", lambda self: "other")
     assert train.main(["--resume", str(stopped)]) == 2
-    assert "glyph with its own weights is not the model it was trained on; the weights differ" in capsys.readouterr().err
+    assert (
+        "glyph with its own weights is not the model it was trained on; the weights differ" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

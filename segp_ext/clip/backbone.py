@@ -149,7 +149,9 @@ class Backbone(nn.Module):
             self.image_size if self.resize_mode == "shortest" else None,
         )
         for statistic in ("mean", "std"):
-            value = torch.tensor(getattr(preprocessing, statistic), dtype=self.dtype, device=next(clip.parameters()).device)
+            value = torch.tensor(
+                getattr(preprocessing, statistic), dtype=self.dtype, device=next(clip.parameters()).device
+            )
             self.register_buffer(statistic, value.view(1, 3, 1, 1), persistent=False)
         self.stopwatch = Stopwatch()
         self._peft: Any = None
@@ -171,7 +173,9 @@ class Backbone(nn.Module):
                 f"the preprocessing of {name} is damaged: mean {self.mean.flatten().tolist()}, std {self.std.flatten().tolist()}"
             )
         self._ceiling = math.inf if getattr(clip, "logit_bias", None) is not None else 100.0
-        self._told: list[int] | None = self._checksums()  # of the weights that name and pretrained tell; None for others
+        self._told: list[int] | None = (
+            self._checksums()
+        )  # of the weights that name and pretrained tell; None for others
 
     # -- what it is ------------------------------------------------------------------------------------------------------------
 
@@ -219,7 +223,9 @@ class Backbone(nn.Module):
     def _checksums(self) -> list[int]:
         """A checksum of every tensor that `weights_hash` is of: the same on every device, and far cheaper."""
         projection = [] if self.projection is None else [self.projection.detach()]
-        return torch.stack([_checksum(t) for t in (*projection, *(p for _, p in self._own(self.clip.named_parameters())))]).tolist()
+        return torch.stack(
+            [_checksum(t) for t in (*projection, *(p for _, p in self._own(self.clip.named_parameters())))]
+        ).tolist()
 
     def weights(self) -> dict[str, Tensor]:
         """The pre-trained weights and statistics by name, the adapter left out: what `load_weights` takes."""
@@ -238,7 +244,9 @@ class Backbone(nn.Module):
         """
         own = self.weights()
         if own.keys() != weights.keys():
-            raise ValueError(f"the weights do not fit {self.name}; first difference: {sorted(own.keys() ^ weights.keys())[0]}")
+            raise ValueError(
+                f"the weights do not fit {self.name}; first difference: {sorted(own.keys() ^ weights.keys())[0]}"
+            )
         for name, tensor in weights.items():
             expected, got = (f"{x.dtype} {list(x.shape)}" for x in (own[name], tensor))
             if expected != got:
@@ -331,7 +339,13 @@ class Backbone(nn.Module):
         if self._compilers is None:
             return tower(inputs)
         view = (
-            "plain" if self._peft is None else "merged" if self._merged else "reference" if self._adapter_is_off else "adapted"
+            "plain"
+            if self._peft is None
+            else "merged"
+            if self._merged
+            else "reference"
+            if self._adapter_is_off
+            else "adapted"
         )
         return self._compilers[which].run(tower, self.passes, inputs, view)
 
@@ -608,7 +622,9 @@ def _checksum(tensor: Tensor) -> Tensor:
     # Steps so large and odd that no two places have the same sum of weights.
     steps = 0x9E3779B97F4A7C15 - 2**64, 0x2545F4914F6CDD1D, 1
     odd = (2 * torch.arange(1, len(part) + 1, device=flat.device) + 1 for part in parts)
-    return torch.stack([step * (numbers * part).sum() for step, numbers, part in zip(steps, odd, parts, strict=True)]).sum()
+    return torch.stack(
+        [step * (numbers * part).sum() for step, numbers, part in zip(steps, odd, parts, strict=True)]
+    ).sum()
 
 
 def _resized(pixels: Tensor, size: int, resize_mode: str, interpolation: str) -> Tensor:

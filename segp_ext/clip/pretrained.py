@@ -350,7 +350,10 @@ def _repeatable() -> Iterator[None]:
 
     And open_clip does not warn that they are random, nor log what it raises too.
     """
-    with drawn_by(0), float32_by_default():  # the logger is the whole process's too, and must not be changed by two threads at a time
+    with (
+        drawn_by(0),
+        float32_by_default(),
+    ):  # the logger is the whole process's too, and must not be changed by two threads at a time
         root = logging.getLogger()
         level = root.level
         root.setLevel(max(level, logging.CRITICAL))

@@ -167,7 +167,9 @@ def _with_own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     # Attention may have a scale of its own, within the model.
     fronts = [front for front in found if not any(front.startswith(other) for other in found - {front})]
     if len(fronts) > 1:
-        raise ValueError(f"they are of {len(fronts)} models, {', '.join(sorted(fronts))}; write the tensors of one to a file of their own")
+        raise ValueError(
+            f"they are of {len(fronts)} models, {', '.join(sorted(fronts))}; write the tensors of one to a file of their own"
+        )
     for front in fronts:
         state = {key.removeprefix(front): value for key, value in state.items() if key.startswith(front)}
     return _from_transformers(state) if _TRANSFORMERS in state else state
@@ -246,7 +248,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if len(within) == 1:
         return _named(content[within[0]])
     if within:
-        raise ValueError(f"it holds {len(within)} sets of tensors, {', '.join(map(str, within))}; write one of them to a file of its own")
+        raise ValueError(
+            f"it holds {len(within)} sets of tensors, {', '.join(map(str, within))}; write one of them to a file of its own"
+        )
     raise ValueError(f"it holds no tensors by name{f', only {_listed(content)}' if content else ''}")
 
 

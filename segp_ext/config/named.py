@@ -40,7 +40,9 @@ def find(setting: str, name: str, known: Mapping[str, type[Part]], base: type[Pa
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{setting}: {name} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise ValueError(f"{setting}: {name} must be a subclass of {base.__module__}.{base.__qualname__}; it is {found!r}")
+        raise ValueError(
+            f"{setting}: {name} must be a subclass of {base.__module__}.{base.__qualname__}; it is {found!r}"
+        )
     return found
 
 

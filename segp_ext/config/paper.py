@@ -53,7 +53,9 @@ PAPER: dict[str, Stated] = {
     "anchors.seeds_per_class": Stated(5, f"equation 9, {_SETUP}"),
     "anchors.steps": Stated(10, f"equation 14, {_SETUP}"),
     "anchors.step_size": Stated(1.5e-3, f"equation 14, {_SETUP}"),
-    "anchors.epsilon": Stated(4 / 255, "equation 10; section IV-G names 4/255 as an example of a small bound, with figure 11"),
+    "anchors.epsilon": Stated(
+        4 / 255, "equation 10; section IV-G names 4/255 as an example of a small bound, with figure 11"
+    ),
     "anchors.visual_weight": Stated(0.5, f"equation 13, {_SETUP}"),
     "distillation.weight": Stated(5.0, f"equation 22, {_SETUP}"),
     "distillation.temperature": Stated(20.0, f"equations 17 and 18, {_SETUP}"),
@@ -92,7 +94,9 @@ OURS: dict[str, Ours] = {
     "prototypes.random_features": Ours("of RanPAC, a method to compare with"),
     "inference.batch_size": Ours(_SPEED),
     "loading.resize": Ours("exact is CLIP's own preprocessing; device saves memory and differs by rounding"),
-    "loading.orientation": Ours("stored, as torchvision's loaders and published numbers have images; exif turns photographs upright"),
+    "loading.orientation": Ours(
+        "stored, as torchvision's loaders and published numbers have images; exif turns photographs upright"
+    ),
     "loading.workers": Ours(_SPEED),
     "loading.memory_gb": Ours(_SPEED),
 }
@@ -112,7 +116,9 @@ OTHER_VALUES: dict[str, Ours] = {
     "anchors.kind=reference": Ours("ZSCL, arXiv 2303.06628; the paper's table III has them too"),
     "anchors.kind=adc": Ours("ADC, arXiv 2405.19074"),
     "anchors.kind=none": Ours("plain fine-tuning"),
-    "prototypes.transfer=all-anchors": Ours("all anchors, by the softmax of their cosines over prototypes.temperature", _METHOD),
+    "prototypes.transfer=all-anchors": Ours(
+        "all anchors, by the softmax of their cosines over prototypes.temperature", _METHOD
+    ),
     "prototypes.transfer=sdc": Ours("Semantic Drift Compensation, arXiv 2004.00440"),
     "prototypes.transfer=adc": Ours("Adversarial Drift Compensation, arXiv 2405.19074"),
     "prototypes.transfer=none": Ours("prototypes that stay"),
@@ -147,7 +153,9 @@ BESIDE_SETTINGS: dict[str, Ours] = {
     ),
     "temperature τ of equations 5, 6, 11, 12 and 15": Ours("1/s, CLIP's own logit scale; the paper gives no value"),
     "momentum of SGD": Ours("0.9, the usual value"),
-    "optimiser and schedule from task to task": Ours("Both start anew, and the cosine falls with every step, to 0 at the task's end."),
+    "optimiser and schedule from task to task": Ours(
+        "Both start anew, and the cosine falls with every step, to 0 at the task's end."
+    ),
     "batches of anchors": Ours("A fresh draw without repetition for every step."),
     "class names": Ours("As words: underscores and capitals of folders' names are taken apart."),
     "a first or later task of one class": Ours(

@@ -322,6 +322,7 @@ anchors)."""
         )
         _require(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
         _require(self.min_images_per_class >= 1, "min_images_per_class", "1 or more", self.min_images_per_class)
+
     @property
     def uses_anchors(self) -> bool:
         """Whether a task makes anchors: there is a kind, and the distillation or the transfer of prototypes reads them."""
@@ -406,9 +407,7 @@ It encodes every test image after each task, about twice the evaluation."""
         if isinstance(self.order, int):
             _require(0 <= self.order < 2**32, "data.order", "from 0 to 2**32 - 1", self.order)
         else:
-            _require(
-                fits(self.order, ClassOrder | None), "data.order", _type_text(int | ClassOrder | None), self.order
-            )
+            _require(fits(self.order, ClassOrder | None), "data.order", _type_text(int | ClassOrder | None), self.order)
         if self.max_images_per_class is not None:
             _positive("data", self, "max_images_per_class")
         if self.name == "digits" and self.root is not None:

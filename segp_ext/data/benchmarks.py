@@ -245,7 +245,9 @@ def ucf101(config: DataConfig) -> Collection:
     base = data_root(config, UCF101)
     if config.train_list is None and not (base / "train").is_dir():
         raise FileNotFoundError(f"data.root: no train/ in {str(base)!r}; there: {contents(base)}; accepted: {UCF101}")
-    tree = read_tree(base, replace(config, merge_folders=True), UCF101, choose=_without_yoyo)  # a class may have a folder per video
+    tree = read_tree(
+        base, replace(config, merge_folders=True), UCF101, choose=_without_yoyo
+    )  # a class may have a folder per video
     dropped = any("YoYo" in class_folders(part) for part in (base, base / "train") if part.is_dir())
     tree.layout += ", YoYo left out" if dropped else ""
     namer = _words if config.names == "spaces" else str

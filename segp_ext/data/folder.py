@@ -21,8 +21,29 @@ from segp_ext.data.scenario import Collection, hold_out
 
 SUFFIXES = frozenset(
     {
-        ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".avif",
-        ".jp2", ".j2k", ".jpx", ".ico", ".tga", ".heic", ".heif",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".avif",
+        ".jp2",
+        ".j2k",
+        ".jpx",
+        ".ico",
+        ".tga",
+        ".heic",
+        ".heif",
     }
 )
 """File endings taken as images; other files are left alone."""
@@ -125,8 +146,20 @@ class Tree:
 
 _LEFT_BEHIND = frozenset(
     {
-        "__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "lost+found", "__pycache__", "$recycle.bin",
-        "system volume information", "#recycle", "@recycle", "#snapshot", "@recently-snapshot",
+        "__macosx",
+        "@eadir",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "icon\r",
+        "lost+found",
+        "__pycache__",
+        "$recycle.bin",
+        "system volume information",
+        "#recycle",
+        "@recycle",
+        "#snapshot",
+        "@recently-snapshot",
     }
 )
 """What file managers, archivers, disks and storage servers leave behind, in small letters; deleted images lie in some of it."""
@@ -195,7 +228,9 @@ def _inner(folder: Path) -> Path:
     seen = {folder.resolve()}
     while not _holds_images(folder):
         folders = class_folders(folder)
-        part = len(folders) == 1 and folders[0].lower() in (*TRAIN, *HELD) and folders[0] != folder.name  # Kaggle's test_set/test_set
+        part = (
+            len(folders) == 1 and folders[0].lower() in (*TRAIN, *HELD) and folders[0] != folder.name
+        )  # Kaggle's test_set/test_set
         if len(folders) != 1 or part or (folder / folders[0]).resolve() in seen:
             break
         folder = folder / folders[0]
@@ -300,7 +335,9 @@ def chosen_classes(config: DataConfig, base: Path, folders: Sequence[str]) -> li
     path = _named_file("data.class_list", config.class_list, base)
     known = {composed(name): name for name in folders}
     # Lists of ImageNet classes often have the class's name after its folder.
-    chosen = [known.get(composed(line)) or known.get(composed(line.split()[0]), line.split()[0]) for line in read_lines(path)]
+    chosen = [
+        known.get(composed(line)) or known.get(composed(line.split()[0]), line.split()[0]) for line in read_lines(path)
+    ]
     repeated = [name for name, times in Counter(chosen).items() if times > 1]
     if repeated:
         raise ValueError(f"data.class_list: {path} names {several(repeated)} more than once")
@@ -354,7 +391,9 @@ def read_tree(
             if not class_folders(place):
                 raise FileNotFoundError(_no_classes(base, place, accepted))
             _split(tree, place, choose(config, base, class_folders(place)), config)
-            empty_parts = "".join(f"; {name}/ has no class folders and is not used" for name in found.values() if name is not None)
+            empty_parts = "".join(
+                f"; {name}/ has no class folders and is not used" for name in found.values() if name is not None
+            )
             tree.layout = f"{place.relative_to(base).as_posix()}/ of {tree.layout}{empty_parts}{_unused(base, [train])}"
     else:
         place = unwrapped(base)
@@ -392,8 +431,14 @@ def _in_images(folder: Path) -> bool:
 
 def _unused(base: Path, parts: Iterable[str]) -> str:
     """Says which folders beside the parts of a data set are left alone; those of test images without a class are not spoken of."""
-    others = [name for name in class_folders(base) if name not in parts and (name.lower() not in HELD or class_folders(base / name))]
-    return f" ({several(f'{name}/' for name in others)} {'are' if len(others) > 1 else 'is'} not used)" if others else ""
+    others = [
+        name
+        for name in class_folders(base)
+        if name not in parts and (name.lower() not in HELD or class_folders(base / name))
+    ]
+    return (
+        f" ({several(f'{name}/' for name in others)} {'are' if len(others) > 1 else 'is'} not used)" if others else ""
+    )
 
 
 def _inside(base: Path, place: Path) -> str:
@@ -431,7 +476,9 @@ def _no_classes(base: Path, place: Path, accepted: str) -> str:
 def _unused_lists(base: Path) -> str:
     """Says which files beside the class folders look like the two lists of a split."""
     texts = sorted(file.name for file in base.iterdir() if file.suffix.lower() in (".txt", ".yaml", ".yml"))
-    parts = {name: [part for part in ("train", "test") if part in name.lower()] for name in texts}  # both: CUB's train_test_split.txt
+    parts = {
+        name: [part for part in ("train", "test") if part in name.lower()] for name in texts
+    }  # both: CUB's train_test_split.txt
     train, test = ([name for name in texts if parts[name] == [part]] for part in ("train", "test"))
     if not train or not test:
         return ""
@@ -445,7 +492,9 @@ def _flat_folders(base: Path, accepted: str, listed: bool = False) -> list[str]:
         raise FileNotFoundError(_no_classes(base, base, accepted))
     for name in folders:
         if name.lower() in (*TRAIN, *HELD) and not _is_class(base, name):
-            wrong = "but data.train_list and data.test_list are for <root>/<class>/* alone" if listed else "but no train/"
+            wrong = (
+                "but data.train_list and data.test_list are for <root>/<class>/* alone" if listed else "but no train/"
+            )
             raise ValueError(f"data.root: {str(base)!r} has a folder {name!r} {wrong}; accepted: {accepted}")
     _not_above(base, folders)
     return folders
@@ -484,7 +533,9 @@ def _listed_lines(path: Path) -> list[str]:
         lines = [line for line in read_lines(path) if not line.startswith(("#", "//"))]
         if lines and (path.suffix.lower() == ".json" or lines[0][0] in "[{<"):
             looks = "markup (HTML or XML)" if lines[0][0] == "<" else "JSON"
-            raise ValueError(f"{path} looks like {looks}; a list has one path a line, or is a YAML file with a list of paths under data:")
+            raise ValueError(
+                f"{path} looks like {looks}; a list has one path a line, or is a YAML file with a list of paths under data:"
+            )
     else:
         lines = _yaml_entries(path)
     if not lines:
@@ -593,7 +644,9 @@ def _labels_in(line: str, path: str, header: list[str]) -> list[str]:
     return others if len(columns) == 2 and not header and not any(map(_is_image, others)) else []
 
 
-def _check_labels(source: str, headed: bool, labels: dict[Path, str], folder_of: dict[Path, str], folders: Sequence[str]) -> None:
+def _check_labels(
+    source: str, headed: bool, labels: dict[Path, str], folder_of: dict[Path, str], folders: Sequence[str]
+) -> None:
     """Refuses a list whose labels tell other classes than the folders: the folders would be learnt.
 
     Args:
@@ -646,7 +699,9 @@ def _read_lists(
     place = unwrapped(tree.base)
     folders = _flat_folders(place, accepted, listed=True)
     images = {
-        file.relative_to(place).as_posix(): (name, file) for name, files in _scan(tree, place, folders, True).items() for file in files
+        file.relative_to(place).as_posix(): (name, file)
+        for name, files in _scan(tree, place, folders, True).items()
+        for file in files
     }
     tree.stray, tree.missing = [], []  # what no list names is not part of the data set
     listed: dict[str, dict[Path, str]] = {}
@@ -700,7 +755,9 @@ def _read_lists(
         for file, name in sorted(listed[part].items()):
             if name in target:
                 target[name].append(file)
-    tree.layout = f"{_inside(tree.base, place)}flat <class>/ folders, split by {paths['train'].name} and {paths['test'].name}"
+    tree.layout = (
+        f"{_inside(tree.base, place)}flat <class>/ folders, split by {paths['train'].name} and {paths['test'].name}"
+    )
 
 
 def names_from_file(config: DataConfig, base: Path, folders: Sequence[str]) -> dict[str, str]:
@@ -717,7 +774,9 @@ def names_from_file(config: DataConfig, base: Path, folders: Sequence[str]) -> d
         raise ValueError(f"data.names_file: {path} is no JSON file: {error}") from error
     if not isinstance(content, dict):
         form = '{"folder": "name", ...}'
-        raise ValueError(f"data.names_file: {path} must hold names by class folder, {form}; it holds a {type(content).__name__}")
+        raise ValueError(
+            f"data.names_file: {path} must hold names by class folder, {form}; it holds a {type(content).__name__}"
+        )
     given = content
     first = {composed(folder): name[0] if isinstance(name, list) and name else name for folder, name in given.items()}
     named = {folder: first.get(composed(folder), "") for folder in folders}

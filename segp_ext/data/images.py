@@ -192,13 +192,17 @@ def _of_pixels(image: Tensor | np.ndarray, what: str) -> Image.Image:
         pixels = pixels[..., None]
     elif pixels.ndim == 3 and pixels.shape[0] in channels:
         if pixels.shape[2] in (1, 3):
-            raise ValueError(f"{what} may be [C, H, W] or [H, W, C]; got {shape}: give a PIL image, whose width and height are known")
+            raise ValueError(
+                f"{what} may be [C, H, W] or [H, W, C]; got {shape}: give a PIL image, whose width and height are known"
+            )
         pixels = pixels.transpose(1, 2, 0)
     elif pixels.ndim != 3 or pixels.shape[2] not in channels:
         raise ValueError(f"{what} must be [C, H, W] or [H, W, C] with 1, 3 or 4 channels, or [H, W]; got {shape}")
     if pixels.dtype != np.uint8:
         if not np.issubdtype(pixels.dtype, np.floating):
-            raise TypeError(f"{what} must hold uint8 pixels (0 to 255) or floating-point ones in [0, 1]; got {image.dtype}")
+            raise TypeError(
+                f"{what} must hold uint8 pixels (0 to 255) or floating-point ones in [0, 1]; got {image.dtype}"
+            )
         if pixels.size and not (pixels.min() >= 0 and pixels.max() <= 1):  # false for what is no number, too
             raise ValueError(
                 f"{what} must have floating-point pixels in [0, 1], as ToTensor gives them; got {pixels.min():g} to {pixels.max():g}. Drop "
@@ -239,7 +243,9 @@ def check_dataset(dataset: Any) -> None:
     if isinstance(dataset, DataLoader):
         raise TypeError("a data set of (image, label) is needed; got a DataLoader: give its .dataset")
     indexed = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
-    if not indexed or isinstance(dataset, (Mapping, IterableDataset)):  # torch's iterable ones inherit an index that raises
+    if not indexed or isinstance(
+        dataset, (Mapping, IterableDataset)
+    ):  # torch's iterable ones inherit an index that raises
         raise TypeError(
             f"a map-style data set is needed, with len() and [index], which gives (image, label); got {type(dataset).__name__}. "
             "list(...) makes one of an iterable that fits into memory"
@@ -252,7 +258,9 @@ def check_dataset(dataset: Any) -> None:
 
 def _are_labels(labels: Any, images: Any) -> bool:
     """Whether `labels` are whole numbers, one for each of `images`."""
-    if not all(isinstance(part, (list, tuple, np.ndarray, Tensor)) and getattr(part, "ndim", 1) for part in (labels, images)):
+    if not all(
+        isinstance(part, (list, tuple, np.ndarray, Tensor)) and getattr(part, "ndim", 1) for part in (labels, images)
+    ):
         return False
     return len(labels) == len(images) and all(_whole(label) is not None for label in labels)
 
@@ -296,11 +304,18 @@ def _known_labels(dataset: Any) -> Any:
         return None
     for name in ("labels", "targets"):
         known = getattr(dataset, name, None)
-        if known is None or not hasattr(known, "__len__") or isinstance(known, (Mapping, set, str)) or getattr(known, "ndim", 1) == 0:
+        if (
+            known is None
+            or not hasattr(known, "__len__")
+            or isinstance(known, (Mapping, set, str))
+            or getattr(known, "ndim", 1) == 0
+        ):
             continue
         if len(known) == len(dataset) and not (len(known) and isinstance(known[0], (str, bytes))):
             return known
-    columns = getattr(dataset, "column_names", None)  # of a Hugging Face data set, whose images need not be decoded for it
+    columns = getattr(
+        dataset, "column_names", None
+    )  # of a Hugging Face data set, whose images need not be decoded for it
     column = next((key for key in _LABEL_KEYS if isinstance(columns, list) and key in columns), None)
     return None if column is None else list(dataset[column])
 
@@ -385,7 +400,6 @@ class _Decoded(Dataset):
             )
         return pixels
 
-
     def _check_label(self, label: Any, index: int) -> None:
         """Refuses an item with another label than the dataset lists for it: one of the two was changed, and the other forgotten."""
         whole = _whole(label)
@@ -428,7 +442,9 @@ class Images:
         self._decoded = _Decoded(dataset, self.labels, reader.transform, reader.upright)
         self._pixels: Tensor | None = None  # [N, 3, H, W]; rows are valid where _kept says so
         self._kept = torch.zeros(len(dataset), dtype=torch.bool, device="cpu")
-        self._sums = torch.full((len(dataset),), -1, dtype=torch.int64, device="cpu")  # checksums of pixels that are not kept
+        self._sums = torch.full(
+            (len(dataset),), -1, dtype=torch.int64, device="cpu"
+        )  # checksums of pixels that are not kept
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -196,7 +196,9 @@ def make_anchors(
 
         def moved() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
             read = images.read(processes.mine(pieces))
-            for (_, pixels), piece, numbers in progress(zip(read, targets, drawn, strict=True), "anchors", total=len(targets)):
+            for (_, pixels), piece, numbers in progress(
+                zip(read, targets, drawn, strict=True), "anchors", total=len(targets)
+            ):
                 seed = backbone.to_unit(pixels)
                 x = source.move(teacher, seed, piece, None if numbers is None else numbers.to(seed))
                 yield x, *backbone.encode_image(x)

@@ -78,7 +78,11 @@ class Classifier:
         side = self.backbone.image_size
         fits = isinstance(pixels, Tensor) and list(pixels.shape[1:]) == [3, side, side] and pixels.is_floating_point()
         if not fits:
-            got = f"{pixels.dtype} {list(pixels.shape)}" if isinstance(pixels, (Tensor, np.ndarray)) else type(pixels).__name__
+            got = (
+                f"{pixels.dtype} {list(pixels.shape)}"
+                if isinstance(pixels, (Tensor, np.ndarray))
+                else type(pixels).__name__
+            )
             raise ValueError(
                 f"pixels must be a floating-point tensor [B, 3, {side}, {side}] in [0, 1], as backbone.to_unit gives it; got {got}. "
                 "predict takes images of any size"
@@ -97,7 +101,9 @@ class Classifier:
         if not isinstance(images, one) and not hasattr(images, "read") and not several:
             raise TypeError(f"images must be an image, its path, or a list of these; got {type(images).__name__}")
         if isinstance(images, Set):
-            raise TypeError(f"images must have an order, which answers follow; got a {type(images).__name__}. Pass a list")
+            raise TypeError(
+                f"images must have an order, which answers follow; got a {type(images).__name__}. Pass a list"
+            )
         paths = isinstance(images, np.ndarray) and images.dtype.kind in "UO"
         single = isinstance(images, one) or hasattr(images, "read") or (getattr(images, "ndim", 4) < 4 and not paths)
         sources = [images] if single else list(images)
@@ -113,7 +119,9 @@ class Classifier:
     def _named(self, logits: Tensor, topk: int, first: int) -> Iterator[list[Prediction]]:
         """The best classes of images whose numbers begin at `first`."""
         top = logits.softmax(dim=1).topk(min(topk, len(self.class_names)), dim=1)
-        for index, (values, classes) in enumerate(zip(top.values.tolist(), top.indices.tolist(), strict=True), start=first):
+        for index, (values, classes) in enumerate(
+            zip(top.values.tolist(), top.indices.tolist(), strict=True), start=first
+        ):
             if not math.isfinite(sum(values)):
                 raise FloatingPointError(
                     f"the scores of image {index} are not finite; with model.precision fp16, bf16 or fp32 may help"

@@ -141,7 +141,9 @@ class LossRecord:
         values = torch.cat([terms, gradients.isfinite().all().to(terms.dtype)[None]])
         ready = None
         if values.is_cuda:
-            values = torch.empty(values.shape, dtype=values.dtype, device="cpu", pin_memory=True).copy_(values, non_blocking=True)
+            values = torch.empty(values.shape, dtype=values.dtype, device="cpu", pin_memory=True).copy_(
+                values, non_blocking=True
+            )
             ready = torch.cuda.Event()
             ready.record()
         self._waiting.append((step, values, ready, indices))
@@ -191,7 +193,10 @@ class TaskLosses:
         self.first_class = 0 if config.training.classes == "seen" else new.start
         self.tsgr_weight = 0.0
         if reference is not None:
-            self.reference, self.neighbours = reference, text_neighbours(reference, new, config.text_geometry.neighbours)
+            self.reference, self.neighbours = (
+                reference,
+                text_neighbours(reference, new, config.text_geometry.neighbours),
+            )
             self.tsgr_weight = config.text_geometry.weight if self.neighbours.shape[1] > 1 else 0.0
         self.first_prompt = self.first_class if self.anchors is None and self.tsgr_weight == 0 else 0
 
@@ -221,7 +226,9 @@ class TaskLosses:
         if len(images):
             target = self.labels[images.to(self.labels.device)] + (old - self.first_class)
             fresh = embedding[: len(images)]
-            terms[0] = shares[0] * classification_loss(fresh, text[self.first_class - self.first_prompt :], target, self.scale)
+            terms[0] = shares[0] * classification_loss(
+                fresh, text[self.first_class - self.first_prompt :], target, self.scale
+            )
         if self.anchors is not None and len(samples):
             distil = partial(
                 ops.geometry_distill, logit_scale=self.scale, temperature=self.config.distillation.temperature
@@ -339,7 +346,12 @@ class Training:
     """
 
     def __init__(
-        self, backbone: Backbone, task: TaskInputs, config: MethodConfig, generator: torch.Generator, processes: Processes
+        self,
+        backbone: Backbone,
+        task: TaskInputs,
+        config: MethodConfig,
+        generator: torch.Generator,
+        processes: Processes,
     ) -> None:
         settings = config.training
         self.backbone, self.task, self.config, self.processes = backbone, task, config, processes
@@ -352,7 +364,9 @@ class Training:
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.steps)
         self.sums, self.gradients, self.terms = _step_sums(parameters)
         self.prompts = Prompts(backbone, task.tokens[self.losses.first_prompt :], settings.prompts_per_pass, processes)
-        scaler = torch.amp.GradScaler(backbone.device.type, init_scale=_FIRST_SCALE, enabled=backbone.precision == "fp16")
+        scaler = torch.amp.GradScaler(
+            backbone.device.type, init_scale=_FIRST_SCALE, enabled=backbone.precision == "fp16"
+        )
         self.state = TrainingState(parameters, optimizer, scheduler, scaler, generator)
         self.record = LossRecord()
         self.done = 0
@@ -370,7 +384,9 @@ class Training:
             return batch[:0]
         if self.pixels is None:
             return batch
-        return torch.randperm(len(self.pixels), generator=self.state.generator, device="cpu")[: self.config.distillation.batch_size]
+        return torch.randperm(len(self.pixels), generator=self.state.generator, device="cpu")[
+            : self.config.distillation.batch_size
+        ]
 
     def _pass(self, images: Tensor, samples: Tensor, text: Tensor, shares: tuple[float, float], read: Pixels) -> None:
         """Forward and backward of one part of a step."""

@@ -172,7 +172,10 @@ class SeGPCL:
         """How images are read; the same one as long as the settings of `loading` and the device are."""
         made_from = dataclasses.replace(self.config.loading), self.backbone.transform, self.backbone.device
         if self._reader is None or self._reader[0] != made_from:
-            self._reader = made_from, Reader(self.backbone.transform, made_from[0], self.backbone.device, self.processes.local_count)
+            self._reader = (
+                made_from,
+                Reader(self.backbone.transform, made_from[0], self.backbone.device, self.processes.local_count),
+            )
         return self._reader[1]
 
     @property
@@ -286,7 +289,9 @@ class SeGPCL:
                 anchors = None if found is None else Anchors.of(found, self.backbone.device)
                 if anchors is None:
                     anchors = self._make_anchors(source, images, teacher_text, timer)
-                    if kept is not None and not anchors.mapped:  # those that are too many for memory are made again instead
+                    if (
+                        kept is not None and not anchors.mapped
+                    ):  # those that are too many for memory are made again instead
                         kept.keep_anchors(anchors.tensors)
                 self._check_anchors(anchors)
                 report.anchors = len(anchors)
@@ -485,7 +490,9 @@ class SeGPCL:
             if kept is None or kept[0] != mark:
                 expected = [len(self._names), self.backbone.raw_dim]
                 if list(self.prototypes.shape) != expected:
-                    raise ValueError(f"prototypes must be {expected}, a row for each class learnt; got {list(self.prototypes.shape)}")
+                    raise ValueError(
+                        f"prototypes must be {expected}, a row for each class learnt; got {list(self.prototypes.shape)}"
+                    )
                 text = self._own_text()  # before merging, which rounds: the next task starts from the same
                 backbone, head = self.backbone.to_predict(), copy.deepcopy(self._head)
                 made = Classifier(backbone, text, self.prototypes, head, self._names, copy.deepcopy(self.config))
@@ -593,7 +600,9 @@ class SeGPCL:
         chosen = usable_device(f"cuda:{device}" if isinstance(device, int) else str(device), "device")
         count = self.processes.count
         if count > 1:
-            raise ValueError(f"device must stay as it is for a learner of {count} processes, which have one each; got {device!r}")
+            raise ValueError(
+                f"device must stay as it is for a learner of {count} processes, which have one each; got {device!r}"
+            )
         with self._changing():
             backbone, head = self.backbone.copy().to(chosen), self._new_head(chosen)
             backbone.stopwatch = self.backbone.stopwatch
@@ -615,7 +624,9 @@ class SeGPCL:
             TypeError: unless `mode` is false, which is `eval`.
         """
         if mode:
-            raise TypeError("a learner has no training mode; learn_task(dataset, class_names) has it learn, and predict needs no eval()")
+            raise TypeError(
+                "a learner has no training mode; learn_task(dataset, class_names) has it learn, and predict needs no eval()"
+            )
         return self
 
     # -- keeping ---------------------------------------------------------------------------------------------------------------
@@ -654,7 +665,9 @@ class SeGPCL:
             raise ValueError(f"{NOT_SAVED} as it is: its adapter is not as config.lora says")
         kinds = [(type(head), head.settings) for head in (made._head, self._head)]
         if kinds[0] != kinds[1]:
-            raise ValueError(f"{NOT_SAVED} as it is: its head was made with other settings than config.prototypes and config.seed")
+            raise ValueError(
+                f"{NOT_SAVED} as it is: its head was made with other settings than config.prototypes and config.seed"
+            )
 
     @classmethod
     def load(
@@ -683,7 +696,9 @@ class SeGPCL:
         """
         with torch.inference_mode(False):
             saved = read_learner(Path(os.path.expanduser(path)))
-            backbone, place = load_backbone(saved, device, None if pretrained is None else os.fspath(pretrained), compile)
+            backbone, place = load_backbone(
+                saved, device, None if pretrained is None else os.fspath(pretrained), compile
+            )
             learner = cls._remade(backbone, saved)
         learner.weights_from = place
         return learner
@@ -705,7 +720,10 @@ class SeGPCL:
 
     def tensors(self) -> dict[str, Tensor]:
         """What the learner has learnt beside its adapter, by name: prototypes, and a head's tensors in float64."""
-        return {"prototypes": self.prototypes, **{f"head.{name}": tensor for name, tensor in self._head.state().items()}}
+        return {
+            "prototypes": self.prototypes,
+            **{f"head.{name}": tensor for name, tensor in self._head.state().items()},
+        }
 
     @torch.inference_mode(False)
     def restore(self, class_names: list[str], task_sizes: list[int], tensors: dict[str, Tensor]) -> None:

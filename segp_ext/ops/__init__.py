@@ -16,4 +16,12 @@ from .drift import prototype_drift
 from .dual_target import dual_target_loss
 from .transfer import prototype_transfer
 
-__all__ = ["dpgd_step", "dpgd_step_", "dual_target_loss", "eager", "geometry_distill", "prototype_drift", "prototype_transfer"]
+__all__ = [
+    "dpgd_step",
+    "dpgd_step_",
+    "dual_target_loss",
+    "eager",
+    "geometry_distill",
+    "prototype_drift",
+    "prototype_transfer",
+]

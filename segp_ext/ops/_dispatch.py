@@ -72,7 +72,11 @@ def products_run_native(tensor: Tensor) -> bool:
     """`runs_native` of an op with matrix products: torch refuses those of half types with float32 results while it tunes products."""
     if not runs_native(tensor):
         return False
-    if tensor.device.type != "cuda" or tensor.dtype not in (torch.float16, torch.bfloat16) or torch.compiler.is_compiling():
+    if (
+        tensor.device.type != "cuda"
+        or tensor.dtype not in (torch.float16, torch.bfloat16)
+        or torch.compiler.is_compiling()
+    ):
         return True
     if torch.cuda.tunable.is_enabled():
         _note_eager("for half types on CUDA while torch.cuda.tunable is enabled")

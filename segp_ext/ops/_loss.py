@@ -47,7 +47,9 @@ class _Loss(torch.autograd.Function):
             weight = grad[:, None] if grad.dim() else grad
             functorch = torch._C._functorch
             # Of vmap's and is_grads_batched's tensors, which have more entries than the gradients.
-            aside = ctx.compiled or functorch.is_functorch_wrapped_tensor(grad) or functorch.is_legacy_batchedtensor(grad)
+            aside = (
+                ctx.compiled or functorch.is_functorch_wrapped_tensor(grad) or functorch.is_legacy_batchedtensor(grad)
+            )
             if ctx.compiled:
                 gradients = ctx.saved_tensors
             elif ctx.gradients is not None:

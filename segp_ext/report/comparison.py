@@ -136,9 +136,7 @@ class Comparison:
         reference: the row that others are compared with; none of its runs need be there. None takes the first.
     """
 
-    def __init__(
-        self, results: dict[tuple[str, int], RunResult], command: str, reference: str | None = None
-    ) -> None:
+    def __init__(self, results: dict[tuple[str, int], RunResult], command: str, reference: str | None = None) -> None:
         self.command, self.results = command, results
         self.rows = list(dict.fromkeys(row for row, _ in results))
         self.reference = self.rows[0] if reference is None else reference
@@ -157,7 +155,9 @@ class Comparison:
         self.groups: dict[tuple[str, str], list[Score]] = {}
         for score in sorted(self.scores, key=lambda s: not s.baseline):
             self.groups.setdefault((score.row, score.path), []).append(score)
-        self.chance: set[tuple[str, str]] = set()  # of the rows and data sets below, those of no use: see `report.is_chance`
+        self.chance: set[tuple[str, str]] = (
+            set()
+        )  # of the rows and data sets below, those of no use: see `report.is_chance`
         self.retention = self._retention_by_name()
 
     def _retention_by_name(self) -> dict[tuple[str, str], dict[int, list[float]]]:

@@ -86,7 +86,9 @@ class PathResult:
         def all_fractions(rows: Any) -> bool:
             return isinstance(rows, list) and all(map(fractions, rows))
 
-        if not (all_fractions(self.matrix) and fractions(self.pooled) and len(self.matrix) == len(self.pooled) == tasks):
+        if not (
+            all_fractions(self.matrix) and fractions(self.pooled) and len(self.matrix) == len(self.pooled) == tasks
+        ):
             return False
         if self.global_matrix == self.global_pooled == []:
             return True
@@ -169,7 +171,8 @@ class RunResult:
     seed: Annotated[int, "of everything random"]
     settings: Annotated[dict[str, Any], "all settings, with what the method fixes (docs/settings.md)"]
     protocol: Annotated[
-        dict[str, Any], "what is measured: data, split, tasks, names, weights. Results compare only if their `hash` is the same"
+        dict[str, Any],
+        "what is measured: data, split, tasks, names, weights. Results compare only if their `hash` is the same",
     ]
     scores: Annotated[
         list[Row],
@@ -177,7 +180,8 @@ class RunResult:
         "`next_task`, `global_A`, `global_R`; see segp_ext.report.metrics)",
     ]
     retention: Annotated[
-        dict[str, list[float]], "zero-shot accuracy on data sets that are never learnt: before the first task, then after each"
+        dict[str, list[float]],
+        "zero-shot accuracy on data sets that are never learnt: before the first task, then after each",
     ]
     prototype_distance: Annotated[
         list[list[float]],
@@ -185,8 +189,12 @@ class RunResult:
         "and after it",
     ]
     tasks: Annotated[list[TaskReport], "what learning each task took and showed"]
-    phases: Annotated[dict[str, Phase], "time by phase: `wall`, and `backbone`, which the encoders' own passes took of it"]
-    passes: Annotated[dict[str, int], "of compiled encoders: `total` passes, and `eager` ones that could not be compiled"]
+    phases: Annotated[
+        dict[str, Phase], "time by phase: `wall`, and `backbone`, which the encoders' own passes took of it"
+    ]
+    passes: Annotated[
+        dict[str, int], "of compiled encoders: `total` passes, and `eager` ones that could not be compiled"
+    ]
     device: Annotated[str, "name of the GPU or the processor"]
     processes: Annotated[int, "that learnt together"]
     threads: Annotated[int, "of torch, in each process"]
@@ -255,7 +263,9 @@ class RunResult:
             scores = found.get("scores")
             if not isinstance(scores, dict):
                 raise _WrongEntryError("scores")
-            made: RunResult = _typed(cls, {key: value for key, value in found.items() if key != "format"} | {"scores": []}, "")
+            made: RunResult = _typed(
+                cls, {key: value for key, value in found.items() if key != "format"} | {"scores": []}, ""
+            )
             made.scores = [_row(name, row) for name, row in scores.items()]
             count = len(made.tasks) if tasks is None else tasks
             if len(made.tasks) != count:
@@ -278,7 +288,11 @@ def _row(name: str, found: Any) -> Row:
     if not isinstance(found, dict) or not all(isinstance(found.get(key), list) for key in lists):
         raise _WrongEntryError(f"scores: {name}")
     hints = get_type_hints(Row)
-    if not (isinstance(found.get("method"), str) and fits(found.get("path"), hints["path"]) and isinstance(found.get("baseline"), bool)):
+    if not (
+        isinstance(found.get("method"), str)
+        and fits(found.get("path"), hints["path"])
+        and isinstance(found.get("baseline"), bool)
+    ):
         raise _WrongEntryError(f"scores: {name}")
     return Row.from_dict(found)
 
@@ -302,7 +316,9 @@ def _typed(kind: Any, value: Any, place: str) -> Any:
         if not isinstance(value, dict) or not needed <= value.keys() <= hints.keys():
             named = isinstance(value, dict) and sorted({*needed - value.keys(), *value.keys() - hints.keys()})
             raise _WrongEntryError(".".join(filter(None, (place, named[0] if named else ""))) or "it")
-        return kind(**{name: _typed(hints[name], entry, f"{place}.{name}" if place else name) for name, entry in value.items()})  # type: ignore[operator]
+        return kind(
+            **{name: _typed(hints[name], entry, f"{place}.{name}" if place else name) for name, entry in value.items()}
+        )  # type: ignore[operator]
     inside = get_args(kind)
     if get_origin(kind) is list and isinstance(value, list):
         return [_typed(inside[0], entry, place) for entry in value]

@@ -115,7 +115,9 @@ class _Loader(yaml.SafeLoader):
         first: set[Any] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.YAMLError(f"a setting's name must be a text; got a {key.id}, in line {key.start_mark.line + 1}")
+                raise yaml.YAMLError(
+                    f"a setting's name must be a text; got a {key.id}, in line {key.start_mark.line + 1}"
+                )
             name = "<<" if key.tag == _MERGE else self.construct_object(key)
             if name in first:
                 raise yaml.YAMLError(f"{name!r} stands twice, again in line {key.start_mark.line + 1}")
@@ -240,11 +242,15 @@ def build_parser(
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     prog = f"python -m segp_ext.{command}"
-    usage = f"{prog} {''.join(f'[{flag}] ' for flag in flags)}[--config FILE] [--protocol NAME] [--method NAME] [--seed N] "
+    usage = (
+        f"{prog} {''.join(f'[{flag}] ' for flag in flags)}[--config FILE] [--protocol NAME] [--method NAME] [--seed N] "
+    )
     usage += "[--SECTION.SETTING VALUE] ... [--print_config]"
     parser = ArgumentParser(
         prog=prog,
-        usage="\n       ".join(textwrap.wrap(usage, max(shutil.get_terminal_size().columns - 9, 20), break_on_hyphens=False)),
+        usage="\n       ".join(
+            textwrap.wrap(usage, max(shutil.get_terminal_size().columns - 9, 20), break_on_hyphens=False)
+        ),
         description=description,
         formatter_class=Formatter,
         default_env=False,
@@ -355,7 +361,10 @@ def settings_given(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def parse(
-    argv: Sequence[str], command: str = "train", description: str = DESCRIPTION, flags: Mapping[str, str] = MappingProxyType({})
+    argv: Sequence[str],
+    command: str = "train",
+    description: str = DESCRIPTION,
+    flags: Mapping[str, str] = MappingProxyType({}),
 ) -> Config:
     """Reads the configuration from a command line; exits with a message on an argument that does not exist or does not fit, and after
     --help and --print_config.
@@ -397,7 +406,9 @@ def parse(
         check_parts(with_method(config))
         for setting, fixed in METHODS[config.method].items():
             if setting in given:
-                raise ValueError(f"{setting} is fixed at {fixed!r} by method {config.method}; use --method segp to choose it")
+                raise ValueError(
+                    f"{setting} is fixed at {fixed!r} by method {config.method}; use --method segp to choose it"
+                )
     except (FileNotFoundError, TypeError, ValueError) as error:
         build_parser(command, description, flags).error(str(error))
     if "--print_config" in rest:

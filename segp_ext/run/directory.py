@@ -126,7 +126,9 @@ class RunDirectory:
                 f"the run's folder {self.path} was removed or replaced while the run went on; nothing is written there"
             )
 
-    def save(self, tasks: int, write: Callable[[Path, dict[str, bytes]], None], result: RunResult, keep: int | None) -> None:
+    def save(
+        self, tasks: int, write: Callable[[Path, dict[str, bytes]], None], result: RunResult, keep: int | None
+    ) -> None:
         """Keeps the checkpoint after so many tasks, makes it the latest, and removes what it makes needless and all but the newest `keep`.
 
         `write` seals a learner in a folder, together with the files that it is given.

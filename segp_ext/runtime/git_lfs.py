@@ -9,7 +9,11 @@ _FIRST = b"version https://git-lfs.github.com/spec/"
 
 def hint(content: bytes) -> str:
     """What to add to the error for a file that begins like this; nothing if it is no pointer of Git LFS."""
-    return "; it is a pointer of Git LFS, and the file itself was not fetched: git lfs pull" if content.startswith(_FIRST) else ""
+    return (
+        "; it is a pointer of Git LFS, and the file itself was not fetched: git lfs pull"
+        if content.startswith(_FIRST)
+        else ""
+    )
 
 
 def hint_for(file: Path) -> str:

@@ -62,7 +62,9 @@ def _open_what_is_closed() -> None:
     """Gives a process that was started without an input or output (as services are) one that leads nowhere."""
     if None not in (sys.stdin, sys.stdout, sys.stderr):
         return
-    while os.open(os.devnull, os.O_RDWR) < 2:  # or a file that is opened later would get what native code writes to 1 and 2
+    while (
+        os.open(os.devnull, os.O_RDWR) < 2
+    ):  # or a file that is opened later would get what native code writes to 1 and 2
         pass
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open until the process ends)
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
@@ -80,7 +82,12 @@ def _formatted(message: Warning | str, category: type[Warning], *place: Any, **l
 
 
 def _shown(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
 ) -> None:
     text = warnings.formatwarning(message, category, filename, lineno, line)
     say(text.rstrip("\n"), file or sys.stderr)

@@ -110,7 +110,9 @@ def save_learner(
         raise FileExistsError(
             f"{path} is the folder that this process works in, and cannot be replaced; save under a name in it"
         )
-    with sealed.alone_beside(path, to_read=True):  # while another process puts its own there, it is not there for a moment
+    with sealed.alone_beside(
+        path, to_read=True
+    ):  # while another process puts its own there, it is not there for a moment
         taken = path.exists() and not (path / _STATE).is_file() and not _is_empty(path)
     if taken:
         raise FileExistsError(f"{path} exists and is not a checkpoint; choose another place")
@@ -174,7 +176,9 @@ class BackboneFacts:
     resize_mode: ResizeMode = "shortest"
     precision: Precision = "fp32"
     weights: str = ""
-    place: str | None = None  # whole path of the local file or folder of weights when they were read; earlier versions may lack it
+    place: str | None = (
+        None  # whole path of the local file or folder of weights when they were read; earlier versions may lack it
+    )
     quick_gelu: bool | None = None  # weights at another place may lack what told
     others: bool = False  # than name and pretrained tell; they are in the folder then
 
@@ -286,10 +290,14 @@ def _possible_places(facts: BackboneFacts, path: Path) -> Iterator[Path]:
         yield from (Path(os.path.expanduser(own)) / named, Path(os.path.expanduser(own)))
     yield from (path / named, path.parent / named, recorded, Path(os.path.expanduser(given)))
     yield Path(torch.hub.get_dir()) / "checkpoints" / named
-    yield Path(os.path.expanduser("~/.cache/clip")) / named  # Path's own way fails for a user without a home, as in containers
+    yield (
+        Path(os.path.expanduser("~/.cache/clip")) / named
+    )  # Path's own way fails for a user without a home, as in containers
 
 
-def load_backbone(saved: SavedLearner, device: str, pretrained: str | None, compile: bool) -> tuple[Backbone, str | None]:
+def load_backbone(
+    saved: SavedLearner, device: str, pretrained: str | None, compile: bool
+) -> tuple[Backbone, str | None]:
     """The backbone that a learner stands on, from wherever its weights are; and where that is.
 
     Raises:
@@ -306,7 +314,11 @@ def load_backbone(saved: SavedLearner, device: str, pretrained: str | None, comp
         return backbone, str(saved.path / WEIGHTS)
     if pretrained is not None:
         found = [pretrained]
-    elif facts.place is None and not is_folder and (facts.pretrained in (None, OWN) or not names_file(str(facts.pretrained))):
+    elif (
+        facts.place is None
+        and not is_folder
+        and (facts.pretrained in (None, OWN) or not names_file(str(facts.pretrained)))
+    ):
         found = [facts.pretrained]  # type: ignore[list-item]
     else:
         places = list(dict.fromkeys(place.absolute() for place in _possible_places(facts, saved.path)))

@@ -285,7 +285,9 @@ def test_refusals(backbone):
         load_clip("ViT-B-61")
     with pytest.raises(ValueError, match="ViT-B-32 has no weights 'opnai'.*openai"):
         load_clip("ViT-B-32", "opnai")
-    with pytest.raises(FileNotFoundError, match="ViT.* with the weights file gone/weights.pt is not there. Looked for: /"):
+    with pytest.raises(
+        FileNotFoundError, match="ViT.* with the weights file gone/weights.pt is not there. Looked for: /"
+    ):
         load_clip("ViT-B-32", "gone/weights.pt")
     with pytest.raises(ValueError, match="cannot be used.*raw feature"):
         load_clip("RN50", None)

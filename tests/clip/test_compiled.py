@@ -113,7 +113,11 @@ def test_a_loaded_learner_compiles_where_asked(tmp_path):
 
 
 def test_what_a_run_says():
-    assert report.passes(made(0.5, 0.1, passes={"total": 1234, "eager": 0})) == ["Compiled: 1,234 of the encoders' 1,234 passes"]
+    assert report.passes(made(0.5, 0.1, passes={"total": 1234, "eager": 0})) == [
+        "Compiled: 1,234 of the encoders' 1,234 passes"
+    ]
     (line,) = report.passes(made(0.5, 0.1, passes={"total": 1234, "eager": 4}))
-    assert line.startswith("Compiled: 1,230 of the encoders' 1,234 passes; torch could not compile the other 4, which ran eager")
+    assert line.startswith(
+        "Compiled: 1,230 of the encoders' 1,234 passes; torch could not compile the other 4, which ran eager"
+    )
     assert report.passes(made(0.5, 0.1)) == []

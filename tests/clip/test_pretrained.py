@@ -133,8 +133,21 @@ def test_the_layout_of_transformers_by_transformers_itself(tmp_path):
     sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_act": "gelu"}
     config = transformers.CLIPConfig(
         projection_dim=24,
-        text_config={"hidden_size": 32, "intermediate_size": 128, "max_position_embeddings": 16, "vocab_size": 49408, **sizes},
-        vision_config={"hidden_size": 48, "intermediate_size": 192, "image_size": 32, "patch_size": 8, **sizes, "num_attention_heads": 4},
+        text_config={
+            "hidden_size": 32,
+            "intermediate_size": 128,
+            "max_position_embeddings": 16,
+            "vocab_size": 49408,
+            **sizes,
+        },
+        vision_config={
+            "hidden_size": 48,
+            "intermediate_size": 192,
+            "image_size": 32,
+            "patch_size": 8,
+            **sizes,
+            "num_attention_heads": 4,
+        },
     )
     torch.manual_seed(1)
     model = transformers.CLIPModel(config).eval()
@@ -143,7 +156,10 @@ def test_the_layout_of_transformers_by_transformers_itself(tmp_path):
     x, tokens = torch.rand(2, 3, 32, 32), backbone.tokenize(["a red fox", "a cat"])
     with torch.no_grad():
         theirs = model(input_ids=tokens, pixel_values=(x - backbone.mean) / backbone.std)
-        ours = nn.functional.normalize(backbone.encode_image(x)[0]), nn.functional.normalize(backbone.encode_text(tokens))
+        ours = (
+            nn.functional.normalize(backbone.encode_image(x)[0]),
+            nn.functional.normalize(backbone.encode_text(tokens)),
+        )
     torch.testing.assert_close(ours[0], theirs.image_embeds, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(ours[1], theirs.text_embeds, rtol=1e-4, atol=1e-5)
 
@@ -162,18 +178,27 @@ def test_a_part_that_open_clip_has_no_place_for_is_named(tmp_path):
             load_clip("made-tiny", str(tmp_path / "w.safetensors"))
 
 
-@pytest.mark.parametrize("front", ["module.", "_orig_mod.", "model.", "clip.", "module.model._orig_mod.", "model.clip."])
+@pytest.mark.parametrize(
+    "front", ["module.", "_orig_mod.", "model.", "clip.", "module.model._orig_mod.", "model.clip."]
+)
 @pytest.mark.parametrize("layout", ["open_clip", "transformers"])
 def test_what_training_scripts_put_in_front(tmp_path, front, layout):
     model, state = weights()
     named = in_transformers_layout(state) if layout == "transformers" else state
     content = {f"{front}{key}": value for key, value in named.items()}
     if front == "model.":  # as Lightning writes it: other things beside, also among the weights
-        content = {"state_dict": {**content, "metric.total": torch.zeros(1)}, "epoch": 3, "hyper_parameters": {"lr": 0.1}}
+        content = {
+            "state_dict": {**content, "metric.total": torch.zeros(1)},
+            "epoch": 3,
+            "hyper_parameters": {"lr": 0.1},
+        }
     elif front == "clip.":
         content = {"model": content, "step": 3}
     elif front == "module.":
-        content = {"net": {**content, "loss.logit_scale": torch.ones(())}, "optimizer": {"state": {}}}  # a loss has a scale of its own
+        content = {
+            "net": {**content, "loss.logit_scale": torch.ones(())},
+            "optimizer": {"state": {}},
+        }  # a loss has a scale of its own
     torch.save(content, tmp_path / "w.pt")
     same_features(load_clip("made-tiny", str(tmp_path / "w.pt")), model)
 
@@ -193,7 +218,9 @@ def test_two_models_in_one_file(tmp_path):
 
 def test_messages_are_short(tmp_path):
     torch.save({f"tower.{k}": v for k, v in weights()[1].items() if k != "logit_scale"}, tmp_path / "w.pt")
-    with pytest.raises(ValueError, match=r"Missing key.*and \d+ more; Unexpected key.*and \d+ more. Are they another") as raised:
+    with pytest.raises(
+        ValueError, match=r"Missing key.*and \d+ more; Unexpected key.*and \d+ more. Are they another"
+    ) as raised:
         load_clip("made-tiny", str(tmp_path / "w.pt"))
     assert len(str(raised.value)) < 600 + len(str(tmp_path))
 
@@ -233,7 +260,10 @@ def test_an_archive_in_openais_format(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.jit, "load", None)  # which runs what an archive says
     for parameter in model.parameters():
         parameter.data = parameter.data.half().float()
-    with pytest.warns(RuntimeWarning, match=r"tiny.pt' were trained with QuickGELU, which made-tiny gets for them; made-tiny-quickgelu is"):
+    with pytest.warns(
+        RuntimeWarning,
+        match=r"tiny.pt' were trained with QuickGELU, which made-tiny gets for them; made-tiny-quickgelu is",
+    ):
         backbone = load_clip("made-tiny", str(tmp_path / "tiny.pt"))
     same_features(backbone, model)
     assert isinstance(backbone.clip.visual.transformer.resblocks[0].mlp.gelu, open_clip.transformer.QuickGELU)
@@ -247,11 +277,15 @@ def test_the_configuration_beside_a_file_of_transformers_says_its_activation(tmp
     model, state = weights(force_quick_gelu=said != "gelu")
     save_file(in_transformers_layout(state), tmp_path / "model.safetensors")
     tower = {} if said is None else {"hidden_act": said}  # transformers leaves out what is its default
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip", "text_config": tower, "vision_config": tower}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "clip", "text_config": tower, "vision_config": tower})
+    )
     place = str(tmp_path / "model.safetensors")
     if said == "gelu":
         same_features(load_clip("made-tiny", place), model)
-        with pytest.raises(ValueError, match="were trained with GELU, and made-tiny-quickgelu has QuickGELU; name made-tiny"):
+        with pytest.raises(
+            ValueError, match="were trained with GELU, and made-tiny-quickgelu has QuickGELU; name made-tiny"
+        ):
             load_clip("made-tiny-quickgelu", place)
         return
     same_features(load_clip("made-tiny-quickgelu", place), model)
@@ -293,7 +327,9 @@ def random_tiny(**settings):
 def test_weights_that_are_no_numbers_with_a_fraction_are_refused(tmp_path, dtype):
     _, state = weights()
     save_file({**state, "visual.proj": state["visual.proj"].to(dtype)}, tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match=f"visual.proj is {dtype}, as quantised weights are; floating-point ones are needed"):
+    with pytest.raises(
+        ValueError, match=f"visual.proj is {dtype}, as quantised weights are; floating-point ones are needed"
+    ):
         load_clip("made-tiny", str(tmp_path / "w.safetensors"))
 
 
@@ -301,7 +337,9 @@ def test_weights_that_are_no_numbers_with_a_fraction_are_refused(tmp_path, dtype
 def test_weights_that_are_not_finite_are_named(tmp_path, name):
     _, state = weights()
     save_file({**state, name: state[name] / 0}, tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match="the weights of made-tiny are damaged: their .* has values that are not finite"):
+    with pytest.raises(
+        ValueError, match="the weights of made-tiny are damaged: their .* has values that are not finite"
+    ):
         load_clip("made-tiny", str(tmp_path / "w.safetensors"))
 
 
@@ -397,7 +435,11 @@ def no_network(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "pretrained", "message"),
     [
-        ("ViT-B-32", "laion2b_s34b_b79k", "could not load ViT-B-32 with weights 'laion2b_s34b_b79k': Failed to download"),
+        (
+            "ViT-B-32",
+            "laion2b_s34b_b79k",
+            "could not load ViT-B-32 with weights 'laion2b_s34b_b79k': Failed to download",
+        ),
         ("ViT-B-16-SigLIP", "webli", "could not load ViT-B-16-SigLIP with weights 'webli': Failed to download"),
         ("ViT-B-16-SigLIP", None, "could not load the tokenizer of ViT-B-16-SigLIP"),
         ("hf-hub:team/gone", "openai", "model.name: could not load hf-hub:team/gone: "),
@@ -489,7 +531,9 @@ def test_a_learner_finds_its_weights_where_they_went(kind, tmp_path, monkeypatch
     moved = tmp_path / "else/where"
     moved.mkdir(parents=True)
     (tmp_path / "work" / name).rename(moved / name)
-    with pytest.raises(FileNotFoundError, match=f"stands on {words}, which is not there. Looked for: .*SEGP_EXT_WEIGHTS"):
+    with pytest.raises(
+        FileNotFoundError, match=f"stands on {words}, which is not there. Looked for: .*SEGP_EXT_WEIGHTS"
+    ):
         loads()
     with monkeypatch.context() as container:  # a user whom the system does not know, as containers have them
         container.delenv("HOME", raising=False)
@@ -507,7 +551,9 @@ def test_a_learner_finds_its_weights_where_they_went(kind, tmp_path, monkeypatch
         torch.save({name: 2 * tensor for name, tensor in weights()[1].items()}, tmp_path / "work/w.pt")
         (tmp_path / "kept/w.pt").rename(tmp_path / "w.pt")
         assert loads()  # in the present folder; those at the recorded place are others
-        with pytest.raises(ValueError, match="made-tiny with the weights file .*work/w.pt is not the model it was trained on"):
+        with pytest.raises(
+            ValueError, match="made-tiny with the weights file .*work/w.pt is not the model it was trained on"
+        ):
             loads(pretrained=tmp_path / "work/w.pt")
 
 
@@ -526,7 +572,9 @@ def test_weights_are_looked_for_where_they_were_read_and_everywhere_else(kind, t
     monkeypatch.chdir(tmp_path / "other")
     for each in (learner, learner.copy()):
         each.save(tmp_path / "kept")
-        assert json.loads((tmp_path / "kept/learner.json").read_text())["backbone"]["place"] == str(tmp_path / "work" / name)
+        assert json.loads((tmp_path / "kept/learner.json").read_text())["backbone"]["place"] == str(
+            tmp_path / "work" / name
+        )
         SeGPCL.load(tmp_path / "kept")
     learner.save(tmp_path / "whole", with_weights=True)
     SeGPCL.load(tmp_path / "whole").save(tmp_path / "kept", with_weights=False)
@@ -561,7 +609,11 @@ def test_a_file_that_is_called_like_weights_of_a_model_is_none_of_them(tmp_path,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own").touch()
     SeGPCL(load_clip("glyph")).save(tmp_path / "kept")
-    assert SeGPCL.load(tmp_path / "kept").weights_from == SeGPCL.load(tmp_path / "kept", pretrained="openai").weights_from == "own"
+    assert (
+        SeGPCL.load(tmp_path / "kept").weights_from
+        == SeGPCL.load(tmp_path / "kept", pretrained="openai").weights_from
+        == "own"
+    )
 
 
 def learnt_by(backbone):
@@ -576,7 +628,8 @@ def predicted(learner):
 
 
 @pytest.mark.parametrize(
-    "kind", ["glyph", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("archive", "folder", "tokenizer", "fp64"))]
+    "kind",
+    ["glyph", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("archive", "folder", "tokenizer", "fp64"))],
 )
 def test_a_learner_with_its_weights_needs_nothing_else(kind, tmp_path, monkeypatch):
     """QuickGELU of an archive, a folder's preprocessing, a Hugging Face tokenizer, float64: predictions to the bit, and learning on."""
@@ -630,7 +683,10 @@ def test_weights_in_a_learners_folder_that_are_damaged_or_others_are_refused(tmp
     good = load(whole)
     name = "visual.conv1.weight"
     for changed, message in (
-        ({**good, name: good[name] * 2}, "glyph with its own weights is not the model it was trained on; the weights differ"),
+        (
+            {**good, name: good[name] * 2},
+            "glyph with its own weights is not the model it was trained on; the weights differ",
+        ),
         ({**good, name: good[name] / 0}, f"the weights of glyph are damaged: their {name}"),
         ({**good, name: good[name][:5].contiguous()}, f"{name} must be torch.float32 .*; got torch.float32"),
         ({**good, name: good[name].half()}, f"{name} must be torch.float32 .*; got torch.float16"),
@@ -645,7 +701,9 @@ def test_weights_in_a_learners_folder_that_are_damaged_or_others_are_refused(tmp
     sealed.seal(tmp_path / "kept", {**files, file.name: b"nothing"})
     with pytest.raises(ValueError, match="backbone.safetensors cannot be used"):
         SeGPCL.load(tmp_path / "kept")
-    assert SeGPCL.load(tmp_path / "kept", pretrained="own").weights_from == "own"  # the model's, not those in the folder
+    assert (
+        SeGPCL.load(tmp_path / "kept", pretrained="own").weights_from == "own"
+    )  # the model's, not those in the folder
 
 
 def test_a_model_that_cannot_be_made_again_is_not_saved_with_its_weights(tmp_path):
@@ -710,7 +768,10 @@ def test_weights_for_other_images_or_texts_are_not_stretched(tmp_path):
         ([torch.zeros(2)], "it holds a list, not tensors by name"),
         ({}, "it holds no tensors by name"),
         ({"epoch": 3, "optimizer": {}}, "it holds no tensors by name, only epoch, optimizer. Is"),
-        ({"net": {"w": torch.zeros(2)}, "ema": {"w": torch.ones(2)}}, "it holds 2 sets of tensors, net, ema; write one"),
+        (
+            {"net": {"w": torch.zeros(2)}, "ema": {"w": torch.ones(2)}},
+            "it holds 2 sets of tensors, net, ema; write one",
+        ),
         (torch.zeros(2), "it holds a Tensor"),
     ],
 )
@@ -737,7 +798,9 @@ def test_damaged_weights_are_named(tmp_path):
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
 def test_a_pointer_of_git_lfs_is_named(name, tmp_path):
     (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
-    with pytest.raises(ValueError, match="pointer of Git LFS, and the file itself was not fetched: git lfs pull") as raised:
+    with pytest.raises(
+        ValueError, match="pointer of Git LFS, and the file itself was not fetched: git lfs pull"
+    ) as raised:
         load_clip("made-tiny", str(tmp_path / name))
     assert "weights_only" not in str(raised.value)  # torch's advice to read it all the same
 
@@ -776,7 +839,8 @@ def test_what_brings_its_weights_takes_no_others(name, tmp_path):
     (tmp_path / "w.pt").write_bytes(b"")
     for other in ("laion400m_e32", str(tmp_path / "w.pt")):
         with pytest.raises(
-            ValueError, match=f"model.pretrained: {name}.* brings its own weights; leave model.pretrained out, or null for random ones; got"
+            ValueError,
+            match=f"model.pretrained: {name}.* brings its own weights; leave model.pretrained out, or null for random ones; got",
         ):
             load_clip(name, other)
 

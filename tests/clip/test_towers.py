@@ -247,7 +247,9 @@ def test_layers_are_chosen_by_name():
         match=r"lora.targets: no layer of made-vit ends in 'attn.in_proj'; .*there are attn.kv_proj, attn.out_proj",
     ):
         load_clip("made-vit", None).adapt(LoraConfig(targets=["attn.in_proj"]), seed=0)
-    with pytest.raises(ValueError, match=r"ends in 'kv'; words are joined by \+, as in --lora.targets kv\+ffn; there are"):
+    with pytest.raises(
+        ValueError, match=r"ends in 'kv'; words are joined by \+, as in --lora.targets kv\+ffn; there are"
+    ):
         load_clip("made-vit", None).adapt(LoraConfig(targets=["kv", "ffn"]), seed=0)
 
 
@@ -302,7 +304,9 @@ def test_keys_and_values_that_cannot_be_split_off_are_named(monkeypatch):
     vision = {"visual.blocks.0.attn.qkv": "packed", "visual.blocks.0.mlp.fc1": "ffn"}
     monkeypatch.setattr("segp_ext.clip.lora_targets.adaptable_layers", lambda clip: {"vision": vision, "text": text})
     backbone = load_clip("made-vit", None)
-    with pytest.raises(ValueError, match=r"kv leaves out 1 attention layers .*visual.blocks.0.attn.qkv.*attention\+ffn"):
+    with pytest.raises(
+        ValueError, match=r"kv leaves out 1 attention layers .*visual.blocks.0.attn.qkv.*attention\+ffn"
+    ):
         chosen_layers(backbone.clip, "made", LoraConfig())
     assert "visual.blocks.0.attn.qkv" in chosen_layers(backbone.clip, "made", LoraConfig(targets="attention+ffn"))
 

@@ -57,7 +57,9 @@ def test_other_values_are_settings_that_the_paper_states_otherwise():
 
 
 def test_the_page_of_settings_is_that_of_the_code():
-    made = subprocess.run([sys.executable, "scripts/settings_page.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    made = subprocess.run(
+        [sys.executable, "scripts/settings_page.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert PAGE.read_text() == made, "run python scripts/settings_page.py > docs/settings.md"
 
 

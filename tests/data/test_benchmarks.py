@@ -338,7 +338,9 @@ def test_a_missing_cub_image_stops_or_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("held", ["test", "val"])
-@pytest.mark.parametrize("videos", [[""], ["/v_g01_c01"], ["/v_g01_c01", "/v_g01_c02", "/v_g02_c01"]], ids=["", "one", "three"])
+@pytest.mark.parametrize(
+    "videos", [[""], ["/v_g01_c01"], ["/v_g01_c01", "/v_g01_c02", "/v_g02_c01"]], ids=["", "one", "three"]
+)
 def test_ucf101(tmp_path, held, videos):
     """Frames in a class's folder, or in a folder per video: 3 to train and 3 to test of each class."""
     actions = ["ApplyEyeMakeup", "TaiChi", "YoYo", "BasketballDunk"]

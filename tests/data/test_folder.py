@@ -60,11 +60,27 @@ def test_order_tasks_and_limits(tmp_path):
 @pytest.mark.parametrize(
     ("tree", "error", "message"),
     [
-        ({"train": 3, "test": 2}, FileNotFoundError, r"no class folders in .*train'; .*3 images lie in .*train' itself \(00.jpg ...\)"),
+        (
+            {"train": 3, "test": 2},
+            FileNotFoundError,
+            r"no class folders in .*train'; .*3 images lie in .*train' itself \(00.jpg ...\)",
+        ),
         ({"train/cat": 0, "dog": 2}, ValueError, r"class folder 'cat' of .* holds 0 image\(s\)"),
-        ({"animal/cat": 2, "animal/dog": 2, "car": 3}, ValueError, r"folder 'animal' of .* but 2 folders of images \(cat, dog\). If"),
-        ({"photo/cat": 2, "photo/dog": 2, "sketch/cat": 2, "sketch/dog": 2}, ValueError, "folder 'photo' of .*merge_folders true"),
-        ({"train/pet/x/cat": 2, "train/pet/x/dog": 2, "train/z": 2, "test/pet": 2, "test/z": 2}, ValueError, "folder 'train/pet/x' of"),
+        (
+            {"animal/cat": 2, "animal/dog": 2, "car": 3},
+            ValueError,
+            r"folder 'animal' of .* but 2 folders of images \(cat, dog\). If",
+        ),
+        (
+            {"photo/cat": 2, "photo/dog": 2, "sketch/cat": 2, "sketch/dog": 2},
+            ValueError,
+            "folder 'photo' of .*merge_folders true",
+        ),
+        (
+            {"train/pet/x/cat": 2, "train/pet/x/dog": 2, "train/z": 2, "test/pet": 2, "test/z": 2},
+            ValueError,
+            "folder 'train/pet/x' of",
+        ),
         (
             {"train/cat": 2, "train/dog": 2, "test/cat": 1},
             ValueError,
@@ -85,7 +101,11 @@ def test_order_tasks_and_limits(tmp_path):
         ({"a_cat": 3, "a cat": 3}, ValueError, "class name 'a cat' stands for two classes"),
         ({}, FileNotFoundError, "no class folders"),
         ({"test/cat": 2, "test/dog": 2}, ValueError, "has a folder 'test' but no train/"),
-        ({"images/a": 2, "images/b": 2, "annotations/maps": 2}, ValueError, "If these are all classes, give '.*/images' as data.root;"),
+        (
+            {"images/a": 2, "images/b": 2, "annotations/maps": 2},
+            ValueError,
+            "If these are all classes, give '.*/images' as data.root;",
+        ),
         (
             {"train/x/a": 2, "train/x/b": 2, "train/z": 2, "test/x": 2, "test/z": 2},
             ValueError,
@@ -176,7 +196,9 @@ def test_lists_do_not_take_what_stands_above_the_classes(tmp_path, above):
     root, lists = make(tmp_path, dict.fromkeys([*folders, "unlisted/x", "unlisted/y"], 2)), []
     for file in ("00.jpg", "01.PNG"):
         lists.append([f"{folder}/{file}" for folder in folders])
-    with pytest.raises(ValueError, match=f"folder '{above[0]}' of .* but 2 folders of images .*--data.merge_folders true"):
+    with pytest.raises(
+        ValueError, match=f"folder '{above[0]}' of .* but 2 folders of images .*--data.merge_folders true"
+    ):
         split(root, *lists)
     assert split(root, *lists, merge_folders=True).class_names == list(above)
 
@@ -216,7 +238,9 @@ def test_labels_of_lists_may_not_contradict_the_folders(tmp_path, tree, train, m
 def test_columns_that_are_no_labels_or_agree_with_the_folders(tmp_path, columns):
     root = make(tmp_path, {"1": 4, "2": 2})
     files = ("1/00.jpg", "2/00.jpg", "1/02.jpg")
-    found = split(root, [line.format(file) for line, file in zip(columns, files, strict=True)], ["1/01.PNG", "2/01.PNG"])
+    found = split(
+        root, [line.format(file) for line, file in zip(columns, files, strict=True)], ["1/01.PNG", "2/01.PNG"]
+    )
     assert found.class_names == ["1", "2"] and [len(of_class) for of_class in found.train] == [2, 1]
 
 
@@ -227,7 +251,10 @@ def test_columns_that_are_no_labels_or_agree_with_the_folders(tmp_path, columns)
         ("# by hand\n", "train.txt is empty"),
         ('[\n"a/00.jpg"\n]', "train.txt looks like JSON; a list has one path a line, or is a YAML file"),
         ("<html>\n", "train.txt looks like markup"),
-        ("ImageId,width\n", "none of the images that .*train.txt names is in .*; named: nothing but column names; there: a/"),
+        (
+            "ImageId,width\n",
+            "none of the images that .*train.txt names is in .*; named: nothing but column names; there: a/",
+        ),
     ],
 )
 def test_lists_that_hold_something_else(tmp_path, content, message):
@@ -242,8 +269,14 @@ def test_a_missing_image_of_a_list_is_no_other_image(tmp_path, gone, after):
     """The names that a shorter reading would make of these are there, in the other list too."""
     root = make(tmp_path, {"a": 4, "b": 2, "a/deep": 0, "deep": 2})
     (root / "a/deep/99.jpg").write_bytes((root / "a/00.jpg").read_bytes())
-    found = split(root, [f"a/02.jpg{after}", f"a/{gone}{after}", f"b/00.jpg{after}"], ["a/01.PNG", "a/00.jpg", "b/01.PNG"])
-    assert [file.name for file in found.train[0]] == ["02.jpg"] and len(found.missing) == 1 and gone.split(",")[-1] in found.missing[0]
+    found = split(
+        root, [f"a/02.jpg{after}", f"a/{gone}{after}", f"b/00.jpg{after}"], ["a/01.PNG", "a/00.jpg", "b/01.PNG"]
+    )
+    assert (
+        [file.name for file in found.train[0]] == ["02.jpg"]
+        and len(found.missing) == 1
+        and gone.split(",")[-1] in found.missing[0]
+    )
 
 
 def test_lists_are_for_flat_trees_and_must_be_there(tmp_path):
@@ -252,7 +285,9 @@ def test_lists_are_for_flat_trees_and_must_be_there(tmp_path):
         scenario(tmp_path, train_list="train.txt", test_list="test.txt")
     for name in ("train.txt", "test.txt"):
         (tmp_path / name).write_text("cat/00.jpg")
-    with pytest.raises(ValueError, match="has a folder 't\\w+' but data.train_list and data.test_list are for <root>/<class>/"):
+    with pytest.raises(
+        ValueError, match="has a folder 't\\w+' but data.train_list and data.test_list are for <root>/<class>/"
+    ):
         scenario(tmp_path, train_list="train.txt", test_list="test.txt")
     (tmp_path / "train.yaml").write_text("images: [cat/00.jpg]")
     with pytest.raises(ValueError, match="train.yaml must hold a list of paths under data:"):
@@ -339,7 +374,10 @@ def test_what_programs_leave_behind_is_no_data(tmp_path):
     make(
         root, {"train/a/.cache": 1, "train/a/@eaDir": 1, "train/__MACOSX/a": 1, "test/@eaDir": 1, "train/b/deep/er": 1}
     )
-    make(root, {"train/$RECYCLE.BIN": 1, "test/System Volume Information": 1, "train/#recycle/a": 1, "test/b/@Recycle": 1})
+    make(
+        root,
+        {"train/$RECYCLE.BIN": 1, "test/System Volume Information": 1, "train/#recycle/a": 1, "test/b/@Recycle": 1},
+    )
     for name in ("Desktop.ini", "ehthumbs.db", "Icon\r"):
         (root / "train/a" / name).write_bytes(b"")
     found = scenario(root)
@@ -419,13 +457,17 @@ def test_layouts_that_are_taken_and_said(tmp_path, tree, layout):
 def test_a_class_may_be_named_like_a_part(tmp_path):
     found = load_collection(DataConfig(root=str(make(tmp_path, {"train": 4, "car": 4, "test": 4}))))
     assert found.class_names == ["car", "test", "train"] and sum(map(len, found.train)) == 9
-    inside = load_collection(DataConfig(root=str(make(tmp_path / "inside", {"train/images": 4, "car/images": 4, "plane/images": 4}))))
+    inside = load_collection(
+        DataConfig(root=str(make(tmp_path / "inside", {"train/images": 4, "car/images": 4, "plane/images": 4})))
+    )
     assert inside.class_names == ["car", "plane", "train"]
 
 
 def test_parts_below_the_classes_are_refused(tmp_path):
     root = make(tmp_path, {f"{c}/{part}": 2 for part in ("train", "test") for c in "ab"})
-    with pytest.raises(ValueError, match=r"folder 'a' of .* holds the parts test, train. They must stand above the classes"):
+    with pytest.raises(
+        ValueError, match=r"folder 'a' of .* holds the parts test, train. They must stand above the classes"
+    ):
         load_collection(DataConfig(root=str(root)))
 
 
@@ -433,14 +475,18 @@ def test_parts_below_the_classes_are_refused(tmp_path):
 def test_a_class_list_of_another_form_says_which_is_taken(tmp_path, first):
     root = make(tmp_path, {"a": 2, "b": 2})
     (root / "classes.txt").write_text(f"{first}\nb\n")
-    with pytest.raises(ValueError, match="names .*, but the class folders of .* are a, b. The list takes one class folder a line"):
+    with pytest.raises(
+        ValueError, match="names .*, but the class folders of .* are a, b. The list takes one class folder a line"
+    ):
         load_collection(DataConfig(root=str(root), class_list="classes.txt"))
 
 
 def test_folders_below_a_class_are_merged_when_asked(tmp_path):
     make(tmp_path, {"animal/cat": 4, "animal/dog": 4, "car": 4})
     found = load_collection(DataConfig(root=str(tmp_path), merge_folders=True))
-    assert found.class_names == ["animal", "car"] and [len(a) + len(b) for a, b in zip(found.train, found.test, strict=True)] == [8, 4]
+    assert found.class_names == ["animal", "car"] and [
+        len(a) + len(b) for a, b in zip(found.train, found.test, strict=True)
+    ] == [8, 4]
 
 
 @pytest.mark.parametrize("held", ["valid", "validation"])
@@ -498,12 +544,20 @@ def test_quoted_and_separated_entries_of_lists(tmp_path):
 @pytest.mark.parametrize("ending", [True, False])
 def test_lists_in_the_forms_that_are_common(tmp_path, form, encoding, ending):
     root = make(tmp_path, {"red fox": 2, "b": 2})
-    for name, files in {"train.txt": ("red fox/00.jpg", "b/00.jpg"), "test.txt": ("red fox/01.PNG", "b/01.PNG")}.items():
+    for name, files in {
+        "train.txt": ("red fox/00.jpg", "b/00.jpg"),
+        "test.txt": ("red fox/01.PNG", "b/01.PNG"),
+    }.items():
         given = files if ending else [file.rpartition(".")[0] for file in files]
         (root / name).write_bytes(form.format(*given).encode(encoding))
     found = load_collection(DataConfig(root=str(root), train_list="train.txt", test_list="test.txt"))
     assert found.class_names == ["b", "red fox"] and found.missing == [] and found.stray == []
-    assert [[file.name for file in files] for files in (*found.train, *found.test)] == [["00.jpg"], ["00.jpg"], ["01.PNG"], ["01.PNG"]]
+    assert [[file.name for file in files] for files in (*found.train, *found.test)] == [
+        ["00.jpg"],
+        ["00.jpg"],
+        ["01.PNG"],
+        ["01.PNG"],
+    ]
 
 
 def test_a_name_without_an_ending_that_two_images_have_is_missing(tmp_path):
@@ -596,7 +650,9 @@ def test_accents_may_be_written_either_way(tmp_path):
     """macOS takes é apart; what is unpacked elsewhere, or typed into a list, does not."""
     apart = {name: unicodedata.normalize("NFD", name) for name in ("café", "naïve")}
     assert all(len(name) < len(other) for name, other in apart.items())
-    parts = make(tmp_path / "parts", {f"train/{name}": 2 for name in apart.values()} | {f"test/{name}": 1 for name in apart})
+    parts = make(
+        tmp_path / "parts", {f"train/{name}": 2 for name in apart.values()} | {f"test/{name}": 1 for name in apart}
+    )
     assert [[len(task.train), len(task.test)] for task in scenario(parts).tasks] == [[4, 2]]
     (parts / "chosen.txt").write_text("naïve\ncafé\n")
     (parts / "names.json").write_text(json.dumps({"café": "coffee", apart["naïve"]: "simple"}))

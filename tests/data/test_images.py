@@ -146,7 +146,9 @@ def test_an_image_that_changes_between_passes_is_named_unless_it_is_kept(draws, 
     assert first.shape == same.shape
     Image.new("RGB", (4, 4), "blue").save(tmp_path / "0.png")
     assert torch.equal(next(kept.read([torch.tensor([0])]))[1], same)
-    with pytest.raises(ValueError, match="image 0 has other pixels than when it was read before: .*raise loading.memory_gb"):
+    with pytest.raises(
+        ValueError, match="image 0 has other pixels than when it was read before: .*raise loading.memory_gb"
+    ):
         next(images.read([torch.tensor([0])]))
 
 
@@ -210,12 +212,21 @@ class Streamed(torch.utils.data.IterableDataset):
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        ("photos/cats", r"got the path 'photos/cats'. segp_ext.data.load_scenario\(DataConfig\(root='photos/cats'\)\) reads a folder"),
+        (
+            "photos/cats",
+            r"got the path 'photos/cats'. segp_ext.data.load_scenario\(DataConfig\(root='photos/cats'\)\) reads a folder",
+        ),
         (torch.utils.data.DataLoader([(1, 2)]), "got a DataLoader: give its .dataset"),
         (((i, 0) for i in range(3)), r"a map-style data set is needed.*got generator. list\(...\)"),
         ({"a": 1}, "a map-style data set is needed.*got dict"),
-        ([(7, np.zeros((3, 4, 4)), 0)], r"item 0 must be \(image, label\); got 3 things \(int, ndarray, int\); wrap the data set in one"),
-        ((np.zeros((5, 3, 4, 4)), np.arange(5)), r"got a pair of all images and all labels: give list\(zip\(images, labels"),
+        (
+            [(7, np.zeros((3, 4, 4)), 0)],
+            r"item 0 must be \(image, label\); got 3 things \(int, ndarray, int\); wrap the data set in one",
+        ),
+        (
+            (np.zeros((5, 3, 4, 4)), np.arange(5)),
+            r"got a pair of all images and all labels: give list\(zip\(images, labels",
+        ),
         ([[Image.new("RGB", (4, 4))] * 2, [0, 1]], "got a pair of all images and all labels"),
         ((torch.zeros(2, 3, 4, 4), torch.arange(2)), "got a pair of all images and all labels"),
         (Streamed(), "a map-style data set is needed.*got Streamed"),
@@ -229,7 +240,19 @@ def test_what_is_no_data_set_is_told_what_is(dataset, message):
 
 
 @pytest.mark.parametrize(
-    "labels", [{"a": 0}, {0, 1}, lambda: [0, 1], "01", ["cat", "dog"], np.array(["cat", "dog"]), [0, 1, 0, 1], ["cat"], [], torch.tensor(1)]
+    "labels",
+    [
+        {"a": 0},
+        {0, 1},
+        lambda: [0, 1],
+        "01",
+        ["cat", "dog"],
+        np.array(["cat", "dog"]),
+        [0, 1, 0, 1],
+        ["cat"],
+        [],
+        torch.tensor(1),
+    ],
 )
 def test_labels_that_list_nothing_are_passed_by(labels):
     """Names of the classes, say, or the labels of all images behind a subset."""
@@ -250,13 +273,17 @@ def test_parts_of_data_sets_and_joined_ones():
     whole = [(np.full((3, 4, 4), i, np.uint8), i % 2) for i in range(6)]
     parts = torch.utils.data.random_split(whole, [4, 2], torch.Generator().manual_seed(0))
     joined = torch.utils.data.ConcatDataset([parts[1], torch.utils.data.Subset(parts[0], [3, 0])])
-    expected = [i for part, among in ((parts[1], (0, 1)), (parts[0], (3, 0))) for i in np.array(part.indices)[list(among)]]
+    expected = [
+        i for part, among in ((parts[1], (0, 1)), (parts[0], (3, 0))) for i in np.array(part.indices)[list(among)]
+    ]
     images = Images(joined, reader())
     assert images.labels.tolist() == [i % 2 for i in expected]
     assert pixels_of(images, [0, 1, 2, 3]) == [([0, 1, 2, 3], expected)]
 
 
-@pytest.mark.parametrize("kind", [int, np.int64, torch.tensor, lambda label: torch.tensor([label]), lambda label: np.array([label])])
+@pytest.mark.parametrize(
+    "kind", [int, np.int64, torch.tensor, lambda label: torch.tensor([label]), lambda label: np.array([label])]
+)
 def test_labels_are_whole_numbers_of_any_kind(kind):
     items = [(np.zeros((3, 4, 4), np.uint8), kind(label)) for label in (1, 0)]
     assert labels_of(items).tolist() == Images(items, reader()).labels.tolist() == [1, 0]
@@ -280,7 +307,9 @@ def test_labels_that_were_changed_in_one_place_alone_are_refused(kind):
     both.targets = [0, 1, 1]
     images = Images(both, reader())
     assert pixels_of(images, [0, 1]) == [([0, 1], [0, 0])]
-    with pytest.raises(ValueError, match="item 2 of the data set has the label 2, but its attribute labels or targets .* says 1"):
+    with pytest.raises(
+        ValueError, match="item 2 of the data set has the label 2, but its attribute labels or targets .* says 1"
+    ):
         pixels_of(images, [2])
 
 
@@ -306,7 +335,9 @@ def test_a_worker_that_dies_is_explained():
             return np.zeros((3, 4, 4), np.uint8), 0
 
     images = Images(Deadly([0] * 4), reader(workers=1, memory_gb=0))
-    with pytest.raises(ChildProcessError, match=r"in 1 process\(es\) beside .* failed: DataLoader worker.*/dev/shm.*loading.workers 0"):
+    with pytest.raises(
+        ChildProcessError, match=r"in 1 process\(es\) beside .* failed: DataLoader worker.*/dev/shm.*loading.workers 0"
+    ):
         pixels_of(images, [0, 1], [2, 3])
 
 
@@ -398,7 +429,9 @@ def test_32_bit_grey_goes_by_its_range(pixels, seen):
 def test_pixels_out_of_every_range_are_refused():
     with pytest.raises(ValueError, match="photo: pixels of 32 bits .mode F. must be from 0 to 65535.*got 300 to 300"):
         to_pil(Image.new("F", (2, 2), 300), "photo")
-    with pytest.raises(ValueError, match="photo: pixels of mode F must have a maximum up to 1, which .* from 2 to 255; got 0 to 1.0001"):
+    with pytest.raises(
+        ValueError, match="photo: pixels of mode F must have a maximum up to 1, which .* from 2 to 255; got 0 to 1.0001"
+    ):
         to_pil(Image.fromarray(np.float32([[0, 1.0001]])), "photo")
 
 
@@ -471,8 +504,16 @@ def test_pixels_in_every_form(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("image", "error", "message"),
     [
-        (np.zeros((3, 4, 4), np.int64), TypeError, r"x must hold uint8 pixels \(0 to 255\) or floating-point ones in \[0, 1\]; got int64"),
-        (torch.full((3, 4, 4), 1.5), ValueError, r"x must have floating-point pixels in \[0, 1\].*got 1.5 to 1.5. Drop the normalisation"),
+        (
+            np.zeros((3, 4, 4), np.int64),
+            TypeError,
+            r"x must hold uint8 pixels \(0 to 255\) or floating-point ones in \[0, 1\]; got int64",
+        ),
+        (
+            torch.full((3, 4, 4), 1.5),
+            ValueError,
+            r"x must have floating-point pixels in \[0, 1\].*got 1.5 to 1.5. Drop the normalisation",
+        ),
         (torch.full((3, 4, 4), torch.nan), ValueError, "got nan to nan"),
         (torch.zeros(2, 5, 6, dtype=torch.uint8), ValueError, r"x must be \[C, H, W\].*got \[2, 5, 6\]"),
         (torch.zeros(5, 3, 4, 4, dtype=torch.uint8), ValueError, r"got \[5, 3, 4, 4\]"),
@@ -483,8 +524,16 @@ def test_pixels_in_every_form(tmp_path, monkeypatch):
         ("https://somewhere/cat.jpg", ValueError, "x is the address 'https://somewhere/cat.jpg'; download it"),
         (b"no image", ValueError, "cannot read what was given as an image"),
         (b"no image", ValueError, "^x: cannot read what was given as an image: cannot identify image file$"),
-        (io.BytesIO(b"no image"), ValueError, "^x: cannot read what was given as an image: cannot identify image file$"),
-        (io.TextIOWrapper(io.BytesIO(b"\x89PNG")), TypeError, "^x is a file that is open as text; open it with the mode 'rb'"),
+        (
+            io.BytesIO(b"no image"),
+            ValueError,
+            "^x: cannot read what was given as an image: cannot identify image file$",
+        ),
+        (
+            io.TextIOWrapper(io.BytesIO(b"\x89PNG")),
+            TypeError,
+            "^x is a file that is open as text; open it with the mode 'rb'",
+        ),
         (None, TypeError, "x must be a PIL image, a path, or pixels .*got NoneType"),
     ],
 )

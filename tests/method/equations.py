@@ -38,9 +38,7 @@ def _blocks(x: np.ndarray, w: Weights, prefix: str, heads: int, causal: bool) ->
     layer = 0
     while f"{prefix}.{layer}.ln_1.weight" in w:
         name = f"{prefix}.{layer}"
-        packed = (
-            _layer_norm(x, w, f"{name}.ln_1") @ w[f"{name}.attn.in_proj_weight"].T + w[f"{name}.attn.in_proj_bias"]
-        )
+        packed = _layer_norm(x, w, f"{name}.ln_1") @ w[f"{name}.attn.in_proj_weight"].T + w[f"{name}.attn.in_proj_bias"]
         q, k, v = packed.reshape(batch, length, 3, heads, width // heads).transpose(2, 0, 3, 1, 4)
         mixed = softmax(q @ k.transpose(0, 1, 3, 2) / np.sqrt(width // heads) + mask) @ v
         x = x + _linear(mixed.transpose(0, 2, 1, 3).reshape(batch, length, width), w, f"{name}.attn.out_proj")

@@ -113,7 +113,9 @@ def test_zero_steps_leave_the_seeds(scene):
     backbone, images, text, prototypes = scene
     seed = backbone.to_unit(pixels_of(images, range(3)))
     source = Dpgd(AnchorsConfig(steps=0))
-    assert torch.equal(source.move(Teacher(backbone, text, prototypes), seed, torch.zeros(3, dtype=torch.int64), None), seed)
+    assert torch.equal(
+        source.move(Teacher(backbone, text, prototypes), seed, torch.zeros(3, dtype=torch.int64), None), seed
+    )
 
 
 def test_small_gradients_do_not_vanish_in_half_precision():

@@ -187,7 +187,9 @@ def check(task: Learnt) -> None:
         )
 
     start = task.images[task.seeds.ravel()]
-    for (x, grad, seed), (following, *_) in zip(task.steps, [*task.steps[1:], (array(task.anchors.pixels),)], strict=True):
+    for (x, grad, seed), (following, *_) in zip(
+        task.steps, [*task.steps[1:], (array(task.anchors.pixels),)], strict=True
+    ):
         agree("seeds' pixels", seed, start)
         expected = paper.gradient(loss, x, 1e-5)
         agree("gradient of the anchors' loss", grad, expected)

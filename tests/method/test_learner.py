@@ -95,9 +95,7 @@ def test_frozen_prototypes_are_class_means(features):
     _, feature = encoded(learner, images)
     taken = F.normalize(feature, dim=1) if features == "unit" else feature
     expected = torch.stack([taken[images.labels == c].mean(dim=0) for c in range(3)])
-    torch.testing.assert_close(
-        learner.prototypes[:3], F.normalize(expected, dim=1) if features == "unit" else expected
-    )
+    torch.testing.assert_close(learner.prototypes[:3], F.normalize(expected, dim=1) if features == "unit" else expected)
 
 
 def test_dual_path_is_text_plus_beta_visual():
@@ -219,18 +217,28 @@ def test_predict_refuses_what_it_cannot_use():
         learner.predict(image, path="both")
     with pytest.raises(ValueError, match="image 0 must have floating-point pixels.*Drop the normalisation"):
         learner.predict(torch.full((3, 8, 8), -1.0))
-    with pytest.raises(ValueError, match="^image 1: cannot read what was given as an image: cannot identify image file$"):
+    with pytest.raises(
+        ValueError, match="^image 1: cannot read what was given as an image: cannot identify image file$"
+    ):
         learner.predict([image, b"xx"])
     with pytest.raises(ValueError, match=r"image 1 must be \[C, H, W\] or \[H, W, C\].*; got \[8, 3, 8\]"):
         learner.predict([image, image.transpose(1, 0, 2)])
     array = np.zeros((1, 3, 8, 8))
-    for wrong, got in ((torch.zeros(1, 3, 9, 8), r"torch.float32 \[1, 3, 9, 8\]"), (array, r"float64 \[1, 3, 8, 8\]"), (3, "int")):
-        with pytest.raises(ValueError, match=rf"pixels must be a floating-point tensor \[B, 3, 8, 8\] in \[0, 1\].*got {got}. predict"):
+    for wrong, got in (
+        (torch.zeros(1, 3, 9, 8), r"torch.float32 \[1, 3, 9, 8\]"),
+        (array, r"float64 \[1, 3, 8, 8\]"),
+        (3, "int"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"pixels must be a floating-point tensor \[B, 3, 8, 8\] in \[0, 1\].*got {got}. predict"
+        ):
             learner.logits(wrong)
     for wrong, got in ((5, "int"), (None, "NoneType"), ({"a": image}, "dict")):
         with pytest.raises(TypeError, match=f"images must be an image, its path, or a list of these; got {got}"):
             learner.predict(wrong)
-    with pytest.raises(TypeError, match="image 0 must be a dense tensor of plain numbers; got torch.float32, torch.sparse_coo"):
+    with pytest.raises(
+        TypeError, match="image 0 must be a dense tensor of plain numbers; got torch.float32, torch.sparse_coo"
+    ):
         learner.predict([torch.zeros(3, 8, 8).to_sparse()])
     with pytest.raises(ValueError, match="cannot read .*gone.png"):
         learner.predict("gone.png")
@@ -310,7 +318,9 @@ def test_the_first_predictions_may_come_from_several_threads(method, monkeypatch
     from peft.tuners.lora import Linear
 
     merge = Linear.merge
-    monkeypatch.setattr(Linear, "merge", lambda self, *given: time.sleep(2e-3) or merge(self, *given))  # others get their turn
+    monkeypatch.setattr(
+        Linear, "merge", lambda self, *given: time.sleep(2e-3) or merge(self, *given)
+    )  # others get their turn
     learner = learnt(method=method)[0]
     for parameter in learner.backbone.trained_parameters():
         parameter.data.normal_()  # so that a model that is merged in part answers otherwise
@@ -324,7 +334,9 @@ def test_the_first_predictions_may_come_from_several_threads(method, monkeypatch
 def test_learners_made_in_several_threads_are_those_of_one(pretrained, monkeypatch):
     """Random weights and the adapter's start are drawn from the whole process's generators, one learner after the other."""
     drawn = torch.nn.init.orthogonal_
-    monkeypatch.setattr(torch.nn.init, "orthogonal_", lambda *given: time.sleep(1e-3) or drawn(*given))  # others get their turn
+    monkeypatch.setattr(
+        torch.nn.init, "orthogonal_", lambda *given: time.sleep(1e-3) or drawn(*given)
+    )  # others get their turn
 
     def made(_):
         learner = SeGPCL(segp_ext.load_clip("glyph", pretrained), small_config())
@@ -432,7 +444,10 @@ def test_a_moved_learner_learns_on_the_same():
     learner.to(torch.device("cpu")).learn_task(made_images(2, 10, seed=3), SECOND)
     plain.learn_task(made_images(2, 10, seed=3), SECOND)
     assert same(state(learner), state(plain))
-    for device, message in (("tpu", "device must be auto, cpu, cuda or cuda:<n>; got 'tpu'"), (torch.float16, "got 'torch.float16'")):
+    for device, message in (
+        ("tpu", "device must be auto, cpu, cuda or cuda:<n>; got 'tpu'"),
+        (torch.float16, "got 'torch.float16'"),
+    ):
         with pytest.raises(ValueError, match=message):
             learner.to(device)
 
@@ -461,7 +476,9 @@ def test_class_names_are_changed_by_learning_alone():
     learner, _ = learnt()
     with pytest.raises(TypeError):
         learner.class_names[0] = "crimson"
-    with pytest.raises(AttributeError, match="class_names cannot be set: .* Learn anew under others, or replace names in what predict"):
+    with pytest.raises(
+        AttributeError, match="class_names cannot be set: .* Learn anew under others, or replace names in what predict"
+    ):
         learner.class_names = ["crimson"]
     assert list(learner.class_names) == FIRST + SECOND
 
@@ -492,7 +509,9 @@ def test_a_copy_predicts_from_several_threads_while_the_learner_learns():
     learning.set()
     for thread in threads:
         thread.join()
-    assert not wrong and twin.predict(images) == classifier.predict(images) == before and list(twin.class_names) == FIRST
+    assert (
+        not wrong and twin.predict(images) == classifier.predict(images) == before and list(twin.class_names) == FIRST
+    )
     assert same(state(learner), state(learnt(training__epochs=4)[0]))
     twin.learn_task(made_images(2, 10, seed=3), SECOND)  # a copy is a learner, too
     assert same(state(twin), state(learner))
@@ -613,7 +632,9 @@ def test_a_step_takes_its_own_number_of_anchors_and_tsgr_begins_in_the_first_tas
     learner = SeGPCL(tiny_backbone(), small_config(training__batch_size=5, distillation__batch_size=4))
     assert "tsgr" in learner.learn_task(made_images(3, 10), FIRST).losses
     taken, take = [], Anchors.take
-    monkeypatch.setattr(Anchors, "take", lambda self, pixels, which: (taken.append(which), take(self, pixels, which))[1])
+    monkeypatch.setattr(
+        Anchors, "take", lambda self, pixels, which: (taken.append(which), take(self, pixels, which))[1]
+    )
     assert learner.learn_task(made_images(2, 10, seed=3), SECOND).anchors == 9
     assert {len(set(which.tolist())) for which in taken} == {4, 9}  # of a step; of the transfer
 
@@ -728,7 +749,9 @@ def test_a_step_encodes_the_prompts_that_a_term_needs(changes, prompts_a_step, m
 def test_a_task_smaller_than_the_seeds_takes_what_is_there(method):
     learner = SeGPCL(tiny_backbone(), small_config(method=method, anchors__seeds_per_class=11, min_images_per_class=1))
     learner.learn_task(made_images(3, 2), FIRST)  # the first task needs no seeds
-    with pytest.warns(RuntimeWarning, match="task 2 has 4 training images, fewer than the .* seeds.*every old class takes all") as said:
+    with pytest.warns(
+        RuntimeWarning, match="task 2 has 4 training images, fewer than the .* seeds.*every old class takes all"
+    ) as said:
         report = learner.learn_task(made_images(2, 2, seed=3), SECOND)
     assert report.anchors == 3 * 4 and [warning.filename for warning in said] == [__file__]
 
@@ -758,9 +781,7 @@ def test_what_would_disturb_learning_is_refused_meanwhile(monkeypatch):
     assert list(learner.copy().class_names) == FIRST + SECOND
 
 
-@pytest.mark.parametrize(
-    "change", [lambda x: x.to("cpu"), lambda x: x.restore(*saved_state(x))], ids=["to", "restore"]
-)
+@pytest.mark.parametrize("change", [lambda x: x.to("cpu"), lambda x: x.restore(*saved_state(x))], ids=["to", "restore"])
 def test_who_asks_during_a_short_change_waits_for_it(change, monkeypatch):
     learner, _ = learnt()
     images = [image for image, _ in made_images(3, 4)]
@@ -802,7 +823,9 @@ def test_half_precision_that_never_takes_a_step_is_an_error(monkeypatch):
     usual = backbone.backward
     learner = SeGPCL(backbone, MethodConfig(training=TrainingConfig(epochs=2, batch_size=4)))
     images = [(torch.randint(0, 255, (3, 16, 16), dtype=torch.uint8), n % 2) for n in range(8)]
-    monkeypatch.setattr("segp_ext.method.fit.classification_loss", lambda *_: torch.tensor(torch.nan, requires_grad=True))
+    monkeypatch.setattr(
+        "segp_ext.method.fit.classification_loss", lambda *_: torch.tensor(torch.nan, requires_grad=True)
+    )
     with pytest.raises(FloatingPointError, match="the loss is not finite in task 1, epoch 1, step 1"):
         learner.learn_task(images, ["a", "b"])
     monkeypatch.undo()
@@ -854,7 +877,9 @@ def test_an_image_too_narrow_to_be_resized_is_named(monkeypatch):
     learner, _ = learnt()
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)  # PIL refuses twice as many
     assert len(learner.predict([Image.new("RGB", (1, 125))])) == 1
-    with pytest.raises(ValueError, match=r"image 1: 1 × 126 pixels are too narrow: resized they would be 8 × 1,008; crop it"):
+    with pytest.raises(
+        ValueError, match=r"image 1: 1 × 126 pixels are too narrow: resized they would be 8 × 1,008; crop it"
+    ):
         learner.predict([Image.new("RGB", (8, 8)), Image.new("RGB", (1, 126))])
 
 
@@ -907,7 +932,9 @@ def test_a_learner_that_was_made_without_an_adapter_cannot_begin_to_train():
     learner = SeGPCL(tiny_backbone(), small_config(training__epochs=0))
     learner.learn_task(made_images(3, 10), FIRST)
     learner.config.training.epochs = 5
-    with pytest.raises(ValueError, match="training.epochs must stay 0, as it was when this learner was made without an adapter; got 5"):
+    with pytest.raises(
+        ValueError, match="training.epochs must stay 0, as it was when this learner was made without an adapter; got 5"
+    ):
         learner.learn_task(made_images(2, 10, seed=3), SECOND)
 
 

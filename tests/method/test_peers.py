@@ -234,7 +234,9 @@ def test_few_images_leave_the_scores_finite():
 @pytest.mark.parametrize("sizes", [(6,), (2, 2, 2)])
 def test_ridge_is_that_of_all_images_at_once(sizes):
     feature, label = features()
-    head = learnt(Ridge(5, CPU, MethodConfig(seed=3, prototypes=PrototypesConfig(random_features=40))), feature, label, sizes)
+    head = learnt(
+        Ridge(5, CPU, MethodConfig(seed=3, prototypes=PrototypesConfig(random_features=40))), feature, label, sizes
+    )
     projection = torch.randn(5, 40, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     h = F.relu(F.normalize(feature.double(), dim=-1) @ projection)
     target = F.one_hot(label, 6).double()
@@ -244,7 +246,9 @@ def test_ridge_is_that_of_all_images_at_once(sizes):
 
 def test_the_penalty_is_the_best_on_images_left_out():
     feature, label = features(count=60)
-    head = learnt(Ridge(5, CPU, MethodConfig(seed=3, prototypes=PrototypesConfig(random_features=40))), feature, label, (6,))
+    head = learnt(
+        Ridge(5, CPU, MethodConfig(seed=3, prototypes=PrototypesConfig(random_features=40))), feature, label, (6,)
+    )
     h = head._lifted(feature)
     target = F.one_hot(label, 6).double()
     held = torch.arange(60) % 5 == 4

@@ -26,7 +26,10 @@ def main(binary: str) -> int:
     addresses: set[int] = set()
     # The kernels for small sizes, few of them, as a thread of the emulation takes long; and the products of matrices with the blocks in
     # the other order.
-    for small in ({"EMULATED_CUDA_SMALL_WORK": "1000"}, {"EMULATED_CUDA_SMALL_WORK": "0", "EMULATED_CUDA_ORDER": "backward"}):
+    for small in (
+        {"EMULATED_CUDA_SMALL_WORK": "1000"},
+        {"EMULATED_CUDA_SMALL_WORK": "0", "EMULATED_CUDA_ORDER": "backward"},
+    ):
         with tempfile.TemporaryDirectory() as folder:
             launched = Path(folder) / "launched"
             done = subprocess.run([binary], env={**os.environ, **small, "EMULATED_CUDA_LAUNCHED": str(launched)})

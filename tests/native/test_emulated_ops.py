@@ -69,7 +69,10 @@ def built(tmp_path_factory):
     ("way", "settings"),
     [
         ("sizes up to 10,000 multiplications by the small kernels", {"EMULATED_CUDA_SMALL_WORK": "10000"}),
-        ("products of matrices, last block first", {"EMULATED_CUDA_SMALL_WORK": "0", "EMULATED_CUDA_ORDER": "backward"}),
+        (
+            "products of matrices, last block first",
+            {"EMULATED_CUDA_SMALL_WORK": "0", "EMULATED_CUDA_ORDER": "backward"},
+        ),
     ],
 )
 def test_ops_pass_their_tests_with_the_cuda_code(way, settings, built, record_property):

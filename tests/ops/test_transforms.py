@@ -222,7 +222,9 @@ def test_the_eager_path_of_transforms_is_said_once(monkeypatch):
 def test_transforms_are_refused_where_native_is_demanded(case, monkeypatch):
     monkeypatch.setattr(_dispatch, "_warned", set())
     monkeypatch.setenv("SEGP_EXT_REQUIRE_NATIVE", "1")
-    with pytest.raises(RuntimeError, match="transforms and forward-mode differentiation, and SEGP_EXT_REQUIRE_NATIVE=1"):
+    with pytest.raises(
+        RuntimeError, match="transforms and forward-mode differentiation, and SEGP_EXT_REQUIRE_NATIVE=1"
+    ):
         torch.vmap(case.function)(*case.arguments())
 
 
@@ -246,7 +248,9 @@ def test_compiles_where_two_arguments_are_one_tensor(case):
         fixed = {one, other} if other >= case.differentiable else set()  # what has no gradient may not require one
         results = []
         for function in (case.function, torch.compile(case.function, fullgraph=True, backend="aot_eager")):
-            given = [t.clone().requires_grad_(i < case.differentiable and i not in fixed) for i, t in enumerate(arguments)]
+            given = [
+                t.clone().requires_grad_(i < case.differentiable and i not in fixed) for i, t in enumerate(arguments)
+            ]
             given[other] = given[one]
             result = function(*given)
             inputs = list({id(t): t for t in given if t.requires_grad}.values())

@@ -25,7 +25,9 @@ spec.loader.exec_module(result_page)
 def made():
     """Two tasks of a method whose name could be read as a path, and a baseline."""
     paths = {path: PathResult([[0.9], [0.8, 0.5]], [0.9, 0.65], [None, None]) for path in PATHS}
-    paths["text"] = PathResult([[0.9], [0.8, 0.5]], [0.9, 0.65], [0.25, None], [[0.5, 0.4], [0.9, 0.5], [0.8, 0.5]], [0.45, 0.7, 0.65])
+    paths["text"] = PathResult(
+        [[0.9], [0.8, 0.5]], [0.9, 0.65], [0.25, None], [[0.5, 0.4], [0.9, 0.5], [0.8, 0.5]], [0.45, 0.7, 0.65]
+    )
     return RunResult(
         name="run", status="finished", message="All 2 tasks learnt.", method="odd (text)", seed=3,
         settings={"training": {"epochs": 1}}, protocol={"id": "p", "hash": "h"},
@@ -115,4 +117,6 @@ def test_the_schema_is_that_of_what_is_written(file):
 
 
 def test_the_page_is_up_to_date():
-    assert (ROOT / "docs/result.md").read_text() == result_page.page(), "run python scripts/result_page.py > docs/result.md"
+    assert (ROOT / "docs/result.md").read_text() == result_page.page(), (
+        "run python scripts/result_page.py > docs/result.md"
+    )

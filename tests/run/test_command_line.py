@@ -45,15 +45,24 @@ FILES = [
     ("training.epoch: 3", "no such setting: training.epoch; close: training.epochs"),
     ("lr: 3", "no such setting: lr; close: training.learning_rate; known here: method, "),
     ("epochs: 3", "no such setting: epochs; close: training.epochs; known"),
-    ("batch-size: 3", "close: training.batch_size, anchors.batch_size, distillation.batch_size, inference.batch_size; known"),
+    (
+        "batch-size: 3",
+        "close: training.batch_size, anchors.batch_size, distillation.batch_size, inference.batch_size; known",
+    ),
     ("beta: 3", "no such setting: beta; close: inference.beta; known"),
     ("training: {lr: 3}", "no such setting: training.lr; close: training.learning_rate; known here: epochs, "),
     ("model: {epochs: 3}", "no such setting: model.epochs; close: training.epochs; known here: name, "),
     ("anchor.batch_size: 3", "no such setting: anchor; close: anchors; known"),
     ("run: {name: 2024}", "run.name must be a text or null; got 2024 (a text like this needs quotes)"),
-    ("run: {name: 2026-01-01}", "run.name must be a text or null; got datetime.date(2026, 1, 1) (a text like this needs quotes)"),
+    (
+        "run: {name: 2026-01-01}",
+        "run.name must be a text or null; got datetime.date(2026, 1, 1) (a text like this needs quotes)",
+    ),
     ("template: off", "template must be a text; got False"),
-    ("held_out: [2024, on]", "held_out must be a list of texts, [a, b]; got [2024, True] (a text like this needs quotes)"),
+    (
+        "held_out: [2024, on]",
+        "held_out must be a list of texts, [a, b]; got [2024, True] (a text like this needs quotes)",
+    ),
     ("training: {epochs: 2.5}", "training.epochs must be a whole number; got 2.5"),
     ("seed: 010", "seed must be a whole number; got '010'"),  # eight to YAML 1.1
     ("seed: 1:30", "seed must be a whole number; got '1:30'"),  # ninety
@@ -119,7 +128,10 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, capsys, content, message):
         (["--lora.help"], "unrecognized arguments: --lora.help"),
         (["--"], "unrecognized arguments: --"),
         (["--lr=1"], "unrecognized arguments: --lr=1; close: --training.learning_rate"),
-        (["--batch-size=1"], "close: --training.batch_size, --anchors.batch_size, --distillation.batch_size, --inference"),
+        (
+            ["--batch-size=1"],
+            "close: --training.batch_size, --anchors.batch_size, --distillation.batch_size, --inference",
+        ),
         (["--learning-rte=1"], "close: --training.learning_rate"),
         (["--data.nam=cub200"], "unrecognized arguments: --data.nam=cub200; close: --data.name"),
         (["--anchors.stepz", "3"], "anchors.stepz"),
@@ -171,7 +183,11 @@ def test_an_argument_that_does_not_fit_is_named(arguments, message, capsys):
         (compare.main, ["--out=x", "--held_out+", "a"], "unrecognized arguments: --held_out+ a; close: --held_out"),
         (compare.main, ["--out=x", "--print_config=a"], "unrecognized arguments: --print_config=a"),
         (doctor.main, ["--held_out+=a", "--resume=x"], "unrecognized arguments: --held_out+=a --resume=x; close"),
-        (predict.main, ["saved", "a.png", "--topK=2", "--foo", "--pth=x"], "close to --topK: --topk; close to --pth: --path"),
+        (
+            predict.main,
+            ["saved", "a.png", "--topK=2", "--foo", "--pth=x"],
+            "close to --topK: --topk; close to --pth: --path",
+        ),
         (compare.main, ["--out=x", "--lr=1"], "unrecognized arguments: --lr=1; close: --training.learning_rate"),
         (compare.main, ["--out=x", "--run={name: a}"], "--run.name is what --out says here; give that"),
         (compare.main, ["--out=x", "--training.epochs"], "--training.epochs needs a value"),
@@ -217,9 +233,17 @@ MEANT = [
     ("anchors: &a {batch_size: 64, steps: 3}\nanchors.kind: seeds\nloading: {<<: {workers: 2}}", "loading.workers", 2),
     ("anchors: &a {batch_size: 64}\ninference: {<<: *a, beta: 0.2}", "inference", {"batch_size": 64, "beta": 0.2}),
     ("anchors: &a {batch_size: 64}\ninference: {<<: [*a], batch_size: 1e2}", "inference.batch_size", 100),
-    ("training: &a {batch_size: 8}\nanchors: &b {batch_size: 64}\ninference: {<<: [*a, *b]}", "inference.batch_size", 8),
+    (
+        "training: &a {batch_size: 8}\nanchors: &b {batch_size: 64}\ninference: {<<: [*a, *b]}",
+        "inference.batch_size",
+        8,
+    ),
     ("training: {<<: [{epochs: 3}, {epochs: 4}]}", "training.epochs", 3),
-    ("x-base: &b {<<: {batch_size: 3}, batch_size: 4}\ntraining: {<<: *b}\ninference: {<<: *b}", "inference.batch_size", 4),
+    (
+        "x-base: &b {<<: {batch_size: 3}, batch_size: 4}\ntraining: {<<: *b}\ninference: {<<: *b}",
+        "inference.batch_size",
+        4,
+    ),
     ("anchors: {batch_size: &n 64}\ninference: {batch_size: *n}", "inference.batch_size", 64),
     ("\ufefftraining:\r\n  epochs: 3\r\n", "training.epochs", 3),
 ]
@@ -267,7 +291,9 @@ def test_the_command_line_says_what_it_means(arguments, name, meant):
     assert value == meant and type(value) is type(meant)
 
 
-@pytest.mark.parametrize("name", ["1e3", "none", "None", "010", "1:30", "on", "0x1F", "1_0", "2026-01-01", "null", "a b"])
+@pytest.mark.parametrize(
+    "name", ["1e3", "none", "None", "010", "1:30", "on", "0x1F", "1_0", "2026-01-01", "null", "a b"]
+)
 def test_texts_that_look_like_something_else_are_written_so_that_every_reader_has_them(tmp_path, name):
     config = Config(run=RunConfig(name=name), data=DataConfig(order=None, root=name))
     (tmp_path / "config.yaml").write_bytes(settings_file(dataclasses.asdict(config)))
@@ -308,10 +334,14 @@ PACKAGE = Path(segp_ext.__file__).parent
 MODULES = [".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts) for file in sorted(PACKAGE.rglob("*.py"))]
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module.removeprefix("segp_ext.") not in segp_ext.COMMANDS])
+@pytest.mark.parametrize(
+    "module", [module for module in MODULES if module.removeprefix("segp_ext.") not in segp_ext.COMMANDS]
+)
 def test_modules_that_are_no_command_say_so(module):
     module = module.removesuffix(".__init__")
-    done = subprocess.run([sys.executable, "-W", "default", "-m", module, "RUN", "-m", "x"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-m", module, "RUN", "-m", "x"], capture_output=True, text=True
+    )
     assert done.returncode == 2 and done.stdout == "" and "train     learn a data set" in done.stderr
     if module not in ("segp_ext", "segp_ext.__main__"):
         assert done.stderr.startswith(f"error: {module} is no command; commands:\n  python -m segp_ext.train ")
@@ -322,7 +352,11 @@ def test_the_package_says_which_commands_there_are(asked):
     done = subprocess.run([sys.executable, "-m", "segp_ext", *asked], capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""
     listed = [line.split()[0] for line in done.stdout.splitlines()[2:]]
-    runs = [module for module in MODULES if "\nif __name__ == " in (PACKAGE.parent / f"{module.replace('.', '/')}.py").read_text()]
+    runs = [
+        module
+        for module in MODULES
+        if "\nif __name__ == " in (PACKAGE.parent / f"{module.replace('.', '/')}.py").read_text()
+    ]
     assert sorted(f"segp_ext.{name}" for name in listed) == sorted(runs)
 
 

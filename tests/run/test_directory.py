@@ -83,7 +83,9 @@ def test_a_disk_without_locks_is_said_and_worked_on(copy, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(run_directory.fcntl, "flock", refuse)
-    with pytest.warns(RuntimeWarning, match="run.lock cannot be locked on this disk .No locks available.: no second process"):
+    with pytest.warns(
+        RuntimeWarning, match="run.lock cannot be locked on this disk .No locks available.: no second process"
+    ):
         held = RunDirectory.reopen(copy)
     assert len(held.load().learner.task_sizes) == 2
     held.release()
@@ -149,7 +151,8 @@ def test_a_result_that_is_none_is_not_gone_on_with(copy, change):
     sealed.seal(path, {**files, "run.json": json.dumps(result).encode()})
     held = RunDirectory.reopen(copy)
     with pytest.warns(
-        RuntimeWarning, match="task-002/run.json is no result of (a run after 2 tasks|format 1): .*the one before it is tried"
+        RuntimeWarning,
+        match="task-002/run.json is no result of (a run after 2 tasks|format 1): .*the one before it is tried",
     ):
         assert len(held.load().learner.task_sizes) == 1
     held.release()

@@ -49,7 +49,11 @@ def test_a_batch_job_has_the_least_of_the_groups_around_it(tmp_path):
 
 def test_the_first_version_of_groups(tmp_path):
     group(
-        tmp_path, "memory/docker/ab", memory__limit_in_bytes=4 * GB, memory__usage_in_bytes=GB, memory__stat="total_inactive_file 7"
+        tmp_path,
+        "memory/docker/ab",
+        memory__limit_in_bytes=4 * GB,
+        memory__usage_in_bytes=GB,
+        memory__stat="total_inactive_file 7",
     )
     assert member(tmp_path, "12:cpu,cpuacct:/docker/ab\n9:memory:/docker/ab\n1:name=systemd:/\n") == 3 * GB + 7
 

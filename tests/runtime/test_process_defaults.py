@@ -69,7 +69,9 @@ def story(method, folder, state=nullcontext):
     """Two tasks, with evaluation, prediction, saving and loading; each step in `state`. The last predictions and the prototypes."""
     with state():
         learner = SeGPCL(segp_ext.load_clip("glyph"), config(method))
-        tests = [EvaluationSet([str(2 * t), str(2 * t + 1)], Images(made_images(2, 2), learner.reader)) for t in range(2)]
+        tests = [
+            EvaluationSet([str(2 * t), str(2 * t + 1)], Images(made_images(2, 2), learner.reader)) for t in range(2)
+        ]
         evaluator = Evaluator(learner, tests, evaluate_global=True)
     for task in range(2):
         images = Images(made_images(2, 8, seed=task), learner.reader)

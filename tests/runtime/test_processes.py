@@ -54,7 +54,9 @@ def finish(processes: list[subprocess.Popen]) -> list[tuple[int, str]]:
     ends = []
     try:
         for process in processes:
-            output, _ = process.communicate(timeout=1800)  # a process that hangs; how fast the machine is decides nothing
+            output, _ = process.communicate(
+                timeout=1800
+            )  # a process that hangs; how fast the machine is decides nothing
             ends.append((process.returncode, output))
     finally:
         for process in processes:
@@ -92,7 +94,9 @@ def test_anchors_are_those_of_one_process_to_the_bit(alone, together):
 
 @pytest.mark.slow
 def test_anchors_in_a_file_are_those_in_memory(alone, together, tmp_path_factory):
-    assert not list(tmp_path_factory.getbasetemp().rglob("segp-anchors-*-*"))  # nothing is left, by one process or several
+    assert not list(
+        tmp_path_factory.getbasetemp().rglob("segp-anchors-*-*")
+    )  # nothing is left, by one process or several
     for kind in KINDS:
         for part in ("pixels", "embedding", "feature"):
             if f"{kind} memory {part}" in alone:
@@ -113,7 +117,16 @@ def test_a_run_on_two_processes(tmp_path):
     fast = ["--training.epochs=2", "--anchors.steps=3", "--data.max_images_per_class=60", "--data.classes_per_task=4"]
     command = ["segp_ext.train", f"--run.directory={tmp_path}", "--run.keep_checkpoints=null", *fast]
     finish([subprocess.Popen([sys.executable, "-m", *command, "--run.name=one"], stdout=subprocess.PIPE, text=True)])
-    launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", *command, "--run.name=two"]
+    launched = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        *command,
+        "--run.name=two",
+    ]
     ((status, output),) = finish([subprocess.Popen(launched, stdout=subprocess.PIPE, text=True)])
     assert status == 0 and output.count("task 3/3") == 1  # only the main process prints
     one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))

@@ -288,7 +288,10 @@ def test_the_present_folder_is_a_place_too(learner, tmp_path, monkeypatch):
 def test_what_could_not_be_loaded_is_not_saved(learner, tmp_path):
     learner.save(tmp_path / "saved")
     before = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
-    for odd, message in ((learner.prototypes.double(), "must be torch.float32; got torch.float64"), (learner.prototypes / 0, "not finite")):
+    for odd, message in (
+        (learner.prototypes.double(), "must be torch.float32; got torch.float64"),
+        (learner.prototypes / 0, "not finite"),
+    ):
         broken = learner.copy()
         broken.prototypes = odd
         for place in ("saved", "elsewhere"):
@@ -315,15 +318,23 @@ def test_a_learner_that_does_not_fit_its_settings_is_not_saved(learner, tmp_path
     uneven, nameless = learner.copy(), learner.copy()
     uneven.task_sizes = [*learner.task_sizes, 3]
     nameless.backbone.name = "made-up"
-    ridge = SeGPCL(segp_ext.load_clip("glyph"), MethodConfig(method="ranpac", prototypes=PrototypesConfig(random_features=20)))
+    ridge = SeGPCL(
+        segp_ext.load_clip("glyph"), MethodConfig(method="ranpac", prototypes=PrototypesConfig(random_features=20))
+    )
     ridge.learn_task(made_images(2, 4), ["0", "1"])
     for odd, message in (
         (with_settings(learner, lora__rank=8), r"adapter tensor .* must be \[8, .*; got \[4, "),
         (with_settings(learner, lora__alpha=64), "its adapter is not as config.lora says"),
         (with_settings(learner, lora__encoders="vision"), "adapter tensors do not match"),
         (with_settings(learner, training__epochs=0), "adapter tensors do not match"),
-        (with_settings(learner, prototypes__score="mahalanobis"), r"the head's tensors must be \['counts', .*; got \[\]"),
-        (with_settings(learner, template="one two three four five six seven eight nine ten eleven twelve {}"), "does not fit"),
+        (
+            with_settings(learner, prototypes__score="mahalanobis"),
+            r"the head's tensors must be \['counts', .*; got \[\]",
+        ),
+        (
+            with_settings(learner, template="one two three four five six seven eight nine ten eleven twelve {}"),
+            "does not fit",
+        ),
         (with_settings(ridge, prototypes__random_features=30), r"head.gram must be \[30, 30\] .*; got \[20, 20\]"),
         (with_settings(ridge, seed=3), "its head was made with other settings"),
         (uneven, r"prototypes must be \[4, 128\] for tasks of \[2, 2, 3\] classes; got \[4, 128\]"),
@@ -337,7 +348,11 @@ def test_a_learner_that_does_not_fit_its_settings_is_not_saved(learner, tmp_path
 
 
 @pytest.mark.parametrize(
-    "way", ["in place", *(pytest.param(way, marks=pytest.mark.slow) for way in ("through .data", "before learning", "load_weights"))]
+    "way",
+    [
+        "in place",
+        *(pytest.param(way, marks=pytest.mark.slow) for way in ("through .data", "before learning", "load_weights")),
+    ],
 )
 def test_weights_of_ones_own_are_saved_with_the_learner_or_not_at_all(way, tmp_path):
     def change(backbone):
@@ -360,7 +375,9 @@ def test_weights_of_ones_own_are_saved_with_the_learner_or_not_at_all(way, tmp_p
     if way != "before learning":
         change(learner.backbone)
     assert learner.backbone.weights_hash() != known
-    with pytest.raises(ValueError, match="weights are others than those of glyph with its own weights.*with_weights=True"):
+    with pytest.raises(
+        ValueError, match="weights are others than those of glyph with its own weights.*with_weights=True"
+    ):
         learner.save(tmp_path / "saved")
     assert SeGPCL.load(tmp_path / "saved").class_names == ()
     learner.save(tmp_path / "saved", with_weights=True)
@@ -483,7 +500,11 @@ def test_the_predict_command_takes_folders_and_patterns_and_goes_on_after_a_bad_
         status, named, said = shown(tmp_path / "photos/0.png", tmp_path / nothing, tmp_path / "photos/more/2.png")
         assert (status, named) == (2, ["0.png", "2.png"]) and message in said
     status, named, said = shown("http://x/y.png?size=8", tmp_path / "photos/0.png")
-    assert (status, named, said) == (2, ["0.png"], "error: http://x/y.png?size=8 is an address; download it, and give the file\n")
+    assert (status, named, said) == (
+        2,
+        ["0.png"],
+        "error: http://x/y.png?size=8 is an address; download it, and give the file\n",
+    )
     (tmp_path / "photos/1.png").unlink()
     (tmp_path / "photos/notes.txt").unlink()
     for pattern in ("photos/*", "p*", "photos/**", "photos/*/*", "[ep]*"):
@@ -531,7 +552,9 @@ def test_output_in_an_encoding_that_lacks_characters(encoding, learner, tmp_path
     Image.new("RGB", (8, 8)).save(tmp_path / "Füße→.png")
     for given in (["predict", str(tmp_path / "saved"), str(tmp_path / "Füße→.png")], ["train", "--help"]):
         environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
-        done = subprocess.run([sys.executable, "-m", f"segp_ext.{given[0]}", *given[1:]], capture_output=True, env=environment)
+        done = subprocess.run(
+            [sys.executable, "-m", f"segp_ext.{given[0]}", *given[1:]], capture_output=True, env=environment
+        )
         assert done.returncode == 0 and done.stderr == b""
     assert b"usage: python -m segp_ext.train" in done.stdout
 

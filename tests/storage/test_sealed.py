@@ -172,7 +172,8 @@ for _ in range(30):
 def test_processes_that_seal_one_folder_take_turns(tmp_path):
     sealed.seal(tmp_path / "c", OLD)
     running = [
-        subprocess.Popen([sys.executable, "-c", SEALS, str(tmp_path / "c"), own], stderr=subprocess.PIPE, text=True) for own in "xyz"
+        subprocess.Popen([sys.executable, "-c", SEALS, str(tmp_path / "c"), own], stderr=subprocess.PIPE, text=True)
+        for own in "xyz"
     ]
     for process in running:
         _, said = process.communicate(timeout=600)

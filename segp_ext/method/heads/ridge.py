@@ -104,5 +104,7 @@ class Ridge(FrozenHead):
         device, width = self.gram.device, len(self.gram)
         for name, shape in (("gram", [width, width]), ("targets", [width, *state["targets"].shape[1:]])):
             if list(state[name].shape) != shape:
-                raise ValueError(f"head.{name} must be {shape} for {width} random features; got {list(state[name].shape)}")
+                raise ValueError(
+                    f"head.{name} must be {shape} for {width} random features; got {list(state[name].shape)}"
+                )
         self._take(state["gram"].to(device), state["targets"].to(device), int(state["power"]))

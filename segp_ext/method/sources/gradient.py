@@ -76,7 +76,9 @@ class Adc(Source):
     def check(cls, config: MethodConfig) -> None:
         super().check(config)
         if config.prototypes.features != "raw":
-            raise ValueError("prototypes.features must be raw with anchors.kind adc, which measures distances to them; got unit")
+            raise ValueError(
+                "prototypes.features must be raw with anchors.kind adc, which measures distances to them; got unit"
+            )
 
     def seeds(self, teacher: Teacher, among: Candidates) -> Tensor:
         near = ((i, z) for i, _, z in among.encoded())
