@@ -1,4 +1,4 @@
-"""Which devices have native kernels, decided once when the ops are imported, and whether they are to run."""
+"""The choice between native kernels and eager twins: by device once at import, and by each call."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ._native import native
 
 _state = native()
 
-# "meta" has the fake kernels, which describe what the native ones return.
+# "meta" has fake kernels, which describe the results of the native ones.
 NATIVE_DEVICES = frozenset(["cpu", "meta", *(["cuda"] if _state.info.get("cuda") else [])] if _state.loaded else [])
 _warned: set[str] = set()
 
 
 def _note_eager(what: str) -> None:
-    """Says once of a kind of calls that they take the eager path though the library is loaded."""
+    """Warns once for a kind of calls that they take the eager path though the library is loaded."""
     if what in _warned or not _state.loaded:  # without a library, loading has said so already
         return
     message = f"segp_ext has no native kernels {what}"
@@ -33,7 +33,7 @@ def _note_eager(what: str) -> None:
 
 
 def is_transformed() -> bool:
-    """Whether torch.func's transforms or forward-mode differentiation are at work."""
+    """Tells whether torch.func's transforms or forward-mode differentiation are at work."""
     return _are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
@@ -42,7 +42,7 @@ _asked_for_eager = False
 
 @contextmanager
 def eager() -> Iterator[None]:
-    """Inside this block every op runs its eager twin from `segp_ext.reference`, in all threads."""
+    """Makes every op run its eager twin from `segp_ext.reference` inside this block, in all threads."""
     global _asked_for_eager
     before, _asked_for_eager = _asked_for_eager, True
     try:
@@ -52,7 +52,7 @@ def eager() -> Iterator[None]:
 
 
 def runs_native(tensor: Tensor) -> bool:
-    """Whether the native kernel takes this tensor; falling back is said once per device type, and once for transforms."""
+    """Tells whether the native kernel takes this tensor. Warns once for each type of device without kernels, and once for transforms."""
     if _asked_for_eager:
         return False
     device = tensor.device.type
@@ -69,7 +69,10 @@ def runs_native(tensor: Tensor) -> bool:
 
 
 def products_run_native(tensor: Tensor) -> bool:
-    """`runs_native` of an op with matrix products: torch refuses those of half types with float32 results while it tunes products."""
+    """Tells the same as `runs_native` for an op with matrix products.
+
+    While torch tunes products (`torch.cuda.tunable`), it refuses products of half types with float32 results.
+    """
     if not runs_native(tensor):
         return False
     if (

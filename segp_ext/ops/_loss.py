@@ -1,4 +1,4 @@
-"""How native losses are differentiated: by gradients that the op computed together with the loss."""
+"""Derivatives of native losses: the op computes the gradients together with the loss."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ._dispatch import is_transformed
 
 
 class _Loss(torch.autograd.Function):
-    """A native op's loss, differentiated by the gradients that the op computed together with it.
+    """Differentiates a native op's loss by the gradients that the op computed together with it.
 
-    The op returns (loss, gradient, gradient): those of the sum of the loss's entries with respect to its first two
-    arguments. An entry depends on its own row of these arguments alone, or there is only one entry.
+    The op returns (loss, gradient, gradient): the gradients of the sum of the loss's entries with respect to its first two
+    arguments. Each entry depends on its own row of these arguments alone, or there is only one entry.
 
-    The first backward pass weights the gradients where they are and hands them over, so that there are never two copies of them; one
-    more (retain_graph=True) has the op compute them again.
+    The first backward pass multiplies the gradients in place and hands them over, so that there are never two copies. A second
+    backward pass (retain_graph=True) lets the op compute the gradients again.
     """
 
     @staticmethod
     def forward(ctx: Any, op: Any, *arguments: Any) -> Tensor:
         loss, *gradients = op(*arguments)
         ctx.set_materialize_grads(False)
-        ctx.compiled = torch.compiler.is_compiling()  # which frees what it does not need by itself
+        ctx.compiled = torch.compiler.is_compiling()  # torch.compile frees unused gradients by itself
         if ctx.compiled:
             ctx.save_for_backward(*gradients)
         else:
@@ -46,7 +46,7 @@ class _Loss(torch.autograd.Function):
         if grad is not None:
             weight = grad[:, None] if grad.dim() else grad
             functorch = torch._C._functorch
-            # Of vmap's and is_grads_batched's tensors, which have more entries than the gradients.
+            # Tensors of vmap and is_grads_batched have more entries than the gradients: no room in place.
             aside = (
                 ctx.compiled or functorch.is_functorch_wrapped_tensor(grad) or functorch.is_legacy_batchedtensor(grad)
             )
@@ -60,17 +60,17 @@ class _Loss(torch.autograd.Function):
                 if ctx.needs_input_grad[1 + place]:
                     if aside:
                         result[place] = (weight * gradient).to(dtype)
-                    else:  # one pass, that of a half type into its own memory
+                    else:  # one pass; a half type goes into new memory
                         out = gradient if gradient.dtype == dtype else gradient.new_empty(gradient.shape, dtype=dtype)
                         result[place] = torch.mul(gradient, weight, out=out)
         return (None, *result, *[None] * ctx.others)
 
 
 def refuse_gradients(op: str, **constants: Tensor) -> None:
-    """Refuses, while autograd records, arguments that require a gradient which the op does not have, or have a tangent.
+    """Refuses arguments that require a gradient, or have a tangent, where the op has no gradient for them.
 
     Raises:
-        ValueError: naming the first of them.
+        ValueError: while autograd records; it names the first such argument.
     """
     transformed = is_transformed() and not torch.compiler.is_compiling()
     for name, value in constants.items():
@@ -81,7 +81,7 @@ def refuse_gradients(op: str, **constants: Tensor) -> None:
 
 
 def _is_followed(value: Tensor) -> bool:
-    """Whether a transform, at any level, or autograd outside of them follows this tensor."""
+    """Tells whether autograd, or a transform at any level, follows this tensor."""
     functorch = torch._C._functorch
     while True:
         if value.requires_grad and torch.is_grad_enabled():
@@ -94,7 +94,7 @@ def _is_followed(value: Tensor) -> bool:
 
 
 def _told_apart(*arguments: Any) -> list[Any]:
-    """The arguments, each tensor that comes again as a view: torch.compile takes none twice for an autograd.Function."""
+    """Replaces a tensor that comes again by a view: torch.compile takes no tensor twice for an autograd.Function."""
     apart: list[Any] = []
     for argument in arguments:
         again = isinstance(argument, Tensor) and any(argument is other for other in apart)
@@ -103,12 +103,13 @@ def _told_apart(*arguments: Any) -> list[Any]:
 
 
 def native_loss(op: Any, first: Tensor, second: Tensor, *others: Any) -> Tensor:
-    """Calls a native loss op, with the gradients that autograd will ask for.
+    """Calls a native loss op, and has it compute the gradients that autograd will ask for.
 
     Args:
-        op: takes these arguments and two flags, which gradients are wanted; see `_Loss`.
-        first, second: the arguments that have gradients.
-        others: the rest.
+        op: takes these arguments and two flags that say which gradients are wanted; see `_Loss`.
+        first: the first argument with a gradient.
+        second: the second argument with a gradient.
+        others: the other arguments.
     """
     if torch.is_grad_enabled() and (first.requires_grad or second.requires_grad):
         if torch.compiler.is_compiling():

@@ -1,9 +1,9 @@
-"""Finds and loads the native library, once, and tells what came of it.
+"""Finds and loads the native library once, and reports the outcome.
 
-The library lies in the folder above in an installed package. Run from a checkout's root, Python imports the source
-folder instead, beside which `pip install .` leaves no library; then the installed distribution's library is used,
-provided that it was built from the very sources of the checkout. Where none loads, the eager path runs: one
-warning says why, `build_info()` repeats it, and `SEGP_EXT_REQUIRE_NATIVE=1` turns it into an error.
+In an installed package the library lies in the folder above. From a checkout's root, Python imports the source folder,
+which has no library after `pip install .`. Then the library of the installed distribution is used, if it was built from
+exactly the sources of the checkout. If no library loads, the eager path runs: one warning says why, `build_info()`
+repeats the reason, and `SEGP_EXT_REQUIRE_NATIVE=1` makes it an error.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _REMEDY = "run `pip install .` in the checkout, with a C++ compiler at hand"
 
 @dataclass(frozen=True)
 class Native:
-    """What became of the native library: loaded from `path`, or not loaded for `reason`."""
+    """The outcome: the library was loaded from `path`, or was not loaded for `reason`."""
 
     loaded: bool
     reason: str
@@ -41,7 +41,7 @@ class Native:
 
 
 def read_library_info(path: Path) -> dict[str, Any] | None:
-    """What the build wrote into a library, read from the file without loading it; None if it says nothing."""
+    """Reads the facts that the build wrote into a library, without loading it; None if there are none."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start = data.find(_MARKER)
         if start < 0:
@@ -55,9 +55,9 @@ def read_library_info(path: Path) -> dict[str, Any] | None:
 
 
 def _installed_libraries(package: Path) -> Iterator[Path]:
-    """Libraries of installed distributions, other than the files of `package` itself.
+    """Yields the libraries of installed distributions, except files of `package` itself.
 
-    All distributions of the name are asked: in a checkout a left-over `.egg-info` folder comes first and has none.
+    It asks all distributions of the name: in a checkout a left-over `.egg-info` folder comes first and has no library.
     """
     for distribution in importlib.metadata.distributions(name="segp_ext"):
         for file in distribution.files or ():
@@ -68,10 +68,10 @@ def _installed_libraries(package: Path) -> Iterator[Path]:
 
 
 def find_library(package: Path = _PACKAGE) -> tuple[Path | None, str]:
-    """The library to load for the package in this folder, or the reason why there is none."""
+    """Finds the library to load for the package in this folder, or the reason why there is none."""
     candidates = sorted(package.glob(_LIBRARY_PATTERN))
     checkout = _sources.has_sources(package.parent)
-    if checkout:  # only its sources tell whether another copy's library is the right one
+    if checkout:  # its sources tell whether another copy's library is the right one
         candidates += _installed_libraries(package)
     if not candidates:
         note = package / "_no_native.txt"
@@ -107,10 +107,10 @@ def load_library(path: Path) -> Native:
 
 @cache
 def native() -> Native:
-    """Loads the library at the first call; later calls repeat the answer.
+    """Loads the library at the first call. Later calls return the same outcome.
 
     Raises:
-        RuntimeError: nothing loads and SEGP_EXT_REQUIRE_NATIVE=1.
+        RuntimeError: no library loads, and SEGP_EXT_REQUIRE_NATIVE=1.
     """
     path, reason = find_library()
     result = Native(False, reason) if path is None else load_library(path)
@@ -122,12 +122,13 @@ def native() -> Native:
 
 
 def build_info() -> dict[str, Any]:
-    """What was built and what is usable now.
+    """Tells what was built and what is usable now.
 
-    Keys: `version`, `ops_path` ("native" or "eager") and `reason` (why eager; empty for native), `library`,
-    `source_hash`, `torch` (running), `torch_target` (oldest that the library runs under), `torch_at_build`,
-    `compiler`, `cuda_built`, `cuda_reason` (why not built), `cuda_version`, `cuda_architectures`,
-    `cuda_usable`, `devices` (on which the native ops run now; empty on the eager path).
+    Returns:
+        A dict with `version`; `ops_path` ("native" or "eager") and `reason` (why eager; empty for native); `library` (its
+        path); `source_hash`; `torch` (the running version), `torch_target` (the oldest version that the library runs
+        under), `torch_at_build`; `compiler`; `cuda_built`, `cuda_reason` (why CUDA was not built), `cuda_version`,
+        `cuda_architectures`, `cuda_usable`; and `devices`, on which native ops run now (empty on the eager path).
     """
     from .. import __version__
 

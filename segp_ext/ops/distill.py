@@ -25,14 +25,15 @@ def geometry_distill(
     logit_scale: float,
     temperature: float,
 ) -> Tensor:
-    """Keeps the student's image-text similarities where the teacher had them (ACGD, arXiv 2603.12055):
+    """Measures how far the student's image-text similarities moved from the teacher's (ACGD, arXiv 2603.12055, equations 16 to 18).
 
         τ² · mean_b KL( softmax( s · v̂_T · û_T / τ ) ‖ softmax( s · v̂_S · û_S / τ ) )
 
-    with rows normalised inside, mean over the rows. No `[B, C]` matrix is kept: rows go through in blocks, with
-    at most 64 MiB of working memory. CUDA adds up to eight numbers a row and class, and a copy of inputs whose dtypes differ
-    or whose rows are not consecutive numbers. The gradients come out of the same pass as the loss, and cannot themselves
-    be differentiated.
+    The op normalises the rows. The mean is over the B images. No `[B, C]` matrix is kept: images go through in blocks
+    with at most 64 MiB of working memory. CUDA needs up to eight more numbers for each image and each class. It also
+    copies inputs whose dtypes differ, or whose rows have gaps between their numbers.
+
+    The same pass computes the loss and its gradients. The gradients cannot be differentiated again.
 
     Args:
         student: image embeddings v_S `[B, De]`.
@@ -42,18 +43,18 @@ def geometry_distill(
         logit_scale: s, from 0 to 1e6.
         temperature: τ, from 1e-6 to 1e6.
 
-    float32, float64, float16 and bfloat16, any strides; dtypes may differ. Half types compute in float32. A zero
-    row normalises to zero and gets a zero gradient. On CUDA, so does a row whose inverse norm is no normal number: norms below 1.2e-38
-    or above 8.5e37 (float64: 2.3e-308, 4.4e307).
+    Dtypes: float32, float64, float16, bfloat16. Inputs may differ in dtype and may have any strides. Half types compute in
+    float32. A zero row normalises to zero, and its gradient is zero. On CUDA the same holds for rows of extreme norm: below
+    1.2e-38 or above 8.5e37 (float64: 2.3e-308 and 4.4e307).
 
     Returns:
-        A scalar `[]`, never negative; float64 if an input is float64, else float32; 0 when there are no rows or no classes.
+        A scalar `[]`, never negative; float64 if an input is float64, else float32. Without images or classes it is 0.
         Gradients flow to `student` and `student_text`.
 
     Raises:
         TypeError: an argument is no floating tensor.
-        ValueError: shapes or devices do not fit, an argument without gradient requires one, or a number is out of its range.
-        RuntimeError: in the backward pass, if it is to be differentiated (`create_graph=True`).
+        ValueError: shapes or devices do not fit; `teacher` or `teacher_text` requires grad; or a number is out of range.
+        RuntimeError: in a backward pass with `create_graph=True`.
     """
     scale = check_scalar(_OP, "logit_scale", logit_scale, minimum=0.0)
     tau = check_scalar(_OP, "temperature", temperature, minimum=1 / LARGEST)
@@ -63,14 +64,14 @@ def geometry_distill(
         if products_run_native(student):
             return native_loss(torch.ops.segp_ext.geometry_distill.default, *matrices, scale, tau)
     except (AttributeError, RuntimeError, TypeError):
-        _validate(*matrices)  # says better what does not fit
+        _validate(*matrices)  # its message names the argument
         raise
     _validate(*matrices)
     return reference.geometry_distill(*matrices, logit_scale=scale, temperature=tau)
 
 
 def _validate(student: Tensor, student_text: Tensor, teacher: Tensor, teacher_text: Tensor) -> None:
-    """Names what does not fit. The native op checks for itself: done first, this would cost as much as a small op."""
+    """Names the argument that does not fit. The native op checks for itself: called first, this would cost as much as a small op."""
     check_matrix(_OP, "student", student, "[B, De]")
     check_matrix(_OP, "student_text", student_text, "[C, De]")
     check_matrix(_OP, "teacher", teacher, "[B, De]")

@@ -23,12 +23,12 @@ def dpgd_step(
     lower: PerChannel = 0.0,
     upper: PerChannel = 1.0,
 ) -> Tensor:
-    """One sign step against a gradient, projected onto the l-inf ball around the seed, then onto the pixel range:
+    """Takes one sign step against a gradient, and projects it onto the l-inf ball around the seed and the pixel range.
 
         clip( Π_{|x − seed|∞ ≤ ε}( x − γ · sign(grad) ), lower, upper )
 
-    the anchor update of SeGP-CL (arXiv 2603.12055), in one pass over memory. sign(0) = sign(NaN) = 0; a NaN in
-    `x` or `seed` stays NaN in that pixel.
+    This is the anchor update of SeGP-CL (arXiv 2603.12055, equations 10 to 14), in one pass over memory. sign(0) and
+    sign(NaN) are 0. A NaN in `x` or `seed` stays NaN in that pixel.
 
     Args:
         x: images `[B, C, H, W]`; float32, float64, float16 or bfloat16, any strides.
@@ -39,21 +39,22 @@ def dpgd_step(
         lower: lowest pixel value, likewise.
         upper: highest pixel value, likewise, `lower ≤ upper`.
 
-    The four bounds live on the host. A CUDA tensor given for one is copied there, which waits for the device;
-    under `torch.compile(fullgraph=True)` give numbers or sequences.
+    The four bounds live on the host. A bound that is a CUDA tensor is copied there, which waits for the device. Under
+    `torch.compile(fullgraph=True)` give numbers or sequences.
+
+    Keep `x` and `seed` in float32, and let only `grad` be half. Half types compute in float32 and round once. The
+    rounding may pass the ball by half a unit in the last place. A γ below this unit may leave a pixel where it is:
+    bfloat16 near 1 has steps of 1/256.
 
     Returns:
-        A new tensor of x's shape, dtype and layout. It is within `[lower, upper]` exactly, in any dtype: bounds
-        that the dtype cannot hold are rounded inwards (a range between two neighbouring values of the dtype
-        becomes the one nearest to `lower`). For float32 and float64 it is within
-        `[seed − ε, seed + ε]` as evaluated in that dtype. Half types compute in float32 and round once, and this
-        rounding may pass the ball by half a unit in the last place; a γ below that unit may not move a pixel at
-        all (bfloat16 near 1 has steps of 1/256), so keep `x` and `seed` in float32 and let only `grad` be half.
+        A new tensor of x's shape, dtype and layout. Every pixel is within `[lower, upper]` exactly, in any dtype. Bounds
+        that the dtype cannot hold are rounded inwards; where no value is left between them, the nearest one to `lower`
+        is taken. In float32 and float64 every pixel is within `[seed − ε, seed + ε]`, evaluated in that dtype.
 
     Raises:
         TypeError: an argument is no floating tensor, or `seed` differs from `x` in dtype.
-        ValueError: shapes or devices differ; a bound is negative (γ, ε), not finite, or `lower > upper`; an input requires grad while
-            autograd records: the step has no gradient.
+        ValueError: shapes or devices differ; γ or ε is negative; a bound is not finite; `lower > upper`; or an input
+            requires grad while autograd records, as the step has no gradient.
     """
     bounds = _validate("dpgd_step", (x, grad, seed), (step_size, epsilon, lower, upper))
     if runs_native(x):
@@ -72,13 +73,27 @@ def dpgd_step_(
     lower: PerChannel = 0.0,
     upper: PerChannel = 1.0,
 ) -> Tensor:
-    """`dpgd_step` written into `x`, which is returned: about a quarter less memory traffic, and no allocation.
+    """Does what `dpgd_step` does in place: writes into `x` and returns it.
 
-    `grad` and `seed` may be `x` itself, but not share part of its memory; no two elements of `x` may share
-    memory, as those of an expanded tensor do.
+    It moves about a quarter less memory and allocates nothing. `grad` and `seed` may be `x` itself, but may not share a
+    part of its memory. No two elements of `x` may share memory, as elements of an expanded tensor do.
+
+    Args:
+        x: images `[B, C, H, W]`, overwritten.
+        grad: as in `dpgd_step`.
+        seed: as in `dpgd_step`.
+        step_size: as in `dpgd_step`.
+        epsilon: as in `dpgd_step`.
+        lower: as in `dpgd_step`.
+        upper: as in `dpgd_step`.
+
+    Returns:
+        `x`.
 
     Raises:
-        RuntimeError: also where memory is shared in such a way.
+        TypeError: as in `dpgd_step`.
+        ValueError: as in `dpgd_step`.
+        RuntimeError: memory is shared in a way that is not allowed.
     """
     bounds = _validate("dpgd_step_", (x, grad, seed), (step_size, epsilon, lower, upper))
     if runs_native(x):
@@ -97,7 +112,7 @@ def _number_or_list(values: list[float]) -> PerChannel:
 def _validate(
     op: str, pixels: tuple[Tensor, Tensor, Tensor], numbers: tuple[PerChannel, PerChannel, PerChannel, PerChannel]
 ) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Checks everything that needs no look at the pixels; the four bounds as lists of 1 or C floats."""
+    """Checks all arguments but the pixels' values, and returns the four bounds as lists of 1 or C floats."""
     (x, grad, seed), (step_size, epsilon, lower, upper) = pixels, numbers
     check_float_tensor(op, "x", x)
     check_float_tensor(op, "grad", grad)

@@ -1,4 +1,4 @@
-"""How far the space has moved around each prototype, told by the anchors."""
+"""Drift of the feature space around each prototype, from the anchors near it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ _OP = "prototype_drift"
 
 
 def prototype_drift(prototypes: Tensor, before: Tensor, after: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
-    """Drift of each prototype as the weighted drift of the anchors near it (arXiv 2603.12055, prototype transfer):
+    """Computes each prototype's drift as the weighted drift of the anchors near it, as SDC does (arXiv 2004.00440).
 
         d_a = after_a − before_a
         w_ca = softmax_a( p̂_c · ẑ_a / τ ),  z_a = before_a
         drift_c = Σ_a w_ca d_a
         proximity_c = Σ_a w_ca max(0, p̂_c · ẑ_a)
 
-    No `[C, A]` matrix is kept: anchors go through in chunks with an online softmax, with at most 64 MiB of working
-    memory. CUDA adds seven numbers a prototype, and a copy of inputs whose dtypes differ or whose rows are not consecutive numbers.
+    No `[C, A]` matrix is kept: anchors go through in chunks with an online softmax and at most 64 MiB of working memory.
+    CUDA needs seven more numbers for each prototype. It also copies inputs whose dtypes differ, or whose rows have gaps
+    between their numbers. The op has no gradients.
 
     Args:
         prototypes: raw-space prototypes p `[C, Dr]`.
@@ -31,18 +32,18 @@ def prototype_drift(prototypes: Tensor, before: Tensor, after: Tensor, *, temper
         after: raw features of the same anchors in the student, `[A, Dr]`.
         temperature: τ, from 1e-6 to 1e6.
 
-    float32, float64, float16 and bfloat16, any strides; dtypes may differ. Half types compute in float32. A zero
-    row normalises to zero. No gradients. On CUDA, so does a row whose inverse norm is no normal number: norms below 1.2e-38 or above
-    8.5e37 (float64: 2.3e-308, 4.4e307).
+    Dtypes: float32, float64, float16, bfloat16. Inputs may differ in dtype and may have any strides. Half types compute in
+    float32. A zero row normalises to zero. On CUDA the same holds for rows of extreme norm: below 1.2e-38 or above 8.5e37
+    (float64: 2.3e-308 and 4.4e307).
 
     Returns:
-        drift `[C, Dr]` and proximity `[C]`; float64 if an input is float64, else float32; zeros when there are no
-        anchors.
+        The drift `[C, Dr]` and the proximity `[C]`; float64 if an input is float64, else float32. Without anchors both
+        are zeros.
 
     Raises:
         TypeError: an argument is no floating tensor.
-        ValueError: shapes or devices do not fit, an argument requires grad while autograd records, or the temperature is
-            out of its range.
+        ValueError: shapes or devices do not fit; an argument requires grad while autograd records; or the temperature
+            is out of range.
     """
     tau = check_scalar(_OP, "temperature", temperature, minimum=1 / LARGEST)
     matrices = prototypes, before, after
@@ -53,14 +54,14 @@ def prototype_drift(prototypes: Tensor, before: Tensor, after: Tensor, *, temper
                 drift, proximity = torch.ops.segp_ext.prototype_drift.default(*matrices, tau)
             return drift, proximity
     except (AttributeError, RuntimeError, TypeError):
-        _validate(*matrices)  # says better what does not fit
+        _validate(*matrices)  # its message names the argument
         raise
     _validate(*matrices)
     return reference.prototype_drift(*matrices, temperature=tau)
 
 
 def _validate(prototypes: Tensor, before: Tensor, after: Tensor) -> None:
-    """Names what does not fit. The native op checks for itself: done first, this would cost as much as a small op."""
+    """Names the argument that does not fit. The native op checks for itself: called first, this would cost as much as a small op."""
     check_matrix(_OP, "prototypes", prototypes, "[C, Dr]")
     check_matrix(_OP, "before", before, "[A, Dr]")
     check_matrix(_OP, "after", after, "[A, Dr]")

@@ -26,11 +26,12 @@ def dual_target_loss(
     logit_scale: float,
     visual_weight: float,
 ) -> Tensor:
-    """Per-sample loss of DPGD (arXiv 2603.12055) for a target class c, with rows normalised inside:
+    """Computes the loss of DPGD for each image and its target class c (arXiv 2603.12055, equations 11 to 13).
 
         −log softmax( s · v̂ · û )_c + λ · ( 1 − ẑ · p̂_c )
 
-    The gradients come out of the same pass as the loss, and cannot themselves be differentiated.
+    The op normalises the rows. The same pass computes the loss and its gradients. The gradients cannot be differentiated
+    again.
 
     Args:
         embedding: projected image embeddings v `[B, De]`.
@@ -41,19 +42,19 @@ def dual_target_loss(
         logit_scale: s, from 0 to 1e6.
         visual_weight: λ, from -1e6 to 1e6.
 
-    float32, float64, float16 and bfloat16, any strides; dtypes may differ. Half types compute in float32. A zero
-    row normalises to zero and gets a zero gradient. On CUDA, so does a row whose inverse norm is no normal number: norms below 1.2e-38
-    or above 8.5e37 (float64: 2.3e-308, 4.4e307).
+    Dtypes: float32, float64, float16, bfloat16. Inputs may differ in dtype and may have any strides. Half types compute in
+    float32. A zero row normalises to zero, and its gradient is zero. On CUDA the same holds for rows of extreme norm: below
+    1.2e-38 or above 8.5e37 (float64: 2.3e-308 and 4.4e307).
 
     Returns:
-        `[B]`; float64 if an input is float64, else float32. Gradients flow to `embedding` and `feature` only.
+        Losses `[B]`; float64 if an input is float64, else float32. Gradients flow to `embedding` and `feature` alone.
 
     Raises:
         TypeError: an argument is no floating tensor, or `target` is not int64.
-        ValueError: shapes or devices do not fit, an argument without gradient requires one, a number is out of its range, or a
-            target is out of range (on the CPU; on CUDA, where looking would wait for the device, and in torch.func's transforms its row
-            becomes NaN).
-        RuntimeError: in the backward pass, if it is to be differentiated (`create_graph=True`).
+        ValueError: shapes or devices do not fit; `text` or `prototypes` requires grad; a number is out of range; or, on
+            the CPU, a target is out of range. On CUDA and in torch.func's transforms the loss of such a target is NaN,
+            as reading the target would wait for the device.
+        RuntimeError: in a backward pass with `create_graph=True`.
     """
     scale = check_scalar(_OP, "logit_scale", logit_scale, minimum=0.0)
     weight = check_scalar(_OP, "visual_weight", visual_weight, minimum=-LARGEST)
@@ -63,7 +64,7 @@ def dual_target_loss(
         if products_run_native(embedding):
             return native_loss(torch.ops.segp_ext.dual_target_loss.default, *arguments, scale, weight)
     except (AttributeError, RuntimeError, TypeError):
-        _validate(*arguments)  # says better what does not fit
+        _validate(*arguments)  # its message names the argument
         _validate_range(target, len(text))
         raise
     _validate(*arguments)
@@ -72,6 +73,7 @@ def dual_target_loss(
 
 
 def _validate_range(target: Tensor, classes: int) -> None:
+    """Names a target that is out of range, where its value can be read without waiting."""
     if len(target) and target.device.type == "cpu" and is_readable(target):
         least, most = (int(bound) for bound in torch.aminmax(target))
         if least < 0 or most >= classes:
@@ -79,7 +81,7 @@ def _validate_range(target: Tensor, classes: int) -> None:
 
 
 def _validate(embedding: Tensor, feature: Tensor, text: Tensor, prototypes: Tensor, target: Tensor) -> None:
-    """Names what does not fit. The native op checks for itself: done first, this would cost as much as a small op."""
+    """Names the argument that does not fit. The native op checks for itself: called first, this would cost as much as a small op."""
     check_matrix(_OP, "embedding", embedding, "[B, De]")
     check_matrix(_OP, "feature", feature, "[B, Dr]")
     check_matrix(_OP, "text", text, "[C, De]")

@@ -1,4 +1,4 @@
-"""Eager twins of `segp_ext.ops`: the equations as the paper has them, exact in float64, without validation."""
+"""Eager twins of `segp_ext.ops`: the equations as the paper writes them, exact in float64. They check no arguments."""
 
 from .distill import geometry_distill
 from .dpgd import dpgd_step, dpgd_step_

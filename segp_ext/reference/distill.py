@@ -17,7 +17,7 @@ def geometry_distill(
     logit_scale: float,
     temperature: float,
 ) -> Tensor:
-    """τ² · mean_b KL( softmax( s · v̂_T · û_T / τ ) ‖ softmax( s · v̂_S · û_S / τ ) )."""
+    """Computes τ² · mean_b KL( softmax( s · v̂_T · û_T / τ ) ‖ softmax( s · v̂_S · û_S / τ ) ); see `segp_ext.ops.geometry_distill`."""
     dtype = compute_dtype(student, student_text, teacher, teacher_text)
     sharpness = logit_scale / temperature
 
@@ -29,4 +29,4 @@ def geometry_distill(
     actual = log_probability(student, student_text)
     divergence = (wanted.exp() * (wanted - actual)).sum(dim=1)
     loss = temperature**2 * divergence.sum() / max(len(student), 1)
-    return loss - loss.detach().clamp(max=0)  # rounding alone makes it negative; its gradient is right all the same
+    return loss - loss.detach().clamp(max=0)  # rounding may make the loss negative, but not its gradient wrong

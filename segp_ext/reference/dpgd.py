@@ -21,7 +21,7 @@ def dpgd_step(
     lower: PerChannel = 0.0,
     upper: PerChannel = 1.0,
 ) -> Tensor:
-    """clip( Π_{|x − seed|∞ ≤ ε}( x − γ · sign(grad) ), lower, upper ), see `segp_ext.ops.dpgd_step`."""
+    """Computes clip( Π_{|x − seed|∞ ≤ ε}( x − γ · sign(grad) ), lower, upper ); see `segp_ext.ops.dpgd_step`."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     gamma = _over_channels(step_size, x).to(dtype)
     radius = _over_channels(epsilon, x).to(dtype)
@@ -43,18 +43,18 @@ def dpgd_step_(
     lower: PerChannel = 0.0,
     upper: PerChannel = 1.0,
 ) -> Tensor:
-    """`dpgd_step` written into `x`."""
+    """Writes the result of `dpgd_step` into `x`, and returns it."""
     return x.copy_(dpgd_step(x, grad, seed, step_size=step_size, epsilon=epsilon, lower=lower, upper=upper))
 
 
 def _over_channels(value: PerChannel, x: Tensor) -> Tensor:
-    """A number or `[C]` as a float64 tensor that broadcasts over [B, C, H, W]."""
+    """Makes a number or `[C]` a float64 tensor that broadcasts over [B, C, H, W]."""
     tensor = torch.as_tensor(value, dtype=torch.float64, device=x.device)
     return tensor if tensor.dim() == 0 else tensor.view(1, -1, 1, 1)
 
 
 def _pixel_range(lower: Tensor, upper: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The range that `dtype` can hold: bounds rounded inwards; where they cross, the value nearest to lower."""
+    """Rounds the bounds inwards to values of `dtype`. Where they cross, both are the value nearest to `lower`."""
     nearest, highest = lower.to(dtype), upper.to(dtype)
     up, down = torch.full_like(nearest, inf), torch.full_like(highest, -inf)
     lowest = torch.where(nearest.double() < lower, torch.nextafter(nearest, up), nearest)

@@ -18,7 +18,7 @@ def dual_target_loss(
     logit_scale: float,
     visual_weight: float,
 ) -> Tensor:
-    """−log softmax( s · v̂ · û )_c + λ · ( 1 − ẑ · p̂_c ) per row; a row whose target is out of range is NaN."""
+    """Computes −log softmax( s · v̂ · û )_c + λ · ( 1 − ẑ · p̂_c ) for each row; NaN where the target is out of range."""
     dtype = compute_dtype(embedding, feature, text, prototypes)
     if len(embedding) == 0:
         return (embedding.sum(dim=1) + feature.sum(dim=1)).to(dtype)

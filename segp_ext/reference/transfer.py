@@ -10,7 +10,7 @@ from ._numerics import compute_dtype, unit_rows
 
 @torch.no_grad()
 def prototype_transfer(prototypes: Tensor, before: Tensor, after: Tensor, target: Tensor) -> Tensor:
-    """unit( μ_c + mean_{x∈A_c} a(x) · d(x) ), a = r̂_T · μ_c, d = r̂_S − r̂_T; all NaN if a target is out of range."""
+    """Computes unit( μ_c + mean_{x∈A_c} a(x) · d(x) ), a = r̂_T · μ_c, d = r̂_S − r̂_T; all NaN if a target is out of range."""
     dtype = compute_dtype(prototypes, before, after)
     centre = unit_rows(prototypes.to(dtype))
     if len(prototypes) == 0:
