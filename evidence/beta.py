@@ -34,7 +34,7 @@ def accuracies(betas: list[float], run: Path) -> list[float]:
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = arguments("evidence.beta", __doc__)
     parser.add_argument("--betas", nargs="+", type=float, default=[0, 0.03, 0.1, 0.3, 1, 3, 10])
     options = parser.parse_args()
     table = [["method", "beta", "Last, dual path", "− that with its own"]]
@@ -42,7 +42,7 @@ def main() -> None:
         for beta, own in zip(options.betas, zip(*found, strict=True), strict=False):  # the last one is its own
             apart = Difference.of([a - values[-1] for a, values in zip(own, found, strict=True)])
             table.append([row, f"{beta:g}", spread(own), str(apart)])
-    write_table(options.out, table)
+    write_table(options.out, parser.prog, table)
 
 
 if __name__ == "__main__":

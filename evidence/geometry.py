@@ -115,7 +115,7 @@ def draw(values: dict[tuple[str, str, int], list[float]], file: Path) -> None:
 
 
 def main() -> None:
-    parser = arguments(__doc__, "folder for the table, the single drifts and the plot")
+    parser = arguments("evidence.geometry", __doc__, "folder for the table, the single drifts and the plot")
     options = parser.parse_args()
     values: dict[tuple[str, str, int], list[float]] = {}
     overall: dict[tuple[str, str], list[float]] = {}
@@ -136,7 +136,7 @@ def main() -> None:
         half = f" ± {apart.half:.4f}" if len(own) > 1 else ""
         table.append([row, region, f"{statistics.fmean(own):.4f}", "–" if row == first else f"{apart.mean:+.4f}{half}"])
     options.out.mkdir(exist_ok=True)
-    write_table(options.out / "geometry.md", table)
+    write_table(options.out / "geometry.md", parser.prog, table)
     write_atomically(options.out / "geometry.csv", lines.getvalue().encode())
     draw(values, options.out / "geometry.png")
 

@@ -63,14 +63,14 @@ def accuracies(run: Path) -> list[float]:
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = arguments("evidence.hindsight", __doc__)
     options = parser.parse_args()
     table = [["method", "old classes' statistics", "Last, visual path", "more than as it ended"]]
     for row, found in of_every_run(parser, options, accuracies).items():
         for kind, own in zip(KINDS, zip(*found, strict=True), strict=True):
             more = "–" if kind == KINDS[0] else str(Difference.of([a - b[0] for a, b in zip(own, found, strict=True)]))
             table.append([row, kind, spread(own), more])
-    write_table(options.out, table)
+    write_table(options.out, parser.prog, table)
 
 
 if __name__ == "__main__":

@@ -186,7 +186,7 @@ class Trial:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser("python -m evidence.looks", description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="Tiny-ImageNet, as evidence.pretrain takes it")
     parser.add_argument("--names", type=Path, required=True, help="JSON: wnid to names, the commonest first")
     parser.add_argument("--model", type=Path, required=True, help="folder that evidence.pretrain wrote")
@@ -227,7 +227,7 @@ def main() -> None:
     for name, own in by_gain:
         gain = own["all weights"] - own["probe"]
         table.append([name, "yes" if name in LOOKS else "", *(f"{100 * value:.1f}" for value in (*own.values(), gain))])
-    write_table(options.out, table)
+    write_table(options.out, parser.prog, table)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def difference(own: list[dict[str, list[bool]]], others: list[dict[str, list[boo
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = arguments("evidence.paired", __doc__)
     options = parser.parse_args()
     runs = of_every_run(parser, options, hits)
     first = options.rows[0]
@@ -72,7 +72,7 @@ def main() -> None:
         of_orders = Difference.of([a - b for a, b in zip(lasts[row], lasts[first], strict=True)])
         apart = ["–", "–"] if row == first else [str(of_orders), str(of_images)]
         table.append([row, spread(lasts[row]), *apart])
-    write_table(options.out, table)
+    write_table(options.out, parser.prog, table)
 
 
 if __name__ == "__main__":

@@ -50,9 +50,17 @@ def opened(run: Path) -> tuple[SeGPCL, Scenario]:
     return learner, scenario
 
 
-def arguments(description: str, out: str = "file for the table") -> argparse.ArgumentParser:
-    """What such a command takes."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(module: str, description: str, out: str = "file for the table") -> argparse.ArgumentParser:
+    """Makes the parser of a command that opens a comparison's runs.
+
+    Args:
+        module: the command's module, "evidence.beta".
+        description: what the command does, for its help.
+        out: what its `--out` is.
+    """
+    parser = argparse.ArgumentParser(
+        f"python -m {module}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("comparison", type=Path, help="folder that segp_ext.compare wrote")
     parser.add_argument(
         "--rows", nargs="+", required=True, help="methods as segp_ext.compare has them, the reference first"

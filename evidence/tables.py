@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +11,14 @@ from segp_ext.report.page import markdown_table
 from segp_ext.storage.sealed import write_atomically
 
 
-def write_table(file: Path, rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table, its header first, and writes it."""
+def write_table(file: Path, program: str, rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table and writes it, below the command that made it.
+
+    Args:
+        file: the Markdown file.
+        program: how this command was called, without its arguments: "python -m evidence.beta".
+        rows: the table, its header first.
+    """
     made = markdown_table(rows)
     print(made)
-    write_atomically(file, f"{made}\n".encode())
+    write_atomically(file, f"`{program} {shlex.join(sys.argv[1:])}`\n\n{made}\n".encode())

@@ -162,7 +162,7 @@ def test_the_search_for_looks_starts_anew_with_each(tiny_imagenet, model, tmp_pa
     call(looks.main, monkeypatch, *given, "--out", tmp_path / "looks.md")
     rows = {
         cells[1].strip(): cells[2:-1]
-        for line in (tmp_path / "looks.md").read_text().splitlines()[2:]
+        for line in (tmp_path / "looks.md").read_text().splitlines()[4:]
         if (cells := line.split("|"))
     }
     assert rows.keys() == {"noisy", "noisy again", "inverted"} and rows["noisy"][1:] == rows["noisy again"][1:]
@@ -336,7 +336,12 @@ def test_hindsight_measures_what_the_transfer_loses(tmp_path, monkeypatch):
         json.loads((tmp_path / "runs/lora-1/result.json").read_text())["scores"][f"lora ({p})"]["last"]
         for p in ("text", "visual")
     ]
-    table = [line.split(" | ") for line in (tmp_path / "b.md").read_text().splitlines()]
+    made_by, _, *lines = (tmp_path / "b.md").read_text().splitlines()
+    assert (
+        made_by
+        == f"`python -m evidence.beta {tmp_path} --rows lora --seeds 1 --betas 0 3 1000000.0 --out {tmp_path}/b.md`"
+    )
+    table = [line.split(" | ") for line in lines]
     assert [table[2][2], table[4][2]] == [f"{100 * last:.1f}" for last in ends]
     assert table[3][3] == "+0.0 |" and table[2][3] != "+0.0 |"  # 3 is its own
 
@@ -345,7 +350,7 @@ def test_hindsight_measures_what_the_transfer_loses(tmp_path, monkeypatch):
         row: json.loads((tmp_path / f"runs/{row}-1/result.json").read_text())["scores"] for row in ("lora", "rda")
     }
     last = {"lora": scores["lora"]["lora (dual)"]["last"], "rda": scores["rda"]["rda (visual)"]["last"]}
-    lines = (tmp_path / "p.md").read_text().splitlines()
+    lines = (tmp_path / "p.md").read_text().splitlines()[2:]
     assert lines[2] == f"| lora | {100 * last['lora']:.1f} | – | – |"
     assert lines[3].startswith(f"| rda | {100 * last['rda']:.1f} | {100 * (last['rda'] - last['lora']):+.1f} | ")
     assert sum(map(len, paired.hits(tmp_path / "runs/lora-1").values())) == 120

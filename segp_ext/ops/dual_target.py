@@ -26,7 +26,7 @@ def dual_target_loss(
     logit_scale: float,
     visual_weight: float,
 ) -> Tensor:
-    """Computes the loss of DPGD for each image and its target class c (arXiv 2603.12055, equations 11 to 13).
+    """Computes the loss of DPGD for each image and its target class c (arXiv 2603.12055, equations 11 and 12).
 
         −log softmax( s · v̂ · û )_c + λ · ( 1 − ẑ · p̂_c )
 
