@@ -22,8 +22,8 @@ import torch
 import yaml
 
 from segp_ext.config import Config, dotted, from_dict, setting_types
+from segp_ext.config.imports import import_files
 from segp_ext.config.methods import METHODS as FIXED
-from segp_ext.config.methods import import_files
 from segp_ext.report.comparison import Comparison, console
 from segp_ext.report.result import RunResult
 from segp_ext.report.run_report import percent

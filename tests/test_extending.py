@@ -13,6 +13,7 @@ import torch
 
 from segp_ext import compare, train
 from segp_ext.config import AnchorsConfig, MethodConfig, PrototypesConfig, methods
+from segp_ext.config.imports import import_files
 from segp_ext.method.heads import find_head
 from segp_ext.method.learner import SeGPCL
 from segp_ext.method.parts import own_code, source_of
@@ -100,7 +101,7 @@ def test_a_file_that_cannot_be_imported_is_named(name, code, said, tmp_path, cap
         command_line.parse([f"--import={tmp_path / name}"])
     assert "--import" in capsys.readouterr().err
     with pytest.raises(ValueError, match=said):
-        methods.import_files([str(tmp_path / name)])
+        import_files([str(tmp_path / name)])
 
 
 def test_settings_that_a_method_cannot_fix_are_named(parts, capsys):

@@ -17,7 +17,8 @@ import yaml
 
 from segp_ext.config import Config, check_settings, dotted, fits, from_dict, setting_types, with_method
 from segp_ext.config.hints import close_names
-from segp_ext.config.methods import METHODS, import_files
+from segp_ext.config.imports import import_files
+from segp_ext.config.methods import METHODS
 from segp_ext.config.paper import note
 from segp_ext.config.protocols import PROTOCOLS
 from segp_ext.run.directory import check_version, find_run

@@ -1,0 +1,37 @@
+"""Running the Python files that `--import` names, which may add methods and hold parts of one's own."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def import_files(files: Sequence[str]) -> None:
+    """Runs Python files as modules under their own names: `mine.py` becomes `mine`. One that has been run is not run again.
+
+    Raises:
+        ValueError: naming the file, if there is none, it fails, or its name is another module's.
+    """
+    for name in files:
+        file = Path(name).resolve()
+        module = file.stem
+        if not file.is_file():
+            raise ValueError(f"--import {name}: there is no such file")
+        there = sys.modules.get(module)
+        if there is not None and Path(getattr(there, "__file__", None) or "").resolve() == file:
+            continue
+        found = None if there is not None else importlib.util.find_spec(module)
+        if there is not None or (found is not None and Path(found.origin or "").resolve() != file):
+            raise ValueError(f"--import {name}: another module is named {module}; rename the file")
+        spec = importlib.util.spec_from_file_location(module, file)
+        if spec is None or spec.loader is None:
+            raise ValueError(f"--import {name}: it is no Python file")
+        made = importlib.util.module_from_spec(spec)
+        sys.modules[module] = made
+        try:
+            spec.loader.exec_module(made)
+        except Exception as error:
+            del sys.modules[module]
+            raise ValueError(f"--import {name}: {type(error).__name__}: {error}") from error
