@@ -1,30 +1,23 @@
 """Methods side by side: what is run, taken and gone on with; the numbers of the table worked out by hand; the page."""
 
 import csv
-import io
 import json
-import math
 import re
 import shutil
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 import torch
 import yaml
-from made_results import made, task, write
-from PIL import Image
+from made_results import made, write
 from run_here import runs_here
 from trees import cifar100, make
 
 from segp_ext import compare
 from segp_ext.config.protocols import PROTOCOLS
-from segp_ext.report.comparison import Comparison, Difference, spread
-from segp_ext.report.page import Page
-from segp_ext.report.result import Resumption, Row
 
 FAST = [
     "--training.epochs=1", "--data.max_images_per_class=6", "--data.classes_per_task=5", "--anchors.seeds_per_class=2",
@@ -461,138 +454,6 @@ def test_rows_and_methods_are_not_mixed(tmp_path, capsys):
     assert "--methods and --rows say the same thing" in capsys.readouterr().err
 
 
-def keep(run, retention):
-    """Gives a made result accuracies on held-out data sets of 1,000 images and ten classes."""
-    run.retention = retention
-    run.protocol = {**run.protocol, "held_out": {name: {"images": 1000, "classes": 10} for name in retention}}
-
-
-def test_differences_are_paired_by_seed():
-    lasts = {"a": [0.5, 0.6, 0.7], "b": [0.6, 0.72, 0.77]}
-    runs = {("a", seed): made(lasts["a"][seed], 0.1) for seed in range(3)}
-    runs |= {("b", seed): made(lasts["b"][seed], 0.1) for seed in (2, 0, 1)}  # in an order of their own
-    found = Comparison(runs, "command")
-    apart = found.difference("b", "text", "last")
-    # differences .10 .12 .07: mean .0967, sd .0252, t(.975, 2) = 4.303
-    assert apart.mean == pytest.approx(0.096667, abs=1e-6) and apart.half == pytest.approx(
-        4.302653 * 0.0251661 / math.sqrt(3), rel=1e-4
-    )
-    assert str(apart) == "+9.7 (+3.4 to +15.9)"
-    assert found.difference("a", "text", "last") is None
-    header, rows = found.table()
-    numbers = ["79.8 ± 4.4", "69.7 ± 8.7", "10.0 ± 0.0", "-10.0 ± 0.0", "–"]
-    # Avg is (.9 + Last) / 2, so its differences are half of Last's
-    assert rows[3] == ["b", "text", "3", *numbers, "+4.8 (+1.7 to +8.0)", str(apart), "+0.0 (+0.0 to +0.0)"]
-    assert header[-3:] == ["Avg − a's", "Last − a's", "Forgetting − a's"]
-    header, rows = found.global_table()
-    assert header == [
-        "method",
-        "seeds",
-        "global Last",
-        "global FWT",
-        "global BWT",
-        "global Forgetting",
-        "global Last − a's",
-    ]
-    assert rows[0] == ["a", "3", "60.0 ± 10.0", "50.0 ± 0.0", "-10.0 ± 0.0", "10.0 ± 0.0", "–"]
-    assert rows[1] == ["b", "3", "69.7 ± 8.7", "50.0 ± 0.0", "-10.0 ± 0.0", "10.0 ± 0.0", str(apart)]
-
-
-def test_the_accuracies_themselves_are_written():
-    lines = [json.loads(line) for line in Comparison({("a", 7): made(0.5, 0.1)}, "command").matrices().splitlines()]
-    assert [(line["row"], line["path"], line["seed"]) for line in lines] == [
-        ("a", path, 7) for path in ("text", "visual", "dual")
-    ]
-    assert (
-        lines[0]["R"] == [[0.9], [0.8, 0.5]]
-        and lines[0]["A"] == [0.9, 0.5]
-        and lines[0]["global_A"] == [0.45, 0.7, 0.5]
-    )
-    assert lines[1]["R"] == lines[0]["R"] and "global_R" not in lines[1]
-
-
-def test_what_a_method_costs():
-    runs = {("a", seed): made(0.5, 0.1) for seed in (1, 2)} | {("frozen", 1): made(0.5, 0.1)}
-    runs["a", 2].tasks = [task(10, 4.5)] * 2
-    runs["frozen", 1].trained_parameters, runs["frozen", 1].tasks = 0, [task(0, 0)] * 2
-    for run in runs.values():
-        run.record(Row("zero-shot", "text", True, run.row("text").scores))
-    found = Comparison(runs, "command")
-    header, rows = found.cost_table()
-    assert header == ["method", "trained", "ms/step", "seconds"]
-    # 5 s over 20 steps and 4.5 s over 10: 250 and 450 ms
-    assert rows == [["zero-shot", "–", "–", "2"], ["a", "3.44 M", "350", "10"], ["frozen", "–", "–", "10"]]
-    lines = {(line["row"], line["seed"], line["path"]): line for line in csv.DictReader(io.StringIO(found.csv()))}
-    line = lines["a", "2", "text"]
-    assert line["trained_parameters"] == "3440640" and line["ms_per_step"] == "450.000"
-    assert (line["global_fwt"], line["global_bwt"], line["global_forgetting"]) == ("0.500000", "-0.100000", "0.100000")
-    assert line["global_last"] == "0.500000" and lines["a", "2", "dual"]["global_last"] == ""
-    assert lines["frozen", "1", "text"]["ms_per_step"] == lines["zero-shot", "1", "text"]["trained_parameters"] == ""
-
-
-def test_a_task_that_was_gone_on_with_says_nothing_about_the_time_of_a_step():
-    run = made(0.5, 0.1)
-    run.tasks[1] = task(20, 0.1)
-    run.resumed = [Resumption(1, "later", "cpu")]
-    assert Comparison({("a", 1): run}, "command").cost_table()[1][0][2] == "250"
-
-
-@pytest.mark.slow
-def test_runs_without_global_rows_have_no_global_table_and_no_plot(tmp_path):
-    run = made(0.5, 0.1)
-    run.record(Row("m", "text", False, run.row("dual").scores))
-    found = Comparison({("a", 1): run}, "command")
-    assert found.global_table()[1] == [] and "global.png" not in found.plot(tmp_path)
-    assert "global" not in found.page({}).markdown().lower()
-    runs = {("a", 1): run, ("b", 1): made(0.5, 0.1)}  # one of them made before they were measured
-    assert [row[0] for row in Comparison(runs, "command").global_table()[1]] == ["b"]
-    assert "global.png" in Comparison(runs, "command").plot(tmp_path)
-
-
-def with_baseline(drop):
-    """A made result with the zero-shot row that every run measures too."""
-    run = made(0.5, drop)
-    run.record(Row("zero-shot", "text", True, replace(run.row("text").scores, pooled=[0.9, 0.4 + drop])))
-    return run
-
-
-def test_a_baseline_that_is_a_row_too_counts_once():
-    runs = {(row, seed): with_baseline(seed / 10) for row in ("m", "zero-shot") for seed in (1, 2)}
-    found = Comparison(runs, "command")
-    rows = {(row[0], row[1]): row for row in found.table()[1]}
-    assert rows["zero-shot", "text"][2] == "2" and found.cost_table()[1][1][-1] == "10"
-    runs = {of: run for of, run in runs.items() if of[0] == "m"}
-    found = Comparison(runs, "command")
-    rows = {(row[0], row[1]): row for row in found.table()[1]}
-    assert rows["zero-shot", "text"][2] == "2" and found.cost_table()[1][0] == ["zero-shot", "–", "–", "2"]
-
-
-def test_baselines_of_a_seed_that_the_reference_lacks_are_taken_from_another_row():
-    runs = {("a", 1): with_baseline(0.1), ("b", 1): with_baseline(0.3), ("b", 2): with_baseline(0.2)}
-    found = Comparison(runs, "command").groups["zero-shot", "text"]
-    assert [(score.seed, score.values["last"]) for score in found] == [(1, 0.5), (2, pytest.approx(0.6))]
-
-
-def test_nothing_takes_the_place_of_a_reference_that_is_missing():
-    found = Comparison({(row, 1): made(0.5, 0.1) for row in "bc"}, "command", "a")
-    assert found.difference("b", "text", "last") is None and found.difference("c", "text", "last") is None
-    header, rows = found.table()
-    assert header[-2] == "Last − a's" and {row[-2] for row in rows} == {"–"}
-
-
-@pytest.mark.slow
-def test_heat_maps_are_of_the_path_that_a_method_predicts_by(monkeypatch, tmp_path):
-    shown = []
-    monkeypatch.setattr(
-        "matplotlib.axes.Axes.imshow", lambda axes, values, **_: shown.append(values) or axes.scatter([], [], c=[])
-    )
-    run = made(0.5, 0.1)
-    run.settings["inference"]["path"] = "visual"
-    run.row("visual").scores.matrix = [[0.25], [0.25, 0.75]]
-    Comparison({("ranpac", 1): run}, "command").plot(tmp_path)
-    assert [row[0] for row in shown[0]] == [25.0, 25.0] and shown[0][1][1] == 75.0
-
-
 def test_folders_have_names_that_a_disk_takes_and_tell_methods_apart(tmp_path, capsys):
     long = "joint lora.targets=[" + ",".join(f"layer.{n}" for n in range(60)) + "]"
     folders = [compare.Row(label).folder(tmp_path, 1) for label in (long, long + " lora.rank=2")]
@@ -600,79 +461,6 @@ def test_folders_have_names_that_a_disk_takes_and_tell_methods_apart(tmp_path, c
     with pytest.raises(SystemExit):
         compare.main(["--out", str(tmp_path), "--methods", "segp template={}", "segp template=({})"])
     assert "'segp template={}' and 'segp template=({})' would share a folder" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_many_rows_are_drawn_in_several_lines_each_in_one_style(tmp_path):
-    rows = [f"row {n}" for n in range(12)]
-    runs = {(row, seed): made(0.5, 0.1) for row in rows for seed in (1, 2)}
-    for (_, seed), run in runs.items():
-        keep(run, {f"SCENES/{seed}/clean": [0.6, 0.5, 0.4], f"SCENES/{seed}/untouched": [0.3, 0.2, 0.1]})
-    found = Comparison(runs, "command")
-    assert len({tuple(found._style(row).items()) for row in rows}) == 12
-    captions = found.plot(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == captions.keys() and "retention.png" in captions
-    wide, high = Image.open(tmp_path / "r_matrix.png").size
-    assert wide < 2000 and high > 1000
-
-
-def test_retention_is_compared_by_the_sets_places():
-    curves = {
-        ("a", 1): [0.6, 0.5],
-        ("a", 2): [0.8, 0.5],
-        ("b", 1): [0.6, 0.4],
-        ("b", 2): [0.8, 0.3],
-        ("c", 1): [0.9, 0.9],
-    }
-    runs = {of: made(0.5, 0.1) for of in curves}
-    for (row, seed), run in runs.items():
-        others = {"elsewhere": [0.1, 0.1]} if row == "c" else {f"SCENES/{seed}/other": [0.1, 0.1]}
-        keep(run, {f"SCENES/{seed}/clean": curves[row, seed], **others})
-    found = Comparison(runs, "command")
-    header, rows = found.retention_table()
-    assert header == ["method", "data set", "before", "after the last task", "− a's"]
-    apart = str(Difference.of([-0.1, -0.2]))
-    assert rows[0] == ["a", "clean", "70.0 ± 14.1", "50.0 ± 0.0", "–"]
-    assert rows[2] == ["b", "clean", "70.0 ± 14.1", "35.0 ± 7.1", apart]
-    assert rows[3] == ["b", "other", "10.0 ± 0.0 (chance)", "10.0 ± 0.0", "+0.0 (+0.0 to +0.0)"]
-    assert [row[0] for row in rows] == ["a", "a", "b", "b"]  # c has other data sets
-    lines = found.retention_csv().splitlines()
-    assert lines[0] == "row,data_set,seed,tasks,accuracy" and len(lines) == 1 + 2 * 2 * 2 * 2
-    assert "b,clean,2,1,0.300000" in lines
-    assert "| b | clean | 70.0 ± 14.1 |" in found.page({}).markdown()
-
-
-def test_long_names_are_cut_in_plots_unless_that_makes_two_alike():
-    long = "joint lora.targets=[attn.in_proj,attn.out_proj,mlp.c_fc,mlp.c_proj]"
-    found = Comparison({(row, 1): made(0.5, 0.1) for row in ("segp", long)}, "command")
-    assert found._label("segp") == "segp" and found._label(long) == long[:43] + "…"
-    found = Comparison({(row, 1): made(0.5, 0.1) for row in (long, long + " seed=2")}, "command")
-    assert found._label(long) == long
-
-
-def test_one_seed_has_no_spread_and_no_interval():
-    assert spread([0.5]) == "50.0" and spread([0.5, None]) == "–" and spread([]) == "–"
-    assert str(Difference.of([0.1])) == "+10.0"
-
-
-def test_a_page_in_both_forms(tmp_path):
-    page = Page("A <title>")
-    page.heading("One & two")
-    page.text("as `a<b` says, not `so")
-    page.items(["x|y"])
-    page.table(["", "n"], [["a|b", "1"]])
-    page.picture("gone.png", "a picture")
-    parts = [
-        "# A <title>", "## One & two", "as `a<b` says, not `so", "- x|y", "|  | n |\n|---|---:|\n| a\\|b | 1 |", "![a picture](gone.png)\n",
-    ]  # fmt: skip
-    assert page.markdown() == "\n\n".join(parts)
-    shown = page.html(tmp_path)
-    assert (
-        "<title>A &lt;title&gt;</title>" in shown
-        and "<h2>One &amp; two</h2>" in shown
-        and "<td>a|b</td><td>1</td>" in shown
-    )
-    assert "as `a&lt;b` says, not `so" in shown and "a picture: gone.png is not there" in shown
 
 
 def test_all_of_trains_settings_are_taken(tmp_path):

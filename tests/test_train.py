@@ -1,4 +1,4 @@
-"""The command: configuration, run directory, table, and what bad input says."""
+"""The command: configuration, run directory, and what bad input says."""
 
 import errno
 import functools
@@ -19,8 +19,7 @@ from trees import cifar100
 
 from segp_ext import train
 from segp_ext.method.learner import SeGPCL
-from segp_ext.report.result import RunResult
-from segp_ext.report.run_report import GLOBAL_LEGEND, LEGEND, percent, tables
+from segp_ext.report.run_report import percent
 from segp_ext.run import command_line
 from segp_ext.run import directory as run_directory
 
@@ -100,23 +99,6 @@ def test_the_result_holds_everything(finished):
     )
     assert result["versions"]["torch"] and "build" in result and result["device"]
     assert len(result["prototype_distance"]) == 1 and result["tasks"][1]["anchors"] == 5 * 20
-
-
-def test_the_summary_and_the_table_show_the_same_numbers(finished):
-    result = json.loads((finished / "result.json").read_text())
-    summary, shown = (finished / "summary.md").read_text(), "\n".join(tables(RunResult.read(finished / "result.json")))
-    for scores in result["scores"].values():
-        for value in (*scores["A"], scores["avg"], scores["forgetting"]):
-            assert percent(value) in summary and percent(value) in shown
-    for scores in (scores for scores in result["scores"].values() if "global_A" in scores):
-        for value in (*scores["global_A"], scores["global_fwt"], scores["global_bwt"], scores["global_forgetting"]):
-            assert percent(value) in summary.split("global, text path")[1].split("Global, text path:")[0]
-    for text in (summary, shown):
-        assert LEGEND in text and GLOBAL_LEGEND in text
-    assert "G0" in shown and "global FWT" in shown and "plots/global.png" in summary
-    assert "Status: finished" in summary and "plots/accuracy.png" in summary
-    training = result["phases"]["training"]
-    assert f"training {training['wall']:.1f} s ({training['wall'] / training['backbone']:.2f}×)" in summary
 
 
 @pytest.mark.slow
@@ -520,18 +502,3 @@ def test_results_that_cannot_be_written_are_said_before_anything_is_learnt(tmp_p
     assert train.main([*FAST, f"--run.directory={tmp_path / 'results'}"]) == 2
     said = capsys.readouterr().err
     assert "Read-only file system" in said and str(tmp_path / "results") in said
-
-
-@pytest.mark.slow
-def test_a_backend_that_is_not_there_and_dollars_in_names_do_not_matter_to_plots(finished, tmp_path):
-    """A notebook names its own backend to the processes it starts; what stands between two dollars is a formula to matplotlib."""
-    code = (
-        "import pathlib, sys, os; from segp_ext import report; from segp_ext.report.result import RunResult; "
-        f"result = RunResult.read(pathlib.Path({str(finished / 'result.json')!r})); "
-        "result.retention = {'$x_$': [0.1, 0.2, 0.3]}; "
-        f"print(*report.plot(pathlib.Path({str(tmp_path)!r}), result), os.environ['MPLBACKEND'])"
-    )
-    environment = {**os.environ, "MPLBACKEND": "inline-of-a-notebook"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert "retention.png" in done.stdout and done.stdout.split()[-1] == "inline-of-a-notebook"
