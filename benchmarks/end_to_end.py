@@ -28,7 +28,8 @@ from segp_ext.config import AnchorsConfig, MethodConfig
 from segp_ext.data.images import Images, to_pil
 from segp_ext.data.scenario import LabelledImages
 from segp_ext.method.anchors import Anchors
-from segp_ext.method.fit import TaskInputs, fit
+from segp_ext.method.fit import fit
+from segp_ext.method.inputs import TaskInputs
 from segp_ext.method.learner import SeGPCL
 from segp_ext.method.sources import Dpgd, Teacher
 from segp_ext.runtime.processes import Processes

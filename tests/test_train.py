@@ -257,7 +257,7 @@ def test_a_gpu_whose_memory_runs_out_says_what_to_lower(tmp_path, monkeypatch, c
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("segp_ext.method.fit.TaskLosses.of_samples", full)
+    monkeypatch.setattr("segp_ext.method.losses.TaskLosses.of_samples", full)
     assert run(tmp_path) == 2
     message = capsys.readouterr().err
     assert "memory ran out in phase training; lower training.prompts_per_pass, or raise training.accumulate" in message

@@ -27,8 +27,9 @@ from segp_ext.config import MethodConfig, ScorePath, from_dict, with_method
 from segp_ext.data.images import Images, Reader, SizedDataset
 from segp_ext.method.anchors import Anchors, check_folder, make_anchors
 from segp_ext.method.classifier import Classifier, Prediction
-from segp_ext.method.fit import TaskInputs, fit
+from segp_ext.method.fit import fit
 from segp_ext.method.heads import Head
+from segp_ext.method.inputs import TaskInputs
 from segp_ext.method.parts import check_parts, head_of, source_of
 from segp_ext.method.prototypes import ClassMeans, transfer
 from segp_ext.method.sources import Source, Teacher

@@ -105,7 +105,7 @@ def _writes(arguments: tuple[Any, ...]) -> bool:
 def _victim(request: dict[str, Any], root: str, output: str, notes: str) -> int:
     """Runs in the forked process."""
     from segp_ext import train
-    from segp_ext.method import fit as training
+    from segp_ext.method.loss_record import LossRecord
 
     sys.stdin.close()
     with open(output, "wb", 0) as log:
@@ -128,13 +128,13 @@ def _victim(request: dict[str, Any], root: str, output: str, notes: str) -> int:
         if reached and event in ("open", "os.mkdir", "os.symlink"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[_EVENTS[event]]))
 
-    add = training.LossRecord.add
+    add = LossRecord.add
 
-    def noted_add(self: training.LossRecord, step: int, *arguments: Any) -> None:
+    def noted_add(self: LossRecord, step: int, *arguments: Any) -> None:
         os.write(noted, f"S{self.where}: {step}\n".encode())
         add(self, step, *arguments)
 
-    training.LossRecord.add = noted_add  # type: ignore[method-assign]
+    LossRecord.add = noted_add  # type: ignore[method-assign]
     sys.addaudithook(hook)
     try:
         return train.main(request["arguments"])

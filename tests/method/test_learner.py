@@ -22,7 +22,7 @@ from segp_ext.config import LoadingConfig, MethodConfig, TrainingConfig, with_me
 from segp_ext.config.methods import METHODS
 from segp_ext.data.images import Images
 from segp_ext.method.anchors import Anchors
-from segp_ext.method.fit import LossRecord
+from segp_ext.method.loss_record import LossRecord
 from segp_ext.method.learner import SeGPCL, prompts
 from segp_ext.run.evaluation import EvaluationSet
 
@@ -125,7 +125,7 @@ def test_strong_distillation_keeps_the_teachers_scores_on_anchors():
 
 def test_the_weight_of_acgd_is_stated_at_a_scale_of_100():
     """Halving the logit scale doubles the weight, so the reported term over the raw loss changes by the same factor."""
-    from segp_ext.method import fit as module
+    from segp_ext.method.losses import distillation as module
 
     terms = {}
     for scale in (100.0, 50.0):
@@ -303,7 +303,7 @@ def test_a_loss_that_stops_being_finite_is_named_and_undone(monkeypatch):
         calls.append(1)
         return classification_loss(*arguments) * (float("nan") if len(calls) == 3 else 1.0)
 
-    monkeypatch.setattr("segp_ext.method.fit.classification_loss", broken)
+    monkeypatch.setattr("segp_ext.method.losses.classification.classification_loss", broken)
     with pytest.raises(FloatingPointError, match="task 2, epoch 1, step 3: classification nan"):
         learner.learn_task(made_images(2, 10, seed=3), SECOND)
     assert same(before, state(learner)) and list(learner.class_names) == FIRST
@@ -824,7 +824,7 @@ def test_half_precision_that_never_takes_a_step_is_an_error(monkeypatch):
     learner = SeGPCL(backbone, MethodConfig(training=TrainingConfig(epochs=2, batch_size=4)))
     images = [(torch.randint(0, 255, (3, 16, 16), dtype=torch.uint8), n % 2) for n in range(8)]
     monkeypatch.setattr(
-        "segp_ext.method.fit.classification_loss", lambda *_: torch.tensor(torch.nan, requires_grad=True)
+        "segp_ext.method.losses.classification.classification_loss", lambda *_: torch.tensor(torch.nan, requires_grad=True)
     )
     with pytest.raises(FloatingPointError, match="the loss is not finite in task 1, epoch 1, step 1"):
         learner.learn_task(images, ["a", "b"])

@@ -1,0 +1,33 @@
+"""What one task is trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from segp_ext.data.images import Images
+from segp_ext.method.anchors import Anchors
+
+
+@dataclass(frozen=True)
+class TaskInputs:
+    """What one task is trained on. All of it is made before training starts.
+
+    Attributes:
+        number: number of the task, from 1, for messages.
+        images: the task's training images; their labels count from 0.
+        tokens: prompts of all classes, old ones first, `[C, L]`.
+        new: indices of the new classes among all classes.
+        anchors: the samples to distil on; None for plain fine-tuning.
+        teacher_text: the teacher's text embeddings of the old classes `[C_old, De]`.
+        reference: the pre-trained model's text embeddings of all classes `[C, De]`; None where no term reads them.
+    """
+
+    number: int
+    images: Images
+    tokens: Tensor
+    new: range
+    anchors: Anchors | None
+    teacher_text: Tensor
+    reference: Tensor | None

@@ -1,0 +1,79 @@
+"""All terms of one task's training loss, weighted: L = L_cls + λ_ACGD·L_ACGD + λ_GR·L_GR (SeGP-CL, arXiv 2603.12055, equation 22)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from segp_ext.config import MethodConfig
+from segp_ext.method.inputs import TaskInputs
+from segp_ext.method.losses.base import Loss, Samples
+from segp_ext.method.losses.classification import Classification
+from segp_ext.method.losses.distillation import Acgd
+from segp_ext.method.losses.text_geometry import Tsgr
+
+TERMS: Mapping[str, type[Loss]] = {"classification": Classification, "acgd": Acgd, "tsgr": Tsgr}
+"""The terms of every method's loss, by the name that reports and messages have for them."""
+
+
+class TaskLosses:
+    """The terms of one task's loss, each weighted as it enters.
+
+    Args:
+        config: the method's settings.
+        logit_scale: s.
+        task: what the task is trained on.
+
+    Attributes:
+        names: names of all terms; sums and means of terms are in this order.
+        used: the terms whose weight is not 0, by name.
+        draws_anchors: whether a term reads the task's anchors.
+        first_prompt: the first class whose prompt a term needs. The text embeddings that terms get begin there.
+    """
+
+    def __init__(self, config: MethodConfig, logit_scale: float, task: TaskInputs) -> None:
+        kinds = dict(TERMS)
+        self.names = tuple(kinds)
+        made = {name: kind(config, task, logit_scale) for name, kind in kinds.items()}
+        self.used = {name: loss for name, loss in made.items() if loss.weight > 0}
+        self.draws_anchors = task.anchors is not None and any(loss.reads_anchors() for loss in self.used.values())
+        classification = self.used["classification"]
+        assert isinstance(classification, Classification)
+        self.first_prompt = classification.first_class if len(self.used) == 1 else 0
+
+    def of_samples(self, images: Samples, anchors: Samples, text: Tensor, shares: tuple[float, float]) -> Tensor:
+        """Computes the terms of a part of a step's samples.
+
+        Args:
+            images: the part's images; there may be none.
+            anchors: the part's anchors; there may be none. Where images are their own anchors (LwF), the images again.
+            text: text embeddings of the classes from `first_prompt` on `[C', De]`.
+            shares: the part's share of the step's images, and of its anchors.
+
+        Returns:
+            A value for each of `names`, `[terms]`.
+        """
+        values = {}
+        for name, loss in self.used.items():
+            means = [
+                (shares[0], loss.of_images(images, text) if len(images) else None),
+                (shares[1], loss.of_anchors(anchors, text) if len(anchors) else None),
+            ]
+            values[name] = [loss.weight * share * mean for share, mean in means if mean is not None]
+        return self._stacked(values, text)
+
+    def of_text(self, text: Tensor) -> Tensor | None:
+        """Computes the terms of a step's text embeddings `[C', De]`.
+
+        Returns:
+            A value for each of `names`, `[terms]`; None if no term has such a part.
+        """
+        found = {name: loss.of_text(text) for name, loss in self.used.items()}
+        values = {name: [self.used[name].weight * value] for name, value in found.items() if value is not None}
+        return self._stacked(values, text) if values else None
+
+    def _stacked(self, values: Mapping[str, Sequence[Tensor]], like: Tensor) -> Tensor:
+        zero = like.new_zeros(())
+        return torch.stack([sum(values.get(name, ()), zero) for name in self.names])
