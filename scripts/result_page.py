@@ -12,9 +12,10 @@ from segp_ext.report.result import FORMAT, Row, RunResult
 
 
 def schema() -> dict[str, Any]:
-    """result.json as JSON Schema (draft 2020-12)."""
+    """Gives the JSON Schema of result.json (draft 2020-12)."""
     numbers = {"type": "array", "items": {"type": "number", "minimum": 0, "maximum": 1}}
     or_none = {"type": ["number", "null"]}
+    entry = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 3, "maxItems": 3}
     named = "avg", "last", "forgetting", "bwt", "fwt", "global_fwt", "global_bwt", "global_forgetting"
     row = {
         "type": "object",
@@ -26,7 +27,8 @@ def schema() -> dict[str, Any]:
             **dict.fromkeys(named, or_none),
             **dict.fromkeys(("A", "global_A"), numbers),
             **{name: {"type": "array", "items": numbers} for name in ("R", "global_R")},
-            "next_task": {"type": "array", "items": or_none},
+            **{name: {"type": "array", "items": or_none} for name in ("next_task", "class_accuracy")},
+            "confusion": {"type": "array", "items": entry},
         },
     }
     whole = _schema(RunResult)
@@ -45,7 +47,7 @@ _JSON = {str: "string", int: "integer", float: "number", bool: "boolean", NoneTy
 
 
 def _schema(kind: Any) -> dict[str, Any]:
-    """A type as JSON Schema."""
+    """Gives the JSON Schema of a type."""
     inside = get_args(kind)
     if dataclasses.is_dataclass(kind):
         hints, abouts = get_type_hints(kind), _abouts(kind)
@@ -68,18 +70,22 @@ def _schema(kind: Any) -> dict[str, Any]:
 
 
 def _abouts(kind: Any) -> dict[str, str]:
-    """What a dataclass says of its fields."""
+    """Collects the descriptions that a dataclass gives its fields."""
     hints = get_type_hints(kind, include_extras=True)
     return {name: hint.__metadata__[0] for name, hint in hints.items() if get_origin(hint) is Annotated}
 
 
 def page() -> str:
-    """The page about result.json, in Markdown."""
+    """Writes the page about result.json, in Markdown."""
     entries = "\n".join(f"| `{name}` | {about} |" for name, about in _abouts(RunResult).items())
     return f"""# result.json
 
-What a run has found, in the run's folder and in each of its checkpoints. Accuracies are fractions, times are seconds. This is format
-{FORMAT}, which the entry `format` says; segp_ext refuses every other one. Made by `python scripts/result_page.py`.
+The findings of a run, in the run's folder and in each of its checkpoints. Accuracies are fractions, times are seconds. The entry
+`format` says {FORMAT}; segp_ext refuses every other format. `python scripts/result_page.py` makes this page.
+
+Three entries came later, and format {FORMAT} stays: `class_names`, and in each row of `scores` `class_accuracy` and `confusion`. segp_ext
+still reads a result without them, as earlier versions wrote it. Metrics and `class_accuracy` are written for people and other programs;
+segp_ext computes them from the other numbers when it reads a result.
 
 | entry | what it holds |
 | --- | --- |

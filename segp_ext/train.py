@@ -213,6 +213,7 @@ class Run:
         """Learns and evaluates every task; returns the result, which is also in the directory, whatever happens."""
         total = len(self.scenario.tasks)
         done = 0 if self._saved is None else len(self._saved.learner.task_sizes)
+        self.result.class_names = self.scenario.class_names
         self._finish("running", self._progress(done))
         try:
             if self._saved is None:

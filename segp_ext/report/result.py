@@ -1,38 +1,44 @@
-"""A run's result: all that result.json holds, written, read and checked here. docs/result.md is made from it.
+"""The result of a run: `RunResult` holds all that result.json holds, writes it, reads it and checks it.
 
-Accuracies are fractions, times are seconds.
+Accuracies are fractions and times are seconds. `scripts/result_page.py` makes docs/result.md from these classes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from segp_ext.config import ScorePath, fits
 from segp_ext.report import metrics
+from segp_ext.report.confusion import Confusion, class_accuracy, confusion_fits
 from segp_ext.runtime.timing import Phase
 from segp_ext.storage import sealed
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 
 FORMAT = 1
-"""Of result.json. A reader refuses every other one."""
+"""Format of result.json. A reader refuses every other format."""
+_THREE_NUMBERS = re.compile(rb"\[\n +(\d+),\n +(\d+),\n +(\d+)\n +\]")
+"""A list of three whole numbers as indented JSON has it. JSON strings hold no line breaks, so none of them matches."""
 
 
 @dataclass
 class PathResult:
-    """Accuracies of one path over a run; see `segp_ext.report.metrics` for R, A and the metrics.
+    """Accuracies of one path over a run. `segp_ext.report.metrics` defines R, A and the metrics.
 
     Attributes:
         matrix: R, a lower triangle: row i holds tasks 0 to i.
         pooled: A_i.
-        next_task: zero-shot accuracy on task i + 1 after task i, over that task's classes; None where it is not defined, and for a task
-            of one class, which is always right.
+        next_task: zero-shot accuracy on task i + 1 after task i, over that task's classes. None where it is not defined, and for a
+            task of one class, which is always right.
         global_matrix: the global R, of all tasks over the classes of all tasks; row i comes after i tasks. Empty if not measured.
         global_pooled: the global A_i, over all test images, for the same rows.
+        confusion: [true class, predicted class, number of test images] after the last task learnt so far, over all classes seen.
+            Empty before the first task, and in results of versions that did not count it.
     """
 
     matrix: list[list[float]] = field(default_factory=list)
@@ -40,9 +46,10 @@ class PathResult:
     next_task: list[float | None] = field(default_factory=list)
     global_matrix: list[list[float]] = field(default_factory=list)
     global_pooled: list[float] = field(default_factory=list)
+    confusion: Confusion = field(default_factory=list)
 
     def metrics(self) -> dict[str, float | None]:
-        """Avg, Last, Forgetting, BWT and FWT over seen classes."""
+        """Computes Avg, Last, Forgetting, BWT and FWT over seen classes."""
         return {
             "avg": metrics.average_accuracy(self.pooled),
             "last": metrics.last_accuracy(self.pooled),
@@ -52,7 +59,7 @@ class PathResult:
         }
 
     def global_metrics(self) -> dict[str, float | None]:
-        """Global FWT, BWT and Forgetting."""
+        """Computes global FWT, BWT and Forgetting."""
         return {
             "global_fwt": metrics.global_forward_transfer(self.global_matrix),
             "global_bwt": metrics.global_backward_transfer(self.global_matrix),
@@ -60,8 +67,8 @@ class PathResult:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Raw numbers and metrics, for JSON; the global ones only where they were measured."""
-        found = {
+        """Gives raw numbers and metrics, for JSON. Global numbers and confusions stand there only if they were measured."""
+        found: dict[str, Any] = {
             **(self.metrics() if self.pooled else {}),
             "A": self.pooled,
             "R": self.matrix,
@@ -69,16 +76,18 @@ class PathResult:
         }
         if self.global_matrix:
             found |= {**self.global_metrics(), "global_A": self.global_pooled, "global_R": self.global_matrix}
+        if self.confusion:
+            found |= {"class_accuracy": class_accuracy(self.confusion), "confusion": self.confusion}
         return found
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> PathResult:
-        """The raw numbers that `to_dict` gave."""
-        measured = found.get("global_R") or [], found.get("global_A") or []
-        return cls(found["R"], found["A"], found["next_task"], *measured)
+        """Takes the raw numbers that `to_dict` gave; what is missing stays empty."""
+        optional = (found.get(key) or [] for key in ("global_R", "global_A", "confusion"))
+        return cls(found["R"], found["A"], found["next_task"], *optional)
 
-    def is_whole(self, tasks: int) -> bool:
-        """Whether these are fractions, of so many tasks."""
+    def fault(self, tasks: int) -> str:
+        """Says which of the accuracies do not fit a run of so many tasks; empty if all fit."""
 
         def fractions(values: Any) -> bool:
             return isinstance(values, list) and all(isinstance(v, (int, float)) and 0 <= v <= 1 for v in values)
@@ -86,30 +95,30 @@ class PathResult:
         def all_fractions(rows: Any) -> bool:
             return isinstance(rows, list) and all(map(fractions, rows))
 
-        if not (
-            all_fractions(self.matrix) and fractions(self.pooled) and len(self.matrix) == len(self.pooled) == tasks
-        ):
-            return False
+        if not (fractions(self.pooled) and len(self.pooled) == tasks):
+            return f"A must be {tasks} numbers from 0 to 1"
+        if not (all_fractions(self.matrix) and len(self.matrix) == tasks):
+            return f"R must be {tasks} rows of numbers from 0 to 1"
         if self.global_matrix == self.global_pooled == []:
-            return True
-        return (
-            all_fractions(self.global_matrix)
-            and fractions(self.global_pooled)
-            and len(self.global_matrix) == len(self.global_pooled) == tasks + 1  # one before the first task
-            and len({len(row) for row in self.global_matrix}) == 1
-            and len(self.global_matrix[0]) >= tasks
-        )
+            return ""
+        rows = tasks + 1  # one before the first task
+        if not (fractions(self.global_pooled) and len(self.global_pooled) == rows):
+            return f"global_A must be {rows} numbers from 0 to 1"
+        same_length = all_fractions(self.global_matrix) and len({len(row) for row in self.global_matrix}) == 1
+        if not (same_length and len(self.global_matrix) == rows and len(self.global_matrix[0]) >= tasks):
+            return f"global_R must be {rows} rows of one length, of numbers from 0 to 1"
+        return ""
 
 
 @dataclass
 class Row:
-    """One row of a result's table: a path of the run's method, or a baseline that every run measures beside it.
+    """One row of a result's table: one path of the run's method, or a baseline that every run measures beside its method.
 
     Attributes:
-        method: the method's name, or the baseline's.
-        path: by which it scores.
-        is_baseline: whether it is zero-shot CLIP or a head on the frozen model.
-        scores: its accuracies.
+        method: name of the method or the baseline.
+        path: score path: text, visual or dual.
+        is_baseline: whether this is zero-shot CLIP or a head on the frozen model.
+        scores: accuracies of this row.
     """
 
     method: str
@@ -119,27 +128,29 @@ class Row:
 
     @property
     def name(self) -> str:
-        """For people, and the key in result.json. Nothing reads the parts back from it."""
+        """Name for people, and the row's key in result.json. Nothing reads the parts back from it."""
         return self.method if self.is_baseline else f"{self.method} ({self.path})"
 
     def to_dict(self) -> dict[str, Any]:
+        """Gives the row as result.json holds it."""
         return {"method": self.method, "path": self.path, "baseline": self.is_baseline, **self.scores.to_dict()}
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> Row:
+        """Makes a row from what `to_dict` gave."""
         return cls(found["method"], found["path"], found["baseline"], PathResult.from_dict(found))
 
 
 @dataclass
 class TaskReport:
-    """What learning one task took and showed.
+    """Cost and losses of learning one task.
 
     Attributes:
         classes: the task's class names.
         images: number of training images.
-        steps: optimiser steps.
-        anchors: number of anchors the task was distilled on.
-        phases: time per phase.
+        steps: number of optimiser steps.
+        anchors: number of anchors that the task was distilled on.
+        phases: time per phase, in seconds.
         losses: mean of each weighted loss term over the last epoch.
     """
 
@@ -153,7 +164,13 @@ class TaskReport:
 
 @dataclass
 class Resumption:
-    """A place where a run was gone on with: after how many tasks, when, and on which device."""
+    """A point where a stopped run went on.
+
+    Attributes:
+        after: number of tasks learnt before.
+        at: date and time.
+        on: name of the device.
+    """
 
     after: int
     at: str
@@ -162,58 +179,64 @@ class Resumption:
 
 @dataclass
 class RunResult:
-    """What a run has found, and under which conditions. The page that describes result.json is made from these fields."""
+    """Findings of a run and the conditions under which it found them. docs/result.md describes each field."""
 
-    name: Annotated[str, "of the run's folder"]
+    name: Annotated[str, "name of the run's folder"]
     status: Annotated[Status, "where the run stands"]
-    message: Annotated[str, "the same in a sentence, with the error if there was one"]
+    message: Annotated[str, "the status in a sentence, with the error if there was one"]
     method: Annotated[str, "the method's name"]
-    seed: Annotated[int, "of everything random"]
-    settings: Annotated[dict[str, Any], "all settings, with what the method fixes (docs/settings.md)"]
+    seed: Annotated[int, "seed of everything random"]
+    settings: Annotated[dict[str, Any], "all settings, with the ones that the method fixes (docs/settings.md)"]
     protocol: Annotated[
         dict[str, Any],
-        "what is measured: data, split, tasks, names, weights. Results compare only if their `hash` is the same",
+        "what is measured: data, split, tasks, names, weights. Two results compare only if their `hash` is the same",
     ]
     scores: Annotated[
         list[Row],
-        "by row, as `segp (dual)`: `method`, `path`, `baseline`, the metrics, and the accuracies that they come from (`A`, `R`, "
-        "`next_task`, `global_A`, `global_R`; see segp_ext.report.metrics)",
+        "one entry per row, as `segp (dual)`: `method`, `path`, `baseline`, the metrics, and the accuracies behind them (`A`, `R`, "
+        "`next_task`, `global_A`, `global_R`; see segp_ext.report.metrics). After the last task learnt so far, over all classes seen: "
+        "`class_accuracy`, one number per class, and `confusion`, a list of [true class, predicted class, number of test images]. Their "
+        "classes are places in `class_names`, from 0",
     ]
     retention: Annotated[
         dict[str, list[float]],
-        "zero-shot accuracy on data sets that are never learnt: before the first task, then after each",
+        "zero-shot accuracy on data sets that are never learnt: before the first task, then after each task",
     ]
     prototype_distance: Annotated[
         list[list[float]],
-        "after each task from the second on: 1 − cos between old classes' prototypes and their test images' mean, before the transfer "
-        "and after it",
+        "after each task from the second on: 1 − cos between old classes' prototypes and the mean of their test images, before the "
+        "transfer and after it",
     ]
-    tasks: Annotated[list[TaskReport], "what learning each task took and showed"]
+    tasks: Annotated[list[TaskReport], "cost and losses of each task"]
     phases: Annotated[
-        dict[str, Phase], "time by phase: `wall`, and `backbone`, which the encoders' own passes took of it"
+        dict[str, Phase], "time by phase: `wall`, and `backbone`, the part of it that the encoders' own passes took"
     ]
     passes: Annotated[
-        dict[str, int], "of compiled encoders: `total` passes, and `eager` ones that could not be compiled"
+        dict[str, int],
+        "counts for compiled encoders: `total` passes, and `eager` passes, which torch could not compile",
     ]
     device: Annotated[str, "name of the GPU or the processor"]
-    processes: Annotated[int, "that learnt together"]
-    threads: Annotated[int, "of torch, in each process"]
-    versions: Annotated[dict[str, str], "of Python, segp_ext and the packages that it stands on"]
-    build: Annotated[dict[str, Any], "what `segp_ext.build_info()` said"]
+    processes: Annotated[int, "number of processes that learnt together"]
+    threads: Annotated[int, "threads of torch in each process"]
+    versions: Annotated[dict[str, str], "versions of Python, segp_ext and the packages that it needs"]
+    build: Annotated[dict[str, Any], "the answer of `segp_ext.build_info()`"]
     code: Annotated[dict[str, str], "SHA-256 of the files of your own parts, by the names that settings have for them"]
     started: Annotated[str, "date and time"]
     resumed: Annotated[
-        list[Resumption], "where the run was gone on with: `after` so many tasks, `at` this time, `on` this device"
+        list[Resumption], "where the run went on after a stop: `after` so many tasks, `at` this time, `on` this device"
     ] = field(default_factory=list)
-    trained_parameters: Annotated[int | None, "that the optimiser changes; null until the learner is made"] = None
+    trained_parameters: Annotated[
+        int | None, "number of parameters that the optimiser changes; null until the learner is made"
+    ] = None
     plots: Annotated[list[str], "files in plots/"] = field(default_factory=list)
     updated: Annotated[str, "date and time of the last change"] = ""
+    class_names: Annotated[list[str], "the classes of all tasks, in task order"] = field(default_factory=list)
 
     def row(self, path: ScorePath) -> Row:
-        """The method's own row of a path.
+        """Finds the method's own row of a path.
 
         Raises:
-            KeyError: if it was not measured.
+            KeyError: if the run did not measure this path.
         """
         for row in self.scores:
             if not row.is_baseline and row.path == path:
@@ -226,7 +249,7 @@ class RunResult:
         return [row for row in self.scores if not row.is_baseline]
 
     def record(self, row: Row) -> None:
-        """Puts a row in its place, or behind the others."""
+        """Puts a row in the place of the row of its name, or behind the others."""
         for place, other in enumerate(self.scores):
             if other.name == row.name:
                 self.scores[place] = row
@@ -238,11 +261,12 @@ class RunResult:
         self.phases.setdefault(name, Phase()).add(phase)
 
     def to_json(self) -> bytes:
-        """As result.json has it."""
+        """Writes the result as result.json holds it."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         plain = {name: _plain(value) for name, value in values.items()}
         plain["scores"] = {row.name: row.to_dict() for row in self.scores}
-        return (json.dumps({"format": FORMAT, **plain}, indent=1, ensure_ascii=False) + "\n").encode()
+        text = json.dumps({"format": FORMAT, **plain}, indent=1, ensure_ascii=False) + "\n"
+        return _THREE_NUMBERS.sub(rb"[\1, \2, \3]", text.encode())  # each count of a confusion on one line
 
     @classmethod
     def read(cls, file: Path, tasks: int | None = None) -> RunResult:
@@ -250,11 +274,11 @@ class RunResult:
 
         Args:
             file: result.json, or a checkpoint's copy.
-            tasks: how many tasks it must tell of; by default as many as it says.
+            tasks: number of tasks that the result must hold; None takes any number.
 
         Raises:
-            OSError: if it cannot be read.
-            ValueError: if it is none, naming the file and the entry.
+            OSError: if the file cannot be read.
+            ValueError: if the file holds no result. The error names the file and the entry.
         """
         found = sealed.read_json(file)
         if found.get("format") != FORMAT:
@@ -262,43 +286,47 @@ class RunResult:
         try:
             scores = found.get("scores")
             if not isinstance(scores, dict):
-                raise _WrongEntryError("scores")
-            made: RunResult = _typed(
-                cls, {key: value for key, value in found.items() if key != "format"} | {"scores": []}, ""
-            )
-            made.scores = [_row(name, row) for name, row in scores.items()]
+                raise _WrongEntryError("scores must be an object")
+            entries = {key: value for key, value in found.items() if key != "format"} | {"scores": []}
+            made: RunResult = _typed(cls, entries, "")
+            made.scores = [_row(name, row, made.class_names) for name, row in scores.items()]
             count = len(made.tasks) if tasks is None else tasks
             if len(made.tasks) != count:
-                raise _WrongEntryError("tasks")
+                raise _WrongEntryError(f"tasks must have {count} entries; got {len(made.tasks)}")
             for row in made.own:
-                if not row.scores.is_whole(count):
-                    raise _WrongEntryError(f"scores: {row.name}")
+                if fault := row.scores.fault(count):
+                    raise _WrongEntryError(f"scores: {row.name}: {fault}")
         except _WrongEntryError as error:
             which = "a run" if tasks is None else f"a run after {tasks} tasks"
-            raise ValueError(f"{file} is no result of {which}: {error} is not as it must be") from None
+            raise ValueError(f"{file} is no result of {which}: {error}") from None
         return made
 
 
 class _WrongEntryError(Exception):
-    """An entry that is not as it must be."""
+    """An entry of result.json that is missing, unknown or of the wrong kind."""
 
 
-def _row(name: str, found: Any) -> Row:
-    lists = ("A", "R", "next_task")
-    if not isinstance(found, dict) or not all(isinstance(found.get(key), list) for key in lists):
-        raise _WrongEntryError(f"scores: {name}")
-    hints = get_type_hints(Row)
-    if not (
-        isinstance(found.get("method"), str)
-        and fits(found.get("path"), hints["path"])
-        and isinstance(found.get("baseline"), bool)
-    ):
-        raise _WrongEntryError(f"scores: {name}")
+def _row(name: str, found: Any, class_names: list[str]) -> Row:
+    """Checks and makes one row of `scores`."""
+    place = f"scores: {name}"
+    if not isinstance(found, dict):
+        raise _WrongEntryError(f"{place} must be an object")
+    for key in ("A", "R", "next_task"):
+        if not isinstance(found.get(key), list):
+            raise _WrongEntryError(f"{place}: {key} must be a list")
+    for key, kind in {"method": str, "path": get_type_hints(Row)["path"], "baseline": bool}.items():
+        if not fits(found.get(key), kind):
+            raise _WrongEntryError(f"{place}: {key} must be {_words(kind)}; got {found.get(key)!r}")
+    if not confusion_fits(found.get("confusion", []), class_names):
+        raise _WrongEntryError(
+            f"{place}: confusion must be a list of [true class, predicted class, number of images], with classes from 0 to "
+            f"{len(class_names) - 1}"
+        )
     return Row.from_dict(found)
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold of a value."""
+    """Turns a value into what JSON can hold."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     if isinstance(value, list):
@@ -309,21 +337,42 @@ def _plain(value: Any) -> Any:
 
 
 def _typed(kind: Any, value: Any, place: str) -> Any:
-    """A value of JSON as what a field's type says; dataclasses are made from their entries."""
+    """Turns a value of JSON into a field's type; objects become dataclasses where the type is one."""
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
         needed = {f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING}
-        if not isinstance(value, dict) or not needed <= value.keys() <= hints.keys():
-            named = isinstance(value, dict) and sorted({*needed - value.keys(), *value.keys() - hints.keys()})
-            raise _WrongEntryError(".".join(filter(None, (place, named[0] if named else ""))) or "it")
-        return kind(
-            **{name: _typed(hints[name], entry, f"{place}.{name}" if place else name) for name, entry in value.items()}
-        )  # type: ignore[operator]
+        if not isinstance(value, dict):
+            raise _WrongEntryError(f"{place or 'the file'} must be an object; got {value!r}")
+        inner = {name: f"{place}.{name}" if place else name for name in {*needed, *hints, *value}}
+        for name in sorted(needed - value.keys()):
+            raise _WrongEntryError(f"{inner[name]} is missing")
+        for name in sorted(value.keys() - hints.keys()):
+            raise _WrongEntryError(f"{inner[name]} is unknown")
+        return kind(**{name: _typed(hints[name], entry, inner[name]) for name, entry in value.items()})  # type: ignore[operator]
     inside = get_args(kind)
     if get_origin(kind) is list and isinstance(value, list):
         return [_typed(inside[0], entry, place) for entry in value]
     if get_origin(kind) is dict and isinstance(value, dict):
-        return {key: _typed(inside[1], entry, place) for key, entry in value.items()}
+        return {key: _typed(inside[1], entry, f"{place}.{key}") for key, entry in value.items()}
     if not fits(value, kind):
-        raise _WrongEntryError(place)
+        raise _WrongEntryError(f"{place} must be {_words(kind)}; got {value!r}")
     return value
+
+
+_WORDS: dict[Any, str] = {
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def _words(kind: Any) -> str:
+    """Names a field's type in an error."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    origin = get_origin(kind)
+    return _WORDS[origin or kind] if (origin or kind) in _WORDS else " or ".join(map(_words, get_args(kind)))

@@ -1,4 +1,4 @@
-"""Evaluation: accuracies of a learner on the scenario's test images after each task, on every path, and zero-shot on held-out sets."""
+"""Evaluation of a learner after each task: accuracies on the test images, on every path, and zero-shot ones on held-out sets."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ from segp_ext.config import PATHS, ScorePath
 from segp_ext.data.images import Images
 from segp_ext.method.learner import SeGPCL, listed
 from segp_ext.method.prototypes import ClassMeans
+from segp_ext.report.confusion import Confusion, confusion_of
 from segp_ext.report.result import PathResult
 from segp_ext.runtime.timing import Timer
 
 
 @dataclass
 class EvaluationSet:
-    """Test images whose labels index `class_names`."""
+    """Test images and their classes.
+
+    Attributes:
+        class_names: names of the classes.
+        images: test images, whose labels are places in `class_names`.
+    """
 
     class_names: list[str]
     images: Images
@@ -33,7 +39,7 @@ class EvaluationSet:
 
 @dataclass
 class Evaluated:
-    """What an `Evaluator` has found so far; see its attributes."""
+    """Results of an `Evaluator` so far; its attributes of the same names describe them."""
 
     paths: dict[ScorePath, PathResult]
     prototype_distance: list[list[float]]
@@ -44,15 +50,15 @@ class Evaluator:
     """Scores a learner on the test images of a scenario's tasks, and on sets that it never learns.
 
     Args:
-        learner: whom to score.
+        learner: learner to score.
         tasks: test images of every task, in order.
         held_out: data sets that are never trained on, by name, for zero-shot retention.
-        earlier: what was found before, of a learner that goes on; nothing by default.
-        evaluate_global: whether to measure the text path's global rows, before the first task and after each. A learner that goes on
-            has them if `earlier` has.
+        earlier: results until now, for a learner that goes on; None for a new one.
+        evaluate_global: whether to measure the text path's global rows, before the first task and after each. For a learner that goes
+            on, `earlier` decides: it has such rows or not.
 
     Attributes:
-        paths: results by path, one entry per evaluated task.
+        paths: results by path, one entry per evaluated task. Confusions are of the last task evaluated.
         prototype_distance: per task after the first, the mean cosine distance over old classes between the prototype and the mean
             feature of the class's test images in the current model: [before transfer, after transfer]. A diagnosis that uses
             old classes' test images; nothing learns from it.
@@ -60,8 +66,8 @@ class Evaluator:
         timer: time of the phases "text" and "evaluation".
 
     Raises:
-        ValueError: if two class names of the tasks read the same to the text encoder and global rows are measured, or the learner has
-            learnt tasks of which `earlier` does not tell.
+        ValueError: if global rows are measured and two class names of the tasks read the same to the text encoder. Also if `earlier`
+            tells of another number of tasks than the learner has learnt.
     """
 
     @without_autocast()
@@ -78,12 +84,13 @@ class Evaluator:
         self.held_out = held_out or {}
         self.timer = Timer(learner.backbone.stopwatch, learner.backbone.device)
         self._first = [0, *accumulate(len(task.class_names) for task in tasks)]
+        self._first_image = [0, *accumulate(len(task.images) for task in tasks)]
         self._frozen: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
         begins = earlier is None
         told = 0 if earlier is None else len(earlier.paths["text"].pooled)
         if told != len(learner.task_sizes):
             raise ValueError(
-                f"an evaluator follows its learner from the first task on: this one has learnt {len(learner.task_sizes)} tasks, "
+                f"an evaluator must follow its learner from the first task on: the learner has learnt {len(learner.task_sizes)} tasks, "
                 f"and `earlier` tells of {told}"
             )
         if earlier is None:
@@ -97,17 +104,17 @@ class Evaluator:
         self._global = evaluate_global if begins else bool(self.paths["text"].global_matrix)
         if begins and evaluate_global:
             with self.timer.phase("evaluation"):
-                self._add_global(self._hits(None)["global"])
+                self._add_global(self._hits(None)[0]["global"])
 
     def _features(self, task: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yields (indices, embeddings, features) of this process's share of a task's test images."""
         images, backbone, reader = self.tasks[task].images, self.learner.backbone, self.learner.reader
         size = 4 * len(images) * (backbone.embed_dim + backbone.raw_dim)
         if self.learner.config.training.epochs > 0 or (task not in self._frozen and size > reader.memory):
             yield from self.learner.encode(images)
             return
-        if (
-            task not in self._frozen
-        ):  # a model that never trains needs one pass in all, where its features fit into memory
+        if task not in self._frozen:
+            # A model that never trains needs one pass in all, if its features fit into memory.
             reader.memory -= size
             self._frozen[task] = [(i, v.cpu(), z.cpu()) for i, v, z in self.learner.encode(images)]
         for indices, embedding, feature in self._frozen[task]:
@@ -116,12 +123,12 @@ class Evaluator:
     @torch.no_grad()
     @without_autocast()
     def after_task(self) -> None:
-        """Evaluates the learner after the task it has just learnt."""
+        """Evaluates the learner after the task that it has just learnt."""
         learner = self.learner
         done = len(learner.task_sizes)
         with self.timer.phase("evaluation"):
             means = ClassMeans(self._first[done - 1], learner.backbone, learner.config.prototypes.features == "unit")
-            hits = self._hits(means)
+            hits, predicted = self._hits(means)
             counts = [len(task.images) for task in self.tasks]
             for path in PATHS:
                 result, row = self.paths[path], hits[path][:done]
@@ -129,6 +136,7 @@ class Evaluator:
                 result.pooled.append(sum(row) / sum(counts[:done]))
                 follows = path == "text" and done < len(self.tasks) and len(self.tasks[done].class_names) > 1
                 result.next_task.append(hits["next"][done] / counts[done] if follows else None)
+                result.confusion = self._confusion(predicted[path])
             if self._global:
                 self._add_global(hits["global"] if learner.config.training.epochs > 0 else None)
             if done > 1:
@@ -137,11 +145,16 @@ class Evaluator:
                 self.retention[name].append(self._zero_shot_accuracy(name, held))
 
     @torch.no_grad()
-    def _hits(self, means: ClassMeans | None) -> dict[str, list[float]]:
-        """How many test images of each task are scored right, over all processes, in one pass over their features.
+    def _hits(self, means: ClassMeans | None) -> tuple[dict[str, list[float]], dict[str, list[int]]]:
+        """Scores test images of all processes, in one pass over their features.
 
-        By path over the classes seen; "next": of the next task over its own classes, by the text path; "global": over the classes of
-        all tasks, by the text path. Adds old tasks' features to `means`.
+        Args:
+            means: takes old tasks' features; None for no such features.
+
+        Returns:
+            The number of images scored right in each task, by what was scored: a path, over the classes seen; "next", the next task
+            over its own classes, by the text path; "global", over the classes of all tasks, by the text path. And the predicted
+            class of each image of the tasks learnt, by path.
         """
         learner, device = self.learner, self.learner.backbone.device
         done, beta = len(learner.task_sizes), learner.config.inference.beta
@@ -153,6 +166,7 @@ class Evaluator:
         rows = (*PATHS, "next", "global")
         hits = torch.zeros(len(rows), len(self.tasks), dtype=torch.float64, device=device)
         right = dict(zip(rows, hits, strict=True))
+        predicted = torch.zeros(len(PATHS), self._first_image[done], dtype=torch.int64, device=device)
         for j, task in enumerate(self.tasks[:last]):
             own = slice(self._first[j], self._first[j + 1])
             for indices, embedding, feature in self._features(j):
@@ -160,8 +174,12 @@ class Evaluator:
                 target, unit = label + own.start, F.normalize(embedding, dim=-1)
                 if j < done:
                     on_text, visual = (learner.scores(embedding, feature, path) for path in ("text", "visual"))
-                    for path, scores in zip(PATHS, (on_text, visual, on_text + beta * visual), strict=True):
+                    place = indices.to(device) + self._first_image[j]
+                    for row, (path, scores) in enumerate(
+                        zip(PATHS, (on_text, visual, on_text + beta * visual), strict=True)
+                    ):
                         right[path][j] += _right(scores, target)
+                        predicted[row, place] = scores.argmax(dim=1)
                 if means is not None and j < done - 1:
                     means.add(feature, target)
                 if j == done > 0:
@@ -171,10 +189,22 @@ class Evaluator:
         found = learner.processes.sum(hits)
         for j, total in enumerate(found.sum(dim=0).tolist()):
             _check_hits(total, f"task {j + 1}")
-        return dict(zip(rows, found.tolist(), strict=True))
+        # Each image is one process's, and the others' rows are zero there.
+        classes = learner.processes.sum(predicted).tolist()
+        return dict(zip(rows, found.tolist(), strict=True)), dict(zip(PATHS, classes, strict=True))
+
+    def _confusion(self, predicted: list[int]) -> Confusion:
+        """Counts predicted classes of the test images of all tasks learnt."""
+        done = len(self.learner.task_sizes)
+        true = [
+            label + first
+            for task, first in zip(self.tasks[:done], self._first, strict=False)
+            for label in task.images.labels.tolist()
+        ]
+        return confusion_of(true, predicted)
 
     def _add_global(self, hits: list[float] | None) -> None:
-        """Adds a row to the global ones: of a model that changes its hits on each task, of a frozen one the row before again."""
+        """Adds a global row: from the hits on each task, or for a frozen model (None) the row before once more."""
         text = self.paths["text"]
         if hits is None:
             text.global_matrix.append([*text.global_matrix[-1]])
@@ -186,7 +216,7 @@ class Evaluator:
 
     @torch.no_grad()
     def _zero_shot_accuracy(self, name: str, test: EvaluationSet) -> float:
-        """Accuracy of the text path on a set that is never learnt, over its own classes."""
+        """Measures the accuracy of the text path on a set that is never learnt, over the set's own classes."""
         learner = self.learner
         text = F.normalize(learner.encode_names(test.class_names), dim=-1)
         hits = torch.zeros((), dtype=torch.float64, device=text.device)
@@ -197,6 +227,7 @@ class Evaluator:
         return found / len(test.images)
 
     def _distances(self, means: Tensor) -> list[float]:
+        """Measures `prototype_distance` of the last task, given the mean features of old classes `[C, Dr]`."""
         learner, old = self.learner, len(means)
         now = learner.prototypes[:old]
         before = now if learner.untransferred is None else learner.untransferred
@@ -204,11 +235,15 @@ class Evaluator:
 
 
 def _right(scores: Tensor, target: Tensor) -> Tensor:
-    """How many rows of `scores [B, C]` are highest at their `target [B]`; NaN if a score is not finite, found without waiting for a GPU."""
+    """Counts rows of `scores [B, C]` whose highest score is at their `target [B]`; NaN if a score is not finite.
+
+    It does not wait for a GPU.
+    """
     return (scores.argmax(dim=1) == target).sum() + 0 * scores.amax().double()
 
 
 def _check_hits(hits: float, which: str) -> None:
+    """Raises FloatingPointError if scores were not finite, so that `_right` gave NaN."""
     if math.isnan(hits):
         raise FloatingPointError(
             f"the scores of test images of {which} are not finite; with model.precision fp16, bf16 or fp32 may help"

@@ -26,8 +26,9 @@ def made():
     """Two tasks of a method whose name could be read as a path, and a baseline."""
     paths = {path: PathResult([[0.9], [0.8, 0.5]], [0.9, 0.65], [None, None]) for path in PATHS}
     paths["text"] = PathResult(
-        [[0.9], [0.8, 0.5]], [0.9, 0.65], [0.25, None], [[0.5, 0.4], [0.9, 0.5], [0.8, 0.5]], [0.45, 0.7, 0.65]
-    )
+        [[0.9], [0.8, 0.5]], [0.9, 0.65], [0.25, None], [[0.5, 0.4], [0.9, 0.5], [0.8, 0.5]], [0.45, 0.7, 0.65],
+        [[0, 0, 4], [0, 1, 1], [1, 1, 2]],
+    )  # fmt: skip
     return RunResult(
         name="run", status="finished", message="All 2 tasks learnt.", method="odd (text)", seed=3,
         settings={"training": {"epochs": 1}}, protocol={"id": "p", "hash": "h"},
@@ -36,6 +37,7 @@ def made():
         tasks=[TaskReport(["a"], 10, 5, 4, {"training": Phase(2.0, 1.5)}, {"acgd": 0.1}), TaskReport(["b"], 9)],
         phases={"training": Phase(4.0, 3.0)}, passes={}, device="cpu", processes=1, threads=2, versions={"torch": "2"}, build={}, code={},
         started="now", resumed=[Resumption(1, "later", "cpu")], trained_parameters=7, plots=["accuracy.png"], updated="then",
+        class_names=["a", "b"],
     )  # fmt: skip
 
 
@@ -61,6 +63,27 @@ def test_rows_have_names_for_people_and_parts_of_their_own(made, file):
         dataclasses.replace(made, scores=made.scores[:1]).row("text")
 
 
+def test_confusions_take_one_line_an_entry(made, file):
+    assert "    [0, 1, 1],\n" in file.read_text()
+    text = json.loads(file.read_text())["scores"]["odd (text) (text)"]
+    assert text["confusion"] == [[0, 0, 4], [0, 1, 1], [1, 1, 2]] and text["class_accuracy"] == [0.8, 1.0]
+    assert "confusion" not in json.loads(file.read_text())["scores"]["odd (text) (dual)"]  # which was not counted
+    odd = dataclasses.replace(made, message="[\n 1,\n 2,\n 3\n]")  # what reads like three numbers stays a string
+    assert json.loads(odd.to_json())["message"] == odd.message
+
+
+def test_a_result_of_an_earlier_version_has_no_confusions(made, file):
+    found = json.loads(file.read_text())
+    del found["class_names"]
+    for row in found["scores"].values():
+        row.pop("confusion", None)
+        row.pop("class_accuracy", None)
+    file.write_text(json.dumps(found))
+    read = RunResult.read(file)
+    assert read.class_names == [] and all(row.scores.confusion == [] for row in read.scores)
+    assert read.scores[1].scores.matrix == made.scores[1].scores.matrix
+
+
 def test_a_row_that_is_recorded_again_keeps_its_place(made):
     made.record(Row("zero-shot", "text", True, PathResult([[0.1]], [0.1], [None])))
     assert made.scores[0].scores.pooled == [0.1] and len(made.scores) == 4
@@ -69,19 +92,27 @@ def test_a_row_that_is_recorded_again_keeps_its_place(made):
 @pytest.mark.parametrize(
     ("change", "place"),
     [
-        (lambda r: r.pop("seed"), "seed"),
-        (lambda r: r.update(seed="3"), "seed"),
-        (lambda r: r.update(status="well"), "status"),
-        (lambda r: r.update(more=1), "more"),
-        (lambda r: r.update(resumed=[{"after": 1}]), "resumed.at"),
-        (lambda r: r["phases"]["training"].update(wall="long"), "phases.wall"),
+        (lambda r: r.pop("seed"), "seed is missing"),
+        (lambda r: r.update(seed="3"), "seed must be a whole number; got '3'"),
+        (lambda r: r.update(status="well"), "status must be one of running, finished, interrupted, failed; got 'well'"),
+        (lambda r: r.update(more=1), "more is unknown"),
+        (lambda r: r.update(resumed=[{"after": 1}]), "resumed.at is missing"),
+        (lambda r: r["phases"]["training"].update(wall="long"), "phases.training.wall must be a number; got 'long'"),
         (lambda r: r["tasks"].pop(), "scores: odd"),
-        (lambda r: r.update(scores=[]), "scores"),
+        (lambda r: r.update(scores=[]), "scores must be an object"),
+        (lambda r: r.update(trained_parameters="7"), "trained_parameters must be a whole number or null; got '7'"),
         (lambda r: r["scores"]["zero-shot"].pop("baseline"), "scores: zero-shot"),
         (lambda r: r["scores"]["odd (text) (dual)"].update(path="side"), "scores: odd"),
         (lambda r: r["scores"]["odd (text) (dual)"].update(A=[0.9, 1.5]), "scores: odd"),
         (lambda r: r["scores"]["odd (text) (dual)"].update(R=[[0.9]]), "scores: odd"),
         (lambda r: r["scores"]["odd (text) (text)"].update(global_A=[0.5]), "scores: odd"),
+        (
+            lambda r: r["scores"]["odd (text) (text)"].update(confusion=[[0, 2, 1]]),
+            "scores: odd (text) (text): confusion",
+        ),
+        (lambda r: r["scores"]["zero-shot"].update(confusion=[[0, 0]]), "scores: zero-shot: confusion"),
+        (lambda r: r["scores"]["zero-shot"].update(confusion={"0": 1}), "scores: zero-shot: confusion"),
+        (lambda r: r["scores"]["zero-shot"].update(confusion=[[0, 0, 0.5]]), "scores: zero-shot: confusion"),
     ],
 )
 def test_what_is_no_result_is_refused_by_its_entry(file, change, place):

@@ -57,6 +57,36 @@ def test_accuracies_are_over_all_classes_seen(evaluator, monkeypatch):
     assert visual.pooled == pytest.approx([2 / 4, 3 / 7, 4 / 15])
 
 
+def test_confusions_are_of_the_last_task_and_over_all_classes_seen(evaluator, monkeypatch):
+    def always_the_first(self, embedding, feature, path=None):
+        scores = torch.zeros(len(embedding), len(self.class_names))
+        scores[:, 0 if path == "text" else -1] = 1
+        return scores
+
+    monkeypatch.setattr(SeGPCL, "scores", always_the_first)
+    learn(evaluator, 1)
+    # two images of each of "red" and "green"; the newest class is "green"
+    assert evaluator.paths["text"].confusion == [[0, 0, 2], [1, 0, 2]]
+    assert evaluator.paths["visual"].confusion == [[0, 1, 2], [1, 1, 2]]
+    learn_on(evaluator, 1, 3)
+    assert evaluator.paths["text"].confusion == [[0, 0, 2], [1, 0, 2], [2, 0, 3], [3, 0, 4], [4, 0, 4]]
+    assert evaluator.paths["visual"].confusion == [[0, 4, 2], [1, 4, 2], [2, 4, 3], [3, 4, 4], [4, 4, 4]]
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_confusions_hold_the_accuracies(epochs):
+    evaluator = made_evaluator(training__epochs=epochs)
+    learn(evaluator, 3)
+    sizes, first = [2, 1, 2], [0, 2, 3]
+    for result in evaluator.paths.values():
+        right = [count if true == guess else 0 for true, guess, count in result.confusion]
+        assert sum(right) / sum(count for *_, count in result.confusion) == result.pooled[-1]
+        for start, size, accuracy in zip(first, sizes, result.matrix[-1], strict=True):
+            of_task = [entry for entry in result.confusion if start <= entry[0] < start + size]
+            hits = sum(count for true, guess, count in of_task if true == guess)
+            assert hits / sum(count for *_, count in of_task) == accuracy
+
+
 @pytest.mark.parametrize("beta", [0.3, 3.0])
 def test_every_path_is_evaluated_as_it_predicts(beta):
     learner = SeGPCL(tiny_backbone(), small_config(training__epochs=2, inference__beta=beta))
@@ -292,7 +322,7 @@ def test_an_evaluator_that_goes_on_has_global_rows_if_the_one_before_had(measure
 
 def test_a_learner_is_followed_from_its_first_task_on(evaluator):
     learn(evaluator, 2)
-    with pytest.raises(ValueError, match="this one has learnt 2 tasks, and `earlier` tells of 0"):
+    with pytest.raises(ValueError, match="the learner has learnt 2 tasks, and `earlier` tells of 0"):
         Evaluator(evaluator.learner, evaluator.tasks)
 
 
