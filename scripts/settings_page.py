@@ -1,4 +1,4 @@
-"""Makes docs/settings.md: what the paper states of each setting, and what is ours.
+"""Makes docs/settings.md from the facts about every setting and the tables beside them.
 
 python scripts/settings_page.py > docs/settings.md
 """
@@ -9,42 +9,54 @@ import dataclasses
 import sys
 
 from segp_ext.config import Config, dotted
-from segp_ext.config.paper import BESIDE_SETTINGS, OTHER_VALUES, OURS, PAPER, shown
+from segp_ext.config.paper import BESIDE_SETTINGS, OTHER_VALUES, shown
+from segp_ext.config.setting import facts_of
 from segp_ext.report.page import markdown_table
 
 
 def page() -> str:
-    """docs/settings.md: both tables."""
-    values = dotted(dataclasses.asdict(Config()))
-    stated = [[f"`{name}`", shown(s.value), s.where] for name, s in PAPER.items()]
-    ours = [[f"`{name}`", shown(values[name]), o.why, o.measured or "–"] for name, o in OURS.items()]
-    other = [[f"`{name}`", o.why, o.measured or "–"] for name, o in OTHER_VALUES.items()]
-    beside = [[name, o.why, o.measured or "–"] for name, o in BESIDE_SETTINGS.items()]
+    """Returns docs/settings.md."""
+    facts = facts_of(Config)
+    value = {name: shown(default) for name, default in dotted(dataclasses.asdict(Config())).items()}
+    stated = [[f"`{name}`", value[name], f.paper] for name, f in facts.items() if f.paper]
+    ours = [[f"`{name}`", value[name], f.ours, f.measured or "–"] for name, f in facts.items() if f.ours]
+    other = [[f"`{name}`", choice.why, choice.measured or "–"] for name, choice in OTHER_VALUES.items()]
+    beside = [[name, choice.why, choice.measured or "–"] for name, choice in BESIDE_SETTINGS.items()]
+    resume = [f"`{name}`" for name, f in facts.items() if f.resume]
+    protocol = [f"`{name}`" for name, f in facts.items() if f.protocol]
     return f"""\
 # Settings: the paper's and ours
 
 Defaults are the paper's (SeGP-CL, arXiv 2603.12055, v1) wherever it states a value. `python scripts/settings_page.py` makes this page
-from the tables in the code; a test compares both with the defaults.
+from the code, and a test compares the two. `python -m segp_ext.train --help all` says what every setting means.
 
-## What the paper states
+## Settings with a value in the paper
 
 {markdown_table([["setting", "default", "where in the paper"], *stated], numbers=False)}
 
 ## Settings of our own
 
-On these the paper is silent, or they go beyond it.
+The paper is silent about these settings, or they go beyond it.
 
 {markdown_table([["setting", "default", "what for", "measured in"], *ours], numbers=False)}
 
-## Other values of settings on which the paper states one
+## Other values of settings with a value in the paper
 
-They are for comparison, or for other models and data. The paper has some of them too, as its own variants.
+They serve comparisons, or other models and data. Some are variants in the paper as well.
 
 {markdown_table([["value", "what it is", "measured in"], *other], numbers=False)}
 
 ## Choices without a setting
 
 {markdown_table([["choice", "why", "measured in"], *beside], numbers=False)}
+
+## Settings that may change on `--resume`
+
+They change what is learnt only by rounding: {", ".join(resume)}.
+
+## Settings that protocols fix
+
+With another value than the protocol's, the id of a result says "+changed": {", ".join(protocol)}.
 """
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import yaml
 
-from segp_ext.config import Config, dotted, from_dict, setting_types
+from segp_ext.config import RESUMABLE, Config, dotted, from_dict, setting_types
 from segp_ext.config.imports import import_files
 from segp_ext.config.methods import METHODS as FIXED
 from segp_ext.report.comparison import Comparison, console
@@ -29,7 +29,6 @@ from segp_ext.report.result import RunResult
 from segp_ext.report.run_report import percent
 from segp_ext.run.command_line import (
     CONFIGS,
-    RESUMABLE,
     HelpFormatter,
     joined,
     parse,

@@ -21,7 +21,7 @@ import torch
 
 import segp_ext
 from segp_ext.clip.pretrained import load_clip
-from segp_ext.config import PATHS, Config, ScorePath, dotted, with_method
+from segp_ext.config import PATHS, RESUMABLE, Config, ScorePath, dotted, with_method
 from segp_ext.data import load_scenario
 from segp_ext.data.images import Images, Reader
 from segp_ext.data.scenario import Joined
@@ -29,7 +29,7 @@ from segp_ext.method.learner import SeGPCL
 from segp_ext.method.parts import own_code
 from segp_ext.report import run_report as report
 from segp_ext.report.result import PathResult, Resumption, Row, RunResult, Status, TaskReport
-from segp_ext.run.command_line import RESUMABLE, parse_run, settings_file
+from segp_ext.run.command_line import parse_run, settings_file
 from segp_ext.run.directory import RunDirectory, SavedRun, checkpoint_after, learning, unfinished
 from segp_ext.run.evaluation import Evaluated, EvaluationSet, Evaluator
 from segp_ext.run.identity import identify

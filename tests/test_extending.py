@@ -83,7 +83,7 @@ def test_a_method_of_ones_own_trains_resumes_and_stands_in_a_comparison(parts, c
 @pytest.mark.parametrize(
     ("name", "code", "said"),
     [
-        ("none.py", None, "there is no such file"),
+        ("none.py", None, "--import .*none.py: no such file"),
         ("json.py", "", "another module is named json; rename the file"),
         ("wrong.py", "1 / 0", "ZeroDivisionError: division by zero"),
         ("taken.py", "import segp_ext; segp_ext.add_method('segp', {})", "there is a method 'segp' already"),
@@ -109,7 +109,7 @@ def test_settings_that_a_method_cannot_fix_are_named(parts, capsys):
     with pytest.raises(SystemExit):
         command_line.parse(["--method=odd"])
     assert "no such setting: anchors.stepz; close: anchors.steps" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="one of your own is known when the file that adds it has been imported"):
+    with pytest.raises(ValueError, match="a method of your own needs the file that adds it: --import FILE"):
         MethodConfig(method="mirror")
 
 

@@ -12,11 +12,12 @@ from segp_ext.config.method_sections import (
 )
 from segp_ext.config.plain_values import check_settings, dotted, fits, from_dict, setting_types
 from segp_ext.config.run_sections import Precision, ResizeMode, RunConfig
-from segp_ext.config.schema import Config, MethodConfig, with_method
+from segp_ext.config.schema import RESUMABLE, Config, MethodConfig, with_method
 
 __all__ = [
     "LORA_WORDS",
     "PATHS",
+    "RESUMABLE",
     "AnchorsConfig",
     "ClassOrder",
     "Config",

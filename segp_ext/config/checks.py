@@ -1,13 +1,16 @@
-"""Checks of single values that the sections of settings share; each error names the setting and what came."""
+"""Checks of single values for all sections of settings. Each error names the setting, what it must be, and what came."""
 
 from __future__ import annotations
 
 import math
 import reprlib
 
+_LARGEST = 2**31 - 1
+"""Bound of all whole numbers: no larger one makes sense, and the libraries below take no larger one."""
+
 
 class _Short(reprlib.Repr):
-    """What came, for messages: whole where it is of usual length."""
+    """Shortens values of unusual length for messages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -16,21 +19,21 @@ class _Short(reprlib.Repr):
         self.maxlevel = 4
 
     def repr_int(self, value: int, level: int) -> str:
-        """A number, or how long it is where Python would not write it out."""
+        """Returns a whole number, or its length in bits if Python would not write it out."""
         return str(value) if value.bit_length() < 200 else f"a number of {value.bit_length()} bits"
 
 
 _SHORT = _Short()
-_LARGEST = 2**31 - 1
-"""No count here can sensibly be larger, and what they are handed to takes no larger ones."""
 
 
-def require(condition: bool, field_name: str, expected: str, value: object, remedy: str = "") -> None:
+def require(condition: bool, name: str, expected: str, value: object, remedy: str = "") -> None:
+    """Raises ValueError without `condition`: "`name` must be `expected`; got `value``remedy`"."""
     if not condition:
-        raise ValueError(f"{field_name} must be {expected}; got {_SHORT.repr(value)}{remedy}")
+        raise ValueError(f"{name} must be {expected}; got {_SHORT.repr(value)}{remedy}")
 
 
 def finite(section: str, name: str, value: float) -> None:
+    """Refuses infinite numbers, NaN, and whole numbers above 2^31 - 1."""
     if isinstance(value, int):
         require(value <= _LARGEST, f"{section}.{name}", f"at most {_LARGEST}", value)
     else:
@@ -38,21 +41,23 @@ def finite(section: str, name: str, value: float) -> None:
 
 
 def positive(section: str, config: object, *names: str) -> None:
+    """Refuses settings of a section, by name, that are not above 0."""
     for name in names:
         value = getattr(config, name)
         finite(section, name, value)
         require(value > 0, f"{section}.{name}", "greater than 0", value)
 
 
-def within(section: str, config: object, low: float, high: float, *names: str) -> None:
-    """Beyond these bounds float32 scores overflow or vanish, and what depends on them does nothing."""
-    for name in names:
-        value = getattr(config, name)
-        require(low <= value <= high, f"{section}.{name}", f"from {low:g} to {high:g}", value)
-
-
 def not_negative(section: str, config: object, *names: str) -> None:
+    """Refuses settings of a section, by name, that are below 0."""
     for name in names:
         value = getattr(config, name)
         finite(section, name, value)
         require(value >= 0, f"{section}.{name}", "0 or more", value)
+
+
+def within(section: str, config: object, low: float, high: float, *names: str) -> None:
+    """Refuses settings of a section, by name, outside [low, high]. Beyond such bounds float32 scores overflow or vanish without a word."""
+    for name in names:
+        value = getattr(config, name)
+        require(low <= value <= high, f"{section}.{name}", f"from {low:g} to {high:g}", value)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from segp_ext.config.checks import not_negative, positive, require
 from segp_ext.config.plain_values import fits, type_in_words
+from segp_ext.config.setting import setting
 
 DataName = Literal["auto", "digits", "folder", "cifar100", "imagenet-r", "imagenet100", "cub200", "ucf101"]
 ClassOrder = Literal["cifar100-icarl", "imagenet100-numpy1993", "imagenet-r-mgclip", "imagenet-r-rapf", "cub200-rapf"]
@@ -14,19 +15,26 @@ ClassOrder = Literal["cifar100-icarl", "imagenet100-numpy1993", "imagenet-r-mgcl
 
 @dataclass
 class LoadingConfig:
-    """How images are read."""
+    """Reading of image files."""
 
-    resize: Literal["exact", "device"] = "exact"
-    """exact: the model's own preprocessing by PIL, as published numbers have it; device: small images of one size are kept as they are \
-and resized on the device, which saves memory and decoding time and differs from PIL by rounding."""
-    orientation: Literal["stored", "exif"] = "stored"
-    """stored: pixels as the file has them, as torchvision's loaders and published numbers do; exif: images that a camera has marked as \
-turned are turned upright."""
-    workers: int | None = None
-    """Processes that decode images; none takes up to 8 per device on a GPU, and decodes in the main process on the CPU."""
-    memory_gb: float | None = None
-    """Gigabytes (10^9 bytes) of decoded images that each process keeps; none takes half of what is free, or of what a container or batch \
-job leaves. Others are decoded every time, to the same pixels."""
+    resize: Literal["exact", "device"] = setting(
+        "exact",
+        ours="exact is CLIP's own preprocessing; device saves memory and differs by rounding",
+        protocol=True,
+    )
+    """exact: the model's own preprocessing by PIL, which published numbers rest on. device: keep small images of one size as they are and \
+resize them on the device. This saves memory and decoding time, and differs from PIL by rounding."""
+    orientation: Literal["stored", "exif"] = setting(
+        "stored",
+        ours="stored: images as torchvision's loaders and published numbers have them; exif turns photographs upright",
+    )
+    """stored: pixels as the file has them, as with torchvision's loaders and published numbers. exif: turn images upright that a camera \
+has marked as turned."""
+    workers: int | None = setting(None, ours="changes only speed and memory", resume=True)
+    """Processes that decode images. null takes up to 8 per device on a GPU; on the CPU it decodes in the main process."""
+    memory_gb: float | None = setting(None, ours="changes only speed and memory", resume=True)
+    """Gigabytes (10^9 bytes) of decoded images that each process keeps. null takes half of the free memory, or half of what a container \
+or batch job leaves. Other images are decoded every time, to the same pixels."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "memory_gb"):
@@ -36,51 +44,52 @@ job leaves. Others are decoded every time, to the same pixels."""
 
 @dataclass
 class DataConfig:
-    """Images, their split into tasks, and what is evaluated."""
+    """Images, their split into tasks, and the images of the evaluation."""
 
-    name: DataName = "auto"
-    """digits: scikit-learn's handwritten digits; folder: your images, see root; cifar100, imagenet-r, imagenet100, cub200, ucf101: the \
-benchmarks, in the layouts that their users have on disk; auto: folder if root is given, else digits."""
-    root: str | None = None
-    """Folder of the data set. For folder: {train,test}/<class>/* (val counts as test), <class>/* with lists or split by test_fraction, \
-train/<class>/* alone, which is split so too, or Tiny-ImageNet's train/<wnid>/ with val/val_annotations.txt. \
-configs/<data.name>.yaml says what each benchmark takes."""
-    download: bool = False
-    """Download CIFAR100 to root through torchvision if it is not there."""
-    train_list: str | None = None
-    """Split of a flat tree <root>/<class>/*: file of training images, one path a line, or YAML with a list data. Classes are the \
-folders: labels beside the paths may not contradict them. A name that is no file here is looked for in root. Needs test_list."""
-    test_list: str | None = None
-    """The like for test images."""
-    class_list: str | None = None
-    """File of class folders to take, one a line (what follows it is ignored), in their order from then on; none takes all (imagenet100: \
-the first 100 classes of ILSVRC)."""
-    names: Literal["spaces", "folders"] = "spaces"
-    """spaces: underscores in class names become spaces, and UCF101's camel case separate words; folders: names stay as the data set \
-has them."""
-    names_file: str | None = None
-    """JSON file of class names by class folder, each a text or a list of texts whose first is taken; none goes by data.name and names."""
-    merge_folders: bool = False
-    """Take all folders of images below a class's folder as that class. Without it, a class folder that holds no image itself but \
-several folders of images is an error, as these may be the classes."""
-    unreadable: Literal["stop", "skip"] = "stop"
-    """stop: an unreadable or missing image is an error; skip: every image is opened once at the start, and those are left out and named."""
-    classes_per_task: int = 10
-    """New classes per task; the last task may have fewer."""
-    order: int | ClassOrder | None = 1993
-    """Class order: a number n for numpy.random.RandomState(n).permutation, the name of an order in use by others, or none for the data \
-set's own."""
-    max_images_per_class: int | None = None
-    """Use at most so many images of a class in each part, for small trials; none uses all."""
-    test_fraction: float = 0.3
-    """Share of each class held out for testing where the data has no split of its own."""
-    evaluate_on: Literal["test", "validation"] = "test"
-    """validation holds part of the training images out and scores on it, so that settings can be chosen without the test images."""
-    validation_fraction: float = 0.25
-    """Share of each class's training images held out when evaluate_on is validation."""
-    evaluate_global: bool = True
-    """After every task, also score all tasks' test images, future ones too, against all class names (the paper's Table II and figure 5). \
-It encodes every test image after each task, about twice the evaluation."""
+    name: DataName = setting("auto", protocol=True, short_help=True)
+    """Data set. digits: scikit-learn's handwritten digits. folder: your images (see data.root). cifar100, imagenet-r, imagenet100, \
+cub200, ucf101: the benchmarks, in the layouts that their users have on disk. auto: folder with data.root, else digits."""
+    root: str | None = setting(None, resume=True, short_help=True)
+    """Folder of the data set. Layouts of data.name folder: {train,test}/<class>/* (val counts as test); <class>/*, split by lists or by \
+test_fraction; train/<class>/* alone, split in the same way; Tiny-ImageNet's train/<wnid>/ with val/val_annotations.txt. The comment in \
+the package's configuration of each benchmark (presets/<data.name>.yaml) says which layouts it takes."""
+    download: bool = setting(False)
+    """Download CIFAR100 to data.root through torchvision if it is not there."""
+    train_list: str | None = setting(None)
+    """File that lists the training images of a flat tree <root>/<class>/*: one path per line, or YAML with a list data. The folders are \
+the classes, and labels beside the paths may not contradict them. A list that is not found is looked for in data.root. Needs test_list."""
+    test_list: str | None = setting(None)
+    """File that lists the test images, like train_list."""
+    class_list: str | None = setting(None, protocol=True)
+    """File of the class folders to take, one per line; the rest of a line is ignored. Classes then have the order of this file. null \
+takes all classes (imagenet100: the first 100 classes of ILSVRC)."""
+    names: Literal["spaces", "folders"] = setting("spaces", protocol=True)
+    """spaces: turn underscores in class names into spaces, and separate the words of UCF101's camel case. folders: keep the names of the \
+data set."""
+    names_file: str | None = setting(None, protocol=True)
+    """JSON file of class names by class folder. A name is a string or a list of strings, of which the first counts. null takes the names \
+by data.name and data.names."""
+    merge_folders: bool = setting(False)
+    """Take all folders of images below a class's folder as that class. Without it, a class folder with several folders of images and no \
+image of its own is an error, as these folders may be the classes."""
+    unreadable: Literal["stop", "skip"] = setting("stop")
+    """stop: an unreadable or missing image is an error. skip: open every image once at the start, leave such images out, and name them."""
+    classes_per_task: int = setting(10, protocol=True, short_help=True)
+    """New classes per task. The last task may have fewer."""
+    order: int | ClassOrder | None = setting(1993, protocol=True, short_help=True)
+    """Class order: a number n for numpy.random.RandomState(n).permutation, the name of an order that others use, or null for the order of \
+the data set."""
+    max_images_per_class: int | None = setting(None, protocol=True, short_help=True)
+    """Largest number of images per class in each part, for small trials. null uses all images."""
+    test_fraction: float = setting(0.3, protocol=True)
+    """Share of each class held out for testing, if the data has no split of its own."""
+    evaluate_on: Literal["test", "validation"] = setting("test", protocol=True)
+    """validation: hold out part of the training images and score on it, so that settings can be chosen without the test images."""
+    validation_fraction: float = setting(0.25)
+    """Share of each class's training images held out when data.evaluate_on is validation."""
+    evaluate_global: bool = setting(True)
+    """After every task, also score the test images of all tasks, future ones too, against all class names (the paper's Table II and \
+figure 5). This encodes every test image after each task, about twice the evaluation."""
 
     def __post_init__(self) -> None:
         positive("data", self, "classes_per_task")

@@ -1,4 +1,4 @@
-"""What a name that is none may mean: hints for settings and options that do not exist."""
+"""Hints for settings and options that do not exist: the names that the user may have meant."""
 
 from __future__ import annotations
 
@@ -12,14 +12,21 @@ _USUAL_NAMES = {
     "fp16": "model.precision", "bf16": "model.precision", "amp": "model.precision", "init_cls": "data.classes_per_task",
     "increment": "data.classes_per_task",
 }  # fmt: skip
-"""What other programs call settings that have another name here."""
+"""Settings by the names that other programs give them."""
 
 
 def close_names(name: str, known: Collection[str]) -> list[str]:
-    """Which of the dotted names `known` may be meant by one that is none of them; best first, empty if none is like it.
+    """Finds the names that a user may have meant by an unknown name.
 
-    Those of the same last part, of them the one in a group spelled like its own; else what other programs mean by that part; else the
-    one that is spelled most like it.
+    The first rule that finds a name decides: the same last part, preferably in a group of similar spelling; the usual name of a setting
+    in other programs; similar spelling.
+
+    Args:
+        name: the unknown name.
+        known: dotted names to choose from.
+
+    Returns:
+        Names out of `known`, the best first; empty if none is similar.
     """
     name = name.replace("-", "_").lower()
     last = name.rpartition(".")[2]

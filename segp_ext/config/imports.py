@@ -1,4 +1,4 @@
-"""Running the Python files that `--import` names, which may add methods and hold parts of one's own."""
+"""Runs the Python files that `--import` names. They may add methods and hold parts of the user's own."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from pathlib import Path
 
 
 def import_files(files: Sequence[str]) -> None:
-    """Runs Python files as modules under their own names: `mine.py` becomes `mine`. One that has been run is not run again.
+    """Runs Python files as modules under their own names: `mine.py` becomes `mine`. A file that ran before does not run again.
+
+    Args:
+        files: paths of the files.
 
     Raises:
-        ValueError: naming the file, if there is none, it fails, or its name is another module's.
+        ValueError: naming the file, if it is missing, fails, or has the name of another module.
     """
     for name in files:
         file = Path(name).resolve()
         module = file.stem
         if not file.is_file():
-            raise ValueError(f"--import {name}: there is no such file")
+            raise ValueError(f"--import {name}: no such file")
         there = sys.modules.get(module)
         if there is not None and Path(getattr(there, "__file__", None) or "").resolve() == file:
             continue
@@ -27,7 +30,7 @@ def import_files(files: Sequence[str]) -> None:
             raise ValueError(f"--import {name}: another module is named {module}; rename the file")
         spec = importlib.util.spec_from_file_location(module, file)
         if spec is None or spec.loader is None:
-            raise ValueError(f"--import {name}: it is no Python file")
+            raise ValueError(f"--import {name}: not a Python file")
         made = importlib.util.module_from_spec(spec)
         sys.modules[module] = made
         try:

@@ -6,34 +6,40 @@ from dataclasses import dataclass
 from typing import Literal
 
 from segp_ext.config.checks import not_negative, positive, require, within
+from segp_ext.config.setting import setting
 
 ScorePath = Literal["text", "visual", "dual"]
 PATHS: tuple[ScorePath, ...] = ("text", "visual", "dual")
-
 LORA_WORDS = ("kv", "attention", "ffn", "convolutions")
-"""What `lora.targets` may name, joined by +; `segp_ext.clip.lora_targets` finds the layers."""
+"""Words that `lora.targets` may join by +; `segp_ext.clip.lora_targets` finds their layers."""
+
+_SETUP = "section IV-A.4"
+_SPEED = "changes only speed and memory"
+_MEASURED = "evidence/results/digits_validation/method.md"
 
 
 @dataclass
 class LoraConfig:
-    """Low-rank adaptation of the CLIP encoders: A frozen at its random orthonormal start, only B trained."""
+    """LoRA adapters in the CLIP encoders. A stays frozen at its random orthonormal start; training changes B alone."""
 
-    rank: int = 32
-    """Rank of every adapter; at most its layer's width."""
-    alpha: int | None = None
-    """Numerator of the adapter's scale alpha/rank; none means alpha = rank, a scale of 1."""
-    encoders: Literal["both", "vision", "text"] = "both"
-    """Which CLIP encoders are adapted."""
-    targets: list[str] | str = "kv+ffn"
-    """Layers to adapt: words joined by +, or a list of the ends of their names (attn.kv_proj, mlp.c_fc ...). The words: kv (key and value \
-projections), attention (query, key, value and output projections), ffn (all linear layers of the feed-forward networks), and, ours, \
-convolutions (in blocks, ungrouped). A list may name other convolutions too."""
+    rank: int = setting(32, paper="table VI", short_help=True)
+    """Rank of every adapter. It may not exceed the width of the adapted layer."""
+    alpha: int | None = setting(None, ours="the default is the rank, so that the scale of the adapter is 1")
+    """Numerator of the adapter's scale alpha/rank. null takes the rank, for a scale of 1."""
+    encoders: Literal["both", "vision", "text"] = setting("both", paper=_SETUP)
+    """CLIP encoders that get adapters."""
+    targets: list[str] | str = setting("kv+ffn", paper=f"table VI; {_SETUP} says attention projections and FFN")
+    """Layers that get adapters: words joined by +, or a list of endings of layer names (attn.kv_proj, mlp.c_fc ...). The words: kv (key \
+and value projections), attention (query, key, value and output projections), ffn (all linear layers of the feed-forward networks), and \
+convolutions (ours: ungrouped convolutions in blocks). A list may name other convolutions too."""
 
     def __post_init__(self) -> None:
         positive("lora", self, "rank")
         if self.alpha is not None:
             positive("lora", self, "alpha")
-        known = f"words out of {', '.join(LORA_WORDS)}, each at most once, joined by +, or a list of the ends of layers' names"
+        known = (
+            f"words out of {', '.join(LORA_WORDS)}, each at most once, joined by +, or a list of endings of layer names"
+        )
         if isinstance(self.targets, str):
             words = self.targets.split("+")
             sound = {*words} <= {*LORA_WORDS} and len({*words}) == len(words)
@@ -47,25 +53,25 @@ convolutions (in blocks, ungrouped). A list may name other convolutions too."""
 class TrainingConfig:
     """Optimisation of one task."""
 
-    epochs: int = 10
-    """Passes over a task's images; 0 leaves the model frozen."""
-    batch_size: int = 128
-    """New images per step."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """SGD with momentum 0.9, or AdamW; the learning rate falls to zero along a cosine within each task."""
-    learning_rate: float = 1e-3
-    """Learning rate at a task's first step."""
-    weight_decay: float = 0.0
+    epochs: int = setting(10, paper=_SETUP, short_help=True)
+    """Passes over the images of a task; 0 leaves the model frozen."""
+    batch_size: int = setting(128, paper=_SETUP, short_help=True)
+    """New images per step, over all processes."""
+    optimizer: Literal["sgd", "adamw"] = setting("sgd", paper=_SETUP)
+    """SGD with momentum 0.9, or AdamW. Within each task the learning rate falls to zero along a cosine."""
+    learning_rate: float = setting(1e-3, paper=_SETUP, short_help=True)
+    """Learning rate at the first step of a task."""
+    weight_decay: float = setting(0.0, ours="shrinks the trained matrices; 0 leaves it out")
     """Weight decay on the trained matrices B."""
-    accumulate: int = 1
-    """Parts in which a step's images are passed, one after the other, through the encoder: less memory, the same step."""
-    prompts_per_pass: int = 2048
-    """Prompts that the text encoder holds at a time. With more classes each step encodes them twice, to keep memory bounded."""
-    classes: Literal["new", "seen"] = "new"
-    """Classes in the cross-entropy: the new ones alone, or all seen so far (ours)."""
-    joint: bool = False
-    """In runs, start anew from the pre-trained model at every task, with the images of all tasks so far: the ceiling for a method that \
-keeps none. `SeGPCL.learn_task` learns what it is given."""
+    accumulate: int = setting(1, ours=_SPEED, resume=True, short_help=True)
+    """Parts in which the images of a step pass through the encoder, to save memory. The step stays the same."""
+    prompts_per_pass: int = setting(2048, ours=_SPEED, resume=True)
+    """Prompts that the text encoder holds at a time. With more classes, each step encodes the prompts twice to bound the memory."""
+    classes: Literal["new", "seen"] = setting("new", paper="equation 15")
+    """Classes in the cross-entropy: only the new ones, or all classes seen so far (ours)."""
+    joint: bool = setting(False, ours="the ceiling for a method that keeps no images")
+    """Start every task of a run from the pre-trained model, with the images of all tasks so far. This gives the ceiling for a method \
+that keeps no images. `SeGPCL.learn_task` itself learns the images that it is given."""
 
     def __post_init__(self) -> None:
         not_negative("training", self, "epochs", "weight_decay")
@@ -76,29 +82,32 @@ keeps none. `SeGPCL.learn_task` learns what it is given."""
 class AnchorsConfig:
     """Seeds and anchors: images that stand in for the old classes (equations 9 to 14)."""
 
-    kind: Literal["none"] | str = "dpgd"
-    """dpgd: seeds moved towards an old class's text embedding and prototype; text or visual: towards that one alone; seeds: unmoved; \
-noise: seeds plus uniform noise within epsilon; new-images: distil on the new images themselves (LwF); reference: on as many images \
-of anchors.reference (ZSCL); adc: seeds nearest to the prototype, moved towards it by steps along the gradient (ADC); none: nothing to \
-distil on; my_package.my_module:Mine: a source of your own (docs/extending.md)."""
-    reference: str | None = None
-    """Images for kind reference: a folder, digits, or NAME:FOLDER with a name that data.name takes; training images are taken."""
-    seeds_per_class: int = 5
-    """K_seed: new images taken per old class, those that the teacher scores highest for it."""
-    steps: int = 10
-    """K_adv: projected gradient steps."""
-    step_size: float = 1.5e-3
-    """Gamma: step per pixel and iteration, in units of the pixel range [0, 1]."""
-    epsilon: float = 4 / 255
+    kind: Literal["none"] | str = setting("dpgd", paper="section III-C, equations 10 to 14", short_help=True)
+    """Where the anchors come from. dpgd: seeds, moved towards the text embedding and the prototype of an old class. text, visual: seeds, \
+moved towards only one of the two. seeds: seeds as they are. noise: seeds plus uniform noise within epsilon. new-images: the new images \
+themselves (LwF). reference: up to seeds_per_class images of anchors.reference per old class (ZSCL). adc: the seeds nearest to the \
+prototype, moved towards it by steps along the gradient (ADC). none: no anchors, nothing to distil on. my_package.my_module:Mine: a \
+source of your own (docs/extending.md)."""
+    reference: str | None = setting(None, ours="images for ZSCL, a method to compare with")
+    """Images for kind reference: a folder, digits, or NAME:FOLDER with a NAME that data.name takes. Only training images are used."""
+    seeds_per_class: int = setting(5, paper=f"equation 9, {_SETUP}")
+    """K_seed: new images taken per old class. The teacher scores these highest for that class."""
+    steps: int = setting(10, paper=f"equation 14, {_SETUP}", short_help=True)
+    """K_adv: steps of projected gradient descent."""
+    step_size: float = setting(1.5e-3, paper=f"equation 14, {_SETUP}")
+    """Gamma: change of a pixel per step, in units of the pixel range [0, 1]."""
+    epsilon: float = setting(
+        4 / 255, paper="equation 10; section IV-G names 4/255 as an example of a small bound, with figure 11"
+    )
     """Largest change of a pixel from its seed, in units of [0, 1]."""
-    visual_weight: float = 0.5
+    visual_weight: float = setting(0.5, paper=f"equation 13, {_SETUP}")
     """Lambda_p: weight of the visual (prototype) loss beside the text loss."""
-    batch_size: int = 128
-    """Anchors perturbed together; it changes speed and memory, not the anchors' definition."""
-    memory_gb: float = 8.0
-    """Gigabytes (10^9 bytes) of anchors kept on the device; more than that go to a file, from which each step reads its own."""
-    folder: str | None = None
-    """Folder for that file, which is gone when the task is learnt; none takes the system's temporary folder."""
+    batch_size: int = setting(128, ours=_SPEED, resume=True)
+    """Anchors moved together. It changes speed and memory, not what the anchors are."""
+    memory_gb: float = setting(8.0, ours=_SPEED, resume=True)
+    """Gigabytes (10^9 bytes) of anchors kept on the device. More anchors go to a file, and each step reads its own from there."""
+    folder: str | None = setting(None, ours="place for the anchors beyond anchors.memory_gb", resume=True)
+    """Folder for that file. The file is deleted when the task has been learnt. null takes the system's temporary folder."""
 
     def __post_init__(self) -> None:
         positive("anchors", self, "seeds_per_class", "batch_size")
@@ -109,14 +118,15 @@ distil on; my_package.my_module:Mine: a source of your own (docs/extending.md)."
 class DistillationConfig:
     """Anchor-guided cross-modal geometry distillation, ACGD (equations 16 to 18)."""
 
-    weight: float = 5.0
-    """Weight at a logit scale of 100; multiplied by 100/s for a model whose scale is s (ours: the loss grows with s squared)."""
-    temperature: float = 20.0
-    """Tau_A: softens the teacher's and the student's scores."""
-    batch_size: int = 32
+    weight: float = setting(5.0, paper=f"equation 22, {_SETUP}")
+    """Weight of the loss at a logit scale of 100. A model with the scale s uses the weight times 100/s (ours: the loss grows with s \
+squared)."""
+    temperature: float = setting(20.0, paper=f"equations 17 and 18, {_SETUP}")
+    """Tau_A: temperature that softens the scores of teacher and student."""
+    batch_size: int = setting(32, paper=_SETUP)
     """Anchors drawn per training step."""
-    both_directions: bool = False
-    """Keep, besides each image's similarities to the texts, each text's to the images of the step (ZSCL)."""
+    both_directions: bool = setting(False, ours="for ZSCL")
+    """Keep each text's similarities to the images of the step too, beside each image's similarities to the texts (ZSCL)."""
 
     def __post_init__(self) -> None:
         not_negative("distillation", self, "weight")
@@ -128,12 +138,12 @@ class DistillationConfig:
 class TextGeometryConfig:
     """Text semantic-geometry regularisation, TSGR (equations 19 to 21)."""
 
-    weight: float = 1.0
+    weight: float = setting(1.0, paper=f"equation 22, {_SETUP}")
     """Weight of the loss."""
-    temperature: float = 0.05
+    temperature: float = setting(0.05, paper=f"equations 19 and 20, {_SETUP}")
     """Tau_T: temperature of a class's similarities to its neighbours."""
-    neighbours: int = 10
-    """k: nearest neighbours of a new class among all seen classes in the reference text encoder."""
+    neighbours: int = setting(10, paper=_SETUP)
+    """k: nearest neighbours of a new class among all seen classes, in the reference text encoder."""
 
     def __post_init__(self) -> None:
         not_negative("text_geometry", self, "weight")
@@ -145,28 +155,31 @@ class TextGeometryConfig:
 class PrototypesConfig:
     """Class prototypes in the raw visual feature space (equations 23 to 29)."""
 
-    features: Literal["unit", "raw"] = "unit"
-    """unit: a prototype is the direction of its class's mean unit feature; raw (ours): the mean of raw features, with its length."""
-    transfer: Literal["own-anchors", "all-anchors", "sdc", "adc", "none"] = "own-anchors"
-    """How old classes' prototypes follow the model after each task. own-anchors: along the drift of the class's own anchors, each \
-weighted by its cosine to the prototype; all-anchors (ours): along the drift of all anchors, weighted by likeness and scaled by \
-proximity; sdc: the same without the scale; adc: along the mean drift of the class's own anchors; none: not at all. Anchors of kind \
-new-images and reference belong to no class and take all-anchors, sdc or none."""
-    temperature: float = 0.1
-    """Tau_p: temperature of all-anchors' weights; of sdc it is sigma squared."""
-    score: str = "cosine"
-    """Visual path. cosine: s·cos(r, μ); mahalanobis (ours): log-likelihood under a normal distribution about the class's mean, with one \
-covariance of all classes, summed up over the tasks, or partly with each class's own; ridge: regression behind random features (RanPAC), \
-for a model that stays frozen; probe: logistic regression, for a frozen model with training.joint; my_package.my_module:Mine: a head of \
-your own (docs/extending.md)."""
-    shrinkage: float | None = None
-    """Share of the mean variance that is mixed into the covariance of mahalanobis, which few images would leave singular; none \
-estimates it (oracle approximating shrinkage)."""
-    own_covariance: float = 0.0
-    """Share of each class's own covariance beside the one of all classes in mahalanobis (regularised discriminant analysis). Above 0 a \
-matrix of the feature's width squared is kept for every class: 4.7 MB at 768 in checkpoints, twice that in memory."""
-    random_features: int = 2000
-    """Width of ridge's random projection."""
+    features: Literal["unit", "raw"] = setting("unit", paper="section III-A.3, equation 23")
+    """What a prototype is. unit: the direction of the mean of the class's unit features. raw (ours): the mean of the raw features, with \
+its length."""
+    transfer: Literal["own-anchors", "all-anchors", "sdc", "adc", "none"] = setting(
+        "own-anchors", paper="equations 24 to 29"
+    )
+    """How the prototypes of old classes follow the model after each task. own-anchors: along the drift of the class's own anchors, each \
+weighted by its cosine to the prototype. all-anchors (ours): along the drift of all anchors, weighted by likeness and scaled by \
+proximity. sdc: like all-anchors, without the scale. adc: along the mean drift of the class's own anchors. none: not at all. Anchors of \
+kind new-images and reference belong to no class; they take all-anchors, sdc or none."""
+    temperature: float = setting(0.1, ours="for the transfers all-anchors and sdc", measured=_MEASURED)
+    """Tau_p: temperature of the weights of all-anchors. For sdc it is sigma squared."""
+    score: str = setting("cosine", paper="equations 6 and 30")
+    """Score of the visual path. cosine: s·cos(r, μ). mahalanobis (ours): log-likelihood under a normal distribution about the mean of the \
+class. All classes share one covariance, summed up over the tasks; own_covariance mixes in each class's own. ridge: regression behind \
+random features (RanPAC), for a model that stays frozen. probe: logistic regression, for a frozen model with training.joint. \
+my_package.my_module:Mine: a head of your own (docs/extending.md)."""
+    shrinkage: float | None = setting(None, ours="for the score mahalanobis; null estimates it", measured=_MEASURED)
+    """Share of the mean variance that is mixed into the covariance of mahalanobis, which few images would leave singular. null estimates \
+the share (oracle approximating shrinkage)."""
+    own_covariance: float = setting(0.0, ours="for the score mahalanobis", measured=_MEASURED)
+    """Share of each class's own covariance in mahalanobis, beside the covariance of all classes (regularised discriminant analysis). \
+Above 0, every class keeps a matrix of the feature's width squared: 4.7 MB at width 768 in checkpoints, twice that in memory."""
+    random_features: int = setting(2000, ours="for RanPAC, a method to compare with")
+    """Width of the random projection of ridge."""
 
     def __post_init__(self) -> None:
         within("prototypes", self, 1e-4, 1e6, "temperature")
@@ -178,11 +191,11 @@ matrix of the feature's width squared is kept for every class: 4.7 MB at 768 in 
 class InferenceConfig:
     """Prediction over all seen classes (equations 30 to 32)."""
 
-    beta: float = 0.5
+    beta: float = setting(0.5, paper=f"equation 31, {_SETUP}", short_help=True)
     """Weight of the visual (prototype) score beside the text score in the dual path."""
-    path: ScorePath = "dual"
+    path: ScorePath = setting("dual", paper="equations 31 and 32")
     """Scores used when a caller names none: text (CLIP), visual (prototypes) or dual (their weighted sum)."""
-    batch_size: int = 256
+    batch_size: int = setting(256, ours=_SPEED, resume=True)
     """Images encoded together."""
 
     def __post_init__(self) -> None:

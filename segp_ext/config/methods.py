@@ -1,4 +1,4 @@
-"""Methods: settings under a name, of one learner and never copies of it; and the user's own beside them."""
+"""Methods: named groups of settings that one and the same learner runs with, and the methods that users add."""
 
 from __future__ import annotations
 
@@ -45,24 +45,26 @@ METHODS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Settings that each method fixes, by dotted name."""
 FILES: dict[str, Path] = {}
-"""Where methods of the user's own were added."""
+"""Files that added methods, by the name of the method."""
 
 
 def add_method(name: str, settings: Mapping[str, Any]) -> None:
-    """Adds a method: `--method NAME` then fixes these settings, in runs and comparisons.
+    """Adds a method. `--method NAME` then fixes these settings, in runs and comparisons.
 
-    Call it in a file that `--import` names, so that runs that go on and processes of a comparison know it too.
+    Call it in a file that `--import` names, so that resumed runs and the processes of a comparison know the method too.
 
     Args:
         name: letters, digits, dots, dashes and underscores.
         settings: values by dotted name, `{"anchors.kind": "mine:Mine", "training.epochs": 5}`.
 
     Raises:
-        ValueError: for a name that cannot be one, or that another method has.
+        ValueError: for a name with other characters, or the name of another method.
     """
     file = Path(inspect.stack()[1].filename)
     if not re.fullmatch(r"[\w.-]+", name):
-        raise ValueError(f"a method's name must be of letters, digits, dots, dashes and underscores; got {name!r}")
+        raise ValueError(
+            f"the name of a method must consist of letters, digits, dots, dashes and underscores; got {name!r}"
+        )
     if name in METHODS and (FILES.get(name), METHODS[name]) != (file, dict(settings)):
         raise ValueError(f"there is a method {name!r} already, with {METHODS[name]}; choose another name")
     METHODS[name], FILES[name] = dict(settings), file

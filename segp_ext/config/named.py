@@ -1,4 +1,4 @@
-"""Parts that a setting names: by a name of this package's, or as `my_package.my_module:MyClass` one of the user's own."""
+"""Finds the class that a setting names: a part of this package by its name, or the user's own as `my_package.my_module:MyClass`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Part = TypeVar("Part")
 
 
 def find(setting: str, name: str, known: Mapping[str, type[Part]], base: type[Part]) -> type[Part]:
-    """The class that a setting names.
+    """Finds the class that a setting names.
 
     Args:
-        setting: its dotted name, for messages.
-        name: what it says.
-        known: this package's own, by name.
-        base: what another one must be a subclass of.
+        setting: dotted name of the setting, for messages.
+        name: value of the setting.
+        known: classes of this package by name.
+        base: class that a class of the user's own must inherit from.
 
     Raises:
-        ValueError: if there is none, saying why.
+        ValueError: if the name is unknown, cannot be imported, or is not such a class.
     """
     if name in known:
         return known[name]
@@ -41,18 +41,18 @@ def find(setting: str, name: str, known: Mapping[str, type[Part]], base: type[Pa
         raise ValueError(f"{setting}: {name} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ValueError(
-            f"{setting}: {name} must be a subclass of {base.__module__}.{base.__qualname__}; it is {found!r}"
+            f"{setting}: {name} must be a subclass of {base.__module__}.{base.__qualname__}; got {found!r}"
         )
     return found
 
 
 def code_hash(part: type) -> str | None:
-    """SHA-256 of the file that a class of the user's own comes from; None for one of this package."""
+    """Returns the SHA-256 of the file that defines a class of the user's own, or None for a class of this package."""
     if part.__module__.split(".")[0] == "segp_ext":
         return None
     return file_hash(Path(inspect.getfile(part)))
 
 
 def file_hash(file: Path) -> str:
-    """SHA-256 of a file."""
+    """Returns the SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(file.read_bytes()).hexdigest()

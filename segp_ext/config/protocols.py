@@ -1,8 +1,7 @@
-"""Named protocols: what the paper and its peers measured, as settings.
+"""Named protocols: the measurements of the paper and its peers, as settings.
 
-A protocol fixes the data set, its class order and tasks, class names, prompt, weights, transform and what is evaluated; everything else
-is the method's.
-What a comment calls ours is not stated by those whose name the protocol carries.
+A protocol fixes the data set, its class order and tasks, the class names, the prompt, the weights, the transform and the images of the
+evaluation. Every other setting belongs to the method. A comment says "ours" where the authors behind a protocol's name state nothing.
 """
 
 from __future__ import annotations
@@ -17,29 +16,29 @@ _WHOLE = {
     "loading.resize": "exact",
     "model.precision": "fp32",
 }
-"""What every protocol has in common: all images, CLIP's own preprocessing, full precision."""
+"""Settings of every protocol: all images, CLIP's own preprocessing, full precision."""
 _OPENAI = {
     **_WHOLE,
     "model.name": "ViT-B-16-quickgelu",
     "model.pretrained": "openai",
     "model.resize_mode": "shortest",
 }
-"""CLIP's own weights and preprocessing. That the paper uses this preprocessing is ours."""
+"""CLIP's own weights and preprocessing. The paper does not name its preprocessing; this choice is ours."""
 _PAPER = {**_OPENAI, "template": "a photo of a {}."}
 _PEERS = {**_OPENAI, "template": "a good photo of a {}."}
 """The prompt of MG-CLIP and RAPF."""
 _LAION = {
     **_WHOLE,
-    "template": "a good photo of a {}.",  # ours, so that the protocols differ only where the peers are known to
+    "template": "a good photo of a {}.",  # ours: protocols differ only where the peers are known to differ
     "model.name": "ViT-B-16",
-    "model.pretrained": "laion400m_e32",  # LAION-400M is stated; the last of its two epochs in open_clip is ours
+    "model.pretrained": "laion400m_e32",  # they state LAION-400M; the later of open_clip's two epochs is ours
     "model.resize_mode": "squash",
 }
-"""C3Box and LAMDA-PILOT: both sides to the input size, ignoring aspect."""
+"""Weights and preprocessing of C3Box and LAMDA-PILOT: both sides to the input size, ignoring aspect."""
 
 
 def _protocol(base: dict[str, Any], data: str, order: int | str, classes_per_task: int, names: str) -> dict[str, Any]:
-    # Of a flat tree of ImageNet-R without lists; ours, after the 24,000 to 6,000 images of the published splits.
+    # For a flat tree of ImageNet-R without lists. Ours, after the 24,000 and 6,000 images of the published splits.
     share = {"data.test_fraction": 0.2} if data == "imagenet-r" else {}
     return {
         **share,
@@ -52,14 +51,14 @@ def _protocol(base: dict[str, Any], data: str, order: int | str, classes_per_tas
 
 
 PROTOCOLS: dict[str, dict[str, Any]] = {
-    # The paper: five benchmarks, ten tasks each, OpenAI's weights. It names no class orders; ours are those of MG-CLIP and, where that
-    # has none, of RAPF and C3Box, beside whose numbers the paper's stand. Names as words are ours as well.
+    # The paper: five benchmarks, ten tasks each, OpenAI's weights. It names no class orders. Ours come from MG-CLIP, or from RAPF and
+    # C3Box where MG-CLIP has none, as the paper compares with their numbers. Class names as words are ours as well.
     "segp-cifar100": _protocol(_PAPER, "cifar100", "cifar100-icarl", 10, "spaces"),
     "segp-imagenet-r": _protocol(_PAPER, "imagenet-r", "imagenet-r-mgclip", 20, "spaces"),
     "segp-imagenet100": _protocol(_PAPER, "imagenet100", 1993, 10, "spaces"),
     "segp-cub200": _protocol(_PAPER, "cub200", "cub200-rapf", 20, "spaces"),
     "segp-ucf101": _protocol(_PAPER, "ucf101", 1993, 10, "spaces"),
-    # MG-CLIP and RAPF keep underscores in names (ImageNet's from open_clip have none).
+    # MG-CLIP and RAPF keep underscores in class names. (ImageNet's names from open_clip have none.)
     "mgclip-cifar100": _protocol(_PEERS, "cifar100", "cifar100-icarl", 10, "folders"),
     "mgclip-imagenet-r": _protocol(_PEERS, "imagenet-r", "imagenet-r-mgclip", 20, "folders"),
     "mgclip-imagenet100": _protocol(_PEERS, "imagenet100", 1993, 10, "folders"),
@@ -67,12 +66,12 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "rapf-imagenet-r": _protocol(_PEERS, "imagenet-r", "imagenet-r-rapf", 20, "folders"),
     "rapf-imagenet100": _protocol(_PEERS, "imagenet100", 1993, 10, "folders"),
     "rapf-cub200": _protocol(_PEERS, "cub200", "cub200-rapf", 20, "folders"),
-    # C3Box and LAMDA-PILOT: the seeded order everywhere. Its ImageNet100 order is stated for PILOT, UCF101's for C3Box; names as words
-    # are ours.
+    # C3Box and LAMDA-PILOT: the seeded order everywhere. PILOT states it for ImageNet100, C3Box for UCF101. Class names as words are
+    # ours.
     "lamda-cifar100": _protocol(_LAION, "cifar100", 1993, 10, "spaces"),
     "lamda-imagenet-r": _protocol(_LAION, "imagenet-r", 1993, 20, "spaces"),
     "lamda-imagenet100": _protocol(_LAION, "imagenet100", 1993, 10, "spaces"),
     "lamda-cub200": _protocol(_LAION, "cub200", 1993, 20, "spaces"),
     "lamda-ucf101": _protocol(_LAION, "ucf101", 1993, 10, "spaces"),
 }
-"""Settings that each protocol sets, by dotted name."""
+"""Settings of each protocol by dotted name. Their fields have `protocol=True` (`segp_ext.config.setting`)."""

@@ -1,6 +1,6 @@
 """The two whole configurations: `MethodConfig` for a learner, and `Config` for a run around it.
 
-Defaults are the paper's (SeGP-CL, arXiv 2603.12055) where it states a value; `paper.py` has the tables of these values and of our own.
+Defaults are the paper's (SeGP-CL, arXiv 2603.12055) where it states a value. Every field says what the paper states of it (`setting.py`).
 """
 
 from __future__ import annotations
@@ -24,26 +24,29 @@ from segp_ext.config.methods import METHODS
 from segp_ext.config.plain_values import from_dict
 from segp_ext.config.protocols import PROTOCOLS
 from segp_ext.config.run_sections import ModelConfig, RunConfig
+from segp_ext.config.setting import facts_of, setting
 
 
 @dataclass
 class MethodConfig:
-    """Everything that the learner needs; `Config` adds the model, the data and the run around it."""
+    """Settings of a learner. `Config` adds the model, the data and the run around it."""
 
-    method: str = "segp"
-    """segp, the full method, or one to compare with: zero-shot, frozen-prototypes (untrained model with class means), lora (no anchors, \
-no text geometry), lwf (distillation on the new images), zscl (on reference images), sdc, adc (lora with prototypes that follow the \
-new images, or images moved towards them), ranpac, lda, rda (heads on the frozen model: ridge regression, one covariance, and half \
-each class's own), linear-probe, joint (frozen or trained, with all images of all tasks), seeds, noise, text-pgd, visual-pgd (other \
-anchors)."""
-    seed: int = 0
-    """Seed of the adapter's start, the sample order and all draws."""
-    ops: Literal["fused", "eager"] = "fused"
-    """fused: the native kernels; eager: their plain PyTorch twins, to compare with."""
-    template: str = "a photo of a {}."
-    """Prompt; {} stands for the class name."""
-    min_images_per_class: int = 2
-    """A task with a class of fewer training images is refused."""
+    method: str = setting("segp", ours="names the methods to compare with", short_help=True)
+    """Method: segp, the full one, or one to compare with. lora: no anchors, no text geometry. lwf, zscl: distillation on the new images, \
+or on reference images. sdc, adc: lora with prototypes that follow the new images, or images moved towards the prototypes. seeds, noise, \
+text-pgd, visual-pgd: other anchors. Without training: zero-shot; frozen-prototypes (class means); ranpac, lda, rda (heads by ridge \
+regression, with one covariance, and with half of each class's own). With all images of all tasks: linear-probe (frozen model), joint \
+(trained model)."""
+    seed: int = setting(0, ours="makes a run repeatable", short_help=True)
+    """Seed of the start of the adapters, the order of the images and all draws."""
+    ops: Literal["fused", "eager"] = setting(
+        "fused", ours="the fused kernels, or their eager twins with the same numbers up to rounding"
+    )
+    """fused: the native kernels. eager: their plain PyTorch twins, to compare with."""
+    template: str = setting("a photo of a {}.", paper="section III-A.2, equation 4", protocol=True, short_help=True)
+    """Prompt of a class. {} stands for the name of the class."""
+    min_images_per_class: int = setting(2, ours="refuses a class of one image, which shows no distribution")
+    """Fewest training images of a class. A task with a smaller class is refused."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     anchors: AnchorsConfig = field(default_factory=AnchorsConfig)
@@ -54,12 +57,12 @@ anchors)."""
     loading: LoadingConfig = field(default_factory=LoadingConfig)
 
     def __post_init__(self) -> None:
-        own = "; one of your own is known when the file that adds it has been imported: --import FILE"
+        own = "; a method of your own needs the file that adds it: --import FILE"
         require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method, own)
         require(
             self.template.count("{}") == self.template.count("{") == self.template.count("}") == 1,
             "template",
-            "a text with one {} for the class name and no other braces",
+            "a string with one {} for the class name and no other braces",
             self.template,
         )
         require(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
@@ -67,25 +70,26 @@ anchors)."""
 
     @property
     def uses_anchors(self) -> bool:
-        """Whether a task makes anchors: there is a kind, and the distillation or the transfer of prototypes reads them."""
+        """Whether a task makes anchors: they have a kind, and the distillation or the transfer of prototypes reads them."""
         read = self.distillation.weight > 0 or self.prototypes.transfer != "none"
         return self.anchors.kind != "none" and read and not self.training.joint
 
 
 @dataclass
 class Config(MethodConfig):
-    """A whole run: method, model, data and output."""
+    """Settings of a whole run: method, model, data and output."""
 
-    imports: list[str] = field(default_factory=list)
-    """Python files that are run first, --import FILE for short: they may add methods, and hold parts of your own (docs/extending.md)."""
-    protocol: str | None = None
-    """Named protocol: sets data.name, data.order, data.classes_per_task, data.names, template, model.name, model.pretrained and \
-model.resize_mode, and keeps data.max_images_per_class, data.evaluate_on, data.class_list, data.names_file, data.test_fraction (of \
-ImageNet-R), loading.resize and model.precision. One of them given otherwise goes before it, and the result's id then says "+changed"."""
+    imports: list[str] = setting([])
+    """Python files to run first; --import FILE adds one. They may add methods and hold parts of your own (docs/extending.md)."""
+    protocol: str | None = setting(None, short_help=True)
+    """Named protocol of a benchmark. It sets data.name, data.order, data.classes_per_task, data.names, template, model.name, \
+model.pretrained and model.resize_mode. It also keeps data.max_images_per_class, data.evaluate_on, data.class_list, data.names_file, \
+data.test_fraction (of ImageNet-R), loading.resize and model.precision. A file or an option goes before the protocol, and the id of the \
+result then says "+changed"."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    held_out: list[str] = field(default_factory=list)
-    """Data sets that are never trained on and scored zero-shot after every task: folders of images, digits, or NAME:FOLDER with a name \
+    held_out: list[str] = setting([])
+    """Data sets that are scored zero-shot after every task and never trained on: folders of images, digits, or NAME:FOLDER with a NAME \
 that data.name takes."""
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -95,11 +99,15 @@ that data.name takes."""
             require(self.protocol in PROTOCOLS, "protocol", f"one of {', '.join(PROTOCOLS)}", self.protocol)
 
 
+RESUMABLE = tuple(name for name, facts in facts_of(Config).items() if facts.resume)
+"""Settings that may be given with --resume, by dotted name. They change what is learnt only by rounding."""
+
+
 def with_method(config: MethodConfig) -> MethodConfig:
-    """Returns a copy of `config` in which the settings that its method fixes have the method's values."""
+    """Returns a copy of `config` in which the settings that its method fixes have the values of the method."""
     values = dataclasses.asdict(config)
-    for setting, value in METHODS[config.method].items():
-        section, _, name = setting.rpartition(".")
+    for name, value in METHODS[config.method].items():
+        section, _, field_name = name.rpartition(".")
         group = values.setdefault(section, {}) if section else values
-        group[name] = value
+        group[field_name] = value
     return from_dict(type(config), values)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, get_args, get_o
 
 import yaml
 
-from segp_ext.config import Config, check_settings, dotted, fits, from_dict, setting_types, with_method
+from segp_ext.config import RESUMABLE, Config, check_settings, dotted, fits, from_dict, setting_types, with_method
 from segp_ext.config.hints import close_names
 from segp_ext.config.imports import import_files
 from segp_ext.config.methods import METHODS
-from segp_ext.config.paper import note
+from segp_ext.config.paper import source
 from segp_ext.config.protocols import PROTOCOLS
 from segp_ext.run.directory import check_version, find_run
 from segp_ext.runtime.progress import first_line
@@ -48,14 +48,6 @@ examples:
   python -m segp_ext.train --resume runs/NAME
       a run that stopped, from where it was
 """
-
-
-RESUMABLE = (
-    "model.device", "model.pretrained", "data.root", "loading.workers", "loading.memory_gb", "run.threads", "run.checkpoint_steps",
-    "run.keep_checkpoints", "training.accumulate", "training.prompts_per_pass", "anchors.batch_size", "anchors.memory_gb",
-    "anchors.folder", "inference.batch_size",
-)  # fmt: skip
-"""Settings that may be given with --resume: none of them changes what is learnt but by rounding."""
 
 
 def packaged_configs() -> list[str]:
@@ -291,8 +283,8 @@ def build_parser(
         action.option_strings = [option for option in action.option_strings if not option.endswith("+")]
         if types.get(action.dest) is dict:
             action.metavar, action.help = "{NAME: VALUE, ...}", "Several of these at once."
-        if source := note(action.dest):
-            action.help = f"{action.help} {source}"
+        if action.dest in types and types[action.dest] is not dict and source(action.dest):
+            action.help = f"{action.help} ({source(action.dest)})"
     return parser
 
 

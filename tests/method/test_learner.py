@@ -907,7 +907,7 @@ def test_a_copy_has_settings_of_its_own():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("template", "photo", "template must be a text with one {}"),
+        ("template", "photo", "template must be a string with one {}"),
         ("inference__beta", math.nan, "inference.beta must be"),
         ("inference__beta", "0.5", "inference.beta must be a number"),
         ("inference__batch_size", 0, "inference.batch_size must be"),

@@ -15,7 +15,7 @@ from segp_ext.run.command_line import parse, parse_run, read_settings, settings_
 
 FILES = [
     ("training: 5", "training must be a group of settings, {name: value, ...}; got 5"),
-    ("protocol: [a]", "protocol must be a text or null; got ['a']"),
+    ("protocol: [a]", "protocol must be a string or null; got ['a']"),
     ("", "it must hold settings by name, as in `training: {epochs: 5}`; it holds nothing"),
     ("- 1", "it must hold settings by name, as in `training: {epochs: 5}`; it holds a list"),
     ("training: {epochs: 1}\nseed: 1\ntraining: {batch_size: 2}", "'training' stands twice, again in line 3"),
@@ -34,7 +34,7 @@ FILES = [
     ("training: &t {training: *t}", "no such setting: training.training"),
     ("held_out: " + 3000 * "[", "its groups or lists stand too deep in one another"),
     ("training: {<<: {epochs: 1, epochs: 2}}", "'epochs' stands twice, again in line 1"),
-    ("held_out: digits", "held_out must be a list of texts, [a, b]; got 'digits'"),
+    ("held_out: digits", "held_out must be a list of strings, [a, b]; got 'digits'"),
     ("model: {compile: 1}", "model.compile must be true or false; got 1"),
     ("seed: !!python/object/apply:os.system [true]", "could not determine a constructor"),
     (b"\xff\xfe\x00", "it is no text file"),
@@ -53,21 +53,21 @@ FILES = [
     ("training: {lr: 3}", "no such setting: training.lr; close: training.learning_rate; known here: epochs, "),
     ("model: {epochs: 3}", "no such setting: model.epochs; close: training.epochs; known here: name, "),
     ("anchor.batch_size: 3", "no such setting: anchor; close: anchors; known"),
-    ("run: {name: 2024}", "run.name must be a text or null; got 2024 (a text like this needs quotes)"),
+    ("run: {name: 2024}", "run.name must be a string or null; got 2024 (put such a string in quotes)"),
     (
         "run: {name: 2026-01-01}",
-        "run.name must be a text or null; got datetime.date(2026, 1, 1) (a text like this needs quotes)",
+        "run.name must be a string or null; got datetime.date(2026, 1, 1) (put such a string in quotes)",
     ),
-    ("template: off", "template must be a text; got False"),
+    ("template: off", "template must be a string; got False"),
     (
         "held_out: [2024, on]",
-        "held_out must be a list of texts, [a, b]; got [2024, True] (a text like this needs quotes)",
+        "held_out must be a list of strings, [a, b]; got [2024, True] (put such a string in quotes)",
     ),
     ("training: {epochs: 2.5}", "training.epochs must be a whole number; got 2.5"),
     ("seed: 010", "seed must be a whole number; got '010'"),  # eight to YAML 1.1
     ("seed: 1:30", "seed must be a whole number; got '1:30'"),  # ninety
     ("seed: none", "seed must be a whole number; got None"),
-    ("template: none", "template must be a text; got None"),
+    ("template: none", "template must be a string; got None"),
 ]
 
 
@@ -86,7 +86,7 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, capsys, content, message):
     [
         (["--data.order=nope"], "data.order must be a whole number or one of cifar100-icarl, imagenet100-numpy1993, "),
         (["--data.order=1.5"], "or null; got '1.5'"),
-        (["--held_out=digits"], "held_out must be a list of texts, [a, b]; got 'digits'"),
+        (["--held_out=digits"], "held_out must be a list of strings, [a, b]; got 'digits'"),
         (["--training.learning_rate=nan"], "training.learning_rate must be a number; got 'nan'"),
         (["--training=5"], "training must be a group of settings, {name: value, ...}; got '5'"),
         (["--data={order: x}"], "data.order must be a whole number or one of "),
@@ -109,8 +109,11 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, capsys, content, message):
             "unrecognized arguments: --anchor.steps 3; close: --anchors.steps",
         ),
         (["--data.root="], "data.root must be a path; got ''"),
-        (["--template=a {} of {x}"], "template must be a text with one {} for the class name and no other braces; got"),
-        (["--template=a {"], "template must be a text with one {}"),
+        (
+            ["--template=a {} of {x}"],
+            "template must be a string with one {} for the class name and no other braces; got",
+        ),
+        (["--template=a {"], "template must be a string with one {}"),
         (["--training.epochs.x", "3"], "--training.epochs.x: training.epochs has no parts; give --training.epochs"),
         (["--epochs", "3"], "unrecognized arguments: --epochs 3; close: --training.epochs"),
         (
@@ -405,6 +408,6 @@ def test_targets_are_words_or_a_list(given, targets, tmp_path):
     assert parse([f"--config={tmp_path / 'settings.yaml'}"]).lora.targets == targets
     (tmp_path / "settings.yaml").write_text("lora: {targets: null}\n")  # every config.yaml of segp_ext 0.1
     with pytest.raises(
-        ValueError, match=r"settings.yaml: lora.targets must be a list of texts, \[a, b\] or a text; got None"
+        ValueError, match=r"settings.yaml: lora.targets must be a list of strings, \[a, b\] or a string; got None"
     ):
         read_settings(tmp_path / "settings.yaml")
