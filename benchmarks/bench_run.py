@@ -27,8 +27,8 @@ OPS = ("fused", "eager")
 
 def run_once(order: int, settings: list[str]) -> RunResult:
     """The result of the built-in run on one class order; ends the process with what the run said if it does not finish."""
-    from segp_ext import train
     from segp_ext.run import command_line
+    from segp_ext.run.run import run_config
 
     said = io.StringIO()
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(said), redirect_stderr(said):
@@ -38,7 +38,7 @@ def run_once(order: int, settings: list[str]) -> RunResult:
             f"--run.directory={folder}",
             *settings,
         ]
-        result = train.Run(command_line.parse(arguments)).execute()
+        result = run_config(command_line.parse(arguments), say=print)
     if result.status != "finished":
         sys.exit(f"order {order}, {' '.join(settings)}: {said.getvalue()}")
     return result

@@ -24,11 +24,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import segp_ext
-from segp_ext import train
 from segp_ext.config import MethodConfig
 from segp_ext.method.learner import SeGPCL
 from segp_ext.report.result import RunResult
 from segp_ext.run import command_line
+from segp_ext.run.run import run_config
 
 from .harness import Table, print_setting
 
@@ -135,7 +135,7 @@ def main() -> None:
                 "--config=cifar100", f"--data.root={place}", f"--model.name={model}", "--model.pretrained=null",
                 f"--model.device={given.device}", f"--model.precision={given.precision}", f"--run.directory={place}/runs", *extra,
             ])  # fmt: skip
-            result = train.Run(settings).execute()
+            result = run_config(settings, say=print)
     if result.status != "finished":
         sys.exit(f"{json.dumps(result.message)}\n{said.getvalue()}")
 

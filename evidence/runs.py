@@ -9,12 +9,12 @@ from typing import TypeVar
 
 import torch
 
-from segp_ext.compare import Row
 from segp_ext.config import Config, from_dict
 from segp_ext.data import Scenario, load_scenario
 from segp_ext.method.learner import SeGPCL
 from segp_ext.report.result import RunResult
 from segp_ext.run.command_line import read_settings
+from segp_ext.run.rows import Row
 
 Found = TypeVar("Found")
 

@@ -1,6 +1,6 @@
 """Continual learning with CLIP through semantic-geometry preservation (SeGP-CL, arXiv 2603.12055).
 
-Names load on first use, so that `import segp_ext` costs little beyond torch's own import.
+Each public name loads its module on first use, so `import segp_ext` costs little beyond the import of torch.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ COMMANDS = {
     "predict": "name the classes of images with what was learnt",
     "doctor": "look for what is wrong with an installation or a data set",
 }
-"""What `python -m segp_ext.COMMAND` does."""
+"""Sub-commands of `segp`, each with its meaning. The module `segp_ext.NAME` holds its `main(argv) -> exit status`."""
 
-if sys.argv[:1] == ["-m"]:
-    # `python -m` begins, and torch is not there yet. Threads that wait for each other by spinning take many times as long where
-    # other processes are busy on the same cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+WAIT_POLICY = "OMP_WAIT_POLICY", "PASSIVE"
+"""Variable that commands set before torch is imported. Threads that wait by spinning slow other processes on the same cores a lot."""
+
+if sys.argv[:1] == ["-m"]:  # `python -m` begins, and torch is not there yet
+    os.environ.setdefault(*WAIT_POLICY)
     _asked = "".join(sys.orig_argv[-len(sys.argv) :][:1])  # the name that stood after -m
     if _asked.startswith(f"{__name__}.") and _asked.removeprefix(f"{__name__}.") not in [*COMMANDS, "__main__"]:
         _listed = "".join(f"\n  python -m {__name__}.{name:9} {meaning}" for name, meaning in COMMANDS.items())
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from .config.methods import add_method
     from .method.learner import SeGPCL
     from .ops._native import build_info
+    from .run.run import run_config
 
-# Public name -> the module that defines it; None for a module of that name.
+# Public name -> the module that defines it; None if the name is a module itself.
 _LAZY: dict[str, str | None] = {
     "ops": None,
     "reference": None,
@@ -48,6 +50,7 @@ _LAZY: dict[str, str | None] = {
     "SeGPCL": "method.learner",
     "add_method": "config.methods",
     "load_clip": "clip.pretrained",
+    "run_config": "run.run",
 }
 
 __all__ = [
@@ -60,6 +63,7 @@ __all__ = [
     "load_clip",
     "ops",
     "reference",
+    "run_config",
 ]
 
 

@@ -26,6 +26,36 @@ def backbone():
     return tiny_backbone()
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of a finished run (`small_run`), which no test may change."""
+    from small_run import small_run
+
+    folder = tmp_path_factory.mktemp("finished")
+    assert small_run(folder) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """The folder of a run (`small_run`) that was interrupted in its second task."""
+    from small_run import small_run
+
+    from segp_ext.method.learner import SeGPCL
+
+    original = SeGPCL.learn_task
+
+    def second_is_interrupted(self, dataset, names, kept=None):
+        if len(self.task_sizes) == 1 and self.config.training.epochs:
+            raise KeyboardInterrupt
+        return original(self, dataset, names, kept)
+
+    monkeypatch.setattr(SeGPCL, "learn_task", second_is_interrupted)
+    assert small_run(tmp_path) == 130
+    monkeypatch.undo()
+    return tmp_path / "run"
+
+
 @pytest.fixture(autouse=True)
 def same_threads():
     """A run sets how many threads torch has, for the whole process; the next test begins with two again."""

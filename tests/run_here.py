@@ -9,7 +9,8 @@ from typing import Any, TextIO
 
 import pytest
 
-from segp_ext import compare, train
+from segp_ext import train
+from segp_ext.run import jobs
 
 
 def _run(command: list[str], stdout: TextIO, **_: Any) -> subprocess.CompletedProcess[str]:
@@ -24,4 +25,4 @@ def _run(command: list[str], stdout: TextIO, **_: Any) -> subprocess.CompletedPr
 
 def runs_here(patch: pytest.MonkeyPatch) -> None:
     """Until `patch` is undone, a comparison's runs start no process."""
-    patch.setattr(compare, "subprocess", SimpleNamespace(run=_run))
+    patch.setattr(jobs, "subprocess", SimpleNamespace(run=_run))

@@ -1,1 +1,23 @@
-"""A run: its settings, its checks before a start, its folder, its evaluation and its identity."""
+"""A run of a method over a data set, a comparison of runs, and the checks before them.
+
+A run:
+    run: learns and evaluates task after task; `run_config` does it from a `Config`.
+    baselines: zero-shot CLIP and heads on the frozen model, measured beside the method.
+    evaluation: accuracies of a learner on test images.
+    resuming: the checkpoint to go on from, and what must not have changed since.
+    directory: the folder of a run, its lock and its checkpoints.
+    identity: the id and hash of what a run measures.
+
+A comparison:
+    rows: methods with the settings in which they differ, and the lists of them in the package.
+    jobs: one process for each run, shared out over the devices.
+    comparing: from rows and seeds to jobs, and from results to files.
+
+Before and after:
+    command_line: settings from files and options.
+    preflight: what would stop a run only after hours.
+    examination: all that is wrong with a data set and an installation.
+    image_check: unreadable and repeated images.
+    installation: versions, devices and kernels of this machine.
+    prediction: a checkpoint and image files, for predictions.
+"""

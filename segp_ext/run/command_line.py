@@ -22,6 +22,7 @@ from segp_ext.config.methods import METHODS
 from segp_ext.config.paper import source
 from segp_ext.config.protocols import PROTOCOLS
 from segp_ext.run.directory import check_version, find_run
+from segp_ext.runtime.program import as_typed, program
 from segp_ext.runtime.progress import first_line
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def build_parser(
         pass
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    prog = f"python -m segp_ext.{command}"
+    prog = program(command)
     usage = (
         f"{prog} {''.join(f'[{flag}] ' for flag in flags)}[--config FILE] [--protocol NAME] [--method NAME] [--seed N] "
     )
@@ -244,7 +245,7 @@ def build_parser(
         usage="\n       ".join(
             textwrap.wrap(usage, max(shutil.get_terminal_size().columns - 9, 20), break_on_hyphens=False)
         ),
-        description=description,
+        description=as_typed(description),
         formatter_class=Formatter,
         default_env=False,
         allow_abbrev=False,

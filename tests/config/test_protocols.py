@@ -9,7 +9,6 @@ import pytest
 import yaml
 from trees import cifar100, make
 
-from segp_ext import train
 from segp_ext.clip.pretrained import load_clip
 from segp_ext.config import ClassOrder, Config, DataConfig, LoadingConfig
 from segp_ext.config.methods import METHODS
@@ -18,6 +17,7 @@ from segp_ext.data import load_scenario
 from segp_ext.data.scenario import class_order, named_orders
 from segp_ext.run import command_line
 from segp_ext.run.identity import changed_settings, identify
+from segp_ext.run.run import Run
 
 CLASSES = {"cifar100": 100, "imagenet-r": 200, "imagenet100": 100, "cub200": 200, "ucf101": 100}
 BENCHMARKS = {
@@ -268,7 +268,7 @@ def test_a_run_of_a_protocol_keeps_it_in_its_configuration(tmp_path, monkeypatch
         "--protocol=segp-cifar100", f"--data.root={archive}", "--model.name=glyph", "--data.classes_per_task=50", "--training.epochs=0",
         "--anchors.steps=1", "--anchors.seeds_per_class=1", f"--run.directory={tmp_path}",
     ]  # fmt: skip
-    run = train.Run(command_line.parse([*argv, "--run.name=first"]))
+    run = Run(command_line.parse([*argv, "--run.name=first"]))
     facts = run.result.protocol
     assert facts["id"].startswith("segp-cifar100+changed-") and facts["changed"] == [
         "data.classes_per_task",
@@ -276,5 +276,5 @@ def test_a_run_of_a_protocol_keeps_it_in_its_configuration(tmp_path, monkeypatch
     ]
     saved = run.directory / "config.yaml"
     assert yaml.safe_load(saved.read_text())["protocol"] == "segp-cifar100"
-    again = train.Run(command_line.parse(["--config", str(saved), "--run.name=again"]))
+    again = Run(command_line.parse(["--config", str(saved), "--run.name=again"]))
     assert again.result.protocol == facts

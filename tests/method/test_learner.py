@@ -22,8 +22,8 @@ from segp_ext.config import LoadingConfig, MethodConfig, TrainingConfig, with_me
 from segp_ext.config.methods import METHODS
 from segp_ext.data.images import Images
 from segp_ext.method.anchors import Anchors
-from segp_ext.method.loss_record import LossRecord
 from segp_ext.method.learner import SeGPCL, prompts
+from segp_ext.method.loss_record import LossRecord
 from segp_ext.run.evaluation import EvaluationSet
 
 FIRST, SECOND = ["red", "green", "blue"], ["cat", "dog"]
@@ -824,7 +824,8 @@ def test_half_precision_that_never_takes_a_step_is_an_error(monkeypatch):
     learner = SeGPCL(backbone, MethodConfig(training=TrainingConfig(epochs=2, batch_size=4)))
     images = [(torch.randint(0, 255, (3, 16, 16), dtype=torch.uint8), n % 2) for n in range(8)]
     monkeypatch.setattr(
-        "segp_ext.method.losses.classification.classification_loss", lambda *_: torch.tensor(torch.nan, requires_grad=True)
+        "segp_ext.method.losses.classification.classification_loss",
+        lambda *_: torch.tensor(torch.nan, requires_grad=True),
     )
     with pytest.raises(FloatingPointError, match="the loss is not finite in task 1, epoch 1, step 1"):
         learner.learn_task(images, ["a", "b"])

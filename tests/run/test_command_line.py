@@ -3,12 +3,10 @@
 import dataclasses
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-import segp_ext
 from segp_ext import compare, doctor, predict, train
 from segp_ext.config import Config, DataConfig, RunConfig
 from segp_ext.run.command_line import parse, parse_run, read_settings, settings_file
@@ -192,7 +190,7 @@ def test_an_argument_that_does_not_fit_is_named(arguments, message, capsys):
             "close to --topK: --topk; close to --pth: --path",
         ),
         (compare.main, ["--out=x", "--lr=1"], "unrecognized arguments: --lr=1; close: --training.learning_rate"),
-        (compare.main, ["--out=x", "--run={name: a}"], "--run.name is what --out says here; give that"),
+        (compare.main, ["--out=x", "--run={name: a}"], "--run.name cannot be given here; give --out instead"),
         (compare.main, ["--out=x", "--training.epochs"], "--training.epochs needs a value"),
         (compare.main, ["--out=x", "--training.epochs=x"], "training.epochs must be a whole number; got 'x'"),
     ],
@@ -331,36 +329,6 @@ def test_what_print_config_prints_is_read_back_to_the_same_settings(arguments, t
     (tmp_path / "printed.yaml").write_text(printed, encoding="ascii")  # which every output can write
     assert parse([f"--config={tmp_path / 'printed.yaml'}"]) == parse(arguments)
     assert yaml.safe_load(printed) == dataclasses.asdict(parse(arguments))
-
-
-PACKAGE = Path(segp_ext.__file__).parent
-MODULES = [".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts) for file in sorted(PACKAGE.rglob("*.py"))]
-
-
-@pytest.mark.parametrize(
-    "module", [module for module in MODULES if module.removeprefix("segp_ext.") not in segp_ext.COMMANDS]
-)
-def test_modules_that_are_no_command_say_so(module):
-    module = module.removesuffix(".__init__")
-    done = subprocess.run(
-        [sys.executable, "-W", "default", "-m", module, "RUN", "-m", "x"], capture_output=True, text=True
-    )
-    assert done.returncode == 2 and done.stdout == "" and "train     learn a data set" in done.stderr
-    if module not in ("segp_ext", "segp_ext.__main__"):
-        assert done.stderr.startswith(f"error: {module} is no command; commands:\n  python -m segp_ext.train ")
-
-
-@pytest.mark.parametrize("asked", [[], ["-h"], ["--help"]])
-def test_the_package_says_which_commands_there_are(asked):
-    done = subprocess.run([sys.executable, "-m", "segp_ext", *asked], capture_output=True, text=True)
-    assert done.returncode == 0 and done.stderr == ""
-    listed = [line.split()[0] for line in done.stdout.splitlines()[2:]]
-    runs = [
-        module
-        for module in MODULES
-        if "\nif __name__ == " in (PACKAGE.parent / f"{module.replace('.', '/')}.py").read_text()
-    ]
-    assert sorted(f"segp_ext.{name}" for name in listed) == sorted(runs)
 
 
 @pytest.mark.parametrize("main", [train.main, doctor.main, compare.main, predict.main])

@@ -5,30 +5,24 @@ import errno
 import json
 import os
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 import torch
+from small_run import FAST
 
 from segp_ext import train
 from segp_ext.config import RunConfig
 from segp_ext.method.anchors import Anchors
-from segp_ext.predict import find_checkpoint
 from segp_ext.run import directory as run_directory
 from segp_ext.run.command_line import parse
 from segp_ext.run.directory import RunDirectory, saved_tasks, unfinished
+from segp_ext.run.prediction import find_checkpoint
+from segp_ext.run.run import Run
 from segp_ext.runtime.processes import Processes
 from segp_ext.storage import sealed
 from segp_ext.storage.task_progress import TaskProgress
-
-FAST = ["--data.max_images_per_class=6", "--training.epochs=1", "--data.classes_per_task=5", "--anchors.steps=1"]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs")
-    assert train.main([*FAST, f"--run.directory={folder}", "--run.name=run"]) == 0
-    return folder / "run"
 
 
 @pytest.fixture
@@ -204,7 +198,7 @@ def test_two_positions_are_kept_for_one_may_be_damaged(tmp_path):
 
 def test_a_run_leaves_out_what_is_swapped_in_from_another(finished, copy, tmp_path):
     """The identity that runs give is that of the checkpoint they start from."""
-    run = train.Run(parse(["--config", str(copy / "config.yaml")]), copy)
+    run = Run(parse(["--config", str(copy / "config.yaml")]), copy)
     try:
         starts = [run._start(done) for done in (0, 1, 2)]
     finally:
@@ -212,3 +206,49 @@ def test_a_run_leaves_out_what_is_swapped_in_from_another(finished, copy, tmp_pa
     assert len({*starts}) == 3
     assert [path.name for path in saved_tasks(copy)] == ["task-002", "task-001", "task-000"]
     assert starts[1] == f"task 2 after {sealed.identity(finished / 'checkpoints/task-001')}"
+
+
+def test_a_run_in_use_is_refused(stopped, capsys):
+    held = RunDirectory.reopen(stopped)
+    assert train.main(["--resume", str(stopped)]) == 2
+    assert f"{stopped} is in use by process {os.getpid()} on " in capsys.readouterr().err
+    held.release()
+
+
+def test_a_checkpoint_that_is_not_where_it_was_written_is_not_taken(finished, tmp_path):
+    """The newest is damaged, the next one is a later one's copy, the third has its result from elsewhere; so the oldest is taken."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, symlinks=True)
+    checkpoints = run / "checkpoints"
+    assert sorted(path.name for path in saved_tasks(run)) == ["task-000", "task-001", "task-002"]
+    assert (checkpoints / "latest").readlink() == Path("task-002")
+    shutil.copytree(checkpoints / "task-002", checkpoints / "task-005")
+    (checkpoints / "task-002/learner.safetensors").write_bytes(b"")
+    sums = (checkpoints / "task-001/SHA256SUMS").read_text().splitlines(keepends=True)
+    (checkpoints / "task-001/SHA256SUMS").write_text("".join(line for line in sums if not line.endswith("run.json\n")))
+    held = RunDirectory.reopen(run)
+    with pytest.warns(RuntimeWarning) as said:
+        saved = held.load()
+    held.release()
+    reasons = [str(warning.message) for warning in said]
+    assert "task-005 holds a learner after 2 tasks: was it moved?" in reasons[0] and "is damaged" in reasons[1]
+    assert "task-001 is a learner, but not a run's: run.json is no part of it" in reasons[2] and len(reasons) == 3
+    assert saved.learner.task_sizes == [] and (checkpoints / "latest").readlink() == Path("task-000")
+
+
+def test_runs_started_in_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
+    class Noon(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 11, 22, 12)
+
+    monkeypatch.setattr(run_directory, "datetime", Noon)
+    config = parse([f"--run.directory={tmp_path}"])
+    made = [RunDirectory.create(config, "digits").path.name for _ in range(3)]
+    assert made == ["digits-segp-20261122-120000", "digits-segp-20261122-120000-2", "digits-segp-20261122-120000-3"]
+
+
+def test_a_taken_run_name_is_refused(finished, capsys):
+    assert train.main([*FAST, f"--run.directory={finished.parent}", "--run.name=run"]) == 2
+    message = capsys.readouterr().err
+    assert "holds a run already" in message and f"--resume {finished}" in message
