@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection
-from typing import Literal
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from segp_ext.config import LORA_WORDS, LoraConfig
@@ -98,6 +99,38 @@ def chosen_layers(clip: nn.Module, model: str, config: LoraConfig) -> list[str]:
                     f"lora.targets: {word!r} names no layer in the adapted encoders of {model}; there are {_inventory(layers.values())}"
                 )
     return [name for names in chosen.values() for name in names]
+
+
+def check_adaptable(layers: Mapping[str, nn.Module], model: str, run: Callable[[], object]) -> None:
+    """Refuses layers on which an adapter would do nothing, because the model reads their weights without calling them, or shares them.
+
+    Args:
+        layers: the layers by name.
+        model: the model's name, for messages.
+        run: passes something through the whole model.
+
+    Raises:
+        ValueError: naming the first such layer, and the reason.
+    """
+    called: set[nn.Module] = set()
+    hooks = [layer.register_forward_pre_hook(lambda module, _: called.add(module)) for layer in layers.values()]
+    try:
+        with torch.no_grad():
+            run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    owners: dict[tuple[int, torch.Size], str] = {}
+    for name, layer in layers.items():
+        weight: Any = layer.weight
+        owner = owners.setdefault((weight.data_ptr(), weight.shape), name)
+        reason = None
+        if layer not in called:
+            reason = "is never called"
+        elif owner != name:
+            reason = f"shares its weight with {owner}"
+        if reason:
+            raise ValueError(f"lora.targets: {name} of {model} {reason}, so it cannot be adapted; name other layers")
 
 
 def shares_start(name: str) -> str:

@@ -393,7 +393,7 @@ def test_names_to_be_encoded_are_a_list():
         learner.encode_names({"cat", "dog"})
     with pytest.raises(TypeError, match="got the string 'cat'"):
         EvaluationSet("cat", images_of(made_images(1, 2), learner.backbone))
-    with pytest.raises(TypeError, match=r"texts must be a list of texts; got the string 'a cat': write \['a cat'\]"):
+    with pytest.raises(TypeError, match=r"texts must be a list of strings; got the string 'a cat': write \['a cat'\]"):
         learner.backbone.tokenize("a cat")
     assert len(learner.encode_names(np.array(["cat", "dog"]))) == 2
 
@@ -410,7 +410,8 @@ def test_what_is_asked_of_a_classifiers_backbone_leaves_its_predictions_alone():
         pass
     classifier.backbone.train()
     assert not any(module.training for module in classifier.backbone.modules())
-    assert all(module.merged for module, _, _ in classifier.backbone._merged) and classifier.backbone._merged
+    merged = classifier.backbone._adapter.merged_layers
+    assert merged and all(module.merged for module, _, _ in merged)
     assert classifier.predict(images) == before and classifier is learner.classifier()
 
 
