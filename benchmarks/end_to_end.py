@@ -25,7 +25,8 @@ import torch.nn.functional as F
 import segp_ext
 from segp_ext.clip import glyph
 from segp_ext.config import AnchorsConfig, MethodConfig
-from segp_ext.data.images import Images, to_pil
+from segp_ext.data.decoding import to_pil
+from segp_ext.data.images import Images
 from segp_ext.data.scenario import LabelledImages
 from segp_ext.method.anchors import Anchors
 from segp_ext.method.fit import fit

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from segp_ext.data.folder import several
+from segp_ext.data.messages import several
 from segp_ext.run.command_line import parse
 from segp_ext.run.examination import DataReport, Report, examine
 from segp_ext.runtime.progress import plain_warnings, run_command

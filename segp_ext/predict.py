@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from segp_ext.config import PATHS
-from segp_ext.data.images import open_image
+from segp_ext.data.decoding import open_image
 from segp_ext.method.learner import SeGPCL
 from segp_ext.run.command_line import HelpFormatter, unrecognized
 from segp_ext.run.prediction import answers, chosen_files, find_checkpoint

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from segp_ext.config import DataConfig
-from segp_ext.data import Scenario, load_scenario
+from segp_ext.data import Scenario, load_collection, load_scenario
 
 
 @functools.cache
@@ -35,6 +35,13 @@ def make(root: Path, tree: dict[str, int]) -> Path:
 def scenario(root: Path, **settings) -> Scenario:
     """The scenario of a made data set, two classes a task in the data set's own order unless `settings` say otherwise."""
     return load_scenario(DataConfig(root=str(root), **{"classes_per_task": 2, "order": None, **settings}))
+
+
+def split(root, train, test, **settings):
+    """The data set of two lists."""
+    (root / "train.txt").write_text("".join(f"{line}\n" for line in train))
+    (root / "test.txt").write_text("".join(f"{line}\n" for line in test))
+    return load_collection(DataConfig(root=str(root), train_list="train.txt", test_list="test.txt", **settings))
 
 
 def as_python2_wrote(content: dict) -> bytes:

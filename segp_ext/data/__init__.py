@@ -1,14 +1,30 @@
-"""Data sets and their division into tasks."""
+"""Finds image data sets on disk and cuts them into tasks. Start with `load_scenario`.
+
+To add a benchmark, write a function in `benchmarks`, enter it in `benchmarks.READERS`, and add its name to `data.name` (`config.schema`).
+
+Modules, in the order in which a data set passes through them:
+
+- `benchmarks`, `digits`, `folder` (with `tiny_imagenet`): one function per data set or layout, which makes a `Collection`;
+- `layouts`: what most of them share: `train/` and `test/`, `train/` alone, class folders without parts;
+- `split_lists`, `list_lines`: the split by `data.train_list` and `data.test_list`; the forms of their lines;
+- `tree`: the images of each class folder, and checks; `class_folders`, `parts`, `files`: which folders and files count;
+- `class_names`, `imagenet`: class names from folders, files and wnids;
+- `scenario`: `Collection` → `Scenario` of `Task`s: the class order, validation images, the split's hash;
+- `unreadable`: leaves images out that cannot be read;
+- `items`: the (image, label) of any data set; `decoding`: any image → 8-bit RGB; `images`: pixels for the backbone, kept in memory;
+- `array_pickle`: CIFAR100's pickles, read without running anything in them; `messages`: phrases of errors.
+"""
 
 from __future__ import annotations
 
-import os
 import warnings
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Literal, get_args, get_type_hints
 
 from segp_ext.config import DataConfig, from_dict
+from segp_ext.data import benchmarks, digits, folder
+from segp_ext.data.messages import several
 from segp_ext.data.scenario import Collection, Scenario, Task, make_scenario
+from segp_ext.data.unreadable import leave_out_unreadable
 
 __all__ = ["Collection", "Scenario", "Task", "held_out", "load_collection", "load_scenario", "named_source"]
 
@@ -20,20 +36,11 @@ def load_collection(config: DataConfig) -> Collection:
         OSError: if the data is not where `config` says.
         ValueError: if it cannot be used; the message names the class or file.
     """
-    from segp_ext.data import benchmarks, digits, folder
-
     if config.name == "digits" or (config.name == "auto" and config.root is None):
         return digits.digits()
-    readers = {
-        "auto": folder.folder,
-        "folder": folder.folder,
-        "cifar100": benchmarks.cifar100,
-        "imagenet-r": benchmarks.imagenet_r,
-        "imagenet100": benchmarks.imagenet100,
-        "cub200": benchmarks.cub200,
-        "ucf101": benchmarks.ucf101,
-    }
-    return readers[config.name](config)
+    if config.name in ("auto", "folder"):
+        return folder.folder(config)
+    return benchmarks.READERS[config.name](config)
 
 
 def load_scenario(config: DataConfig) -> Scenario:
@@ -41,13 +48,11 @@ def load_scenario(config: DataConfig) -> Scenario:
 
     Raises:
         OSError: if the data, or an image that a list names, is not where it should be.
-        ValueError: if it cannot be used; the message names the class or file.
+        ValueError: if the data cannot be used; the message names the class or file.
     """
-    from segp_ext.data.folder import several
-
     collection = load_collection(config)
     if config.unreadable == "skip":
-        _leave_out_unreadable(collection)
+        leave_out_unreadable(collection)
     elif collection.missing:
         raise FileNotFoundError(
             f"{len(collection.missing)} image(s) are listed or linked but not in {config.root}: {several(collection.missing)}; "
@@ -67,12 +72,12 @@ def named_source(setting: str, source: str, unreadable: Literal["stop", "skip"] 
     """Loads a data set as one task of all its classes.
 
     Args:
-        setting: the setting that names it, for messages.
-        source: a folder of images, a data set that needs none ("digits"), or NAME:FOLDER with a name that `data.name` takes.
+        setting: the setting that names the data set, for messages.
+        source: a folder of images, "digits", or NAME:FOLDER with a name that `data.name` takes.
         unreadable: what to do with images that cannot be read, as `data.unreadable`.
 
     Raises:
-        ValueError: naming the setting, if it cannot be used.
+        ValueError: naming the setting, if the data set cannot be used.
     """
     names = get_args(get_type_hints(DataConfig)["name"])
     name, separator, root = source.partition(":")
@@ -86,7 +91,15 @@ def named_source(setting: str, source: str, unreadable: Literal["stop", "skip"] 
 
 
 def held_out(sources: list[str], unreadable: Literal["stop", "skip"] = "stop") -> dict[str, Scenario]:
-    """Loads data sets for zero-shot retention, see `named_source`, by the names they are reported under."""
+    """Loads data sets for zero-shot retention, by the names under which they are reported.
+
+    Args:
+        sources: the data sets, as `named_source` takes them.
+        unreadable: what to do with images that cannot be read, as `data.unreadable`.
+
+    Raises:
+        ValueError: if a data set cannot be used, or two have the same name.
+    """
     found: dict[str, Scenario] = {}
     for source in sources:
         scenario = named_source("held_out", source, unreadable)
@@ -96,34 +109,3 @@ def held_out(sources: list[str], unreadable: Literal["stop", "skip"] = "stop") -
             )
         found[scenario.name] = scenario
     return found
-
-
-def _leave_out_unreadable(collection: Collection) -> None:
-    """Opens every image once; takes those that cannot be read out of `collection` and says which."""
-    from segp_ext.data.folder import several
-    from segp_ext.runtime.progress import progress
-
-    def trouble(source: Any) -> str | None:
-        try:
-            collection.opener(source)
-        except (OSError, ValueError):
-            return str(source)
-        return None
-
-    bad = list(collection.missing)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for part, by_class in (("train", collection.train), ("test", collection.test)):
-            sources = [source for of_class in by_class for source in of_class]
-            found = dict(
-                zip(sources, progress(pool.map(trouble, sources), f"opening {part}", len(sources)), strict=True)
-            )
-            for of_class in by_class:
-                of_class[:] = [source for source in of_class if found[source] is None]
-            bad += [text for text in found.values() if text is not None]
-    if bad:
-        warnings.warn(
-            f"{len(bad)} image(s) of {collection.name} are unreadable or missing and were left out (--data.unreadable skip): "
-            f"{several(bad)}",
-            RuntimeWarning,
-            stacklevel=3,
-        )

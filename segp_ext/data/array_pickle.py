@@ -1,8 +1,8 @@
-"""Reads pickles of arrays, numbers, texts, lists and dicts, and runs nothing that a file asks for.
+"""Reads pickles of arrays, numbers, strings, lists and dicts, and runs nothing that a file asks for.
 
-The unpickler knows a handful of names that NumPy writes and maps each to a stand-in of this module, so that not even NumPy's own
-reconstruction code sees a file's arguments before they are checked. Pickles of Python 2 (texts as bytes, `numpy.core`) and of
-NumPy 2 (`numpy._core`) both load.
+The unpickler knows a handful of names that NumPy writes, and maps each to a stand-in of this module. So a file's arguments are checked
+before even NumPy's own reconstruction code sees them. Pickles of Python 2 (strings as bytes, `numpy.core`) and of NumPy 2
+(`numpy._core`) both load.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from segp_ext.runtime.foreign_pickle import Known, refuse_name
 
 
 class _DType:
-    """What a pickle says of a dtype: a code such as u1, and the byte order that follows."""
+    """A dtype as a pickle describes it: a code such as u1, then the byte order."""
 
     def __init__(self, code: str | bytes) -> None:
         self.code = _text(code)
@@ -38,7 +38,7 @@ class _DType:
 
 
 class _Array:
-    """What a pickle says of an array: shape, dtype, memory order and bytes."""
+    """An array as a pickle describes it: shape, dtype, memory order and bytes."""
 
     def __init__(self) -> None:
         self.value: np.ndarray | None = None
@@ -62,15 +62,15 @@ def _refused(*arguments: Any) -> None:
 
 
 def _filled(data: Any, dtype: _DType, shape: tuple[int, ...], order: Any = "C") -> _Array:
-    """NumPy's own format of protocol 5, and the last step of the older ones."""
+    """Makes an array as pickles of protocol 5 do, and as the last step of older protocols does."""
     array = _Array()
-    # A copy, because what a file's bytes back cannot be written to.
+    # A copy, because an array over a file's bytes cannot be written to.
     array.value = np.frombuffer(data, dtype.numpy()).reshape(shape, order=_text(order)).copy()  # type: ignore[call-overload]
     return array
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes in protocol 2."""
+    """Decodes bytes as Python 3 writes them in protocol 2."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"bytes in encoding {encoding!r}")
     return text.encode("latin1")
@@ -96,10 +96,11 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]  # the one in
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
-    """Reads a pickled dict with text keys; its values are arrays, numbers, texts and lists of them.
+    """Reads a pickled dict whose keys are strings, and whose values are arrays, numbers, strings and lists of these.
 
     Raises:
-        ValueError: naming the file, if it is damaged, or asks for anything that is no such value.
+        OSError: if the file cannot be read.
+        ValueError: naming the file, if it is damaged or holds anything else.
     """
     try:
         with path.open("rb") as file:

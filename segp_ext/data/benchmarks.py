@@ -1,7 +1,7 @@
-"""The five benchmarks of class-incremental CLIP, in the layouts that their users have on disk.
+"""Reads the five benchmarks of class-incremental CLIP, in the layouts that their users have on disk.
 
-Every function reads `data.root`, raises FileNotFoundError or ValueError saying what was looked for and what is there, and tells in
-`Collection.layout` what it found.
+Every function reads `data.root` and says in `Collection.layout` what it found. It raises FileNotFoundError or ValueError, which say what
+was looked for and what is there. `READERS` lists the functions by the name in `data.name`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,20 +17,14 @@ import numpy as np
 
 from segp_ext.config import DataConfig
 from segp_ext.data.array_pickle import read_arrays
-from segp_ext.data.folder import (
-    Tree,
-    chosen_classes,
-    class_folders,
-    class_name,
-    contents,
-    data_root,
-    read_lines,
-    read_tree,
-    several,
-    tree_collection,
-)
+from segp_ext.data.class_folders import chosen_classes, class_folders, data_root
+from segp_ext.data.class_names import class_name
+from segp_ext.data.files import read_lines
 from segp_ext.data.imagenet import imagenet_names
+from segp_ext.data.layouts import read_tree
+from segp_ext.data.messages import contents, several
 from segp_ext.data.scenario import Collection, PixelArray
+from segp_ext.data.tree import Tree, tree_collection
 
 CIFAR100 = "<root>/cifar-100-python/ with train, test and meta (torchvision's), or that folder itself"
 IMAGENET_R = (
@@ -49,7 +43,7 @@ UCF101 = "frames in <root>/train/<class>/* with <root>/test/<class>/* (or val)"
 
 
 def cifar100(config: DataConfig) -> Collection:
-    """CIFAR100 from its Python pickles, which are read without running anything in them; names from `meta`, in label order."""
+    """Reads CIFAR100's Python pickles without running anything in them. Class names come from `meta`, in the order of labels."""
     if config.download and config.root is not None:
         _download_cifar100(Path(os.path.expanduser(config.root)))
     base = data_root(config, CIFAR100, "cifar-100-python")
@@ -83,7 +77,11 @@ def cifar100(config: DataConfig) -> Collection:
 
 
 def _cifar_part(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels uint8 `[N, 3, 32, 32]` and labels int64 `[N]` of one pickle."""
+    """Reads one pickle: pixels uint8 `[N, 3, 32, 32]` and labels int64 `[N]`.
+
+    Raises:
+        ValueError: naming the file, if it holds anything else, or a label of no class.
+    """
     content = read_arrays(path)
     data, labels = content.get("data"), np.asarray(content.get("fine_labels", []))
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
@@ -96,7 +94,7 @@ def _cifar_part(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _download_cifar100(root: Path) -> None:
-    """Fetches the archive that torchvision names, checks it and unpacks it; torchvision's own reader, which unpickles, is not run."""
+    """Fetches the archive that torchvision names, checks it and unpacks it. torchvision's own reader, which unpickles, is not run."""
     from torchvision import datasets
     from torchvision.datasets.utils import download_and_extract_archive
 
@@ -124,7 +122,7 @@ def _imagenet_name(folder: str) -> str:
 
 
 def imagenet_r(config: DataConfig) -> Collection:
-    """ImageNet-R; names by wnid. `data.names` changes nothing: the names have no underscores."""
+    """Reads ImageNet-R; class names by wnid. They have no underscores, so `data.names` changes nothing."""
     base = data_root(config, IMAGENET_R, "imagenet-r")
     tree = read_tree(base, config, IMAGENET_R)
     tree.layout = tree.layout.replace("<class>", "<wnid>")
@@ -132,7 +130,10 @@ def imagenet_r(config: DataConfig) -> Collection:
 
 
 def imagenet100(config: DataConfig) -> Collection:
-    """100 classes of ILSVRC: the first ones (tench to goose), those of `data.class_list`, or all where there are 100; names by wnid."""
+    """Reads 100 classes of ILSVRC; class names by wnid.
+
+    They are the classes in `data.class_list`, or all where there are 100, or the first 100 (tench to goose).
+    """
     base = data_root(config, IMAGENET100)
     if config.train_list is None and not (base / "train").is_dir():
         raise FileNotFoundError(
@@ -161,7 +162,7 @@ def _hundred(config: DataConfig, base: Path, folders: Sequence[str]) -> list[str
 
 
 def cub200(config: DataConfig) -> Collection:
-    """CUB-200-2011: `001.Black_footed_Albatross` becomes "Black footed Albatross", or keeps its underscores."""
+    """Reads CUB-200-2011. `001.Black_footed_Albatross` becomes "Black footed Albatross", or keeps its underscores by `data.names`."""
     base = data_root(config, CUB200, "CUB_200_2011")
     if config.train_list is None and (base / "images.txt").is_file():
         tree = _official_cub(base, config)
@@ -182,6 +183,42 @@ def cub200(config: DataConfig) -> Collection:
 
 
 def _official_cub(base: Path, config: DataConfig) -> Tree:
+    """Reads the archive's own tables: images, their classes, and the official split.
+
+    Raises:
+        FileNotFoundError: if a table is not there.
+        ValueError: for tables that are damaged or contradict each other.
+    """
+    images, labels, split = _cub_tables(base)
+    _check_cub_folders(base, images, labels)
+    classes = chosen_classes(config, base, sorted({file.split("/")[0] for file in images.values()}))
+    tree = Tree(base, {c: [] for c in classes}, {c: [] for c in classes}, "CUB_200_2011 with its official split")
+    for image, file in images.items():
+        by_class, folder, path = (
+            tree.train if split[image] == "1" else tree.test,
+            file.split("/")[0],
+            base / "images" / file,
+        )
+        if folder in by_class and path.is_file():
+            by_class[folder].append(path)
+        elif folder in by_class:
+            tree.missing.append(f"images/{file} (in images.txt)")
+    listed = {base / "images" / file for file in images.values()}
+    for name in classes:
+        if (base / "images" / name).is_dir():
+            there = sorted((base / "images" / name).iterdir())
+            unlisted = [path.name for path in there if path not in listed and not path.name.startswith(".")]
+            tree.stray += [f"images/{name}/{file}" for file in unlisted]
+    return tree
+
+
+def _cub_tables(base: Path) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Reads path, class number and part (1 train, 0 test) of each image, by the image's number.
+
+    Raises:
+        FileNotFoundError: if a table is not there.
+        ValueError: naming a table that is damaged, or lists other images than `images.txt`.
+    """
     tables: dict[str, dict[str, str]] = {}
     for name in ("images.txt", "image_class_labels.txt", "train_test_split.txt"):
         path = base / name
@@ -202,6 +239,15 @@ def _official_cub(base: Path, config: DataConfig) -> Tree:
             raise ValueError(f"{base / name} and images.txt must list the same images; they differ at {odd}")
     if set(split.values()) - {"0", "1"}:
         raise ValueError(f"{base / 'train_test_split.txt'}: 1 (train) or 0 (test) is needed for every image")
+    return images, labels, split
+
+
+def _check_cub_folders(base: Path, images: dict[str, str], labels: dict[str, str]) -> None:
+    """Refuses paths that repeat or lead out of `images/`, and class numbers that contradict the folders.
+
+    Raises:
+        ValueError: naming the table and what is wrong.
+    """
     folder_of: dict[str, str] = {}
     repeated = [file for file, times in Counter(images.values()).items() if times > 1]
     if repeated:
@@ -216,38 +262,21 @@ def _official_cub(base: Path, config: DataConfig) -> Tree:
             )
     if len(set(folder_of.values())) < len(folder_of):
         raise ValueError(f"{base / 'image_class_labels.txt'}: images of one folder have several class numbers")
-    classes = chosen_classes(config, base, sorted(folder_of.values()))
-    tree = Tree(base, {c: [] for c in classes}, {c: [] for c in classes}, "CUB_200_2011 with its official split")
-    for image, file in images.items():
-        part, folder, path = (
-            tree.train if split[image] == "1" else tree.test,
-            file.split("/")[0],
-            base / "images" / file,
-        )
-        if folder in part and path.is_file():
-            part[folder].append(path)
-        elif folder in part:
-            tree.missing.append(f"images/{file} (in images.txt)")
-    listed = {base / "images" / file for file in images.values()}
-    for name in classes:
-        if (base / "images" / name).is_dir():
-            there = sorted((base / "images" / name).iterdir())
-            unlisted = [path.name for path in there if path not in listed and not path.name.startswith(".")]
-            tree.stray += [f"images/{name}/{file}" for file in unlisted]
-    return tree
 
 
 # -- UCF101 --------------------------------------------------------------------------------------------------------------------
 
 
 def ucf101(config: DataConfig) -> Collection:
-    """UCF101 as frames, YoYo left out as everybody does: "ApplyEyeMakeup" becomes "Apply Eye Makeup", or stays."""
+    """Reads the frames of UCF101; the class YoYo is left out, as everybody does.
+
+    "ApplyEyeMakeup" becomes "Apply Eye Makeup", or stays as it is by `data.names`.
+    """
     base = data_root(config, UCF101)
     if config.train_list is None and not (base / "train").is_dir():
         raise FileNotFoundError(f"data.root: no train/ in {str(base)!r}; there: {contents(base)}; accepted: {UCF101}")
-    tree = read_tree(
-        base, replace(config, merge_folders=True), UCF101, choose=_without_yoyo
-    )  # a class may have a folder per video
+    # A class may have a folder per video.
+    tree = read_tree(base, replace(config, merge_folders=True), UCF101, choose=_without_yoyo)
     dropped = any("YoYo" in class_folders(part) for part in (base, base / "train") if part.is_dir())
     tree.layout += ", YoYo left out" if dropped else ""
     namer = _words if config.names == "spaces" else str
@@ -259,5 +288,15 @@ def _without_yoyo(config: DataConfig, base: Path, folders: Sequence[str]) -> lis
 
 
 def _words(folder: str) -> str:
-    """Camel case and underscores as separate words."""
+    """Writes camel case and underscores as separate words."""
     return class_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", folder))
+
+
+READERS: dict[str, Callable[[DataConfig], Collection]] = {
+    "cifar100": cifar100,
+    "imagenet-r": imagenet_r,
+    "imagenet100": imagenet100,
+    "cub200": cub200,
+    "ucf101": ucf101,
+}
+"""The benchmarks by the name in `data.name`."""

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 real 8×8 scans of ten classes, the built-in data set."""
+"""Provides scikit-learn's handwritten digits, the built-in data set: 1,797 real 8×8 scans of ten classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from segp_ext.data.scenario import Collection, PixelArray
 
 
 def digits() -> Collection:
-    """The digits with the fixed 70/30 split of every class (stratified, random state 0), as uint8 `[3, 8, 8]` pixels.
+    """Returns the digits as uint8 `[3, 8, 8]` pixels, with a fixed 70/30 split of every class (stratified, random state 0).
 
     Class names are the numerals. Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI 1998.
     """

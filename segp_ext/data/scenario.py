@@ -1,4 +1,4 @@
-"""A class-incremental scenario: ordered tasks of class names with their training and test images."""
+"""Cuts a data set into a class-incremental scenario: ordered tasks of classes with their training and test images."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from typing import Any
 import numpy as np
 
 from segp_ext.config import DataConfig
-from segp_ext.data.images import SizedDataset, labels_of
+from segp_ext.data.items import SizedDataset, labels_of
 
 
 class LabelledImages:
-    """A map-style dataset over image sources, opened when asked for.
+    """A map-style data set over image sources, each opened when it is asked for.
 
     Args:
         sources: one entry per image.
-        labels: its class, an index into the task's class names.
+        labels: the class of each image, an index into the task's class names.
         opener: turns a source into a PIL image or uint8 `[3, H, W]` pixels, always the same ones.
+
+    Raises:
+        ValueError: if there are not as many labels as images.
     """
 
     draws_nothing = True
-    """The process's generators are left alone while an image is read."""
+    """Says that reading an image draws no random numbers, so that no generator need be seeded for it."""
 
     def __init__(self, sources: Sequence[Any], labels: Sequence[int], opener: Callable[[Any], Any]) -> None:
         if len(sources) != len(labels):
@@ -40,10 +43,10 @@ class LabelledImages:
 
 
 class Joined:
-    """The datasets of several tasks as one.
+    """The data sets of several tasks as one; labels count the classes of all tasks.
 
     Args:
-        parts: theirs, with labels within each task.
+        parts: the data set of each task, with labels within the task.
         sizes: number of classes of each task.
     """
 
@@ -64,33 +67,34 @@ class Joined:
 
 
 class PixelArray:
-    """Images of one array, uint8 `[N, 3, H, W]`; a source is a row's number."""
+    """Images in one array, uint8 `[N, 3, H, W]`. The source of an image is its row's number."""
 
     def __init__(self, pixels: np.ndarray) -> None:
         self.pixels = pixels
 
     def open(self, row: int) -> np.ndarray:
-        """The pixels `[3, H, W]` of one image."""
+        """Returns the pixels `[3, H, W]` of one image."""
         return self.pixels[row]
 
     def fingerprint(self, row: int) -> str:
-        """SHA-256 of one image's pixels."""
+        """Returns the SHA-256 of one image's pixels, in hexadecimal."""
         return hashlib.sha256(np.ascontiguousarray(self.pixels[row]).tobytes()).hexdigest()
 
 
 @dataclass
 class Collection:
-    """A data set before it is cut into tasks: for every class its name and the sources of its images.
+    """A data set before it is cut into tasks: the name of every class, and the sources of its images.
 
     Attributes:
         name: the data set's name in results.
         class_names: one per class, in the data set's own order.
-        train, test: the sources of each class's images.
+        train: the sources of each class's training images.
+        test: the sources of each class's test images.
         opener: turns a source into a PIL image or uint8 `[3, H, W]` pixels; raises ValueError naming the source if it cannot be read.
-        fingerprint: a stable text per source (relative path and file size, or a hash of pixels), from which the split's hash is made.
+        fingerprint: turns a source into a stable string (relative path and file size, or a hash of pixels) for the split's hash.
         layout: one line on what was found on disk.
-        missing: images that lists or annotations name and that are not there, by path in the data set; they are not among the sources.
-        stray: files in class folders, or entries of lists, that are no images, likewise; they are left alone.
+        missing: images that lists, annotations or links name but that are not there, by path in the data set; not among the sources.
+        stray: files and entries of lists that are not images, and images in no class folder, by path in the data set; left alone.
     """
 
     name: str
@@ -106,7 +110,13 @@ class Collection:
 
 @dataclass
 class Task:
-    """One step of the scenario; labels are indices into `class_names`."""
+    """One step of the scenario.
+
+    Attributes:
+        class_names: names of the task's classes.
+        train: training images; labels are indices into `class_names`.
+        test: test images, likewise.
+    """
 
     class_names: list[str]
     train: SizedDataset
@@ -117,7 +127,11 @@ class Task:
 class Scenario:
     """Tasks in learning order.
 
-    `split_hash` changes when any image changes its part, its class, its place or (files) its size; `layout` says what was found on disk.
+    Attributes:
+        name: the data set's name in results.
+        tasks: the tasks.
+        split_hash: SHA-256 that changes when any image changes its part, its class or its place; files also when they change their size.
+        layout: one line on what was found on disk.
     """
 
     name: str
@@ -127,12 +141,18 @@ class Scenario:
 
     @property
     def class_names(self) -> list[str]:
-        """Names of all classes in learning order."""
+        """Lists the names of all classes in learning order."""
         return [name for task in self.tasks for name in task.class_names]
 
 
 def hold_out(sources: list[Any], fraction: float, seed: int) -> tuple[list[Any], list[Any]]:
-    """Splits one class's sources into (kept, held out) at random under `seed`; at least one goes to each side if there are two."""
+    """Splits one class's sources at random into (kept, held out). Where there are two sources or more, each side gets at least one.
+
+    Args:
+        sources: the sources.
+        fraction: share to hold out, between 0 and 1.
+        seed: of `numpy.random.RandomState`.
+    """
     order = np.random.RandomState(seed).permutation(len(sources))
     held = min(max(1, round(len(sources) * fraction)), len(sources) - 1) if len(sources) > 1 else 0
     chosen = set(order[:held].tolist())
@@ -141,13 +161,17 @@ def hold_out(sources: list[Any], fraction: float, seed: int) -> tuple[list[Any],
 
 
 def named_orders() -> dict[str, list[int]]:
-    """The class orders in use by others, by name; `segp_ext.config.protocols` says whose each one is."""
+    """Returns the class orders that others use, by name. `segp_ext.config.protocols` says whose each one is."""
     text = importlib.resources.files("segp_ext.data").joinpath("class_orders.json").read_text(encoding="utf-8")
     return json.loads(text)
 
 
 def class_order(order: int | str | None, count: int) -> list[int]:
-    """The order in which `count` classes are learnt: a seeded permutation, a named one, or as they are (None).
+    """Returns the order in which `count` classes are learnt, as indices.
+
+    Args:
+        order: a seed for a permutation, the name of an order, or None for the data set's own order.
+        count: number of classes.
 
     Raises:
         ValueError: for a named order of another number of classes.

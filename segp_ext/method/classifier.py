@@ -16,7 +16,7 @@ from torch import Tensor
 
 from segp_ext.clip.backbone import Backbone, without_autocast
 from segp_ext.config import PATHS, MethodConfig, ScorePath
-from segp_ext.data.images import prepared
+from segp_ext.data.decoding import prepared
 from segp_ext.method.heads import Head
 
 

@@ -24,7 +24,8 @@ from segp_ext import ops
 from segp_ext.clip.backbone import Backbone, out_of_inference_mode, without_autocast
 from segp_ext.clip.pretrained import WEIGHTS
 from segp_ext.config import MethodConfig, ScorePath, from_dict, with_method
-from segp_ext.data.images import Images, Reader, SizedDataset
+from segp_ext.data.images import Images, Reader
+from segp_ext.data.items import SizedDataset
 from segp_ext.method.anchors import Anchors, check_folder, make_anchors
 from segp_ext.method.classifier import Classifier, Prediction
 from segp_ext.method.fit import fit
@@ -228,7 +229,7 @@ class SeGPCL:
         """Learns new classes from their images.
 
         Args:
-            dataset: map-style dataset of (image, label), images as `segp_ext.data.images.to_pil` takes them; labels index
+            dataset: map-style dataset of (image, label), images as `segp_ext.data.decoding.to_pil` takes them; labels index
                 `class_names`. One with an attribute `labels` or `targets` is not read twice. Random augmentation gives each image one
                 view (`segp_ext.data.images.Images`). Hugging Face's dicts with the keys image and
                 label do as well, or `Images` with such a dataset, to be used again by the caller.
@@ -561,7 +562,7 @@ class SeGPCL:
 
         Args:
             images: one image or a list of them: PIL image, path, bytes of an image file, open file, or pixels
-                (`segp_ext.data.images.to_pil`). A `[B, 3, H, W]` tensor is a list of its rows.
+                (`segp_ext.data.decoding.to_pil`). A `[B, 3, H, W]` tensor is a list of its rows.
             topk: how many classes to name, best first; at most all of them, which None asks for.
             path: text, visual or dual; the configuration's by default.
 

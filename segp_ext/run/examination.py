@@ -10,7 +10,8 @@ import segp_ext
 from segp_ext.clip.pretrained import load_clip, model_in_words
 from segp_ext.config import Config
 from segp_ext.data import Collection, Scenario, load_collection
-from segp_ext.data.folder import IMAGES, several
+from segp_ext.data.class_folders import IMAGES
+from segp_ext.data.messages import several
 from segp_ext.data.scenario import make_scenario
 from segp_ext.run.identity import changed_settings
 from segp_ext.run.image_check import Contents, open_all, parts_of

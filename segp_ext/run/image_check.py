@@ -13,7 +13,7 @@ from typing import Any
 from PIL import ExifTags, Image
 
 from segp_ext.data import Collection
-from segp_ext.data.images import as_rgb, possible_formats, reason
+from segp_ext.data.decoding import as_rgb, possible_formats, reason
 from segp_ext.runtime import git_lfs
 from segp_ext.runtime.progress import progress
 

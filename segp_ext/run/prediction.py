@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from segp_ext.config import ScorePath
-from segp_ext.data.folder import SUFFIXES, image_files
+from segp_ext.data.files import SUFFIXES, image_files
 from segp_ext.method.classifier import Prediction
 from segp_ext.method.learner import SeGPCL
 from segp_ext.run.directory import saved_tasks

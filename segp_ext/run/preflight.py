@@ -12,8 +12,9 @@ from PIL import Image
 from segp_ext.clip.backbone import Backbone
 from segp_ext.config import Config, with_method
 from segp_ext.data import Scenario, held_out
-from segp_ext.data.folder import several
-from segp_ext.data.images import labels_of, possible_formats
+from segp_ext.data.decoding import possible_formats
+from segp_ext.data.items import labels_of
+from segp_ext.data.messages import several
 from segp_ext.method.anchors import check_folder
 from segp_ext.method.learner import check_labels, prompts
 from segp_ext.method.parts import source_of

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import tarfile
 import threading
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from trees import cifar100, encoded, make, scenario
 
 from segp_ext.config import DataConfig
 from segp_ext.data import load_collection
+from segp_ext.data.benchmarks import READERS
 
 WNIDS = ImageNetInfo().label_names()
 NAMES = list(IMAGENET_CLASSNAMES)
@@ -304,12 +306,7 @@ def test_cub_split(tmp_path, held):
             ValueError,
             r"1 \(train\) or 0 \(test\) is needed",
         ),
-        (
-            "image_class_labels.txt",
-            "".join(f"{i} 1\n" for i in range(1, 13)),
-            ValueError,
-            "class 1 has images of two folders",
-        ),
+        ("image_class_labels.txt", "".join(f"{i} 1\n" for i in range(1, 13)), ValueError, "class 1 has images of two"),
         ("image_class_labels.txt", "".join(f"{i} {i}\n" for i in range(1, 13)), ValueError, "several class numbers"),
     ],
 )
@@ -353,10 +350,15 @@ def test_ucf101(tmp_path, held, videos):
     assert scenario(tmp_path, name="ucf101", names="folders").class_names[0] == "ApplyEyeMakeup"
 
 
-# -- what none of them takes ---------------------------------------------------------------------------------------------------
+# -- all of them ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["cifar100", "imagenet-r", "imagenet100", "cub200", "ucf101"])
+def test_every_benchmark_has_a_reader():
+    names = get_args(get_type_hints(DataConfig)["name"])
+    assert set(READERS) == set(names) - {"auto", "digits", "folder"}
+
+
+@pytest.mark.parametrize("name", READERS)
 def test_what_is_not_recognised_says_what_was_looked_for_and_what_is_there(tmp_path, name):
     (tmp_path / "notes").write_text("x")
     with pytest.raises(FileNotFoundError, match="data.root: .*there: notes; accepted: .*<root>"):
@@ -365,14 +367,6 @@ def test_what_is_not_recognised_says_what_was_looked_for_and_what_is_there(tmp_p
         scenario(tmp_path / "notes", name=name)
     with pytest.raises(FileNotFoundError, match="data.root: no folder .*gone'"):
         scenario(tmp_path / "gone", name=name)
-
-
-def test_a_named_order_of_another_number_of_classes(tmp_path):
-    make(tmp_path, dict.fromkeys(SIX, 2))
-    with pytest.raises(
-        ValueError, match="data.order 'imagenet-r-rapf' is an order of 200 classes, but the data set has 6"
-    ):
-        scenario(tmp_path, name="imagenet-r", order="imagenet-r-rapf")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from segp_ext.config import LoadingConfig
-from segp_ext.data.images import Reader, as_it_is
+from segp_ext.data.decoding import as_it_is
+from segp_ext.data.images import Reader
 from segp_ext.runtime import memory
 
 GB = 10**9
