@@ -22,7 +22,7 @@ from torch import Tensor
 
 from segp_ext import ops
 from segp_ext.clip.backbone import Backbone, out_of_inference_mode, without_autocast
-from segp_ext.clip.pretrained import WEIGHTS
+from segp_ext.clip.own_files import WEIGHTS
 from segp_ext.config import MethodConfig, ScorePath, from_dict, with_method
 from segp_ext.data.images import Images, Reader
 from segp_ext.data.items import SizedDataset

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import segp_ext
-from segp_ext.clip.pretrained import load_clip, model_in_words
+from segp_ext.clip.model_names import model_in_words
+from segp_ext.clip.pretrained import load_clip
 from segp_ext.config import Config
 from segp_ext.data import Collection, Scenario, load_collection
 from segp_ext.data.class_folders import IMAGES

@@ -25,18 +25,9 @@ from torch import Tensor
 
 import segp_ext
 from segp_ext.clip.backbone import Backbone
-from segp_ext.clip.pretrained import (
-    LOCAL,
-    OWN,
-    WEIGHTS,
-    brings_weights,
-    check_told,
-    load_clip,
-    load_own,
-    model_in_words,
-    names_file,
-    own_files,
-)
+from segp_ext.clip.model_names import LOCAL, OWN, brings_weights, check_loadable, model_in_words, names_file
+from segp_ext.clip.own_files import WEIGHTS, load_own, own_files
+from segp_ext.clip.pretrained import load_clip
 from segp_ext.config import MethodConfig, Precision, ResizeMode, from_dict
 from segp_ext.storage import sealed
 
@@ -125,7 +116,7 @@ def save_learner(
         )
     if not with_weights:
         try:
-            check_told(backbone)
+            check_loadable(backbone.name, backbone.pretrained, backbone.place)
         except ValueError as error:
             raise ValueError(f"{NOT_SAVED}: {error}") from error
     config = {f.name: getattr(learner.config, f.name) for f in dataclasses.fields(MethodConfig)}

@@ -16,7 +16,9 @@ from safetensors.torch import load, save, save_file
 from torch import nn
 
 from segp_ext.clip import glyph
-from segp_ext.clip.pretrained import load_clip, model_in_words, published_preprocessing
+from segp_ext.clip.model_names import model_in_words
+from segp_ext.clip.preprocessing import published_preprocessing
+from segp_ext.clip.pretrained import load_clip
 from segp_ext.config import LoraConfig, MethodConfig, TrainingConfig
 from segp_ext.method.learner import SeGPCL
 from segp_ext.storage import sealed
@@ -720,7 +722,7 @@ def test_a_local_file_is_prepared_for_as_the_published_weights_are(tmp_path, mon
     _, state = weights()
     torch.save(state, tmp_path / "weights.pt")
     assert load_clip("made-tiny", str(tmp_path / "weights.pt")).resize_mode == "shortest"
-    monkeypatch.setattr("segp_ext.clip.pretrained.published_preprocessing", lambda name: {"resize_mode": "squash"})
+    monkeypatch.setattr("segp_ext.clip.building.published_preprocessing", lambda name: {"resize_mode": "squash"})
     assert load_clip("made-tiny", str(tmp_path / "weights.pt")).resize_mode == "squash"
 
 
