@@ -39,7 +39,8 @@ from segp_ext.runtime.forked import one_thread_if_forked
 from segp_ext.runtime.processes import Processes
 from segp_ext.runtime.progress import progress
 from segp_ext.runtime.timing import Timer
-from segp_ext.storage.checkpoint import NOT_SAVED, LearnerState, SavedLearner, load_backbone, read_learner, save_learner
+from segp_ext.storage.checkpoint import NOT_SAVED, LearnerState, SavedLearner, read_learner, save_learner
+from segp_ext.storage.saved_backbone import load_backbone
 from segp_ext.storage.task_progress import TaskProgress
 
 _ANCHOR_DRAWS, _TRAINING_DRAWS = range(2)
