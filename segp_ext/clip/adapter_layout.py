@@ -1,7 +1,7 @@
-"""An adapter's tensors as our model has them, and as PEFT has them on the plain open_clip model.
+"""Converts an adapter's tensors between our model's layout and the layout that PEFT has on the plain open_clip model.
 
-We adapt queries, and keys with values, in layers of their own. In the plain model one packed projection holds both, and PEFT puts one
-adapter on it: the same A, and B with rows of zero for what is not adapted.
+In our model, queries have a layer of their own, and keys and values share another one. In the plain model one packed projection holds
+both, and PEFT puts one adapter on it. That adapter has the same A, and its B has rows of zero for the part that is not adapted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from segp_ext.clip.towers import LinearAttention, NormedLinearAttention, SplitLi
 
 _PREFIX = "base_model.model."
 NEEDS_ADAPTABLE = "segp_ext.clip.towers.make_adaptable"
-"""An entry of adapter_config.json where the plain model cannot carry the adapter: PEFT would leave layers out, and warns of the entry."""
+"""Entry of `adapter_config.json` for an adapter that the plain model cannot carry. PEFT would leave layers out; it warns of the entry."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,11 @@ class Packed:
     """A packed projection of the plain model.
 
     Attributes:
-        name: the module that PEFT adapts: an `nn.MultiheadAttention`, or timm's linear layer `qkv`. Ours are `q_proj` and `kv_proj` in it.
+        name: the module that PEFT adapts: an `nn.MultiheadAttention`, or timm's linear layer `qkv`. In our model it holds the layers
+            `q_proj` and `kv_proj`.
         width: E, a third of the projection's rows.
-        inputs: D, its columns.
-        output: whether PEFT adapts an output projection `[D, D]` along with it, as it does in an `nn.MultiheadAttention`; ours stays zero.
+        inputs: D, the projection's columns.
+        output: whether PEFT also adapts an output projection `[D, D]`, as it does in an `nn.MultiheadAttention`. Our change of it is zero.
     """
 
     name: str
@@ -37,20 +38,23 @@ class Packed:
 
     @property
     def parts(self) -> tuple[str, str]:
-        """Our layers, by name: queries, and keys with values."""
+        """Names of our two layers: the one of queries, and the one of keys and values."""
         return f"{self.name}.q_proj", f"{self.name}.kv_proj"
 
 
 def packed_projections(clip: nn.Module, adapted: Collection[str]) -> list[Packed] | None:
-    """The packed projections that hold layers of ours which are adapted.
+    """Finds the packed projections that hold adapted layers.
 
-    None where PEFT cannot adapt one of the layers in the plain model as we do. open_clip's custom attention and EVA's packed projection
-    read their weights past any adapter. PEFT (0.21 and before) adds the change of an `nn.MultiheadAttention`'s output projection twice.
-    Such an adapter keeps our layout; PEFT opens it on an open_clip model after `segp_ext.clip.towers.make_adaptable(model)`.
+    PEFT cannot adapt every layer of the plain model as we do. open_clip's custom attention and EVA's packed projection read their weights
+    past any adapter. PEFT (0.21 and before) adds the change of an `nn.MultiheadAttention`'s output projection twice. An adapter of such
+    layers keeps our layout; PEFT opens it on an open_clip model after `segp_ext.clip.towers.make_adaptable(model)`.
 
     Args:
         clip: an open_clip model after `make_adaptable`, with an adapter or without.
         adapted: names of the adapted layers.
+
+    Returns:
+        The projections; None if PEFT cannot adapt one of the layers in the plain model.
     """
     found = []
     for name, module in clip.named_modules():
@@ -69,20 +73,25 @@ def packed_projections(clip: nn.Module, adapted: Collection[str]) -> list[Packed
 
 
 def plain_names(adapted: Iterable[str], packed: Iterable[Packed]) -> dict[str, str]:
-    """The modules of the plain model that PEFT adapts, by the name of the layer of ours that they stand for."""
+    """Maps the names of our adapted layers to the modules that PEFT adapts in the plain model.
+
+    Args:
+        adapted: names of our adapted layers.
+        packed: the projections that hold adapted layers.
+    """
     owner = {part: projection.name for projection in packed for part in projection.parts}
     return {name: owner.get(name, name) for name in adapted}
 
 
 def to_plain(state: Mapping[str, Tensor], packed: Iterable[Packed]) -> dict[str, Tensor]:
-    """The tensors of an adapter, from our layout to the plain model's.
+    """Converts an adapter's tensors from our layout to the plain model's.
 
     Args:
-        state: A `[r, D]` and B `[rows, r]` of every adapted layer, named as PEFT saves them.
+        state: A `[r, D]` and B `[rows, r]` of every adapted layer, by the names that PEFT saves.
         packed: the projections that hold adapted layers.
 
     Raises:
-        ValueError: if queries, and keys with values, of one projection have different A.
+        ValueError: if the two layers of one projection have different A.
     """
     plain = dict(state)
     for projection in packed:
@@ -105,10 +114,10 @@ def to_plain(state: Mapping[str, Tensor], packed: Iterable[Packed]) -> dict[str,
 
 
 def from_plain(state: Mapping[str, Tensor], packed: Iterable[Packed], adapted: Collection[str]) -> dict[str, Tensor]:
-    """The inverse of `to_plain`, to the bit.
+    """Converts an adapter's tensors from the plain model's layout to ours: the exact inverse of `to_plain`.
 
     Args:
-        state: tensors of the names and shapes that `to_plain` gives.
+        state: tensors with the names and shapes that `to_plain` gives.
         packed: the projections that hold adapted layers.
         adapted: names of our adapted layers.
 
@@ -132,8 +141,10 @@ def from_plain(state: Mapping[str, Tensor], packed: Iterable[Packed], adapted: C
 
 
 def _key(module: str, matrix: str) -> str:
+    """The name of a module's matrix "A" or "B" as PEFT saves it."""
     return f"{_PREFIX}{module}.lora_{matrix}.weight"
 
 
 def _output(projection: Packed, matrix: str) -> str:
+    """The name of the matrix of the output projection that PEFT adapts along with a packed one."""
     return _key(f"{projection.name}.base_layer.out_proj", matrix)

@@ -1,4 +1,4 @@
-"""Encoders under `torch.compile`: each kind of pass compiled by itself, and a count of the passes that ran so."""
+"""Runs encoders under `torch.compile`: compiles each kind of pass by itself, and counts the passes that ran compiled."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor
 
 @dataclass
 class Passes:
-    """How many passes of compiled encoders there were.
+    """Counts passes of compiled encoders.
 
     Attributes:
-        total: all of them.
-        eager: those that torch ran as they are, because it could not, or would not any more, compile them.
+        total: number of all passes.
+        eager: number of passes that ran uncompiled, because torch could not compile them, or would not compile another variant.
     """
 
     total: int = 0
@@ -25,7 +25,7 @@ class Passes:
 
 
 def _run(tower: Any, passes: Passes, inputs: Tensor) -> Any:
-    if not torch.compiler.is_compiling():  # this line itself runs, so nothing is compiled
+    if not torch.compiler.is_compiling():  # compiled code does not contain this branch
         passes.eager += 1
     return tower(inputs)
 
@@ -33,13 +33,13 @@ def _run(tower: Any, passes: Passes, inputs: Tensor) -> Any:
 class Compiler:
     """Compiles a tower's passes.
 
-    torch keeps at most 8 variants of a function's code and runs what comes after them as it is. Here every kind of pass (with a gradient
-    or not, adapter merged or not, ...) has code of its own, whose variants differ by the batch alone: one image, or any number.
+    torch keeps at most 8 variants of a function's code, and runs further ones uncompiled. So every kind of pass (with a gradient or not,
+    adapter merged or not, ...) gets code of its own here. Its variants differ by the batch alone: one image, or any number.
 
-    Copies of a model pass through the code that was compiled for the first of them, as weights are among its inputs.
+    Copies of a model share the code that was compiled for the first of them, as weights are among the code's inputs.
 
     Args:
-        axes: how many leading axes of the inputs change from pass to pass.
+        axes: number of leading axes of the inputs whose length changes from pass to pass.
     """
 
     def __init__(self, axes: int) -> None:
@@ -47,10 +47,20 @@ class Compiler:
         self._by_kind: dict[Hashable, Callable[..., Any]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Compiler, (self._axes,)  # what is compiled stays in its process
+        return Compiler, (self._axes,)  # compiled code cannot leave its process
 
     def run(self, tower: Any, passes: Passes, inputs: Tensor, view: str) -> Any:
-        """Passes `inputs` through `tower`, of which `view` says what it is made of; counted in `passes`."""
+        """Runs a tower.
+
+        Args:
+            tower: the tower, a callable.
+            passes: counts the pass.
+            inputs: what the tower is called with.
+            view: the state of the model's adapter; passes in another state are compiled anew.
+
+        Returns:
+            What the tower returns.
+        """
         kind = (view, torch.is_grad_enabled(), inputs.requires_grad)
         function = self._by_kind.get(kind)
         if function is None:

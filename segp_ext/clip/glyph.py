@@ -1,7 +1,7 @@
 """The built-in CLIP, "glyph": a small open_clip model that knows drawn digits and letters. `scripts/pretrain_glyph.py` trained it.
 
-It reads 16×16 pixels and captions of a few known words. Every other word of CLIP's vocabulary gets a random vector of usual length, so
-that any class name can be learnt, though it means nothing at first.
+It reads 16×16 pixels, and captions of a few known words. Every other word of CLIP's vocabulary gets a random vector of usual length.
+So any class name can be learnt, though it means nothing at first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WEIGHTS = Path(__file__).parent / "assets" / "glyph.safetensors"
 DIGITS = tuple("0123456789")
 CAPITALS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 SMALL = tuple("abdefghijlmnqrty")
-"""Small letters whose shapes are not their capitals' in small."""
+"""Small letters that differ from their capitals in more than size."""
 GLYPHS = DIGITS + CAPITALS + SMALL
 TEMPLATES = (
     "a photo of a {}.",
@@ -33,21 +33,21 @@ TEMPLATES = (
     "a handwritten {}.",
     "{}.",
 )
-"""Captions used in pre-training; others built from the same words work too."""
+"""Captions used in pre-training; other captions of the same words work too."""
 CONTEXT = 12
 EMBEDDING = "token_embedding.weight"
 
 
 def caption_name(glyph: str) -> str:
-    """What captions call a glyph. The tokenizer lowers case, so capitals are named as such."""
+    """Returns what captions call a glyph; the tokenizer lowers case, so a capital letter is called "capital ..."."""
     return f"capital {glyph.lower()}" if glyph.isupper() else glyph
 
 
 class GlyphTokenizer:
-    """open_clip's tokenizer with its ids remapped to a small range.
+    """open_clip's tokenizer with other ids: a small range for the words of the pre-training captions, then all others.
 
-    Ids: 0 padding, then the words of the pre-training captions in open_clip's order, then open_clip's whole vocabulary for all other words,
-    start of text, end of text. The end of text stays the highest, which CLIP's pooling needs.
+    The ids are, in this order: 0 for padding, the words of the captions in open_clip's order, open_clip's whole vocabulary for all other
+    words, the start of text, the end of text. CLIP's pooling needs the end of text to be the highest.
     """
 
     context_length = CONTEXT
@@ -60,7 +60,7 @@ class GlyphTokenizer:
         known = sorted({word for caption in captions for word in self._words.encode(caption)})
         self._ids = {word: index + 1 for index, word in enumerate(known)}
         self._glyphs = {self._words.encode(glyph)[0] for glyph in GLYPHS}
-        self._article = self._words.encode("a")[0]  # a letter, too
+        self._article = self._words.encode("a")[0]  # "a" is a letter, too
 
     @property
     def known_words(self) -> int:
@@ -69,7 +69,7 @@ class GlyphTokenizer:
 
     @property
     def unknown_words(self) -> int:
-        """Number of words without trained embeddings; their ids follow the known ones'."""
+        """Number of words without trained embeddings; their ids follow the ids of the known words."""
         return len(self._words.encoder)
 
     @property
@@ -78,7 +78,7 @@ class GlyphTokenizer:
         return 1 + self.known_words + self.unknown_words + 2
 
     def unknown(self, text: str) -> bool:
-        """Whether the model was not trained on what `text` names: a word of it is new, or it does not name one digit or letter."""
+        """Whether the model was not trained on what `text` names: a word is new, or the words do not name exactly one digit or letter."""
         words = self._words.encode(text)
         named = [word for word in words if word in self._glyphs]
         if len(named) > 1:
@@ -86,7 +86,7 @@ class GlyphTokenizer:
         return any(word not in self._ids for word in words) or len(named) != 1
 
     def __call__(self, texts: str | list[str], context_length: int = CONTEXT) -> Tensor:
-        """Texts → token ids, int64 `[N, context_length]`; what does not fit is cut, the end of text kept."""
+        """Maps strings to token ids, int64 `[N, context_length]`; cuts words that do not fit, and keeps the end of text."""
         rows = [texts] if isinstance(texts, str) else texts
         end = self.vocabulary_size - 1
         result = torch.zeros(len(rows), context_length, dtype=torch.int64, device="cpu")
@@ -98,7 +98,7 @@ class GlyphTokenizer:
 
 
 def architecture(vocabulary_size: int) -> dict[str, Any]:
-    """Arguments of `open_clip.CLIP`: 0.92 M parameters without the embeddings of unknown words."""
+    """Returns the arguments of `open_clip.CLIP`: a model of 0.92 M parameters without the embeddings of unknown words."""
     return {
         "embed_dim": 64,
         "vision_cfg": {"image_size": 16, "patch_size": 4, "width": 128, "head_width": 32, "layers": 4},
@@ -108,7 +108,11 @@ def architecture(vocabulary_size: int) -> dict[str, Any]:
 
 
 def build(pretrained: bool = True) -> tuple[open_clip.CLIP, GlyphTokenizer]:
-    """Builds the model, with its trained weights or freshly initialised from torch's generator; and its tokenizer."""
+    """Builds the model and its tokenizer.
+
+    Args:
+        pretrained: whether to load the trained weights; else torch's generator draws them.
+    """
     import open_clip
     from safetensors.torch import load_file
 
@@ -122,12 +126,12 @@ def build(pretrained: bool = True) -> tuple[open_clip.CLIP, GlyphTokenizer]:
 
 
 def without_unknown_words(embedding: Tensor, tokenizer: GlyphTokenizer) -> Tensor:
-    """The rows of a full token embedding that are trained, and kept in the file: `[known_words + 3, width]`."""
+    """Returns the trained rows of a full token embedding, which the file keeps: `[known_words + 3, width]`."""
     return torch.cat([embedding[: 1 + tokenizer.known_words], embedding[-2:]])
 
 
 def with_unknown_words(trained: Tensor, tokenizer: GlyphTokenizer) -> Tensor:
-    """The full token embedding `[vocabulary_size, width]`: trained rows, and random directions of their mean length for other words."""
+    """Returns the full token embedding `[vocabulary_size, width]`; other words get random directions of the trained rows' mean length."""
     directions = np.random.RandomState(0).standard_normal((tokenizer.unknown_words, trained.shape[1]))
     unknown = F.normalize(torch.from_numpy(directions).float(), dim=1) * trained[1:-2].norm(dim=1).mean()
     return torch.cat([trained[:-2], unknown, trained[-2:]])

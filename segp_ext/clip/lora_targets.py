@@ -1,4 +1,4 @@
-"""Which layers LoRA adapts: the words of `lora.targets`, what they name in a model, and a message where they name nothing."""
+"""Chooses the layers that LoRA adapts: finds what the words of `lora.targets` name in a model, and says where they name nothing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from torch import nn
 from segp_ext.config import LORA_WORDS, LoraConfig
 
 Role = Literal["query", "key-value", "packed", "output", "ffn", "convolution", "other"]
-"""What a layer does: a projection of attention ("packed": of queries, keys and values in one layer that cannot be split), a part of a
-feed-forward network, a convolution inside a block, or something else that only its own name chooses."""
+"""What a layer does.
+
+It may be a projection of attention, a part of a feed-forward network, a convolution inside a block, or something else, which only its own
+name chooses. A "packed" projection gives queries, keys and values in one layer that cannot be split.
+"""
 
 _ROLES: dict[str, set[Role]] = {
     "kv": {"key-value"},
@@ -28,20 +31,23 @@ _IN_ATTENTION: dict[Role, set[str]] = {
     "packed": {"qkv"},
     "output": {"out_proj", "proj", "dense", "out_lin", "o"},
 }
-"""The last parts of layers' names in open_clip, timm and transformers."""
+"""The last parts of the names of attention's layers in open_clip, timm and transformers."""
 
 
 def adaptable_layers(clip: nn.Module) -> dict[str, dict[str, Role]]:
-    """The layers that an adapter can go on: their roles, by encoder ("vision", "text") and name.
+    """Finds the layers that can carry an adapter.
 
     These are the linear layers inside repeated blocks, and all convolutions that are not grouped. Attentional pooling and projections
-    into the joint space are left out. Attention is told from feed-forward networks by the names of modules and of their classes.
+    into the joint space are left out. The names of modules and of their classes tell attention from feed-forward networks.
 
     Args:
         clip: an open_clip model after `segp_ext.clip.towers.make_adaptable`.
+
+    Returns:
+        The layers' roles, by encoder ("vision", "text") and by name.
     """
     found: dict[str, dict[str, Role]] = {"vision": {}, "text": {}}
-    attentions: list[str] = []  # paths of modules whose class is an attention, whatever they are called
+    attentions: list[str] = []  # paths of modules whose class is an attention, under any name
     for name, module in clip.named_modules():
         if type(module).__name__.endswith("Attention"):
             attentions.append(f"{name}.")
@@ -65,15 +71,18 @@ def _role_in_attention(last: str) -> Role:
 
 
 def chosen_layers(clip: nn.Module, model: str, config: LoraConfig) -> list[str]:
-    """Names of the layers that `config` chooses, in the model's order.
+    """Chooses layers by the settings.
 
     Args:
         clip: an open_clip model after `segp_ext.clip.towers.make_adaptable`.
-        model: its name, for messages.
-        config: words or ends of layers' names, and the encoders.
+        model: the model's name, for messages.
+        config: words or ends of layers' names, and the encoders to adapt.
+
+    Returns:
+        The layers' names, in the model's order.
 
     Raises:
-        ValueError: if an encoder that is to be adapted has no such layer, or a word or an end of a name matches none.
+        ValueError: if the settings choose no layer in an encoder to adapt, or a word or an end of a name matches no layer.
     """
     found = adaptable_layers(clip)
     layers = {encoder: found[encoder] for encoder in found if config.encoders in ("both", encoder)}
@@ -134,15 +143,16 @@ def check_adaptable(layers: Mapping[str, nn.Module], model: str, run: Callable[[
 
 
 def shares_start(name: str) -> str:
-    """What a layer's matrix A is drawn for, by the layer's name: queries, keys and values of one attention have one A, others their own.
+    """Names the group of layers that share one matrix A: queries, keys and values of one attention, or a layer by itself.
 
-    So the adapters of a packed projection's parts are one adapter of the packed projection, of the same rank.
+    Therefore the adapters of a packed projection's parts can be saved as one adapter of the packed projection, of the same rank.
     """
     attention, _, last = name.rpartition(".")
     return attention if _role_in_attention(last) in ("query", "key-value") else name
 
 
 def _matches(name: str, role: Role, targets: str | list[str]) -> bool:
+    """Whether `lora.targets` names a layer of this name and role."""
     if isinstance(targets, str):
         return any(role in _ROLES[word] for word in targets.split("+"))
     return any(_ends(name, end) for end in targets)
@@ -153,16 +163,18 @@ def _ends(name: str, end: str) -> bool:
 
 
 def _named_by(word: str, roles: dict[str, Role]) -> int:
+    """Counts the layers that a word names."""
     return sum(role in _ROLES[word] for role in roles.values())
 
 
 def _inventory(towers: Collection[dict[str, Role]]) -> str:
-    """The words that name layers in some towers, with how many."""
+    """Lists the words that name layers in some towers, and how many layers each word names."""
     counts = {word: sum(_named_by(word, roles) for roles in towers) for word in LORA_WORDS}
     return ", ".join(f"{word} ({count} layers)" for word, count in counts.items() if count) or "none in blocks"
 
 
 def _check_ends(ends: list[str], names: list[str], model: str) -> None:
+    """Raises ValueError for an end with which no layer's name ends."""
     for end in ends:
         if not any(_ends(name, end) for name in names):
             there = sorted({re.split(r"\.\d+\.(?!.*\.\d+\.)", name)[-1] for name in names})
@@ -174,7 +186,7 @@ def _check_ends(ends: list[str], names: list[str], model: str) -> None:
 
 
 def _nothing_in(encoder: str, layers: dict[str, dict[str, Role]], model: str, config: LoraConfig) -> str:
-    """The message for an encoder in which `lora.targets` names no layer; `layers` are both encoders'."""
+    """Words the error for an encoder in which `lora.targets` names no layer; `layers` holds the layers of both encoders."""
     targets = config.targets if isinstance(config.targets, str) else f"[{', '.join(config.targets)}]"
     own = [word for word in ("kv", "ffn", "convolutions", "attention") if _named_by(word, layers[encoder])]
     other = "text" if encoder == "vision" else "vision"

@@ -1,7 +1,7 @@
-"""What open_clip's models are made of, seen alike: a vision tower that gives raw feature and embedding, a text tower, and their blocks.
+"""The towers of open_clip's models behind one interface: a vision tower that gives raw feature and embedding, and a text tower.
 
-Vision: open_clip's own transformer, or a timm tower. The raw feature is the input of the projection into the joint space. It is
-there where the tower pools first and projects last; towers that do both at once have none, and are refused.
+A vision tower is open_clip's own transformer or one of timm. The raw feature is the input of the projection into the joint space. It
+exists where a tower pools first and projects last. Towers that do both at once have no raw feature, and are refused.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 WORKS = "what works are vision towers that pool first and project last, open_clip's ViT or timm's: ViT-*, *SigLIP*, EVA*, convnext_* ..."
+"""The end of the error for a model that cannot be used."""
 
 
 class LinearAttention(nn.Module):
     """Self-attention with the weights of an `nn.MultiheadAttention`, as linear layers around fused attention.
 
     `nn.MultiheadAttention` keeps its input projection as a bare parameter, which an adapter cannot wrap. Here queries have a layer of their
-    own, so that an adapter can leave them alone.
+    own, so that an adapter can leave them out.
+
+    Args:
+        source: the `nn.MultiheadAttention`; its weights are shared, not copied.
     """
 
     def __init__(self, source: Any) -> None:
@@ -32,13 +36,13 @@ class LinearAttention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
     ) -> tuple[Tensor, None]:
-        """`query` is `[B, L, E]`; `key` and `value` are the same tensor, as in every CLIP encoder block."""
+        """Attends within `query` `[B, L, E]`; `key` and `value` must be the same tensor, as in every block of a CLIP encoder."""
         q, k, v = self.split(query)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
         return self.out_proj(mixed.transpose(1, 2).reshape(query.shape)), None
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x `[B, L, E]` → queries, keys and values, each `[B, heads, L, E / heads]`."""
+        """Projects x `[B, L, E]` to queries, keys and values, each `[B, heads, L, E / heads]`."""
         batch, length, width = x.shape
         q = self.q_proj(x).view(batch, length, self.heads, width // self.heads).transpose(1, 2)
         k, v = self.kv_proj(x).view(batch, length, 2, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
@@ -46,7 +50,11 @@ class LinearAttention(nn.Module):
 
 
 class NormedLinearAttention(LinearAttention):
-    """The same for the attention of open_clip's custom blocks: norms on q, k and the mixed values, and a scale per head."""
+    """`LinearAttention` for open_clip's custom blocks, with norms on queries, keys and mixed values, and a scale per head.
+
+    Args:
+        source: open_clip's `Attention`; its weights are shared, not copied.
+    """
 
     def __init__(self, source: Any) -> None:
         super().__init__(source)
@@ -54,7 +62,7 @@ class NormedLinearAttention(LinearAttention):
         self.head_scale = source.head_scale
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        """`x` is `[B, L, E]`."""
+        """Attends within `x` `[B, L, E]`."""
         q, k, v = self.split(x)
         mixed = F.scaled_dot_product_attention(self.ln_q(q), self.ln_k(k), v, attn_mask=attn_mask)
         if self.head_scale is not None:
@@ -63,10 +71,11 @@ class NormedLinearAttention(LinearAttention):
 
 
 class SplitLinear(nn.Module):
-    """timm's `qkv`, one linear layer whose rows are queries, keys and values, as two: queries, and keys with values.
+    """Splits timm's linear layer `qkv`, whose rows are queries, keys and values, into one layer of queries and one of keys and values.
 
-    Attributes:
-        plain_carries: whether timm calls the layer that this one replaces, so that an adapter on that layer does something.
+    Args:
+        source: the layer; its weights are shared, not copied.
+        plain_carries: whether timm calls `source`, so that an adapter on it does something.
     """
 
     def __init__(self, source: nn.Linear, plain_carries: bool) -> None:
@@ -75,12 +84,17 @@ class SplitLinear(nn.Module):
         self.plain_carries = plain_carries
 
     def forward(self, x: Tensor) -> Tensor:
-        """x `[..., D]` → `[..., 3E]`: queries, keys, values."""
+        """Projects x `[..., D]` to `[..., 3E]`: queries, keys, values."""
         return torch.cat([self.q_proj(x), self.kv_proj(x)], dim=-1)
 
 
 def split_projection(weight: Tensor, bias: Tensor | None) -> tuple[nn.Linear, nn.Linear]:
-    """Layers of the first third of a packed projection's rows, and of the others: views of `weight` `[3E, D]` and `bias` `[3E]`."""
+    """Splits a packed projection into a layer of its first E rows and a layer of the other 2E rows.
+
+    Args:
+        weight: `[3E, D]`; the layers' weights are views of it.
+        bias: `[3E]` or None; likewise.
+    """
     rows = len(weight) // 3
     layers = []
     for part in (slice(None, rows), slice(rows, None)):
@@ -92,18 +106,18 @@ def split_projection(weight: Tensor, bias: Tensor | None) -> tuple[nn.Linear, nn
     return layers[0], layers[1]
 
 
-# Modules of timm whose `qkv` has the rows of all queries, then of all keys, then of all values; elsewhere heads may come first.
 _QUERIES_FIRST = {
     "timm.layers.attention", "timm.models.beit", "timm.models.eva", "timm.models.fastvit", "timm.models.swin_transformer",
     "timm.models.vision_transformer", "timm.models.vision_transformer_relpos",
 }  # fmt: skip
+"""Modules of timm whose `qkv` has the rows of all queries, then of all keys, then of all values; elsewhere heads may come first."""
 
 
 def make_adaptable(clip: nn.Module) -> None:
-    """Rewrites an open_clip model in place, so that an adapter can be put on every layer of its blocks, on keys and values without queries.
+    """Rewrites an open_clip model in place, so that every layer of its blocks can carry an adapter, and keys and values without queries.
 
-    Outputs stay the same to rounding, and no weight is copied. Packed projections of queries, keys and values become two layers, and
-    layers whose weights are used without calling them are called.
+    Packed projections of queries, keys and values become two layers. Layers whose weights were read without calling them are called.
+    Outputs stay the same up to rounding, and no weight is copied.
     """
     from open_clip.transformer import Attention, CustomResidualAttentionBlock, ResidualAttentionBlock
 
@@ -114,7 +128,8 @@ def make_adaptable(clip: nn.Module) -> None:
         elif isinstance(module, CustomResidualAttentionBlock) and isinstance(block.attn, Attention):
             block.attn = NormedLinearAttention(block.attn)
         elif type(module).__module__ in _QUERIES_FIRST and isinstance(getattr(module, "qkv", None), nn.Linear):
-            # EVA reads the layer's weight past it, and has its bias elsewhere; told so, it calls the layer, then adds its bias.
+            # EVA reads the layer's weight without calling it, and keeps the bias elsewhere. With this flag it calls the layer, then adds
+            # the bias.
             passed_by = hasattr(module, "qkv_bias_separate") and block.q_bias is not None
             if hasattr(module, "qkv_bias_separate"):
                 block.qkv_bias_separate = True
@@ -122,17 +137,17 @@ def make_adaptable(clip: nn.Module) -> None:
 
 
 class Vision:
-    """A vision tower: pixels → embedding v and raw feature z.
+    """A vision tower, which maps pixels to an embedding v and a raw feature z.
 
     Args:
-        clip: an open_clip model; its tower's projection is taken out where it stands in the way.
-        name: the model's, for messages.
+        clip: an open_clip model; the projection is taken out of its tower where that hides the raw feature.
+        name: the model's name, for messages.
 
     Attributes:
-        projection: W `[Dr, De]` where it had to be taken out, else None.
+        projection: W `[Dr, De]` where it was taken out, else None.
         raw_dim, embed_dim: Dr and De.
-        projects: False for towers without a projection (SigLIP): there the raw feature is the embedding.
-        image_size: side of the square input.
+        projects: False for towers without a projection (SigLIP), whose raw feature is the embedding.
+        image_size: side of the square input, in pixels.
 
     Raises:
         ValueError: for a tower without a raw feature, or with an input that is not square.
@@ -190,7 +205,7 @@ class Vision:
         return self._trunk.forward_head(self._trunk.forward_features(pixels), pre_logits=True)
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised pixels `[B, 3, S, S]` → v `[B, De]`, z `[B, Dr]`."""
+        """Maps normalised pixels `[B, 3, S, S]` to v `[B, De]` and z `[B, Dr]`."""
         feature = self._raw(pixels)
         if self.projection is not None:
             return feature @ self.projection, feature
@@ -198,15 +213,20 @@ class Vision:
 
 
 class Text:
-    """A text tower: token ids → embeddings u.
+    """A text tower, which maps token ids to embeddings u.
 
-    Where what follows a text's end changes nothing (causal towers that pool at the end-of-text token, towers from transformers, which mask
-    the padding), texts are cut to the longest one; other towers (SigLIP, CLIPA) read the padding too and get their whole context.
+    In some towers, tokens after the end of a text change nothing: causal towers that pool at the end-of-text token, and towers from
+    transformers, which mask the padding. There, token ids are cut to the longest text. Other towers (SigLIP, CLIPA) read the padding too,
+    and get their whole context.
 
     Args:
         clip: an open_clip model.
-        tokenizer: its tokenizer.
-        name: the model's, for messages.
+        tokenizer: the model's tokenizer.
+        name: the model's name, for messages.
+
+    Attributes:
+        context: number of tokens that a text may have, with its beginning and end.
+        cuts: whether token ids are cut to the longest text.
     """
 
     def __init__(self, clip: Any, tokenizer: Any, name: str) -> None:
@@ -218,9 +238,8 @@ class Text:
             tower.output_tokens = False
         words = getattr(tokenizer, "tokenizer", None)  # of a Hugging Face tokenizer
         self._padding: int = 0 if words is None or words.pad_token_id is None else words.pad_token_id
-        self._pads_with_a_word = (
-            words is None
-        )  # open_clip's own tokenizer: 0 is also "!" inside a word, so the last other token counts
+        # open_clip's own tokenizer pads with 0, which is also "!" inside a word: only zeros after the last other token are padding.
+        self._pads_with_a_word = words is None
         self._hides_end = words is not None and (
             words.pad_token_id == words.eos_token_id
             or (self._padding == 0 and getattr(tokenizer, "strip_sep_token", False))
@@ -231,19 +250,19 @@ class Text:
         self._pools_at_end = causal and self._pool in ("argmax", "eos") and getattr(tower, "cls_emb", None) is None
         self.cuts = self._pools_at_end
         if isinstance(tower, HFTextEncoder):
-            # Its own limit, if it has one, is that of the language model; CLIP was trained with the tokenizer's.
+            # The tower's limit, if it has one, is the language model's; CLIP was trained with the tokenizer's.
             self.context = min(tokenizer.context_length, tower.context_length or tokenizer.context_length)
             self.cuts = tower.config.pad_token_id == self._padding
 
     def tokenize(self, texts: list[str]) -> Tensor:
-        """Token ids int64 `[N, L]`, L the longest text's length, or the context where padding counts.
+        """Maps strings to token ids, int64 `[N, L]`; L is the longest text's length, or the context where padding counts.
 
         Raises:
-            ValueError: naming the texts that do not fit the context.
+            ValueError: naming the strings that do not fit the context.
         """
         if not texts:
             return torch.zeros(0, self.context, dtype=torch.int64, device="cpu")
-        # Tokenizers truncate silently; places more than the model has show which texts would lose words.
+        # Tokenizers truncate silently. With more places than the model has, texts that are too long show.
         tokens = self._tokens(texts, self.context + 2)
         real = tokens != self._padding
         if self._pads_with_a_word:
@@ -265,7 +284,7 @@ class Text:
             return self.tokenizer(texts, context_length=length)
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """Token ids `[N, L]` from `tokenize` → embeddings u `[N, De]`."""
+        """Maps token ids `[N, L]` from `tokenize` to embeddings u `[N, De]`."""
         from open_clip.transformer import text_global_pool
 
         if not self._pools_at_end:

@@ -1,4 +1,4 @@
-"""The part that readers of foreign pickles share: the names that a pickle may use, and a refusal of all others."""
+"""What readers of foreign pickles share: the names that a pickle may use, and the error for all other names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import Any
 
 
 class Known:
-    """A name that a pickle may use. Without attributes, and deaf to state that a pickle would set on it."""
+    """A function that a pickle may call by its name. It has no attributes, and refuses state that a pickle would set on it.
+
+    Args:
+        call: the function.
+    """
 
     __slots__ = ("_call",)
 
@@ -23,5 +27,10 @@ class Known:
 
 
 def refuse_name(module: str, name: str, expected: str) -> pickle.UnpicklingError:
-    """The error for a name that a pickle may not use."""
+    """Makes the error for a name that a pickle may not use.
+
+    Args:
+        module, name: the name, and the module that it is in.
+        expected: what names the pickle may use, as "part of a model".
+    """
     return pickle.UnpicklingError(f"it asks for {module}.{name}, which is no {expected}")

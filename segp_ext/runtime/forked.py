@@ -1,6 +1,6 @@
-"""Forked processes, as servers that load first and fork then (`gunicorn --preload`) and `multiprocessing` on Linux make them.
+"""Keeps forked processes from waiting for ever: servers that load and then fork (`gunicorn --preload`), `multiprocessing` on Linux.
 
-A fork copies one thread alone. OpenMP waits for its others for ever, once it has used them before (pytorch/pytorch#17199).
+A fork copies one thread alone. If OpenMP has used other threads before, it waits for them for ever (pytorch/pytorch#17199).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def one_thread_if_forked() -> None:
-    """Has torch compute in one thread if this process was forked, and says so, at the first call alone. Call it before computing."""
+    """Makes torch compute in one thread if this process was forked, and warns of it once. Call it before anything is computed."""
     global _forked
     if not _forked:
         return
@@ -32,7 +32,7 @@ def one_thread_if_forked() -> None:
         torch.set_num_threads(1)
         warnings.warn(
             "this process was forked after segp_ext was imported: torch computes in one thread here, as with more it could wait for ever. "
-            "Spawned processes use all threads. If nothing had computed before the fork, torch.set_num_threads gives more from here on",
+            "Spawned processes use all threads. If nothing was computed before the fork, torch.set_num_threads may set more from now on",
             RuntimeWarning,
             stacklevel=4,
         )

@@ -1,4 +1,4 @@
-"""Files that Git LFS keeps elsewhere: a checkout made without it has small texts in their place."""
+"""Recognises pointers of Git LFS: small text files that a checkout without it has in place of large files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _FIRST = b"version https://git-lfs.github.com/spec/"
 
 
 def hint(content: bytes) -> str:
-    """What to add to the error for a file that begins like this; nothing if it is no pointer of Git LFS."""
+    """Returns what to add to an error about a file with this content; an empty string if it is no pointer of Git LFS."""
     return (
         "; it is a pointer of Git LFS, and the file itself was not fetched: git lfs pull"
         if content.startswith(_FIRST)
@@ -17,7 +17,7 @@ def hint(content: bytes) -> str:
 
 
 def hint_for(file: Path) -> str:
-    """The same for a file, which may not be readable either."""
+    """Does what `hint` does, for a file that may be unreadable."""
     try:
         with open(file, "rb") as opened:
             return hint(opened.read(len(_FIRST)))

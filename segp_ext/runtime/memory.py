@@ -1,4 +1,4 @@
-"""How much memory this process may still take: what is free on the machine, and no more than its container or batch job leaves it."""
+"""How much memory this process may still take: the machine's free memory, or less where a container or batch job has a limit."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def free_memory(root: Path = Path("/")) -> int:
-    """Bytes that may still be taken.
+    """Bytes that this process may still take.
 
     Args:
-        root: where `proc` and `sys` are.
+        root: the folder that holds `proc` and `sys`.
     """
     import psutil
 
@@ -18,9 +18,9 @@ def free_memory(root: Path = Path("/")) -> int:
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:
-    """What is left of every limit that Linux's control groups set to this process; the system tells of the whole machine's memory alone.
+    """Yields what is left of each limit in bytes that Linux's control groups set for this process.
 
-    Pages of files that were not read lately count as free, as they give way.
+    Memory of files that were not read lately counts as free, as the system gives it up when needed.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
@@ -30,27 +30,28 @@ def _left_in_groups(root: Path) -> Iterator[int]:
         _, controllers, path = line.split(":", 2)
         top = root / "sys/fs/cgroup"
         names = ("memory.max", "memory.current", "inactive_file")
-        if controllers:  # of the groups' first version
+        if controllers:  # the first version of control groups
             if "memory" not in controllers.split(","):
                 continue
             top /= "memory"
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        inner = Path(path.strip("/"))  # seen from the host; in a container its own group is the top one
+        inner = Path(path.strip("/"))  # as the host sees it; a container sees its own group as the top one
         for group in (inner, *inner.parents):
             limit, used = (_number(top / group / name) for name in names[:2])
             if limit is not None and used is not None:
-                yield limit - used + _of_files(top / group / "memory.stat", names[2])
+                yield limit - used + _entry(top / group / "memory.stat", names[2])
 
 
 def _number(file: Path) -> int | None:
-    """The number in a file; none if it is not there, or says "max"."""
+    """Reads the number in a file; None if the file is not there, or says "max"."""
     try:
         return int(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
-def _of_files(file: Path, name: str) -> int:
+def _entry(file: Path, name: str) -> int:
+    """Reads the number of one entry in a file of names and numbers; 0 if it is not there."""
     try:
         values = dict(line.split() for line in file.read_text(encoding="utf-8").splitlines())
         return int(values[name])

@@ -1,7 +1,7 @@
 """The processes that share a run: how many there are, which one this is, and what they exchange.
 
-`torchrun` and `accelerate launch` start them, on one host or several. Every process walks through the same code with the same draws; what
-is expensive is shared out by batches, and results come back to all in the order in which one process would have made them.
+`torchrun` and `accelerate launch` start them, on one host or several. Every process runs the same code with the same draws. Expensive work
+is shared out by batches, and every process gets all results in the order in which one process would have made them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ T = TypeVar("T")
 
 
 class Processes:
-    """This process among those of its run; alone unless `join` says otherwise.
+    """This process among the processes of its run; alone unless `join` says otherwise.
 
     Attributes:
-        rank: this process's number, 0 for the main one.
-        count: how many there are on all hosts.
-        local_rank: this process's number on its host.
-        local_count: how many there are on its host.
+        rank: number of this process, 0 for the main one.
+        count: number of processes on all hosts.
+        local_rank: number of this process on its host.
+        local_count: number of processes on its host.
     """
 
     def __init__(self, rank: int = 0, count: int = 1, local_rank: int = 0, local_count: int = 1) -> None:
@@ -40,14 +40,15 @@ class Processes:
         return self.rank == 0
 
     def mine(self, items: Sequence[T]) -> Sequence[T]:
-        """This process's share of a list of equal pieces of work: every `count`-th."""
+        """This process's share of a list of equal pieces of work: every `count`-th piece."""
         return items[self.rank :: self.count]
 
     def in_order(self, own: Iterable[tuple[Tensor, ...]], total: int) -> Iterator[tuple[Tensor, ...]]:
         """Yields the results of all `total` pieces of work, in order and on every process.
 
         Args:
-            own: makes the results of this process's pieces, those that `mine` gives, one when asked; all tensors on one device.
+            own: yields the results of this process's pieces, as `mine` picks them; each is made when asked for. All tensors must be on one
+                device.
             total: number of pieces over all processes.
         """
         if self.count == 1:
@@ -55,7 +56,7 @@ class Processes:
             return
         results = iter(own)
         for first in range(0, total, self.count):
-            # Everybody works on a piece of the round before anybody waits for another's.
+            # Every process works on its piece of the round before it waits for the others.
             made = next(results) if first + self.rank < total else None
             for owner in range(min(self.count, total - first)):
                 with self._exchange():
@@ -73,14 +74,14 @@ class Processes:
                 yield received
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Adds `tensor` up over all processes, in place; the same bits on every process."""
+        """Adds `tensor` up over all processes, in place, and returns it; every process gets the same bits."""
         if self.count > 1:
             with self._exchange():
                 dist.all_reduce(tensor)
         return tensor
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
-        """The tensors of all processes, of one shape, by rank."""
+        """Returns the tensors of all processes by rank; they must have one shape."""
         if self.count == 1:
             return [tensor]
         parts = [torch.empty_like(tensor) for _ in range(self.count)]
@@ -89,14 +90,14 @@ class Processes:
         return parts
 
     def wait(self) -> None:
-        """Returns when every process has come here."""
+        """Waits until every process has come here."""
         if self.count > 1:
             with self._exchange():
                 dist.barrier()
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """The main process does what is inside before the others do."""
+        """Lets the main process do what is inside before the others do it."""
         if not self.is_main:
             self.wait()
         yield
@@ -115,14 +116,19 @@ class Processes:
 
 
 def cores() -> int:
-    """How many of the machine's cores this process may use."""
+    """Number of the machine's cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def share_cores(processes: Processes, threads: int | None) -> None:
-    """Has torch use so many threads, or where none are asked for this process's share of the cores, if several share its host.
+    """Sets how many threads torch uses.
 
-    OMP_NUM_THREADS goes before the share, but for a 1 under `torchrun`, which sets that by itself where the variable is unset.
+    If several processes share a host and no number is given, each takes its share of the cores, unless OMP_NUM_THREADS is set. Under
+    `torchrun` a 1 there does not count, as `torchrun` itself sets it.
+
+    Args:
+        processes: this process among those of its run.
+        threads: number of threads, or None.
     """
     by_launcher = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"
     if threads is None and processes.local_count > 1 and ("OMP_NUM_THREADS" not in os.environ or by_launcher):
@@ -138,7 +144,7 @@ def join(device: str) -> tuple[Processes, str]:
         device: the setting model.device.
 
     Returns:
-        This process among them, and the device it shall use: `device` itself when alone, one device each otherwise.
+        This process among them, and the device that it must use: `device` itself when alone, one device each otherwise.
 
     Raises:
         ValueError: if `device` names one CUDA device for several processes.
@@ -160,6 +166,6 @@ def join(device: str) -> tuple[Processes, str]:
 
 
 def leave() -> None:
-    """Leaves the group of processes, if this one is in one."""
+    """Leaves the group of processes, if this process is in one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()

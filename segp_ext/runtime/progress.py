@@ -1,4 +1,4 @@
-"""What the commands show while they work: progress bars, and warnings and errors in one line."""
+"""What commands show while they work: progress bars, and warnings and errors in one line each."""
 
 from __future__ import annotations
 
@@ -16,30 +16,39 @@ _USUAL_FORMAT = warnings.formatwarning
 
 
 def progress(items: Iterable[T], description: str, total: int | None = None, initial: int = 0) -> tqdm[T]:
-    """Wraps `items` in a bar that vanishes when done; `initial` of them are done already.
+    """Shows a progress bar while items are iterated over; it vanishes at the end.
 
-    There is none where standard error is no terminal, nor in processes but the main one.
+    No bar is shown where standard error is no terminal, or by processes other than the main one.
+
+    Args:
+        items: the items, which the bar yields.
+        description: what stands before the bar.
+        total: number of items, where `items` has no length.
+        initial: number of items that are done already.
     """
     shown = _is_terminal(sys.stderr) and os.environ.get("RANK", "0") == "0"
     return tqdm(items, description, total, leave=False, dynamic_ncols=True, disable=not shown, initial=initial)
 
 
 def say(line: str, stream: TextIO | None = None) -> None:
-    """Prints a line, to standard output by default; above a bar that is shown."""
+    """Prints a line, to standard output by default; a bar that is shown stays below it."""
     stream = stream or sys.stdout
     tqdm.write(line, stream)
     stream.flush()
 
 
 def _is_terminal(stream: Any) -> bool:
-    """Whether a stream is a terminal; one that was taken away (a service), closed, or replaced by a logger is none."""
+    """Whether a stream is a terminal; it may be None (a service has no streams), closed, or a logger."""
     return hasattr(stream, "isatty") and not getattr(stream, "closed", False) and stream.isatty()
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:
-    """Runs a command and ends the process with its exit status; in silence if whoever reads its output has gone (`| head`).
+    """Runs a command, and ends the process with its exit status.
 
-    Characters that the output's encoding lacks are written as escapes.
+    It ends silently if nobody reads the output any more (`| head`). Characters that the output's encoding lacks are written as escapes.
+
+    Args:
+        main: the command; returns its exit status.
     """
     _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
@@ -49,29 +58,28 @@ def run_command(main: Callable[[], int]) -> NoReturn:
     try:
         try:
             status = main()
-        except SystemExit as stop:  # of --help, and of settings that are refused
+        except SystemExit as stop:  # --help and refused settings raise it
             status = stop.code
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would say so as it ends
-        status = 141  # as a shell has it for a program that such a pipe stops
+        status = 141  # the shell's status of a program that a closed pipe stops
     sys.exit(status)
 
 
 def _open_what_is_closed() -> None:
-    """Gives a process that was started without an input or output (as services are) one that leads nowhere."""
+    """Opens the null device as input and output of a process that was started without them, as services are."""
     if None not in (sys.stdin, sys.stdout, sys.stderr):
         return
-    while (
-        os.open(os.devnull, os.O_RDWR) < 2
-    ):  # or a file that is opened later would get what native code writes to 1 and 2
+    # Else a file that is opened later would get what native code writes to 1 and 2.
+    while os.open(os.devnull, os.O_RDWR) < 2:
         pass
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open until the process ends)
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def plain_warnings() -> None:
-    """Lets this package's warnings be a line each, without the place in its code, and all stand above bars; for commands."""
+    """Shows this package's warnings in one line each, without the place in the code, and all warnings above bars; for commands."""
     warnings.formatwarning = _formatted
     if _is_terminal(sys.stderr):
         warnings.showwarning = _shown
@@ -94,5 +102,5 @@ def _shown(
 
 
 def first_line(error: BaseException) -> str:
-    """An exception's first line of text, or its type where it says nothing."""
+    """Returns the first line of an exception's message, or the name of its type where it has no message."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""Time by phase, and how much of it the backbone's own passes took: the floor that a phase cannot go below."""
+"""Measures time by phase, and how much of it the backbone's own passes took: no phase can be faster than these."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 class Stopwatch:
-    """Adds up the time that marked stretches of work take on a device; on CUDA by events, without stopping it."""
+    """Adds up the time of marked work on a device. On CUDA it uses events, so that the device need not stop."""
 
     def __init__(self) -> None:
         self._seconds = 0.0
@@ -19,7 +19,7 @@ class Stopwatch:
 
     @contextmanager
     def running(self, device: torch.device) -> Iterator[None]:
-        """Measures what is inside; stretches must not be nested."""
+        """Measures what is inside; must not be nested."""
         if device.type == "cuda":
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()
@@ -32,7 +32,7 @@ class Stopwatch:
             self._seconds += time.perf_counter() - begin
 
     def read(self) -> float:
-        """Seconds so far; waits for the device."""
+        """Returns the seconds so far; waits for the device."""
         for start, end in self._events:
             end.synchronize()
             self._seconds += start.elapsed_time(end) / 1000
@@ -45,25 +45,28 @@ class Phase:
     """Time of one phase, in seconds.
 
     Attributes:
-        wall: from start to end.
-        backbone: spent in the backbone's forward and backward passes, within `wall`.
+        wall: time from start to end.
+        backbone: the part of `wall` that the backbone's forward and backward passes took.
     """
 
     wall: float = 0.0
     backbone: float = 0.0
 
     def add(self, other: Phase) -> None:
-        """Adds another stretch of the same phase."""
+        """Adds the time of another part of the same phase."""
         self.wall += other.wall
         self.backbone += other.backbone
 
 
 class Timer:
-    """Phases by name, in the order in which they first ran.
+    """Measures phases.
 
     Args:
-        stopwatch: the backbone's.
-        device: its device, waited for at both ends of a phase.
+        stopwatch: the backbone's stopwatch.
+        device: the backbone's device; both ends of a phase wait for it.
+
+    Attributes:
+        phases: the time of each phase by name, in the order in which they first ran.
     """
 
     def __init__(self, stopwatch: Stopwatch, device: torch.device) -> None:
@@ -72,12 +75,15 @@ class Timer:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measures what is inside as part of the phase `name`; phases must not be nested. Memory that runs out is noted by the name."""
+        """Measures what is inside as part of the phase `name`; must not be nested.
+
+        An error of memory that runs out inside gets the name as a note.
+        """
         begin, backbone = self._now(), self.stopwatch.read()
         try:
             yield
         except torch.OutOfMemoryError as error:
-            error.add_note(name)  # for a message that says what to lower
+            error.add_note(name)  # so that a message can say which setting to lower
             raise
         end = self._now()
         spent = Phase(end - begin, self.stopwatch.read() - backbone)

@@ -1,7 +1,7 @@
-"""Files and folders that appear whole or not at all, and tell when they were damaged since.
+"""Writes files and folders that appear whole or not at all, and tells when they were damaged since.
 
-A sealed folder holds `SHA256SUMS` beside its files, the checksum of each, as `sha256sum -c SHA256SUMS` reads it. It is written aside,
-flushed to the disk and renamed; what a process that dies leaves behind is hidden (a dot before the name) and goes with the next write.
+A sealed folder holds its files and `SHA256SUMS`, the checksum of each, as `sha256sum -c SHA256SUMS` reads it. It is written under another
+name, flushed to the disk and renamed. A process that dies leaves hidden remains (a dot before the name); the next write removes them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,21 @@ except ImportError:  # a system that is not POSIX
     fcntl = None  # type: ignore[assignment]
 
 SUMS = "SHA256SUMS"
+"""Name of the file of checksums."""
 _TURN = threading.Lock()
 _LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_.-]+)\n")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that readers see the old content or the new, never a part: aside, flushed to disk, then renamed."""
+    """Writes a file so that readers see the old content or the new, never a part of it.
+
+    Args:
+        path: the file.
+        content: its new content.
+
+    Raises:
+        OSError: naming the file, if it could not be written; the old content is there then.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         _write(aside, content)
@@ -40,10 +49,19 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def seal(path: Path, files: Mapping[str, bytes], check: Callable[[Path], object] | None = None) -> None:
-    """Writes a sealed folder, in place of one that is there; `check` reads it before it takes its place, and raises if it is no good.
+    """Writes a sealed folder, and replaces one that is there.
 
-    A process that dies while replacing leaves the old folder or the new one; where it is neither at `path`, the old one is the hidden
-    one that `recovered` finds. Files in it that were not sealed stay. Threads take turns, and so do the processes of a host.
+    A process that dies meanwhile leaves the old folder or the new one. If neither is at `path`, `recovered` finds the old one under a
+    hidden name. Files in the old folder that were not sealed stay. Threads take turns, and so do the processes of a host.
+
+    Args:
+        path: the folder.
+        files: contents of its files by name.
+        check: reads the new folder before it takes its place, and raises if it is no good.
+
+    Raises:
+        OSError: naming the file, if one could not be written; the old folder is there then.
+        Exception: what `check` raises; the old folder is there then.
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,9 +71,13 @@ def seal(path: Path, files: Mapping[str, bytes], check: Callable[[Path], object]
 
 @contextmanager
 def alone_beside(path: Path, *, to_read: bool = False) -> Iterator[None]:
-    """Keeps other processes of this host from sealing folders beside `path` meanwhile, and those that read there too if not `to_read`.
+    """Keeps other processes of this host from sealing folders beside `path` meanwhile.
 
     Does nothing where the system or the disk has no locks, or the folder above may not be read.
+
+    Args:
+        path: a sealed folder, there or not.
+        to_read: whether other processes may read meanwhile, as this one does.
     """
     try:
         handle = os.open(path.parent, os.O_RDONLY)
@@ -68,7 +90,7 @@ def alone_beside(path: Path, *, to_read: bool = False) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_SH if to_read else fcntl.LOCK_EX)
         yield
     finally:
-        os.close(handle)  # which ends the lock
+        os.close(handle)  # this ends the lock
 
 
 def _seal(path: Path, files: Mapping[str, bytes], check: Callable[[Path], object] | None) -> None:
@@ -101,7 +123,7 @@ def _seal(path: Path, files: Mapping[str, bytes], check: Callable[[Path], object
 
 
 def remove(path: Path) -> None:
-    """Removes a folder at once: it is hidden first, so that nobody finds a part of it."""
+    """Removes a folder; it is hidden first, so that nobody finds a part of it."""
     gone = _hidden(path, "gone")
     shutil.rmtree(gone, ignore_errors=True)
     path.rename(gone)
@@ -109,17 +131,20 @@ def remove(path: Path) -> None:
 
 
 def recovered(path: Path) -> Path:
-    """`path`, or the folder that was there before, if a process died while it replaced it."""
+    """Returns `path`; or the hidden old folder, if a process died while it replaced the folder at `path`."""
     old = _hidden(path, "old")
     return old if not path.exists() and (old / SUMS).is_file() else path
 
 
 def check_seal(path: Path) -> dict[str, str]:
-    """The checksums of a sealed folder's files by name, after comparing them with the files.
+    """Compares a sealed folder's files with their checksums. Other files in the folder do not belong to it.
+
+    Returns:
+        The checksums by the files' names.
 
     Raises:
         FileNotFoundError: if `path` is not a sealed folder.
-        ValueError: naming the file that is missing or damaged. Other files in the folder are no part of it.
+        ValueError: naming the file that is missing or damaged.
     """
     if not (path / SUMS).is_file():
         raise FileNotFoundError(f"{path} is no checkpoint: there is no {SUMS} in it")
@@ -136,10 +161,10 @@ def check_seal(path: Path) -> dict[str, str]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Reads the object in a JSON file.
 
     Raises:
-        ValueError: naming the file, if it holds none.
+        ValueError: naming the file, if it holds no object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -151,16 +176,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def identity(path: Path) -> str:
-    """SHA-256 of a sealed folder's checksums: another one if anything in it is another."""
+    """SHA-256 of a sealed folder's checksums, which changes with every change of a file."""
     return _sha256(path / SUMS)
 
 
 def _sums(path: Path) -> str:
+    """Reads a folder's file of checksums; empty if there is none."""
     file = path / SUMS
     return file.read_bytes()[: 1 << 20].decode("ascii", errors="replace") if file.is_file() else ""
 
 
 def _recorded(path: Path) -> dict[str, str]:
+    """The checksums in a folder's file of checksums, by the names of the files."""
     return {name: digest for digest, name in _LINE.findall(_sums(path))}
 
 
@@ -175,13 +202,13 @@ def _write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        if error.filename is None:  # writing names no file, opening does
+        if error.filename is None:  # an error of writing names no file
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
 def _sync(folder: Path) -> None:
-    """Makes a folder's entries durable, where the system and the disk let folders be flushed; some network disks do not."""
+    """Flushes a folder's entries to the disk, where the system and the disk can; some network disks cannot."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""A task in the middle of being learnt, on disk: its anchors, and how far training has come."""
+"""Keeps the progress of a task on disk while it is learnt: its anchors, and how far training has come."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from segp_ext.storage import sealed
 _STEP = re.compile(r"step-(\d+)")
 _POSITION, _TENSORS, _ANCHORS, _START = "position.json", "training.safetensors", "anchors.safetensors", "start.txt"
 _KEPT = 2
-"""Positions kept: the newest, and the one before it should that be damaged."""
+"""How many positions are kept: the newest, and the one before it in case the newest is damaged."""
 
 
 class TaskProgress:
-    """What is kept of one task while it is learnt, in sealed folders; the main process writes, all read.
+    """Anchors and positions of one task, kept in sealed folders. The main process writes them, and all processes read them.
 
     Args:
-        folder: where, for this task alone.
-        every: optimiser steps between two positions that are kept; none keeps neither positions nor anchors.
-        processes: those that learn the task.
-        device: theirs.
-        start: identity of what the task started from; what was kept of another start is left out.
+        folder: a folder for this task alone.
+        every: optimiser steps between two positions that are kept; with None, neither positions nor anchors are kept.
+        processes: the processes that learn the task.
+        device: the device of this process.
+        start: identity of the state that the task started from. Progress from another start is not loaded.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class TaskProgress:
         self.start = start
 
     def load_anchors(self) -> dict[str, Tensor] | None:
-        """The tensors of the task's anchors, if they were kept."""
+        """Loads the tensors of the task's anchors; None if they were not kept."""
         from safetensors.torch import load_file
 
         path = self.folder / "anchors"
@@ -48,14 +48,18 @@ class TaskProgress:
         return load_file(path / _ANCHORS)
 
     def keep_anchors(self, tensors: Callable[[], dict[str, Tensor]]) -> None:
-        """Keeps the task's anchors, whose tensors are asked for if they are kept at all."""
+        """Keeps the task's anchors.
+
+        Args:
+            tensors: makes the anchors' tensors by name; called only if they are kept.
+        """
         from safetensors.torch import save
 
         if self.processes.is_main and self.every is not None:
             sealed.seal(self.folder / "anchors", {_ANCHORS: save(tensors()), _START: self.start.encode()})
 
     def load(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        """The newest whole position, as it was kept; none if there is none."""
+        """Loads the newest undamaged position, facts and tensors as `keep` took them; None if there is none."""
         from safetensors.torch import load_file
 
         found = (
@@ -68,11 +72,17 @@ class TaskProgress:
         return sealed.read_json(path / _POSITION), load_file(path / _TENSORS)
 
     def is_due(self, step: int, last: int) -> bool:
-        """Whether the position after this many of `last` steps is one to keep."""
+        """Whether to keep the position after `step` of `last` steps."""
         return self.every is not None and (step % self.every == 0 or step == last)
 
     def keep(self, step: int, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """Keeps a position: what `load` shall give back."""
+        """Keeps a position, and removes old ones.
+
+        Args:
+            step: number of steps done.
+            facts: plain values for `load` to return, as JSON holds them.
+            tensors: tensors for `load` to return, by name.
+        """
         from safetensors.torch import save
 
         if not self.processes.is_main:
@@ -93,15 +103,15 @@ class TaskProgress:
         return sorted(found, reverse=True)
 
     def _agreed(self, value: int) -> int:
-        """The main process's value, on all."""
+        """Returns the main process's value on every process."""
         return int(self.processes.sum(torch.tensor(value if self.processes.is_main else 0, device=self.device)))
 
     def _whole(self, path: Path) -> bool:
-        """Whether a folder is as it was sealed, and of this task from this start; says so if it is not."""
+        """Whether a folder is undamaged and belongs to this task from this start; warns if not."""
         try:
             if _START not in sealed.check_seal(path) or (path / _START).read_bytes() != self.start.encode():
-                raise ValueError(f"{path} was kept of another task, or of another run")
+                raise ValueError(f"{path} belongs to another task, or to another run")
         except (OSError, ValueError) as error:
-            warnings.warn(f"{error}; it is left out, and its work is done again", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"{error}; it is not used, and its work is done again", RuntimeWarning, stacklevel=2)
             return False
         return True

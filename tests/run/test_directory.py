@@ -182,7 +182,7 @@ def test_what_was_kept_of_another_start_is_left_out(tmp_path):
     assert len(progress("task 1 after a").load_anchors()["embedding"]) == 2
     assert progress("task 1 after a").load()[0] == {"done": 5}
     for read in ("load_anchors", "load"):
-        with pytest.warns(RuntimeWarning, match="was kept of another task, or of another run; it is left out"):
+        with pytest.warns(RuntimeWarning, match="belongs to another task, or to another run; it is not used"):
             assert getattr(progress("task 1 after b"), read)() is None
 
 
@@ -192,7 +192,7 @@ def test_two_positions_are_kept_for_one_may_be_damaged(tmp_path):
         progress.keep(step, {"done": step}, {"x": torch.ones(2)})
     assert sorted(path.name for path in progress.folder.iterdir()) == ["step-00000010", "step-00000015"]
     (progress.folder / "step-00000015/training.safetensors").write_bytes(b"")
-    with pytest.warns(RuntimeWarning, match="step-00000015.* is damaged.*; it is left out, and its work is done again"):
+    with pytest.warns(RuntimeWarning, match="step-00000015.* is damaged.*; it is not used, and its work is done again"):
         assert progress.load()[0] == {"done": 10}
 
 
