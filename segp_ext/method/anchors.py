@@ -6,6 +6,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from segp_ext.clip.backbone import Backbone
 from segp_ext.config import AnchorsConfig
 from segp_ext.data.images import Images
+from segp_ext.method.encoding import encode_images
 from segp_ext.method.sources import Candidates, Source, Teacher
 from segp_ext.runtime.processes import Processes
 from segp_ext.runtime.progress import progress
@@ -168,11 +170,7 @@ def make_anchors(
     """
     backbone, text, config = teacher.backbone, teacher.text, source.settings
     chunks = images.batches(encode_batch_size)
-    own = processes.mine(chunks)
-
-    def encoded() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for indices, pixels in progress(images.read(own), "teacher", total=len(own)):
-            yield indices, *backbone.encode_image(backbone.to_unit(pixels))
+    encoded = partial(encode_images, backbone, images, encode_batch_size, processes, "teacher")
 
     if source.takes_all:
         with timer.phase("anchors"):

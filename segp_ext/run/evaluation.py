@@ -14,7 +14,8 @@ from torch import Tensor
 from segp_ext.clip.backbone import without_autocast
 from segp_ext.config import PATHS, ScorePath
 from segp_ext.data.images import Images
-from segp_ext.method.learner import SeGPCL, listed
+from segp_ext.method.checks import listed
+from segp_ext.method.learner import SeGPCL
 from segp_ext.method.prototypes import ClassMeans
 from segp_ext.report.confusion import Confusion, confusion_of
 from segp_ext.report.result import PathResult

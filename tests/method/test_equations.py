@@ -14,9 +14,10 @@ from method import equations as paper
 from segp_ext import ops
 from segp_ext.clip.backbone import Backbone
 from segp_ext.config import MethodConfig
-from segp_ext.method import learner as learner_module
-from segp_ext.method.learner import SeGPCL, TaskReport
+from segp_ext.method import task as task_module
+from segp_ext.method.learner import SeGPCL
 from segp_ext.method.sources import base as base_module
+from segp_ext.report.result import TaskReport
 
 OLD, NEW = ["red fox", "grey owl", "green frog"], ["blue jay", "white hare"]
 HEADS = 2
@@ -98,7 +99,7 @@ def learn(monkeypatch, **changes) -> Learnt:
     learner.prototypes = moved / moved.norm(dim=1, keepdim=True)
 
     kept: dict[str, Any] = {"steps": []}
-    select, make, step = base_module.select_seeds, learner_module.make_anchors, ops.dpgd_step_
+    select, make, step = base_module.select_seeds, task_module.make_anchors, ops.dpgd_step_
 
     def spied_select(*args, **kwargs):
         kept["seeds"] = select(*args, **kwargs)
@@ -113,7 +114,7 @@ def learn(monkeypatch, **changes) -> Learnt:
         return step(x, grad, seed, **kwargs)
 
     monkeypatch.setattr(base_module, "select_seeds", spied_select)
-    monkeypatch.setattr(learner_module, "make_anchors", spied_make)
+    monkeypatch.setattr(task_module, "make_anchors", spied_make)
     monkeypatch.setattr(ops, "dpgd_step_", spied_step)
     prototypes, before = array(learner.prototypes), matrices(backbone)[1]
     dataset = made_images(len(NEW), 5, seed=7)
@@ -130,7 +131,7 @@ def learn(monkeypatch, **changes) -> Learnt:
         kept["anchors"],
         prototypes,
         before,
-        learner._tokens.numpy(),
+        learner.tokens.numpy(),
     )
 
 

@@ -22,7 +22,8 @@ from segp_ext.config import LoadingConfig, MethodConfig, TrainingConfig, with_me
 from segp_ext.config.methods import METHODS
 from segp_ext.data.images import Images
 from segp_ext.method.anchors import Anchors
-from segp_ext.method.learner import SeGPCL, prompts
+from segp_ext.method.checks import prompts
+from segp_ext.method.learner import SeGPCL
 from segp_ext.method.loss_record import LossRecord
 from segp_ext.run.evaluation import EvaluationSet
 
@@ -432,7 +433,7 @@ def test_a_learner_is_moved_as_a_whole(method, monkeypatch):
     assert learner.to("cpu") is learner and learner.predict(images) == before
     monkeypatch.setattr(pretrained, "usable_device", lambda *_: torch.device("meta"))
     assert learner.to("meta") is learner
-    parts = [*learner.tensors().values(), *learner.backbone.parameters(), *learner.backbone.buffers(), learner._tokens]
+    parts = [*learner.tensors().values(), *learner.backbone.parameters(), *learner.backbone.buffers(), learner.tokens]
     parts += [learner.backbone.projection] + ([] if learner.untransferred is None else [learner.untransferred])
     assert {part.device.type for part in parts} == {"meta"} and learner.backbone.device.type == "meta"
     assert classifier.predict(images) == before
@@ -759,7 +760,7 @@ def test_a_task_smaller_than_the_seeds_takes_what_is_there(method):
 
 def test_what_would_disturb_learning_is_refused_meanwhile(monkeypatch):
     """From another thread, and here from within: each would merge the adapter under the training step."""
-    from segp_ext.method import learner as module
+    from segp_ext.method import task as module
 
     learner = SeGPCL(tiny_backbone(), small_config())
     learner.learn_task(made_images(3, 4), FIRST)

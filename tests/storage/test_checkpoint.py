@@ -134,7 +134,7 @@ def test_missing_and_foreign_checkpoints(learner, tmp_path):
             {"backbone": {**state["backbone"], "weights": "0" * 64}},
             "glyph with its own weights is not the model it was trained on; the weights differ",
         ),
-        ({"task_sizes": [2, 3]}, r"prototypes must be \[4, 128\]"),
+        ({"task_sizes": [2, 3]}, r"task_sizes must add up to 4 classes; got \[2, 3\]"),
     ]:
         reseal(tmp_path / "saved", {"learner.json": json.dumps({**state, **change}).encode()})
         with pytest.raises(ValueError, match=message):
@@ -337,7 +337,7 @@ def test_a_learner_that_does_not_fit_its_settings_is_not_saved(learner, tmp_path
         ),
         (with_settings(ridge, prototypes__random_features=30), r"head.gram must be \[30, 30\] .*; got \[20, 20\]"),
         (with_settings(ridge, seed=3), "its head was made with other settings"),
-        (uneven, r"prototypes must be \[4, 128\] for tasks of \[2, 2, 3\] classes; got \[4, 128\]"),
+        (uneven, r"task_sizes must add up to 4 classes; got \[2, 2, 3\]"),
         (nameless, "no model named 'made-up'"),
     ):
         for place in ("saved", "elsewhere"):

@@ -1,0 +1,122 @@
+"""Checks of a task: its class names, prompts and labels before it is learnt, its numbers afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segp_ext.clip.backbone import Backbone
+from segp_ext.method.anchors import Anchors
+
+
+def listed(class_names: Any) -> list[Any]:
+    """Returns class names as a list.
+
+    Raises:
+        TypeError: for one string, which would be taken apart into letters, and for a collection without an order.
+    """
+    if isinstance(class_names, (str, bytes)):
+        raise TypeError(f"class_names must be a list of names; got the string {class_names!r}: write [{class_names!r}]")
+    if isinstance(class_names, (set, frozenset, Mapping)) or not isinstance(class_names, Iterable):
+        raise TypeError(
+            f"class_names must be a list of names in the order of their labels; got a {type(class_names).__name__}, which has no such order"
+        )
+    return [str(name) if isinstance(name, np.str_) else name for name in class_names]
+
+
+def check_new_names(names: Sequence[Any], learnt: Collection[str]) -> None:
+    """Refuses names of new classes that are empty, are given twice or are `learnt` already.
+
+    Raises:
+        ValueError: naming the class.
+    """
+    if not names:
+        raise ValueError("class_names must hold at least one name; got none")
+    known = set(learnt)
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"class names must be strings that are not empty; got {name!r}")
+        if name in known:
+            where = "learnt already" if name in learnt else "given twice"
+            raise ValueError(f"class name {name!r} is {where}; every class needs a name of its own")
+        known.add(name)
+
+
+def check_labels(labels: Tensor, names: Sequence[str], least: int) -> None:
+    """Refuses labels that are out of range, and classes with too few images.
+
+    Args:
+        labels: label of every image of a task, int64 `[N]`.
+        names: names of the task's classes.
+        least: smallest number of images of a class.
+
+    Raises:
+        ValueError: naming the image or the class.
+    """
+    wrong = ((labels < 0) | (labels >= len(names))).nonzero().flatten()
+    if len(wrong):
+        index = int(wrong[0])
+        raise ValueError(
+            f"label of image {index} must be from 0 to {len(names) - 1}, an index into class_names; got {int(labels[index])}"
+        )
+    for name, count in zip(names, torch.bincount(labels, minlength=len(names)).tolist(), strict=True):
+        if count < least:
+            raise ValueError(
+                f"class {name!r} has {count} training image(s); at least {least} are needed (setting min_images_per_class)"
+            )
+
+
+def prompts(backbone: Backbone, template: str, names: Sequence[str]) -> Tensor:
+    """Makes the token ids of classes' prompts, `[C, L]`.
+
+    Args:
+        backbone: its tokenizer is used.
+        template: the prompt; {} stands for the class name.
+        names: the class names.
+
+    Raises:
+        TypeError: if `names` is not a list of names.
+        ValueError: for a prompt that does not fit the text context. Also for two names that differ only in what the tokenizer ignores,
+            such as case: they would be one class to the text encoder.
+    """
+    names = listed(names)
+    tokens = backbone.tokenize([template.replace("{}", name) for name in names])
+    first: dict[tuple[int, ...], int] = {}
+    for index, (name, row) in enumerate(zip(names, tokens.tolist(), strict=True)):
+        other = first.setdefault(tuple(row), index)
+        if other != index:
+            raise ValueError(
+                f"class names {names[other]!r} and {name!r} read the same to the text encoder; they need different words"
+            )
+    return tokens
+
+
+def check_anchors(anchors: Anchors, task: int) -> None:
+    """Refuses anchors whose teacher's outputs are not finite.
+
+    Raises:
+        FloatingPointError: naming the first such anchor, and the task by its number `task`.
+    """
+    for tensor in (anchors.embedding, anchors.feature):
+        wrong = (~tensor.sum(dim=1).isfinite()).nonzero().flatten()
+        if len(wrong):
+            raise FloatingPointError(
+                f"the teacher's features of anchor {int(wrong[0])} are not finite in task {task} ({len(wrong)} of "
+                f"{len(anchors)} anchors); with model.precision fp16, bf16 or fp32 may help"
+            )
+
+
+def check_finite(what: str, tensors: Iterable[Tensor], task: int) -> None:
+    """Refuses tensors that are not finite after a task.
+
+    Raises:
+        FloatingPointError: naming the tensors as `what`, and the task by its number `task`.
+    """
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+        raise FloatingPointError(
+            f"the {what} stopped being finite in task {task}; a lower training.learning_rate may help"
+        )
