@@ -1,4 +1,27 @@
-"""Settings: every setting of a run, the methods and protocols that fix some of them, and what the paper states."""
+"""Settings: every setting of a run, the methods and protocols that fix some of them, and what the paper states.
+
+The settings:
+    schema: the two whole configurations, `MethodConfig` for a learner and `Config` for a run.
+    method_sections, data_sections, run_sections: their sections, with default and meaning of every setting.
+    setting: how a field is declared, and the facts about it (the paper, --resume, protocols, --help).
+    checks: checks of single values.
+    plain_values: settings as nested plain values, and their types in words.
+
+Groups of settings:
+    methods: settings under the name of a method, and `add_method`.
+    protocols: settings under the name of a benchmark protocol.
+    layers: which setting holds among defaults, protocol, files and changes.
+
+Files and names:
+    settings_files: reading files of settings, and those of the package (segp_ext/presets/).
+    yaml_dialect: the YAML of these files.
+    imports: running the Python files of --import.
+    named: the class that a setting names.
+    hints: close names for a name that does not exist.
+
+The paper:
+    paper: tables of other values and of choices without a setting; the source of a default.
+"""
 
 from segp_ext.config.data_sections import ClassOrder, DataConfig, LoadingConfig
 from segp_ext.config.method_sections import (
