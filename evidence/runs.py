@@ -10,10 +10,11 @@ from typing import TypeVar
 import torch
 
 from segp_ext.config import Config, from_dict
+from segp_ext.config.settings_files import read_settings
 from segp_ext.data import Scenario, load_scenario
 from segp_ext.method.learner import SeGPCL
 from segp_ext.report.result import RunResult
-from segp_ext.run.command_line import read_settings
+from segp_ext.run.directory import check_version
 from segp_ext.run.rows import Row
 
 Found = TypeVar("Found")
@@ -25,6 +26,7 @@ def scenario_of(run: Path) -> tuple[Config, Scenario]:
     Raises:
         OSError, ValueError: if there is no such run, it did not end, or its data are others now.
     """
+    check_version(run)
     config = from_dict(Config, read_settings(run / "config.yaml"))
     result = RunResult.read(run / "result.json")
     if result.status != "finished":

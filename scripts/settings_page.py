@@ -54,9 +54,9 @@ They serve comparisons, or other models and data. Some are variants in the paper
 
 They change what is learnt only by rounding: {", ".join(resume)}.
 
-## Settings that protocols fix
+## Settings of protocols
 
-With another value than the protocol's, the id of a result says "+changed": {", ".join(protocol)}.
+A protocol sets them or keeps them as they are. With another value, the id of a result says "+changed": {", ".join(protocol)}.
 """
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .method.learner import SeGPCL
     from .ops._native import build_info
     from .run.run import run_config
+    from .run.settings import load_config
 
 # Public name -> the module that defines it; None if the name is a module itself.
 _LAZY: dict[str, str | None] = {
@@ -50,6 +51,7 @@ _LAZY: dict[str, str | None] = {
     "SeGPCL": "method.learner",
     "add_method": "config.methods",
     "load_clip": "clip.pretrained",
+    "load_config": "run.settings",
     "run_config": "run.run",
 }
 
@@ -61,6 +63,7 @@ __all__ = [
     "add_method",
     "build_info",
     "load_clip",
+    "load_config",
     "ops",
     "reference",
     "run_config",

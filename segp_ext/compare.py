@@ -11,8 +11,9 @@ from pathlib import Path
 from segp_ext.config import Config, setting_types
 from segp_ext.config.imports import import_files
 from segp_ext.report.comparison import Comparison, console
-from segp_ext.run.command_line import HelpFormatter, joined, settings_given, take, unrecognized
+from segp_ext.run.arguments import joined, settings_given, take, unrecognized
 from segp_ext.run.comparing import check_same_data, make_jobs, write_comparison
+from segp_ext.run.help import HelpFormatter
 from segp_ext.run.jobs import execute_jobs, usable_devices
 from segp_ext.run.rows import check_rows, packaged_rows, read_rows
 from segp_ext.runtime.processes import cores
@@ -55,8 +56,8 @@ _OWN = {
 
 def _parser() -> argparse.ArgumentParser:
     settings = (
-        "All other arguments are settings for every run: --config, --protocol and --SECTION.SETTING, as "
-        "python -m segp_ext.train --help says."
+        "All other arguments are settings for every run: --config, --protocol and --SECTION.SETTING. python -m segp_ext.train "
+        "--help shows the settings that matter most, and --help all shows every setting."
     )
     parser = argparse.ArgumentParser(
         prog=program("compare"), description=as_typed(DESCRIPTION), formatter_class=HelpFormatter, epilog=as_typed(settings),

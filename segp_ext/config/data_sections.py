@@ -47,8 +47,9 @@ class DataConfig:
     """Images, their split into tasks, and the images of the evaluation."""
 
     name: DataName = setting("auto", protocol=True, short_help=True)
-    """Data set. digits: scikit-learn's handwritten digits. folder: your images (see data.root). cifar100, imagenet-r, imagenet100, \
-cub200, ucf101: the benchmarks, in the layouts that their users have on disk. auto: folder with data.root, else digits."""
+    """Data set: folder (your images), digits, cifar100, imagenet-r, imagenet100, cub200, ucf101, or auto (folder with data.root, else \
+digits). digits are scikit-learn's handwritten digits. The last five names are benchmarks, in the layouts that their users have on \
+disk."""
     root: str | None = setting(None, resume=True, short_help=True)
     """Folder of the data set. Layouts of data.name folder: {train,test}/<class>/* (val counts as test); <class>/*, split by lists or by \
 test_fraction; train/<class>/* alone, split in the same way; Tiny-ImageNet's train/<wnid>/ with val/val_annotations.txt. The comment in \
@@ -73,7 +74,8 @@ by data.name and data.names."""
     """Take all folders of images below a class's folder as that class. Without it, a class folder with several folders of images and no \
 image of its own is an error, as these folders may be the classes."""
     unreadable: Literal["stop", "skip"] = setting("stop")
-    """stop: an unreadable or missing image is an error. skip: open every image once at the start, leave such images out, and name them."""
+    """stop: an unreadable or missing image is an error. skip: open every image once at the start, leave such images out, and name \
+them."""
     classes_per_task: int = setting(10, protocol=True, short_help=True)
     """New classes per task. The last task may have fewer."""
     order: int | ClassOrder | None = setting(1993, protocol=True, short_help=True)

@@ -70,8 +70,8 @@ class TrainingConfig:
     classes: Literal["new", "seen"] = setting("new", paper="equation 15")
     """Classes in the cross-entropy: only the new ones, or all classes seen so far (ours)."""
     joint: bool = setting(False, ours="the ceiling for a method that keeps no images")
-    """Start every task of a run from the pre-trained model, with the images of all tasks so far. This gives the ceiling for a method \
-that keeps no images. `SeGPCL.learn_task` itself learns the images that it is given."""
+    """Start every task of a run from the pre-trained model, with the images of all tasks so far. This gives the ceiling for a method that \
+keeps no images. `SeGPCL.learn_task` itself learns the images that it is given."""
 
     def __post_init__(self) -> None:
         not_negative("training", self, "epochs", "weight_decay")
@@ -83,11 +83,11 @@ class AnchorsConfig:
     """Seeds and anchors: images that stand in for the old classes (equations 9 to 14)."""
 
     kind: Literal["none"] | str = setting("dpgd", paper="section III-C, equations 10 to 14", short_help=True)
-    """Where the anchors come from. dpgd: seeds, moved towards the text embedding and the prototype of an old class. text, visual: seeds, \
-moved towards only one of the two. seeds: seeds as they are. noise: seeds plus uniform noise within epsilon. new-images: the new images \
-themselves (LwF). reference: up to seeds_per_class images of anchors.reference per old class (ZSCL). adc: the seeds nearest to the \
-prototype, moved towards it by steps along the gradient (ADC). none: no anchors, nothing to distil on. my_package.my_module:Mine: a \
-source of your own (docs/extending.md)."""
+    """Where the anchors come from; dpgd is the paper's way. dpgd: seeds, moved towards the text embedding and the prototype of an old \
+class. text, visual: seeds, moved towards only one of the two. seeds: seeds as they are. noise: seeds plus uniform noise within epsilon. \
+new-images: the new images themselves (LwF). reference: up to seeds_per_class images of anchors.reference per old class (ZSCL). adc: the \
+seeds nearest to the prototype, moved towards it by steps along the gradient (ADC). none: no anchors, nothing to distil on. \
+my_package.my_module:Mine: a source of your own (docs/extending.md)."""
     reference: str | None = setting(None, ours="images for ZSCL, a method to compare with")
     """Images for kind reference: a folder, digits, or NAME:FOLDER with a NAME that data.name takes. Only training images are used."""
     seeds_per_class: int = setting(5, paper=f"equation 9, {_SETUP}")
@@ -162,9 +162,9 @@ its length."""
         "own-anchors", paper="equations 24 to 29"
     )
     """How the prototypes of old classes follow the model after each task. own-anchors: along the drift of the class's own anchors, each \
-weighted by its cosine to the prototype. all-anchors (ours): along the drift of all anchors, weighted by likeness and scaled by \
-proximity. sdc: like all-anchors, without the scale. adc: along the mean drift of the class's own anchors. none: not at all. Anchors of \
-kind new-images and reference belong to no class; they take all-anchors, sdc or none."""
+weighted by its cosine to the prototype. all-anchors (ours): along the drift of all anchors, weighted by likeness and scaled by proximity. \
+sdc: like all-anchors, without the scale. adc: along the mean drift of the class's own anchors. none: not at all. Anchors of kind \
+new-images and reference belong to no class; they take all-anchors, sdc or none."""
     temperature: float = setting(0.1, ours="for the transfers all-anchors and sdc", measured=_MEASURED)
     """Tau_p: temperature of the weights of all-anchors. For sdc it is sigma squared."""
     score: str = setting("cosine", paper="equations 6 and 30")

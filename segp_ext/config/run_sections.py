@@ -21,8 +21,8 @@ class ModelConfig:
     name: str = setting("ViT-B-16-quickgelu", paper="section IV-A.4: CLIP ViT-B/16", protocol=True, short_help=True)
     """Model: an open_clip name (any ViT or timm tower), hf-hub:ORG/NAME, local-dir:FOLDER, or glyph, the small model of this package."""
     pretrained: str | None = setting("openai", paper="section IV-A.4", resume=True, protocol=True, short_help=True)
-    """Weights: an open_clip tag or a local checkpoint file (OpenAI's archives too). null starts from random weights. Models of hf-hub: \
-and local-dir: and glyph bring their own weights."""
+    """Weights: an open_clip tag, a local checkpoint file (OpenAI's archives too), or null for random weights. Models of hf-hub: and \
+local-dir: and glyph bring their own weights."""
     device: str = setting("auto", resume=True, short_help=True)
     """torch device (cpu, cuda, cuda:1 ...). auto takes CUDA if it is usable."""
     resize_mode: Literal["shortest", "squash"] | None = setting(None, protocol=True)

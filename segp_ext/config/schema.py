@@ -32,11 +32,11 @@ class MethodConfig:
     """Settings of a learner. `Config` adds the model, the data and the run around it."""
 
     method: str = setting("segp", ours="names the methods to compare with", short_help=True)
-    """Method: segp, the full one, or one to compare with. lora: no anchors, no text geometry. lwf, zscl: distillation on the new images, \
-or on reference images. sdc, adc: lora with prototypes that follow the new images, or images moved towards the prototypes. seeds, noise, \
-text-pgd, visual-pgd: other anchors. Without training: zero-shot; frozen-prototypes (class means); ranpac, lda, rda (heads by ridge \
-regression, with one covariance, and with half of each class's own). With all images of all tasks: linear-probe (frozen model), joint \
-(trained model)."""
+    """Method: segp, the full method, or one to compare with, such as lora, lwf, zscl, sdc, adc, ranpac, zero-shot or joint. lora: no \
+anchors, no text geometry. lwf, zscl: distillation on the new images, or on reference images. sdc, adc: lora with prototypes that follow \
+the new images, or images moved towards the prototypes. seeds, noise, text-pgd, visual-pgd: other anchors. Without training: zero-shot; \
+frozen-prototypes (class means); ranpac, lda, rda (heads by ridge regression, with one covariance, and with half of each class's own). \
+With all images of all tasks: linear-probe (frozen model), joint (trained model)."""
     seed: int = setting(0, ours="makes a run repeatable", short_help=True)
     """Seed of the start of the adapters, the order of the images and all draws."""
     ops: Literal["fused", "eager"] = setting(
@@ -82,10 +82,10 @@ class Config(MethodConfig):
     imports: list[str] = setting([])
     """Python files to run first; --import FILE adds one. They may add methods and hold parts of your own (docs/extending.md)."""
     protocol: str | None = setting(None, short_help=True)
-    """Named protocol of a benchmark. It sets data.name, data.order, data.classes_per_task, data.names, template, model.name, \
-model.pretrained and model.resize_mode. It also keeps data.max_images_per_class, data.evaluate_on, data.class_list, data.names_file, \
-data.test_fraction (of ImageNet-R), loading.resize and model.precision. A file or an option goes before the protocol, and the id of the \
-result then says "+changed"."""
+    """Named protocol of a benchmark, such as segp-cifar100. It sets data.name, data.order, data.classes_per_task, data.names, template, \
+model.name, model.pretrained and model.resize_mode. It also keeps data.max_images_per_class, data.evaluate_on, data.class_list, \
+data.names_file, data.test_fraction (of ImageNet-R), loading.resize and model.precision. Another value in a file or an option goes before \
+the protocol's, and the id of the result then says '+changed'."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     held_out: list[str] = setting([])

@@ -28,7 +28,7 @@ class Facts:
         ours: what the setting is for, if the paper is silent about it or the setting goes beyond the paper.
         measured: file of this project with the measurement behind `ours`; empty without one.
         resume: whether the setting may change when a run resumes. The change affects results only by rounding.
-        protocol: whether protocols fix the setting. Another value then adds "+changed" to the id of a result.
+        protocol: whether a protocol sets the setting. Another value then adds "+changed" to the id of a result.
         short_help: whether `--help` shows the setting; `--help all` shows every setting.
     """
 

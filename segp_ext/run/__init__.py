@@ -14,7 +14,8 @@ A comparison:
     comparing: from rows and seeds to jobs, and from results to files.
 
 Before and after:
-    command_line: settings from files and options.
+    settings: `load_config`, settings from files and changes.
+    command_line: the same from files and options; arguments reads them, help explains them.
     preflight: what would stop a run only after hours.
     examination: all that is wrong with a data set and an installation.
     image_check: unreadable and repeated images.

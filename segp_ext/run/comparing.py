@@ -9,7 +9,7 @@ from pathlib import Path
 from segp_ext.config.methods import METHODS
 from segp_ext.report.comparison import Comparison
 from segp_ext.report.result import RunResult
-from segp_ext.run.command_line import take
+from segp_ext.run.arguments import take
 from segp_ext.run.jobs import Job
 from segp_ext.run.rows import Row
 from segp_ext.storage.sealed import write_atomically

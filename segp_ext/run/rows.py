@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from segp_ext.run.command_line import CONFIGS
+from segp_ext.config.settings_files import PRESETS
 
 _LONGEST = 200
 """Most bytes of a row's label in the name of its run's folder; a file system takes 255 in all."""
@@ -55,7 +55,7 @@ class Row:
 
 def packaged_rows() -> list[str]:
     """Returns the names of the lists of rows that come with the package."""
-    return sorted(f"paper/{path.stem}" for path in CONFIGS.glob("paper/*.yaml"))
+    return sorted(f"paper/{path.stem}" for path in PRESETS.glob("paper/*.yaml"))
 
 
 def read_rows(name: str) -> list[str]:
@@ -68,7 +68,7 @@ def read_rows(name: str) -> list[str]:
         FileNotFoundError: If there is neither.
         ValueError: If the file holds no list of strings.
     """
-    file = Path(name) if Path(name).is_file() or name not in packaged_rows() else CONFIGS / f"{name}.yaml"
+    file = Path(name) if Path(name).is_file() or name not in packaged_rows() else PRESETS / f"{name}.yaml"
     if not file.is_file():
         raise FileNotFoundError(f"there is no such file; lists in the package: {', '.join(packaged_rows())}")
     try:

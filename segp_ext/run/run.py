@@ -14,6 +14,7 @@ import torch
 import segp_ext
 from segp_ext.clip.pretrained import load_clip
 from segp_ext.config import PATHS, Config, with_method
+from segp_ext.config.yaml_dialect import settings_file
 from segp_ext.data import load_scenario
 from segp_ext.data.images import Images, Reader
 from segp_ext.data.scenario import Joined
@@ -22,7 +23,6 @@ from segp_ext.method.parts import own_code
 from segp_ext.report import run_report as report
 from segp_ext.report.result import Row, RunResult, Status, TaskReport
 from segp_ext.run.baselines import measure_baselines
-from segp_ext.run.command_line import settings_file
 from segp_ext.run.directory import RunDirectory, SavedRun, checkpoint_after, learning, unfinished
 from segp_ext.run.evaluation import Evaluated, EvaluationSet, Evaluator
 from segp_ext.run.identity import identify
@@ -52,12 +52,12 @@ def run_config(
     It does what `segp train` does: the folder of the run under `config.run.directory` gets settings, result, pages, plots and
     checkpoints. Under `torchrun` or `accelerate launch` all processes call it with equal settings, and share the work.
 
-        config = segp_ext.run.command_line.parse(["--config", "digits", "--seed", "1"])
+        config = segp_ext.load_config("digits", changes={"seed": 1})
         result = segp_ext.run_config(config, say=print)
         print(result.row("dual").scores.metrics()["last"])
 
     Args:
-        config: Settings of the run. `Config()` has the paper's; `parse` reads the ones in the package, files, and options.
+        config: Settings of the run. `Config()` has the paper's; `segp_ext.load_config` reads those of the package and files.
         resume: Folder of a run that stopped; it goes on there. `config` must then hold the settings of its config.yaml.
         say: Called in the main process with each line that tells how far the run is; silent by default.
         begun: Called once with the run, when its folder is there and nothing is learnt yet.

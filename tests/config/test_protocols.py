@@ -13,6 +13,7 @@ from segp_ext.clip.pretrained import load_clip
 from segp_ext.config import ClassOrder, Config, DataConfig, LoadingConfig
 from segp_ext.config.methods import METHODS
 from segp_ext.config.protocols import PROTOCOLS
+from segp_ext.config.settings_files import PRESETS
 from segp_ext.data import load_scenario
 from segp_ext.data.scenario import class_order, named_orders
 from segp_ext.run import command_line
@@ -129,9 +130,7 @@ def test_the_benchmarks_configurations_are_the_papers_protocols(data):
     config = command_line.parse(["--config", data, "--data.root", "x"])
     assert config.protocol == f"segp-{data}" and changed_settings(config) == []
     assert command_line.parse(["--data.name", data, "--data.root", "x"]) == config  # the one named like the data set
-    assert (
-        "\n" in (command_line.CONFIGS / f"{data}.yaml").read_text().split("protocol:")[0].strip()
-    )  # what it takes is said
+    assert "\n" in (PRESETS / f"{data}.yaml").read_text().split("protocol:")[0].strip()  # what it takes is said
 
 
 def test_the_command_line_beats_files_and_files_the_protocol(tmp_path):

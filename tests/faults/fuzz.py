@@ -25,6 +25,7 @@ import yaml
 from PIL import Image
 
 from segp_ext.config import Config, DataConfig, MethodConfig, from_dict
+from segp_ext.config.settings_files import read_settings
 from segp_ext.data import load_scenario
 from segp_ext.run import command_line
 
@@ -211,7 +212,7 @@ class Fuzz:
             content = draw.choice([*TEXTS, *COPIES]).encode() if draw.random() < 0.2 else self.damaged(content)
         file.write_bytes(content)
         try:
-            command_line.read_settings(file)
+            read_settings(file)
         except ValueError as error:
             return self.refused(error, content, naming=str(file))
         return "taken"
