@@ -37,6 +37,8 @@ def test_an_interrupt_leaves_a_directory_that_says_what_was_done(tmp_path, monke
 
 
 def test_a_gpu_whose_memory_runs_out_says_what_to_lower(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/segp", "train"])
+
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -44,7 +46,7 @@ def test_a_gpu_whose_memory_runs_out_says_what_to_lower(tmp_path, monkeypatch, c
     assert small_run(tmp_path) == 2
     message = capsys.readouterr().err
     assert "memory ran out in phase training; lower training.prompts_per_pass, or raise training.accumulate" in message
-    assert f"--resume {tmp_path / 'run'}" in message
+    assert message.endswith(f"\nto go on: segp train --resume {tmp_path / 'run'}\n")
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
-"""A run's folder: who works in it, its checkpoints, and where a run that stopped goes on.
+"""The folder of a run: which process works in it, its checkpoints, and where a stopped run goes on.
 
-config.yaml, result.json, summary.md, plots/
+config.yaml, result.json, summary.md, report.html, plots/
 run.lock                     the process that works here
-checkpoints/task-003/        a learner after three tasks, with the results until then; a sealed folder (`segp_ext.storage.sealed`)
-checkpoints/latest           link to the newest of these
+checkpoints/task-003/        the learner after three tasks, with the results until then; a sealed folder (`segp_ext.storage.sealed`)
+checkpoints/latest           link to the newest checkpoint
 checkpoints/learning-004/    the task that is being learnt, a `segp_ext.storage.task_progress.TaskProgress`
 """
 
@@ -37,17 +37,21 @@ _TASK = re.compile(r"task-(\d+)")
 _LEFT = re.compile(
     r"\.(task-\d+|learning-\d+|step-\d+|anchors)\.(new|old|gone)|\.(config\.yaml|result\.json|summary\.md|report\.html)\.\d+|\.latest"
 )
-"""Names of what is written aside in a run's folder; a process that died leaves them half-written."""
+"""Names of files and folders that are written aside in a run's folder; a process that dies leaves them half-written."""
 
 
 class RunDirectory:
-    """The folder of one run, held by this process until `release` or its end.
+    """Holds the folder of one run for this process, until `release` or the end of the process.
 
     Args:
-        path: the folder; made if need be.
+        path: The folder; made if it is not there.
+
+    Attributes:
+        path: The folder.
+        checkpoints: The folder of its checkpoints.
 
     Raises:
-        FileExistsError: if another process works in it, naming that process.
+        FileExistsError: If another process works in it; names that process.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,9 +63,8 @@ class RunDirectory:
             owner = self._lock.read().strip() or "another process"
             self._lock.close()
             raise FileExistsError(f"{path} is in use by {owner}; wait for it, stop it, or choose another --run.name")
-        if hasattr(
-            os, "register_at_fork"
-        ):  # a child of this process would go on holding the lock when this one has died
+        if hasattr(os, "register_at_fork"):
+            # A child of this process would go on holding the lock after this one has died.
             os.register_at_fork(after_in_child=self._lock.close)
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {platform.node()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
@@ -73,10 +76,14 @@ class RunDirectory:
 
     @classmethod
     def create(cls, config: Config, data: str) -> RunDirectory:
-        """A new run's folder: `run.name`, or one named for the data, the method and the time.
+        """Makes and holds the folder of a new run.
+
+        Args:
+            config: Settings of the run. `run.name` names the folder; without it data, method and time do.
+            data: Name of the data set.
 
         Raises:
-            FileExistsError: if `run.name` is there and holds anything, or another process works in it.
+            FileExistsError: If `run.name` is there and holds anything, or another process works in it.
         """
         parent = Path(config.run.directory)
         if config.run.name is not None:
@@ -102,20 +109,24 @@ class RunDirectory:
 
     @classmethod
     def reopen(cls, path: Path) -> RunDirectory:
-        """The folder of a run to go on with.
+        """Holds the folder of a run that goes on.
 
         Raises:
-            FileNotFoundError: if there is no run in it.
-            FileExistsError: if another process works in it.
+            FileNotFoundError: If there is no run in it.
+            FileExistsError: If another process works in it.
         """
         return cls(find_run(path))
 
     def release(self) -> None:
-        """Lets other processes work here."""
+        """Lets other processes work in the folder."""
         self._lock.close()
 
     def check_held(self) -> None:
-        """Raises FileNotFoundError if the folder that this process holds is gone, or another one is in its place."""
+        """Checks that the folder which this process holds is still in its place.
+
+        Raises:
+            FileNotFoundError: If it was removed, or another one is in its place.
+        """
         try:
             there = os.stat(self.path / "run.lock")
         except FileNotFoundError:
@@ -129,9 +140,16 @@ class RunDirectory:
     def save(
         self, tasks: int, write: Callable[[Path, dict[str, bytes]], None], result: RunResult, keep: int | None
     ) -> None:
-        """Keeps the checkpoint after so many tasks, makes it the latest, and removes what it makes needless and all but the newest `keep`.
+        """Writes a checkpoint, makes it the latest one, and removes older ones and the progress of the tasks that it holds.
 
-        `write` seals a learner in a folder, together with the files that it is given.
+        Args:
+            tasks: Number of tasks that the learner has learnt.
+            write: Seals the learner in a folder, together with files given by name.
+            result: Result of the run until now.
+            keep: Number of checkpoints to keep; all if None.
+
+        Raises:
+            FileNotFoundError: If the run's folder was removed or replaced.
         """
         self.check_held()
         path = checkpoint_after(self.path, tasks)
@@ -142,12 +160,12 @@ class RunDirectory:
             sealed.remove(old)
 
     def _make_latest(self, path: Path) -> None:
-        """Points `latest` at a whole checkpoint, and removes what was kept while its tasks were learnt."""
+        """Points `latest` at a whole checkpoint, and removes the progress of the tasks that it holds."""
         aside, link = self.checkpoints / f".{_LATEST}", self.checkpoints / _LATEST
         try:
             aside.unlink(missing_ok=True)
             aside.symlink_to(path.name, target_is_directory=True)
-            if link.is_dir() and not link.is_symlink():  # as a copy that follows links has it
+            if link.is_dir() and not link.is_symlink():  # a copy that followed links made a folder of it
                 shutil.rmtree(link)
             os.replace(aside, link)
         except OSError as error:
@@ -159,10 +177,10 @@ class RunDirectory:
                 sealed.remove(learning(self.path, task))
 
     def load(self) -> SavedRun | None:
-        """The newest checkpoint that is whole, or none if the run stopped before its first.
+        """Reads the newest whole checkpoint and warns of damaged ones; returns None if the run stopped before its first.
 
         Raises:
-            ValueError: if there are checkpoints, but all of them are damaged.
+            ValueError: If there are checkpoints, but all of them are damaged.
         """
         paths = saved_tasks(self.path)
         for path in paths:
@@ -180,23 +198,28 @@ class RunDirectory:
 
 @dataclass
 class SavedRun:
-    """A run after some of its tasks: the learner, and the result until then."""
+    """Describes a run after some of its tasks.
+
+    Attributes:
+        learner: The learner.
+        result: The result until then.
+    """
 
     learner: SavedLearner
     result: RunResult
 
     @classmethod
     def read(cls, path: Path) -> SavedRun:
-        """Reads a run's checkpoint.
+        """Reads a checkpoint of a run.
 
         Raises:
-            OSError, ValueError: if it is damaged, or none.
+            OSError, ValueError: If the folder is damaged, or holds no checkpoint of a run.
         """
         learner = read_learner(path)
         if len(learner.task_sizes) != _number(path):
             raise ValueError(f"{path} holds a learner after {len(learner.task_sizes)} tasks: was it moved?")
         if _RESULT not in learner.files:
-            raise ValueError(f"{path} is a learner, but not a run's: {_RESULT} is no part of it")
+            raise ValueError(f"{path} is a learner, but not of a run: its seal does not name {_RESULT}")
         return cls(learner, RunResult.read(path / _RESULT, _number(path)))
 
 
@@ -205,7 +228,7 @@ def _leftovers(folder: Path) -> list[Path]:
 
 
 def _used(path: Path) -> bool:
-    """Whether a folder holds more than a run that ended before it began leaves."""
+    """Tells whether a folder holds more than is left by a run that ended before its first task."""
     begun = (
         {entry.name for entry in path.iterdir()}
         - {"run.lock", "checkpoints"}
@@ -215,12 +238,12 @@ def _used(path: Path) -> bool:
 
 
 def checkpoint_after(run: Path, tasks: int) -> Path:
-    """Where a run's checkpoint after so many tasks is."""
+    """Returns the folder of a run's checkpoint after so many tasks."""
     return run / "checkpoints" / f"task-{tasks:03d}"
 
 
 def learning(run: Path, task: int) -> Path:
-    """Where a run keeps what it has of task number `task`, from 1, while it is learnt."""
+    """Returns the folder where a run keeps its progress in a task, counted from 1, while it learns it."""
     return run / "checkpoints" / f"learning-{task:03d}"
 
 
@@ -231,17 +254,17 @@ def _number(path: Path) -> int:
 
 
 def saved_tasks(run: Path) -> list[Path]:
-    """The checkpoints of a run, whole or not, the newest first."""
+    """Returns the folders of a run's checkpoints, whole or not, the newest first."""
     return sorted(
         (path for path in run.glob("checkpoints/task-*") if _TASK.fullmatch(path.name)), key=_number, reverse=True
     )
 
 
 def find_run(path: Path) -> Path:
-    """`path`, if there is a run in it.
+    """Returns `path` if there is a run in it.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: If there is none.
     """
     if not (path / "config.yaml").is_file():
         raise FileNotFoundError(f"no run in {str(path)!r}: there is no config.yaml in it")
@@ -249,21 +272,29 @@ def find_run(path: Path) -> Path:
 
 
 def check_version(run: Path) -> None:
-    """Refuses a run that segp_ext 0.1 began, whose method was another; `result.json` or a checkpoint tells.
+    """Checks that a run was not begun by segp_ext 0.1, whose method differed. `result.json` or a checkpoint tells.
 
     Raises:
-        ValueError: naming the run and the version.
+        ValueError: If it was; names the run and the version.
     """
     try:
         version = str(sealed.read_json(run / "result.json")["versions"]["segp_ext"])
-    except (OSError, ValueError, KeyError, TypeError):  # whoever reads it says what is wrong with it
+    except (OSError, ValueError, KeyError, TypeError):  # its reader says what is wrong with it
         version = "0.1" if any(is_earlier(checkpoint) for checkpoint in saved_tasks(run)) else ""
     if version == "0.1" or version.startswith("0.1."):
         raise ValueError(f"{run} was made by segp_ext {version}, {OTHER_METHOD}")
 
 
 def unfinished(directory: Path, settings: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-    """Runs in `directory` of the same settings (where results go left out) that stopped before their end, and how far they came."""
+    """Yields runs of the same settings that stopped before their end.
+
+    Args:
+        directory: Folder with runs.
+        settings: Settings to look for, nested as in `Config`; those of the section "run" do not count.
+
+    Yields:
+        The folder of such a run, and how far it came.
+    """
     import yaml
 
     for path in sorted(directory.glob("*/config.yaml")):
@@ -274,11 +305,14 @@ def unfinished(directory: Path, settings: dict[str, Any]) -> Iterator[tuple[Path
             if same and result["status"] != "finished" and not _in_use(path.parent):
                 yield path.parent, result["message"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError):
-            continue  # no run that could be gone on with
+            continue  # no run that could go on
 
 
 def _held(lock: IO[str]) -> bool:
-    """Takes a lock file, if no other process has it; it goes with the process. Some network disks have no locks: then nobody has it."""
+    """Takes the lock on a file; returns False if another process has it. The lock ends with the process.
+
+    Some network disks have no locks: there the function warns and returns True.
+    """
     if fcntl is None:
         return True
     try:

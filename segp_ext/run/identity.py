@@ -1,4 +1,4 @@
-"""The identity of what a run measures: data, split, tasks, names, prompt, transform, arithmetic and weights, under one hash."""
+"""Identity of a measurement: data, split, tasks, names, prompt, transform, arithmetic and weights, under one hash."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segp_ext.data.scenario import Scenario
 
 
 def changed_settings(config: Config) -> list[str]:
-    """Dotted names of the settings that differ from those of the configuration's protocol; none without a protocol."""
+    """Returns the dotted names of settings that differ from the configuration's protocol; none if it has no protocol."""
     fixed = {} if config.protocol is None else PROTOCOLS[config.protocol]
     changed = []
     for dotted, value in fixed.items():
@@ -27,11 +27,19 @@ def changed_settings(config: Config) -> list[str]:
 
 
 def identify(config: Config, scenario: Scenario, backbone: Backbone) -> dict[str, Any]:
-    """What is measured, under one id: two results compare only if their hashes are equal.
+    """Describes what a run measures. Two results may be compared only if their hashes are equal.
 
-    The hash covers the data set and its split, what is evaluated, every task's class names in order, naming, template, transform, the
-    encoders' arithmetic and the weights. The id starts with the protocol's name while all its settings hold, and with that and "+changed"
-    when some do not.
+    The hash covers the data set and its split, the part that is evaluated, the class names of every task in order, naming, template,
+    transform, arithmetic of the encoders, and weights.
+
+    Args:
+        config: Settings of the run.
+        scenario: Tasks of the run.
+        backbone: Model of the run.
+
+    Returns:
+        Facts by name, with "hash" (64 hexadecimal digits) and "id". The id begins with the name of the protocol, followed by "+changed"
+        if a setting differs from it. Without a protocol it begins with data set, number of tasks, classes in each, and model.
     """
     covered: dict[str, Any] = {
         "data": scenario.name,
@@ -77,10 +85,10 @@ def _rounded(statistic: Tensor) -> list[float]:
 
 
 def _bare(name: str) -> str:
-    """A model's name without the place of a local folder."""
+    """Returns the name of a model, without the place of a local folder."""
     return Path(name.removeprefix("local-dir:")).name if name.startswith("local-dir:") else name
 
 
 def _tag(pretrained: str | None) -> str | None:
-    """The weights' tag, or a local file's name: where it lies is not part of what was measured."""
+    """Returns the tag of weights, or the name of a local file; its folder is no part of what is measured."""
     return Path(pretrained).name if pretrained is not None and Path(pretrained).is_file() else pretrained

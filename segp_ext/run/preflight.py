@@ -1,4 +1,4 @@
-"""What can be known before the first task, and would otherwise stop a run only after hours."""
+"""Checks before the first task: what would otherwise stop a run only after hours, and class names that mean nothing to the model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from segp_ext.runtime.progress import progress
 _CODE = re.compile(
     r"[\W\d_]*\d[\W\d_]*"  # numbers
     r"|[a-z]"
-    r"|n\d{8}"  # ImageNet's
+    r"|n\d{8}"  # as in ImageNet
     r"|(class|category|label|folder|id|index|group|type|species|object|sign)[\W_]*([a-z]|\d+)"
     r"|(?=.*\d)[0-9a-f][0-9a-f-]{7,}",  # hashes
     re.IGNORECASE,
@@ -32,21 +32,24 @@ _NUMBERED = re.compile(r"[a-z][\W_]?\d+", re.IGNORECASE)
 
 
 def codes(names: Sequence[str]) -> list[str]:
-    """Those of a data set's class names that are numbers, letters or codes, of which a text encoder knows next to nothing.
+    """Returns the class names that are numbers, letters or codes, about which a text encoder knows next to nothing.
 
-    A letter and a number (c0, c1, D02) is a code where several names are of this form.
+    A letter with a number (c0, c1, D02) counts as a code if several names have this form.
+
+    Args:
+        names: Names of the classes of a data set.
     """
     numbered = [name for name in names if _NUMBERED.fullmatch(name.strip())]
     return [name for name in names if _CODE.fullmatch(name.strip()) or (len(numbered) > 1 and name in numbered)]
 
 
 def doubts(config: Config, names: Sequence[str], source: str = "") -> str | None:
-    """What is to be said of class names that mean nothing to the model at first; None if all mean something, or its weights are random.
+    """Returns a note on class names that mean nothing to the pre-trained model; None if all mean something, or the weights are random.
 
     Args:
-        config: of the run.
-        names: of a data set's classes.
-        source: name of the data set, if it is held out.
+        config: Settings of the run.
+        names: Names of the classes of a data set.
+        source: Name of the data set, if it is held out; else empty.
     """
     if config.model.pretrained is None:
         return None
@@ -70,10 +73,17 @@ def doubts(config: Config, names: Sequence[str], source: str = "") -> str | None
 
 
 def held_out_sets(config: Config, backbone: Backbone) -> dict[str, Scenario]:
-    """The data sets that are never trained on, by name.
+    """Loads the data sets that are never trained on.
+
+    Args:
+        config: Settings of the run.
+        backbone: Model of the run, whose tokenizer the prompts must fit.
+
+    Returns:
+        The data sets by name, each as a scenario of one task.
 
     Raises:
-        ValueError: naming the data set, if it cannot be used or its prompts cannot be told apart or do not fit.
+        ValueError: If a data set cannot be used, or its prompts do not fit or cannot be told apart; names the data set.
     """
     found = held_out(config.held_out, config.data.unreadable)
     for name, scenario in found.items():
@@ -85,7 +95,13 @@ def held_out_sets(config: Config, backbone: Backbone) -> dict[str, Scenario]:
 
 
 def attempts(config: Config, scenario: Scenario, backbone: Backbone) -> Iterator[Callable[[], object]]:
-    """Yields checks of a run's settings against its data and model; each raises ValueError or OSError if the run cannot do well."""
+    """Yields checks of settings against data and model; a check raises ValueError or OSError if the run cannot go well.
+
+    Args:
+        config: Settings of the run.
+        scenario: Tasks of the run.
+        backbone: Model of the run.
+    """
     method = with_method(config)
     anchors = method.anchors
     if method.uses_anchors:
@@ -103,7 +119,11 @@ def attempts(config: Config, scenario: Scenario, backbone: Backbone) -> Iterator
 
 
 def _check_sizes(scenario: Scenario) -> None:
-    """Refuses image files of several sizes, from their headers; what cannot be opened is named when it is read."""
+    """Checks that all image files have one size, by their headers. A file that cannot be opened is left to the reader, which names it.
+
+    Raises:
+        ValueError: If two sizes differ; names both files.
+    """
     first: tuple[Path, tuple[int, int]] | None = None
     files = [
         source for task in scenario.tasks for part in (task.train, task.test) for source in getattr(part, "sources", ())

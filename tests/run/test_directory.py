@@ -232,7 +232,9 @@ def test_a_checkpoint_that_is_not_where_it_was_written_is_not_taken(finished, tm
     held.release()
     reasons = [str(warning.message) for warning in said]
     assert "task-005 holds a learner after 2 tasks: was it moved?" in reasons[0] and "is damaged" in reasons[1]
-    assert "task-001 is a learner, but not a run's: run.json is no part of it" in reasons[2] and len(reasons) == 3
+    assert (
+        "task-001 is a learner, but not of a run: its seal does not name run.json" in reasons[2] and len(reasons) == 3
+    )
     assert saved.learner.task_sizes == [] and (checkpoints / "latest").readlink() == Path("task-000")
 
 

@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_run import small_run
+from small_run import FAST, small_run
 from trees import cifar100
 
+import segp_ext
 from segp_ext import train
 from segp_ext.method.learner import SeGPCL
 from segp_ext.report.run_report import percent
+from segp_ext.run.command_line import parse
+from segp_ext.run.directory import RunDirectory
+from segp_ext.run.run import run_config
 
 
 @pytest.mark.slow
@@ -24,6 +28,29 @@ def test_a_compiled_run_says_how_many_passes_were(tmp_path, capsys, monkeypatch)
     assert passes["total"] > 30 and passes["eager"] == 0
     line = f"Compiled: {passes['total']:,} of the encoders' {passes['total']:,} passes"
     assert line in capsys.readouterr().out and line in (tmp_path / "run/summary.md").read_text()
+
+
+def test_a_run_from_python_gives_its_result_and_tells_what_is_asked_for(finished, tmp_path, capsys):
+    config = parse([*FAST, f"--run.directory={tmp_path}", "--run.name=run"])
+    said, begun = [], []
+    result = segp_ext.run_config(
+        config, say=said.append, begun=lambda run: begun.append((run.directory, run.result.tasks))
+    )
+    assert result.to_json() == (tmp_path / "run/result.json").read_bytes() and result.status == "finished"
+    assert json.loads(result.to_json())["scores"] == json.loads((finished / "result.json").read_text())["scores"]
+    assert begun == [(tmp_path / "run", result.tasks)] and "trained parameters" in said[1] and len(said) == 4
+    assert segp_ext.run_config(config, tmp_path / "run").row("dual").scores == result.row("dual").scores
+    assert capsys.readouterr().out == ""  # nothing was printed
+
+
+def test_a_run_that_fails_lets_others_work_in_its_folder(stopped, tmp_path):
+    """Also where it fails before its first task, as it is still alive in a notebook."""
+    config = parse([f"--config={stopped / 'config.yaml'}", "--training.epochs=3"])
+    for folder in (stopped, tmp_path / "nowhere"):
+        with pytest.raises((ValueError, FileNotFoundError)) as refused:
+            run_config(config, folder)
+        assert "training.epochs" in str(refused.value) or "no run in" in str(refused.value)
+    RunDirectory.reopen(stopped).release()
 
 
 def test_a_run_directory_is_complete(finished):
