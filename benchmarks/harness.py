@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import segp_ext
-from segp_ext.report.run_report import drawing
+from segp_ext.report.drawing import drawing
 
 RESULTS = Path(os.environ.get("SEGP_EXT_RESULTS", Path(__file__).parent / "results"))
 """Where tables and plots go: beside the committed ones, unless the environment says otherwise."""

@@ -25,7 +25,7 @@ from segp_ext.config import MethodConfig
 from segp_ext.data.images import Images
 from segp_ext.data.scenario import LabelledImages
 from segp_ext.method.learner import SeGPCL
-from segp_ext.report.run_report import drawing
+from segp_ext.report.drawing import drawing
 from segp_ext.run.evaluation import EvaluationSet, Evaluator
 
 from .harness import RESULTS, Table, device_name, print_setting

@@ -21,7 +21,7 @@ import torch
 from segp_ext.config import MethodConfig
 from segp_ext.data.scenario import LabelledImages
 from segp_ext.method.learner import SeGPCL
-from segp_ext.report.run_report import drawing
+from segp_ext.report.drawing import drawing
 
 from .harness import RESULTS, Table, device_name, print_setting
 from .scale import SIDE, made_backbone

@@ -26,7 +26,7 @@ from evidence.tables import write_table
 from segp_ext.data.images import Images
 from segp_ext.method.learner import SeGPCL
 from segp_ext.report.comparison import Difference
-from segp_ext.report.run_report import drawing
+from segp_ext.report.drawing import drawing
 from segp_ext.storage.sealed import write_atomically
 
 REGIONS = ("core", "boundary")

@@ -20,7 +20,8 @@ from evidence.tables import write_table
 from segp_ext.data.images import Images
 from segp_ext.method.heads import Gaussians
 from segp_ext.method.prototypes import ClassMeans
-from segp_ext.report.comparison import Difference, spread
+from segp_ext.report.comparison import Difference
+from segp_ext.report.table import spread
 from segp_ext.runtime.processes import Processes
 
 KINDS = ("as the run ended", "covariances anew", "covariances and prototypes anew")

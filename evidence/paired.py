@@ -17,7 +17,8 @@ import torch
 from evidence.runs import arguments, of_every_run, opened
 from evidence.tables import write_table
 from segp_ext.data.images import Images
-from segp_ext.report.comparison import Difference, spread
+from segp_ext.report.comparison import Difference
+from segp_ext.report.table import spread
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from segp_ext.report.page import markdown_table
+from segp_ext.report.table import markdown_table
 from segp_ext.storage.sealed import write_atomically
 
 

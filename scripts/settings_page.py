@@ -11,7 +11,7 @@ import sys
 from segp_ext.config import Config, dotted
 from segp_ext.config.paper import BESIDE_SETTINGS, OTHER_VALUES, shown
 from segp_ext.config.setting import facts_of
-from segp_ext.report.page import markdown_table
+from segp_ext.report.table import markdown_table
 
 
 def page() -> str:

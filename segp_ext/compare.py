@@ -10,9 +10,10 @@ from pathlib import Path
 
 from segp_ext.config import Config, setting_types
 from segp_ext.config.imports import import_files
-from segp_ext.report.comparison import Comparison, console
+from segp_ext.report import comparison_page, terminal
+from segp_ext.report.comparison import Comparison
 from segp_ext.run.arguments import joined, settings_given, take, unrecognized
-from segp_ext.run.comparing import check_same_data, make_jobs, write_comparison
+from segp_ext.run.comparing import check_same_data, make_jobs
 from segp_ext.run.help import HelpFormatter
 from segp_ext.run.jobs import execute_jobs, usable_devices
 from segp_ext.run.rows import check_rows, packaged_rows, read_rows
@@ -136,8 +137,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = [*program("compare").split(), *(sys.argv[1:] if argv is None else argv)]
     finished = {(job.row.label, job.seed): results[job] for job in jobs if job in results}
     found = Comparison(finished, shlex.join(words), options.methods[0])
-    write_comparison(options.out, found)
-    print(f"\n{console(found)}\n\nTables, plots and page: {options.out}")
+    comparison_page.write(options.out, found)
+    print(f"\n{terminal.comparison_text(found)}\n\nTables, plots and page: {options.out}")
     for job, said in failed.items():
         print(f"error: {job.row.label}, seed {job.seed}: {said} (see {job.log})", file=sys.stderr)
     return 1 if failed else 0

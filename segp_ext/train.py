@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from segp_ext.config import Config
-from segp_ext.report import run_report as report
+from segp_ext.report import terminal
 from segp_ext.run.command_line import parse_run
 from segp_ext.run.run import Run, run_config
 from segp_ext.runtime.program import program
@@ -88,8 +88,7 @@ def _run(config: Config, resume: Path | None) -> int:
     except (OSError, ValueError, FloatingPointError) as error:
         print(f"error: {error}{going_on()}", file=sys.stderr)
         return 2
-    parts = [*report.tables(result), *report.retention(result), report.phases(result), *report.passes(result)]
-    runs[0].say("\n" + "\n\n".join(parts) + f"\n\nResults, plots and checkpoints: {runs[0].directory}")
+    runs[0].say(f"\n{terminal.run_text(result)}\n\nResults, plots and checkpoints: {runs[0].directory}")
     return 0
 
 

@@ -70,12 +70,12 @@ def test_a_terminated_run_says_how_to_go_on(tmp_path):
 
 @pytest.mark.slow
 def test_an_interrupt_while_plotting_keeps_every_result(tmp_path, monkeypatch):
-    from segp_ext.report import run_report as report
+    from segp_ext.report import run_plots
 
     def interrupted(directory, result):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(report, "plot", interrupted)
+    monkeypatch.setattr(run_plots, "plot", interrupted)
     assert small_run(tmp_path) == 130
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["status"] == "interrupted" and "after 2 of 2 tasks" in result["message"]

@@ -1,1 +1,23 @@
-"""What runs say: results, metrics, tables, plots and pages."""
+"""What runs say: results, metrics, tables, plots and pages.
+
+The numbers:
+    result: `RunResult`, all that result.json holds; read, checked and written.
+    confusion: which class was predicted for the images of each class.
+    metrics: Avg, Last, Forgetting, BWT and FWT.
+    comparison: means and paired differences over runs of several methods and seeds.
+
+What is said of them:
+    verdict: the sentences at the top of a page and at the end of a command.
+    glossary: the meaning of columns, rows, paths and phases.
+    table, run_tables, comparison_tables: tables for the terminal and the pages alike; results.csv and matrices.jsonl.
+    terminal: tables as text 80 columns wide.
+
+The pages report.html and summary.md:
+    run_page, comparison_page: what stands on the page of a run and of a comparison, in which order.
+    page, page.css: building blocks in Markdown and HTML; colours and layout.
+    svg_chart, svg_confusion: pictures within report.html.
+
+The PNG files in plots/:
+    run_plots, comparison_plots: the plots of a run and of a comparison.
+    drawing: the surroundings in which matplotlib draws.
+"""

@@ -35,6 +35,11 @@ def forgetting(matrix: Rows) -> float | None:
     return sum(max(matrix[i][j] for i in range(j, last + 1)) - matrix[last][j] for j in range(last)) / last
 
 
+def forgetting_curve(matrix: Rows) -> list[float]:
+    """Computes the forgetting after each task from the second on."""
+    return [forgetting(matrix[:tasks]) or 0.0 for tasks in range(2, len(matrix) + 1)]
+
+
 def backward_transfer(matrix: Rows) -> float | None:
     """BWT: mean over old tasks j of R[T][j] − R[j][j]; None for a single task."""
     last = len(matrix) - 1

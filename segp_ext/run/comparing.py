@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segp_ext.config.methods import METHODS
-from segp_ext.report.comparison import Comparison
 from segp_ext.report.result import RunResult
 from segp_ext.run.arguments import take
 from segp_ext.run.jobs import Job
 from segp_ext.run.rows import Row
-from segp_ext.storage.sealed import write_atomically
 
 
 def make_jobs(
@@ -58,16 +56,3 @@ def check_same_data(results: dict[Job, RunResult]) -> None:
             raise ValueError(
                 f"{other.folder} and {job.folder} were run on other {what} under the same name; remove the older one"
             )
-
-
-def write_comparison(out: Path, found: Comparison) -> None:
-    """Writes plots, tables and pages of a comparison into its folder."""
-    made = found.page(found.plot(out / "plots"))
-    for name, content in (
-        ("results.csv", found.csv()),
-        ("matrices.jsonl", found.matrices()),
-        *([("retention.csv", found.retention_csv())] if found.retention else []),
-        ("summary.md", made.markdown()),
-        ("report.html", made.html(out)),
-    ):
-        write_atomically(out / name, content.encode())

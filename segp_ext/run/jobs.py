@@ -20,7 +20,7 @@ from segp_ext.config import RESUMABLE, Config, dotted, from_dict
 from segp_ext.config.methods import METHODS
 from segp_ext.config.settings_files import read_settings
 from segp_ext.report.result import RunResult
-from segp_ext.report.run_report import percent
+from segp_ext.report.table import percent
 from segp_ext.run.arguments import joined, settings_given, take
 from segp_ext.run.command_line import parse
 from segp_ext.run.directory import check_version

@@ -20,8 +20,9 @@ from segp_ext.data.images import Images, Reader
 from segp_ext.data.scenario import Joined
 from segp_ext.method.learner import SeGPCL
 from segp_ext.method.parts import own_code
-from segp_ext.report import run_report as report
+from segp_ext.report import run_page, run_plots, run_tables
 from segp_ext.report.result import Row, RunResult, Status, TaskReport
+from segp_ext.report.table import percent
 from segp_ext.run.baselines import measure_baselines
 from segp_ext.run.directory import RunDirectory, SavedRun, checkpoint_after, learning, unfinished
 from segp_ext.run.evaluation import Evaluated, EvaluationSet, Evaluator
@@ -259,10 +260,10 @@ class Run:
                 done += 1
                 self._save(learner)
                 self._finish("running", self._progress(done))
-                seen = ", ".join(f"{path} {report.percent(s.pooled[-1])}" for path, s in evaluator.paths.items())
+                seen = ", ".join(f"{path} {percent(s.pooled[-1])}" for path, s in evaluator.paths.items())
                 self.say(f"task {done}/{total} [{', '.join(task.class_names)}] accuracy % over all seen: {seen}")
             if self.processes.is_main:
-                self.result.plots = report.plot(self.directory, self.result)
+                self.result.plots = run_plots.plot(self.directory, self.result)
             self._finish("finished", f"All {done} tasks learnt.")
         except KeyboardInterrupt:
             self._finish("interrupted", f"Interrupted after {done} of {total} tasks.")
@@ -277,7 +278,7 @@ class Run:
         if self._saved is None:
             evaluator = Evaluator(learner, self.tests, self.held_out, evaluate_global=self.config.data.evaluate_global)
             self._take(evaluator)
-            for line in report.chance(self.result):
+            for line in run_tables.chance(self.result):
                 self.say(line)
             self._save(learner)
             return evaluator
@@ -308,7 +309,7 @@ class Run:
         for row in found.rows:
             self.result.record(row)
         self.result.spend("baselines", found.spent)
-        said = [f"{row.method} {report.percent(row.scores.pooled[-1])}" for row in found.rows]
+        said = [f"{row.method} {percent(row.scores.pooled[-1])}" for row in found.rows]
         self.say(f"{', '.join(said)} (accuracy % over all classes)")
 
     def _take(self, evaluator: Evaluator) -> None:
@@ -346,7 +347,7 @@ class Run:
         if self.processes.is_main:
             if self._held is not None:
                 self._held.check_held()
-            report.write(self.directory, self.result)
+            run_page.write(self.directory, self.result)
 
     def close(self) -> None:
         """Lets other processes work in the run's folder."""

@@ -11,7 +11,7 @@ from made_results import made
 from segp_ext.clip.backbone import Backbone
 from segp_ext.config import LoraConfig
 from segp_ext.method.learner import SeGPCL
-from segp_ext.report import run_report as report
+from segp_ext.report import run_tables
 
 pytestmark = pytest.mark.slow
 
@@ -113,11 +113,11 @@ def test_a_loaded_learner_compiles_where_asked(tmp_path):
 
 
 def test_what_a_run_says():
-    assert report.passes(made(0.5, 0.1, passes={"total": 1234, "eager": 0})) == [
+    assert run_tables.passes(made(0.5, 0.1, passes={"total": 1234, "eager": 0})) == [
         "Compiled: 1,234 of the encoders' 1,234 passes"
     ]
-    (line,) = report.passes(made(0.5, 0.1, passes={"total": 1234, "eager": 4}))
+    (line,) = run_tables.passes(made(0.5, 0.1, passes={"total": 1234, "eager": 4}))
     assert line.startswith(
         "Compiled: 1,230 of the encoders' 1,234 passes; torch could not compile the other 4, which ran eager"
     )
-    assert report.passes(made(0.5, 0.1)) == []
+    assert run_tables.passes(made(0.5, 0.1)) == []

@@ -9,8 +9,10 @@ from dataclasses import replace
 import pytest
 from made_results import keep, made, task
 
-from segp_ext.report.comparison import Comparison, Difference, spread
+from segp_ext.report import comparison_page, comparison_plots, comparison_tables
+from segp_ext.report.comparison import Comparison, Difference
 from segp_ext.report.result import Resumption, Row
+from segp_ext.report.table import spread
 
 
 def test_differences_are_paired_by_seed():
@@ -25,12 +27,14 @@ def test_differences_are_paired_by_seed():
     )
     assert str(apart) == "+9.7 (+3.4 to +15.9)"
     assert found.difference("a", "text", "last") is None
-    header, rows = found.table()
+    table = comparison_tables.seen_table(found)
+    header, rows = table.header, table.rows
     numbers = ["79.8 ± 4.4", "69.7 ± 8.7", "10.0 ± 0.0", "-10.0 ± 0.0", "–"]
     # Avg is (.9 + Last) / 2, so its differences are half of Last's
     assert rows[3] == ["b", "text", "3", *numbers, "+4.8 (+1.7 to +8.0)", str(apart), "+0.0 (+0.0 to +0.0)"]
     assert header[-3:] == ["Avg − a's", "Last − a's", "Forgetting − a's"]
-    header, rows = found.global_table()
+    table = comparison_tables.global_table(found)
+    header, rows = table.header, table.rows
     assert header == [
         "method",
         "seeds",
@@ -45,7 +49,10 @@ def test_differences_are_paired_by_seed():
 
 
 def test_the_accuracies_themselves_are_written():
-    lines = [json.loads(line) for line in Comparison({("a", 7): made(0.5, 0.1)}, "command").matrices().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in comparison_tables.matrices_jsonl(Comparison({("a", 7): made(0.5, 0.1)}, "command")).splitlines()
+    ]
     assert [(line["row"], line["path"], line["seed"]) for line in lines] == [
         ("a", path, 7) for path in ("text", "visual", "dual")
     ]
@@ -64,11 +71,15 @@ def test_what_a_method_costs():
     for run in runs.values():
         run.record(Row("zero-shot", "text", True, run.row("text").scores))
     found = Comparison(runs, "command")
-    header, rows = found.cost_table()
+    table = comparison_tables.cost_table(found)
+    header, rows = table.header, table.rows
     assert header == ["method", "trained", "ms/step", "seconds"]
     # 5 s over 20 steps and 4.5 s over 10: 250 and 450 ms
     assert rows == [["zero-shot", "–", "–", "2"], ["a", "3.44 M", "350", "10"], ["frozen", "–", "–", "10"]]
-    lines = {(line["row"], line["seed"], line["path"]): line for line in csv.DictReader(io.StringIO(found.csv()))}
+    lines = {
+        (line["row"], line["seed"], line["path"]): line
+        for line in csv.DictReader(io.StringIO(comparison_tables.results_csv(found)))
+    }
     line = lines["a", "2", "text"]
     assert line["trained_parameters"] == "3440640" and line["ms_per_step"] == "450.000"
     assert (line["global_fwt"], line["global_bwt"], line["global_forgetting"]) == ("0.500000", "-0.100000", "0.100000")
@@ -80,7 +91,7 @@ def test_a_task_that_was_gone_on_with_says_nothing_about_the_time_of_a_step():
     run = made(0.5, 0.1)
     run.tasks[1] = task(20, 0.1)
     run.resumed = [Resumption(1, "later", "cpu")]
-    assert Comparison({("a", 1): run}, "command").cost_table()[1][0][2] == "250"
+    assert comparison_tables.cost_table(Comparison({("a", 1): run}, "command")).rows[0][2] == "250"
 
 
 @pytest.mark.slow
@@ -88,11 +99,13 @@ def test_runs_without_global_rows_have_no_global_table_and_no_plot(tmp_path):
     run = made(0.5, 0.1)
     run.record(Row("m", "text", False, run.row("dual").scores))
     found = Comparison({("a", 1): run}, "command")
-    assert found.global_table()[1] == [] and "global.png" not in found.plot(tmp_path)
-    assert "global" not in found.page({}).markdown().lower()
+    assert comparison_tables.global_table(found).rows == [] and "global.png" not in comparison_plots.plot(
+        found, tmp_path
+    )
+    assert "global" not in comparison_page.page(found, {}).markdown().lower()
     runs = {("a", 1): run, ("b", 1): made(0.5, 0.1)}  # one of them made before they were measured
-    assert [row[0] for row in Comparison(runs, "command").global_table()[1]] == ["b"]
-    assert "global.png" in Comparison(runs, "command").plot(tmp_path)
+    assert [row[0] for row in comparison_tables.global_table(Comparison(runs, "command")).rows] == ["b"]
+    assert "global.png" in comparison_plots.plot(Comparison(runs, "command"), tmp_path)
 
 
 def with_baseline(drop):
@@ -105,12 +118,17 @@ def with_baseline(drop):
 def test_a_baseline_that_is_a_row_too_counts_once():
     runs = {(row, seed): with_baseline(seed / 10) for row in ("m", "zero-shot") for seed in (1, 2)}
     found = Comparison(runs, "command")
-    rows = {(row[0], row[1]): row for row in found.table()[1]}
-    assert rows["zero-shot", "text"][2] == "2" and found.cost_table()[1][1][-1] == "10"
+    rows = {(row[0], row[1]): row for row in comparison_tables.seen_table(found).rows}
+    assert rows["zero-shot", "text"][2] == "2" and comparison_tables.cost_table(found).rows[1][-1] == "10"
     runs = {of: run for of, run in runs.items() if of[0] == "m"}
     found = Comparison(runs, "command")
-    rows = {(row[0], row[1]): row for row in found.table()[1]}
-    assert rows["zero-shot", "text"][2] == "2" and found.cost_table()[1][0] == ["zero-shot", "–", "–", "2"]
+    rows = {(row[0], row[1]): row for row in comparison_tables.seen_table(found).rows}
+    assert rows["zero-shot", "text"][2] == "2" and comparison_tables.cost_table(found).rows[0] == [
+        "zero-shot",
+        "–",
+        "–",
+        "2",
+    ]
 
 
 def test_baselines_of_a_seed_that_the_reference_lacks_are_taken_from_another_row():
@@ -122,7 +140,8 @@ def test_baselines_of_a_seed_that_the_reference_lacks_are_taken_from_another_row
 def test_nothing_takes_the_place_of_a_reference_that_is_missing():
     found = Comparison({(row, 1): made(0.5, 0.1) for row in "bc"}, "command", "a")
     assert found.difference("b", "text", "last") is None and found.difference("c", "text", "last") is None
-    header, rows = found.table()
+    table = comparison_tables.seen_table(found)
+    header, rows = table.header, table.rows
     assert header[-2] == "Last − a's" and {row[-2] for row in rows} == {"–"}
 
 
@@ -139,17 +158,18 @@ def test_retention_is_compared_by_the_sets_places():
         others = {"elsewhere": [0.1, 0.1]} if row == "c" else {f"SCENES/{seed}/other": [0.1, 0.1]}
         keep(run, {f"SCENES/{seed}/clean": curves[row, seed], **others})
     found = Comparison(runs, "command")
-    header, rows = found.retention_table()
+    table = comparison_tables.retention_table(found)
+    header, rows = table.header, table.rows
     assert header == ["method", "data set", "before", "after the last task", "− a's"]
     apart = str(Difference.of([-0.1, -0.2]))
     assert rows[0] == ["a", "clean", "70.0 ± 14.1", "50.0 ± 0.0", "–"]
     assert rows[2] == ["b", "clean", "70.0 ± 14.1", "35.0 ± 7.1", apart]
     assert rows[3] == ["b", "other", "10.0 ± 0.0 (chance)", "10.0 ± 0.0", "+0.0 (+0.0 to +0.0)"]
     assert [row[0] for row in rows] == ["a", "a", "b", "b"]  # c has other data sets
-    lines = found.retention_csv().splitlines()
+    lines = comparison_tables.retention_csv(found).splitlines()
     assert lines[0] == "row,data_set,seed,tasks,accuracy" and len(lines) == 1 + 2 * 2 * 2 * 2
     assert "b,clean,2,1,0.300000" in lines
-    assert "| b | clean | 70.0 ± 14.1 |" in found.page({}).markdown()
+    assert "| b | clean | 70.0 ± 14.1 |" in comparison_page.page(found, {}).markdown()
 
 
 def test_one_seed_has_no_spread_and_no_interval():

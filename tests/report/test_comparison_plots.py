@@ -4,6 +4,7 @@ import pytest
 from made_results import keep, made
 from PIL import Image
 
+from segp_ext.report import comparison_plots
 from segp_ext.report.comparison import Comparison
 
 
@@ -16,7 +17,7 @@ def test_heat_maps_are_of_the_path_that_a_method_predicts_by(monkeypatch, tmp_pa
     run = made(0.5, 0.1)
     run.settings["inference"]["path"] = "visual"
     run.row("visual").scores.matrix = [[0.25], [0.25, 0.75]]
-    Comparison({("ranpac", 1): run}, "command").plot(tmp_path)
+    comparison_plots.plot(Comparison({("ranpac", 1): run}, "command"), tmp_path)
     assert [row[0] for row in shown[0]] == [25.0, 25.0] and shown[0][1][1] == 75.0
 
 
@@ -27,8 +28,8 @@ def test_many_rows_are_drawn_in_several_lines_each_in_one_style(tmp_path):
     for (_, seed), run in runs.items():
         keep(run, {f"SCENES/{seed}/clean": [0.6, 0.5, 0.4], f"SCENES/{seed}/untouched": [0.3, 0.2, 0.1]})
     found = Comparison(runs, "command")
-    assert len({tuple(found._style(row).items()) for row in rows}) == 12
-    captions = found.plot(tmp_path)
+    assert len({tuple(comparison_plots._style(found, row).items()) for row in rows}) == 12
+    captions = comparison_plots.plot(found, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == captions.keys() and "retention.png" in captions
     wide, high = Image.open(tmp_path / "r_matrix.png").size
     assert wide < 2000 and high > 1000
@@ -37,6 +38,6 @@ def test_many_rows_are_drawn_in_several_lines_each_in_one_style(tmp_path):
 def test_long_names_are_cut_in_plots_unless_that_makes_two_alike():
     long = "joint lora.targets=[attn.in_proj,attn.out_proj,mlp.c_fc,mlp.c_proj]"
     found = Comparison({(row, 1): made(0.5, 0.1) for row in ("segp", long)}, "command")
-    assert found._label("segp") == "segp" and found._label(long) == long[:43] + "…"
+    assert comparison_plots._label(found, "segp") == "segp" and comparison_plots._label(found, long) == long[:43] + "…"
     found = Comparison({(row, 1): made(0.5, 0.1) for row in (long, long + " seed=2")}, "command")
-    assert found._label(long) == long
+    assert comparison_plots._label(found, long) == long

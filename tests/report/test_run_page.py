@@ -6,8 +6,11 @@ import pytest
 from made_results import made
 
 from segp_ext.config import PATHS
+from segp_ext.report.glossary import COLUMNS, GLOBAL_COLUMNS
 from segp_ext.report.result import PathResult, Row
-from segp_ext.report.run_report import GLOBAL_LEGEND, LEGEND, percent, tables, write
+from segp_ext.report.run_page import write
+from segp_ext.report.table import percent
+from segp_ext.report.terminal import run_text
 from segp_ext.runtime.timing import Phase
 
 
@@ -26,16 +29,15 @@ def result():
 def test_the_summary_and_the_table_show_the_same_numbers(result, tmp_path):
     write(tmp_path, result)
     written = json.loads((tmp_path / "result.json").read_text())
-    summary, shown = (tmp_path / "summary.md").read_text(), "\n".join(tables(result))
+    summary, shown = (tmp_path / "summary.md").read_text(), run_text(result)
     for scores in written["scores"].values():
         for value in (*scores["A"], scores["avg"], scores["forgetting"]):
             assert percent(value) in summary and percent(value) in shown
     for scores in (scores for scores in written["scores"].values() if "global_A" in scores):
         for value in (*scores["global_A"], scores["global_fwt"], scores["global_bwt"], scores["global_forgetting"]):
-            assert percent(value) in summary.split("global, text path")[1].split("Global, text path:")[0]
-    for text in (summary, shown):
-        assert LEGEND in text and GLOBAL_LEGEND in text
+            assert percent(value) in summary.split("Global, text path:")[1].split("## ")[0]
+    for meaning in (*COLUMNS.values(), *GLOBAL_COLUMNS.values()):
+        assert meaning in summary and meaning in " ".join(shown.split())
     assert "G0" in shown and "global FWT" in shown and "plots/global.png" in summary
     assert "Status: finished" in summary and "plots/accuracy.png" in summary
-    training = written["phases"]["training"]
-    assert f"training {training['wall']:.1f} s ({training['wall'] / training['backbone']:.2f}×)" in summary
+    assert "training 9.0 s (1.50×)" in shown and "| training | 9.0 | 100.0 | 1.50 |" in summary

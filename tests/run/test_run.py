@@ -13,7 +13,7 @@ from trees import cifar100
 import segp_ext
 from segp_ext import train
 from segp_ext.method.learner import SeGPCL
-from segp_ext.report.run_report import percent
+from segp_ext.report.table import percent
 from segp_ext.run.command_line import parse
 from segp_ext.run.directory import RunDirectory
 from segp_ext.run.run import run_config

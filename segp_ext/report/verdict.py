@@ -1,0 +1,146 @@
+"""The verdict: what a run or a comparison shows, in two or three sentences."""
+
+from __future__ import annotations
+
+import math
+
+from segp_ext.report.comparison import Comparison, Difference
+from segp_ext.report.result import PathResult, Row, RunResult
+from segp_ext.report.table import percent
+
+ENOUGH_SEEDS = 3
+"""Fewest pairs from which a difference is told; the interval of two pairs is 13 times as wide as that of many."""
+_NAMED = 4
+"""Rows that a sentence names; it counts the others."""
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def of_run(result: RunResult) -> list[str]:
+    """Says what a run's method gained or lost against the frozen rows, and whether one run can tell."""
+    own = predicting_row(result)
+    if own is None or not own.scores.pooled:
+        return ["No task is learnt yet, so there is nothing to compare."]
+    done, last = len(own.scores.pooled), own.scores.pooled[-1]
+    frozen = [row for row in result.scores if row.is_baseline and len(row.scores.pooled) >= done]
+    begin = f"After {_counted(done, 'task')}, {result.method} ({own.path} path) gets {percent(last)} % of the test images right"
+    if not frozen:
+        return [f"{begin}.", "The run holds no frozen rows to compare with."]
+    zero_shot = [row for row in frozen if row.method == "zero-shot"]
+    heads = [row for row in frozen if row.method != "zero-shot"]
+    compared = zero_shot + sorted(heads, key=lambda row: -row.scores.pooled[done - 1])[:1]
+    said = []
+    for row in compared:
+        other = row.scores.pooled[done - 1]
+        best = ", the best frozen head" if len(heads) > 1 and row in heads else ""
+        said.append(f"{_apart(last - other)} {row.name} ({percent(other)} %{best})")
+    return [f"{begin}: {' and '.join(said)}.", *_one_run(own, compared)]
+
+
+def predicting_row(result: RunResult) -> Row | None:
+    """Finds the row of the path by which the method predicts; None if it was not measured."""
+    path = result.settings.get("inference", {}).get("path", "dual")
+    return next((row for row in result.own if row.path == path), None)
+
+
+def _one_run(own: Row, compared: list[Row]) -> list[str]:
+    """Says which gaps the choice of test images may explain, and that one run cannot tell more."""
+    said = []
+    images = sum(count for *_, count in own.scores.confusion)
+    if images:
+        done = len(own.scores.pooled)
+        others = [row.scores.pooled[done - 1] for row in compared]
+        reach = [sampling_half(own.scores, other, images) for other in others]
+        inside = [
+            row.name
+            for row, other, half in zip(compared, others, reach, strict=True)
+            if abs(own.scores.pooled[-1] - other) <= half
+        ]
+        small = (
+            f"the gap to {' and the gap to '.join(inside)} {'is' if len(inside) == 1 else 'are'} that small"
+            if inside
+            else ""
+        )
+        large = "the gap is larger" if len(compared) == 1 else "both gaps are larger"
+        said.append(
+            f"With {images:,} test images, a gap of up to {percent(max(reach))} points may be chance: {small or large}."
+        )
+    return [*said, "One run cannot tell what another seed or class order would give; segp_ext.compare runs several."]
+
+
+def sampling_half(own: PathResult, other: float, images: int) -> float:
+    """Computes half the 95 % interval of a difference of two accuracies on the same number of images.
+
+    It takes the two as independent. Both are measured on the same images, so the interval is rather too wide than too narrow.
+
+    Args:
+        own: accuracies whose last one is compared.
+        other: accuracy to compare with, as a fraction.
+        images: number of test images.
+    """
+    last = own.pooled[-1]
+    return 1.96 * math.sqrt((last * (1 - last) + other * (1 - other)) / images)
+
+
+def _apart(difference: float) -> str:
+    """Writes a signed difference in words, to stand before a row's name."""
+    points = percent(abs(difference))
+    if points == "0.0":
+        return "level with"
+    return f"{points} points {'above' if difference > 0 else 'below'}"
+
+
+def of_comparison(comparison: Comparison) -> list[str]:
+    """Says which rows differ from the reference in Last, which do not, and for which there are too few seeds to tell."""
+    reference = comparison.reference
+    others = [row for row in comparison.all_rows if row != reference]
+    if reference not in comparison.rows:
+        return [f"{reference} has no finished run, so that the other rows have nothing to be compared with."]
+    if not others:
+        return [f"{reference} stands alone: there is no other row to compare it with."]
+    found = {row: difference for row in others if (difference := comparison.predicted_difference(row, "last"))}
+    few = {row: d for row, d in found.items() if d.pairs < ENOUGH_SEEDS}
+    told = {row: d for row, d in found.items() if d.pairs >= ENOUGH_SEEDS}
+    clear = {row: d for row, d in told.items() if d.is_clear}
+    level = {row: d for row, d in told.items() if not d.is_clear}
+    said = []
+    above = {row: d for row, d in clear.items() if d.mean > 0}
+    below = {row: d for row, d in clear.items() if d.mean < 0}
+    begin = f"Over {_counted(max((d.pairs for d in told.values()), default=0), 'seed')}, "
+    for rows, where in ((above, "above"), (below, "below")):
+        if rows:
+            said.append(
+                f"{begin}{_named(rows)} {'ends' if len(rows) == 1 else 'end'} {where} {reference} after the last task."
+            )
+            begin = ""
+    if level:
+        said.append(f"{begin}{'no' if begin else 'No'} difference from {reference} can be told for {_named(level)}.")
+    if few:
+        count = max(d.pairs for d in few.values())
+        which = ", ".join([*few][:_NAMED]) if told else "any row"
+        verb = "is" if count == 1 else "are"
+        said.append(f"{_counted(count, 'seed').capitalize()} {verb} too few seeds to tell {which} from {reference}.")
+        if not told:
+            said.append(f"So far the differences after the last task are: {_named(few, intervals=False)}.")
+    missing = [row for row in others if row not in found]
+    if missing:
+        said.append(f"No seed is shared by {reference} and {', '.join(missing[:_NAMED])}.")
+    return said
+
+
+def _named(found: dict[str, Difference], intervals: bool = True) -> str:
+    """Names rows with their differences in points, the largest first, and counts what is too much for a sentence."""
+    order = sorted(found, key=lambda row: -abs(found[row].mean))
+    parts: list[str] = []
+    for row in order[:_NAMED]:
+        points = f"{100 * found[row].mean:+.1f} points" if not parts else f"{100 * found[row].mean:+.1f}"
+        behind = f", {found[row].interval()}" if intervals else ""
+        parts.append(f"{row} ({(points + behind).replace('-', '−')})")
+    more = len(order) - len(parts)
+    if more:
+        parts.append(f"{more} more row{'' if more == 1 else 's'}")
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _counted(number: int, noun: str) -> str:
+    """Writes a number and its noun; small numbers in words."""
+    return f"{_NUMBERS[number] if number < len(_NUMBERS) else number} {noun}{'' if number == 1 else 's'}"
