@@ -1,6 +1,6 @@
 """Finds image data sets on disk and cuts them into tasks. Start with `load_scenario`.
 
-To add a benchmark, write a function in `benchmarks`, enter it in `benchmarks.READERS`, and add its name to `data.name` (`config.schema`).
+To add a benchmark, write a function in `benchmarks`, enter it in `benchmarks.READERS`, and add its name to `config.data_sections.DataName`.
 
 Modules, in the order in which a data set passes through them:
 
@@ -60,7 +60,7 @@ def load_scenario(config: DataConfig) -> Scenario:
         )
     if collection.stray:
         warnings.warn(
-            f"{len(collection.stray)} file(s) of {collection.name} are left alone, as no images by their ending or in no class folder: "
+            f"{len(collection.stray)} file(s) of {collection.name} are left alone: no ending of an image, or in no class folder: "
             f"{several(collection.stray)}",
             RuntimeWarning,
             stacklevel=2,

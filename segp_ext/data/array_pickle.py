@@ -27,7 +27,7 @@ class _DType:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         order, nested = _text(state[1]), state[2:5]
         if order not in ("<", ">", "|", "=") or any(part is not None for part in nested):
-            raise pickle.UnpicklingError(f"dtype state {state!r} is not one of plain numbers")
+            raise pickle.UnpicklingError(f"dtype state {state!r} does not describe plain numbers")
         self.order = order
 
     def numpy(self) -> np.dtype:

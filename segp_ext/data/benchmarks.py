@@ -55,7 +55,7 @@ def cifar100(config: DataConfig) -> Collection:
         )
     names = read_arrays(base / "meta").get("fine_label_names")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{base / 'meta'} is not CIFAR100's: it needs a list of texts fine_label_names")
+        raise ValueError(f"{base / 'meta'} is not CIFAR100's: fine_label_names must be a list of strings")
     pixels: list[np.ndarray] = []
     parts: list[list[list[int]]] = []
     start = 0
@@ -115,7 +115,7 @@ def _download_cifar100(root: Path) -> None:
 def _imagenet_name(folder: str) -> str:
     if folder not in imagenet_names():
         raise ValueError(
-            f"data.root: class folder {folder!r} is no class of ILSVRC, whose folders are named like n01440764; "
+            f"data.root: class folder {folder!r} is not a class of ILSVRC, whose folders are named like n01440764; "
             "give names with --data.names_file"
         )
     return imagenet_names()[folder]
@@ -254,7 +254,7 @@ def _check_cub_folders(base: Path, images: dict[str, str], labels: dict[str, str
         raise ValueError(f"{base / 'images.txt'} names {several(repeated)} more than once")
     for image, file in images.items():
         if Path(file).is_absolute() or ".." in Path(file).parts or len(Path(file).parts) < 2:
-            raise ValueError(f"{base / 'images.txt'}: {file!r} is no path CLASS/FILE in images/")
+            raise ValueError(f"{base / 'images.txt'}: {file!r} is not a path CLASS/FILE in images/")
         folder = file.split("/")[0]
         if folder_of.setdefault(labels[image], folder) != folder:
             raise ValueError(

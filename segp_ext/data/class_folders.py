@@ -146,7 +146,8 @@ def check_not_above(base: Path, folders: Sequence[str]) -> None:
         inner = part_folder(base / name, TRAIN)
         if inner is not None and class_folders(base / name / inner):
             raise ValueError(
-                f"data.root: folder {name!r} of {str(base)!r} holds {inner}/, so it is a data set, not a class; give {str(base / name)!r}"
+                f"data.root: folder {name!r} of {str(base)!r} holds {inner}/, so it is a data set, not a class; "
+                f"give {str(base / name)!r} as data.root"
             )
 
 
@@ -162,8 +163,8 @@ def no_class_folders(base: Path, place: Path, accepted: str) -> str:
     hint = ""
     if loose:
         hint = (
-            f" {len(loose)} images lie in {str(place)!r} itself ({loose[0].name} ...): if their names or a list tell their classes, move "
-            "them to one folder a class; --data.train_list and --data.test_list can then choose the split;"
+            f" {len(loose)} images lie in {str(place)!r} itself ({loose[0].name} ...). If their names or a list tell their classes, move "
+            "them to one folder per class; --data.train_list and --data.test_list can then choose the split;"
         )
     return f"data.root: no class folders in {str(place)!r}; there: {contents(base)};{hint} accepted: {accepted}"
 
@@ -195,6 +196,6 @@ def chosen_classes(config: DataConfig, base: Path, folders: Sequence[str]) -> li
     if absent or not chosen:
         raise ValueError(
             f"data.class_list: {path} names {several(absent) or 'no class'}, but the class folders of {base} are {several(folders)}. The "
-            "list takes one class folder a line, and nothing before it: no header, number or comment"
+            "list must have one class folder per line, and nothing before it: no header, number or comment"
         )
     return chosen

@@ -44,7 +44,7 @@ def names_from_file(config: DataConfig, base: Path, folders: Sequence[str]) -> d
     try:
         given = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"data.names_file: {path} is no JSON file: {error}") from error
+        raise ValueError(f"data.names_file: {path} is not a JSON file: {error}") from error
     if not isinstance(given, dict):
         form = '{"folder": "name", ...}'
         raise ValueError(
@@ -55,6 +55,6 @@ def names_from_file(config: DataConfig, base: Path, folders: Sequence[str]) -> d
     unnamed = [folder for folder, name in named.items() if not isinstance(name, str) or not name.strip()]
     if unnamed:
         raise ValueError(
-            f"data.names_file: {path} has no name (a text, or a list of texts) for class folder {several(unnamed)}"
+            f"data.names_file: {path} has no name (a string, or a list of strings) for class folder {several(unnamed)}"
         )
     return named

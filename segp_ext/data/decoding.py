@@ -58,15 +58,15 @@ def as_rgb(image: Image.Image) -> Image.Image:
 def _by_range(image: Image.Image) -> Image.Image:
     pixels = np.asarray(image)
     low, high = pixels.min(), pixels.max()
-    if not (low >= 0 and high <= (65535 if image.mode == "I" else 255)):  # NaN fails here, too
+    limit = 65535 if image.mode == "I" else 255
+    if not (low >= 0 and high <= limit):  # NaN fails here, too
         raise ValueError(
-            f"pixels of 32 bits (mode {image.mode}) must be from 0 to 65535, or 0 to 255 with a fraction; got {low:g} to {high:g}. Save it "
-            "with 8 bits"
+            f"pixels of 32 bits (mode {image.mode}) must be from 0 to {limit}; got {low:g} to {high:g}. Save the image with 8 bits"
         )
     if image.mode == "F" and 1 < high < 2:
         raise ValueError(
             f"pixels of mode F must have a maximum up to 1, which is white, or from 2 to 255; got {low:g} to {high:g}, which may be "
-            "either. Clip it to 1, or save it with 8 bits"
+            "either. Clip the pixels to 1, or save the image with 8 bits"
         )
     if image.mode == "F":
         pixels = np.rint(pixels * 255 if high <= 1 else pixels)
@@ -108,7 +108,7 @@ def open_image(file: str | os.PathLike[str] | IO[bytes]) -> Image.Image:
     Raises:
         ValueError: naming the file, if it cannot be read as an image.
     """
-    name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else "what was given"
+    name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else "the given data"
     try:
         # PIL is not given a path, whose pixels it may map into memory: it then does not turn TIFF files as it does otherwise.
         if isinstance(file, (str, os.PathLike)):
@@ -157,7 +157,7 @@ def to_pil(image: Any, what: str = "image", upright: bool = False) -> Image.Imag
         found = _of_pixels(image, what)
     elif isinstance(image, (bytes, bytearray, memoryview)) or hasattr(image, "read"):
         if isinstance(image, io.TextIOBase):
-            raise TypeError(f"{what} is a file that is open as text; open it with the mode 'rb'")
+            raise TypeError(f"{what} is a file open as text; open it with the mode 'rb'")
         try:
             found = open_image(image if hasattr(image, "read") else io.BytesIO(image))
         except ValueError as error:
@@ -190,12 +190,12 @@ def _of_pixels(image: Tensor | np.ndarray, what: str) -> Image.Image:
     if pixels.dtype != np.uint8:
         if not np.issubdtype(pixels.dtype, np.floating):
             raise TypeError(
-                f"{what} must hold uint8 pixels (0 to 255) or floating-point ones in [0, 1]; got {image.dtype}"
+                f"{what} must hold uint8 pixels (0 to 255) or floating-point pixels in [0, 1]; got {image.dtype}"
             )
         if pixels.size and not (pixels.min() >= 0 and pixels.max() <= 1):  # NaN fails here, too
             raise ValueError(
                 f"{what} must have floating-point pixels in [0, 1], as ToTensor gives them; got {pixels.min():g} to {pixels.max():g}. Drop "
-                "the normalisation (Normalize): the model brings its own. Divide by 255 what goes up to 255"
+                "the normalisation (Normalize): the model brings its own. Divide pixels that go up to 255 by 255"
             )
         pixels = np.rint(pixels * 255).astype(np.uint8)
     if not pixels.size:

@@ -120,14 +120,14 @@ def read_lines(path: Path) -> list[str]:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
     elif b"\0" in content:
-        raise ValueError(f"{path} is no text file: it holds zero bytes")
+        raise ValueError(f"{path} is not a text file: it holds zero bytes")
     else:
         encoding = "utf-8-sig"
     try:
         lines = content.decode(encoding).splitlines()
     except UnicodeDecodeError as error:
         if encoding == "utf-16":
-            raise ValueError(f"{path} is no text file: {error}") from error
+            raise ValueError(f"{path} is not a text file: {error}") from error
         lines = content.decode("latin-1").splitlines()
     return [line.strip() for line in lines if line.strip()]
 
@@ -146,4 +146,4 @@ def named_file(setting: str, name: str, base: Path) -> Path:
     for path in (Path(os.path.expanduser(name)), base / name):
         if path.is_file():
             return path
-    raise FileNotFoundError(f"{setting}: no file {name!r}, here or in {base}")
+    raise FileNotFoundError(f"{setting}: no file {name!r} in the working directory or in {base}")

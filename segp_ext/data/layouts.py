@@ -105,7 +105,7 @@ def _split(tree: Tree, place: Path, classes: Sequence[str], config: DataConfig) 
     images = scan(tree, place, classes, config.merge_folders)
     few = {name: len(files) for name, files in images.items() if len(files) < 2}
     for name, count in few.items():
-        more = f" (and {len(few) - 1} other folders too few)" if len(few) > 1 else ""
+        more = f" ({len(few) - 1} other folders also hold too few)" if len(few) > 1 else ""
         raise ValueError(
             f"data.root: class folder {name!r} of {str(place)!r} holds {count} image(s){more}; at least 2 are needed to split it; "
             f"accepted endings: {', '.join(sorted(SUFFIXES))}"
@@ -124,9 +124,9 @@ def _check_no_class_is_empty(tree: Tree) -> None:
     for part, by_class in (("train", tree.train), ("test", tree.test)):
         empty = [name for name, files in by_class.items() if not files]
         if empty and not tree.missing:
-            more = f" (nor have {several(empty[1:])})" if len(empty) > 1 else ""
+            more = f" (also without: {several(empty[1:])})" if len(empty) > 1 else ""
             raise ValueError(
-                f"data.root: class folder {empty[0]!r} has no {part} image{more} in {str(tree.base)!r}; "
+                f"data.root: class folder {empty[0]!r} has no {part} image in {str(tree.base)!r}{more}; "
                 f"accepted endings: {', '.join(sorted(SUFFIXES))}"
             )
 

@@ -32,10 +32,10 @@ def list_lines(path: Path) -> list[str]:
         if lines and (path.suffix.lower() == ".json" or lines[0][0] in "[{<"):
             looks = "markup (HTML or XML)" if lines[0][0] == "<" else "JSON"
             raise ValueError(
-                f"{path} looks like {looks}; a list has one path a line, or is a YAML file with a list of paths under data:"
+                f"{path} looks like {looks}; a list has one path per line, or is a YAML file with a list of paths under data:"
             )
     if not lines:
-        raise ValueError(f"{path} is empty; a list names one image a line")
+        raise ValueError(f"{path} is empty; a list names one image per line")
     return lines
 
 
@@ -50,7 +50,7 @@ def _yaml_entries(path: Path) -> list[str]:
                 raise ValueError("its lists are nested more than 20 deep")
         content = yaml.load(text, loader)
     except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"{path} is no YAML file: {error}") from error
+        raise ValueError(f"{path} is not a YAML file: {error}") from error
     entries = content.get("data") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise ValueError(f"{path} must hold a list of paths under data:")

@@ -184,7 +184,7 @@ def class_order(order: int | str | None, count: int) -> list[int]:
     if len(permutation) != count:
         raise ValueError(
             f"data.order {order!r} is an order of {len(permutation)} classes, but the data set has {count}; "
-            "give all its classes, or a number as data.order"
+            "give all classes of its benchmark, or a number as data.order"
         )
     return permutation
 
@@ -201,7 +201,7 @@ def make_scenario(collection: Collection, config: DataConfig) -> Scenario:
         if name in first:
             raise ValueError(
                 f"class name {name!r} stands for two classes of {collection.name} (number {first[name]} and {index}); names must "
-                "differ, and --data.names_file gives others"
+                "differ; --data.names_file gives others"
             )
         first[name] = index
     order = class_order(config.order, count)

@@ -131,7 +131,7 @@ def _read_list(tree: Tree, setting: str, path: Path, finder: _ImageFinder) -> _L
     header = header_columns(lines[0])
     part = _ListedPart(f"{setting}: {path}", bool(header))
     for line in lines[1:] if header else lines:
-        candidates = readings(line)
+        candidates = readings(line) or [line]  # a line of quotes alone
         match = finder.find(candidates)
         if match is None:
             shown = next((text for text in candidates if re.search(r"\.\w+$", text)), candidates[0])
@@ -180,7 +180,7 @@ def _check_labels(part: _ListedPart, labels: dict[Path, str], folders: Sequence[
             continue
         raise ValueError(
             f"{part.source} gives {file} the label {label!r}{also}, but the class of an image is its folder, here {folder!r}. Put the "
-            "images of each class into one folder of its own, or take out of the list what is not the class"
+            "images of each class into a folder of its own. If these labels are not the classes, take them out of the list"
         )
 
 

@@ -56,7 +56,7 @@ def _annotated_images(tree: Tree, val: Path) -> dict[str, list[Path]]:
             raise ValueError(f"{annotations}, line {number}: a file and a class are needed; got {line!r}")
         file = val / "images" / columns[0]
         if Path(columns[0]).name != columns[0] or columns[0] == ".." or file in annotated:
-            what = "is named before" if file in annotated else "is no file's name"
+            what = "was named before" if file in annotated else "is not a file's name"
             raise ValueError(f"{annotations}, line {number}: {columns[0]!r} {what}")
         annotated.add(file)
         held.setdefault(columns[1], [])

@@ -112,7 +112,7 @@ def check_depth(tree: Tree, name: str, folder: Path, merge: bool) -> None:
     raise ValueError(
         f"data.root: folder {place.as_posix()!r} of {str(tree.base)!r} holds no image itself, but {len(below)} folders of images "
         f"({several(below)}). If these are all classes, {remedy}; classes in several places must be moved into one folder. If all of "
-        f"them are of the class {name!r}, add --data.merge_folders true"
+        f"them belong to the class {name!r}, add --data.merge_folders true"
     )
 
 

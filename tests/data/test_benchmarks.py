@@ -98,7 +98,7 @@ def test_cifar100_is_fetched_through_torchvision(tmp_path, monkeypatch):
             "test: labels must be from 0 to 99; got 100",
         ),
         ("test", {"data": np.zeros((1, 3072), np.uint8), "labels": [0]}, "test is not .*fine_labels"),
-        ("meta", {"label_names": ["a"]}, "meta is not CIFAR100's: it needs a list of texts fine_label_names"),
+        ("meta", {"label_names": ["a"]}, "meta is not CIFAR100's: fine_label_names must be a list of strings"),
     ],
 )
 def test_other_pickles_are_refused(tmp_path, file, content, message):
@@ -174,7 +174,7 @@ def test_where_test_and_val_are_there_one_is_taken_and_the_other_named(tmp_path)
 
 def test_a_folder_that_is_no_imagenet_class_needs_a_name(tmp_path):
     make(tmp_path, {"goldfish": 3, SIX[0]: 3})
-    with pytest.raises(ValueError, match="class folder 'goldfish' is no class of ILSVRC.*--data.names_file"):
+    with pytest.raises(ValueError, match="class folder 'goldfish' is not a class of ILSVRC.*--data.names_file"):
         scenario(tmp_path, name="imagenet-r")
 
 
@@ -374,9 +374,9 @@ def test_what_is_not_recognised_says_what_was_looked_for_and_what_is_there(tmp_p
     [
         ("9 001.a/x.jpg", None),
         ("9 001.a/00.jpg", "names 001.a/00.jpg more than once"),
-        ("9 001.a/../../out.jpg", "'001.a/../../out.jpg' is no path CLASS/FILE"),
-        ("9 /etc/passwd", "'/etc/passwd' is no path CLASS/FILE"),
-        ("9 alone.jpg", "'alone.jpg' is no path CLASS/FILE"),
+        ("9 001.a/../../out.jpg", "'001.a/../../out.jpg' is not a path CLASS/FILE"),
+        ("9 /etc/passwd", "'/etc/passwd' is not a path CLASS/FILE"),
+        ("9 alone.jpg", "'alone.jpg' is not a path CLASS/FILE"),
     ],
 )
 def test_cub_lists_name_each_image_once_and_none_elsewhere(tmp_path, line, message):

@@ -43,6 +43,6 @@ def test_a_class_list_of_another_form_says_which_is_taken(tmp_path, first):
     root = make(tmp_path, {"a": 2, "b": 2})
     (root / "classes.txt").write_text(f"{first}\nb\n")
     with pytest.raises(
-        ValueError, match="names .*, but the class folders of .* are a, b. The list takes one class folder a line"
+        ValueError, match="names .*, but the class folders of .* are a, b. The list must have one class folder per line"
     ):
         load_collection(DataConfig(root=str(root), class_list="classes.txt"))

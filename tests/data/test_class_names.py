@@ -27,7 +27,7 @@ def test_a_list_of_classes_and_names_from_a_file(tmp_path):
     (tmp_path / "names.json").write_text('\ufeff{"a_b": "ox", "c": "cow", "d": "dog"}', encoding="utf-8")
     assert scenario(tmp_path, names_file="names.json").class_names == ["ox", "cow", "dog"]
     (tmp_path / "names.json").write_text("{")
-    with pytest.raises(ValueError, match="names.json is no JSON file"):
+    with pytest.raises(ValueError, match="names.json is not a JSON file"):
         scenario(tmp_path, names_file="names.json")
 
 

@@ -48,7 +48,7 @@ def test_32_bit_grey_goes_by_its_range(pixels, seen):
 
 
 def test_pixels_out_of_every_range_are_refused():
-    with pytest.raises(ValueError, match="photo: pixels of 32 bits .mode F. must be from 0 to 65535.*got 300 to 300"):
+    with pytest.raises(ValueError, match="photo: pixels of 32 bits .mode F. must be from 0 to 255; got 300 to 300"):
         to_pil(Image.new("F", (2, 2), 300), "photo")
     with pytest.raises(
         ValueError, match="photo: pixels of mode F must have a maximum up to 1, which .* from 2 to 255; got 0 to 1.0001"
@@ -128,7 +128,7 @@ def test_pixels_in_every_form(tmp_path, monkeypatch):
         (
             np.zeros((3, 4, 4), np.int64),
             TypeError,
-            r"x must hold uint8 pixels \(0 to 255\) or floating-point ones in \[0, 1\]; got int64",
+            r"x must hold uint8 pixels \(0 to 255\) or floating-point pixels in \[0, 1\]; got int64",
         ),
         (
             torch.full((3, 4, 4), 1.5),
@@ -143,17 +143,17 @@ def test_pixels_in_every_form(tmp_path, monkeypatch):
         ("gone.png", ValueError, "cannot read gone.png as an image"),
         ({"bytes": b"", "path": None}, TypeError, "x must be a PIL image, a path, or pixels .*got dict"),
         ("https://somewhere/cat.jpg", ValueError, "x is the address 'https://somewhere/cat.jpg'; download it"),
-        (b"no image", ValueError, "cannot read what was given as an image"),
-        (b"no image", ValueError, "^x: cannot read what was given as an image: cannot identify image file$"),
+        (b"no image", ValueError, "cannot read the given data as an image"),
+        (b"no image", ValueError, "^x: cannot read the given data as an image: cannot identify image file$"),
         (
             io.BytesIO(b"no image"),
             ValueError,
-            "^x: cannot read what was given as an image: cannot identify image file$",
+            "^x: cannot read the given data as an image: cannot identify image file$",
         ),
         (
             io.TextIOWrapper(io.BytesIO(b"\x89PNG")),
             TypeError,
-            "^x is a file that is open as text; open it with the mode 'rb'",
+            "^x is a file open as text; open it with the mode 'rb'",
         ),
         (None, TypeError, "x must be a PIL image, a path, or pixels .*got NoneType"),
     ],

@@ -114,6 +114,12 @@ def test_layouts_that_are_taken_and_said(tmp_path, tree, layout):
             "class folder 'dog' has no train image",
         ),
         ({"train/cat": 2, "test/cat": 0}, ValueError, "class folder 'cat' has no test image"),
+        (
+            {f"{part}/{c}": int(part == "train") for part in ("train", "test") for c in ("cat", "dog")},
+            ValueError,
+            r"class folder 'cat' has no test image in .* \(also without: dog\)",
+        ),
+        ({"cat": 1, "dog": 1}, ValueError, r"holds 1 image\(s\) \(1 other folders also hold too few\)"),
         ({"cat": 1, "dog": 4}, ValueError, r"class folder 'cat' .* holds 1 image\(s\); at least 2"),
         ({"a_cat": 3, "a cat": 3}, ValueError, "class name 'a cat' stands for two classes"),
         ({}, FileNotFoundError, "no class folders"),

@@ -64,9 +64,9 @@ def test_an_ending_within_a_name_of_a_list(tmp_path, after):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "data.train_list: .*train.txt is empty; a list names one image a line"),
+        ("", "data.train_list: .*train.txt is empty; a list names one image per line"),
         ("# by hand\n", "train.txt is empty"),
-        ('[\n"a/00.jpg"\n]', "train.txt looks like JSON; a list has one path a line, or is a YAML file"),
+        ('[\n"a/00.jpg"\n]', "train.txt looks like JSON; a list has one path per line, or is a YAML file"),
         ("<html>\n", "train.txt looks like markup"),
         (
             "ImageId,width\n",
@@ -85,12 +85,12 @@ def test_files_nested_without_end_are_refused(tmp_path):
     (root / "deep.yaml").write_text("data: " + "[" * 100_000)
     (root / "names.json").write_text("[" * 100_000)
     (root / "bounded.yaml").write_text("data: " + "[" * 30 + "]" * 30)  # sound YAML that no parser's own limit refuses
-    with pytest.raises(ValueError, match="bounded.yaml is no YAML file: its lists are nested more than 20 deep"):
+    with pytest.raises(ValueError, match="bounded.yaml is not a YAML file: its lists are nested more than 20 deep"):
         load_collection(DataConfig(root=str(root), train_list="bounded.yaml", test_list="bounded.yaml"))
     # PyYAML from 6.0.4 on has a limit of its own, and its message; what counts is that the process does not end.
     with pytest.raises(
-        ValueError, match=r"(?s)deep.yaml is no YAML file: (its lists are nested more than 20|.*maximum nesting)"
+        ValueError, match=r"(?s)deep.yaml is not a YAML file: (its lists are nested more than 20|.*maximum nesting)"
     ):
         load_collection(DataConfig(root=str(root), train_list="deep.yaml", test_list="deep.yaml"))
-    with pytest.raises(ValueError, match="names.json is no JSON file"):
+    with pytest.raises(ValueError, match="names.json is not a JSON file"):
         load_collection(DataConfig(root=str(root), names_file="names.json"))

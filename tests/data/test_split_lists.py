@@ -131,6 +131,12 @@ def test_a_name_without_an_ending_that_two_images_have_is_missing(tmp_path):
     assert found.missing == ["a/00 (in train.txt)"] and [file.name for file in found.train[0]] == ["00.png"]
 
 
+def test_a_line_of_quotes_alone_is_a_missing_image(tmp_path):
+    root = make(tmp_path, {"a": 2, "b": 2})
+    found = split(root, ["a/00.jpg", "b/00.jpg", '"'], ["a/01.PNG", "b/01.PNG"], unreadable="skip")
+    assert found.missing == ['" (in train.txt)'] and len(found.train[0]) == len(found.train[1]) == 1
+
+
 def test_a_broken_link_that_no_list_names_does_not_matter(tmp_path):
     root = make(tmp_path, {"a": 2, "b": 2})
     (root / "a/gone.jpg").symlink_to(root / "nowhere")
@@ -141,7 +147,7 @@ def test_a_broken_link_that_no_list_names_does_not_matter(tmp_path):
 
 def test_lists_are_for_flat_trees_and_must_be_there(tmp_path):
     make(tmp_path, {"train/cat": 2, "test/cat": 2})
-    with pytest.raises(FileNotFoundError, match="data.train_list: no file 'train.txt', here or in"):
+    with pytest.raises(FileNotFoundError, match="data.train_list: no file 'train.txt' in the working directory or in"):
         scenario(tmp_path, train_list="train.txt", test_list="test.txt")
     for name in ("train.txt", "test.txt"):
         (tmp_path / name).write_text("cat/00.jpg")

@@ -35,9 +35,9 @@ def test_tiny_imagenet(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("0.jpg n2", "line 3: '0.jpg' is named before"),
-        ("../x.jpg n1", "'../x.jpg' is no file's name"),
-        ("/x n1", "'/x' is no file's name"),
+        ("0.jpg n2", "line 3: '0.jpg' was named before"),
+        ("../x.jpg n1", "'../x.jpg' is not a file's name"),
+        ("/x n1", "'/x' is not a file's name"),
     ],
 )
 def test_annotations_name_each_image_once_and_none_elsewhere(tmp_path, line, message):
