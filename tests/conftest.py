@@ -56,6 +56,14 @@ def stopped(tmp_path, monkeypatch):
     return tmp_path / "run"
 
 
+@pytest.fixture(scope="session")
+def made_models(tmp_path_factory):
+    """open_clip knows the small models of `made_clips` by name, from here on."""
+    from made_clips import register
+
+    register(tmp_path_factory.mktemp("models"))
+
+
 @pytest.fixture(autouse=True)
 def same_threads():
     """A run sets how many threads torch has, for the whole process; the next test begins with two again."""

@@ -7,12 +7,17 @@ import numpy as np
 import torch
 
 from segp_ext.clip.backbone import Backbone
+from segp_ext.clip.pretrained import load_clip
 from segp_ext.config import LoadingConfig, MethodConfig
 from segp_ext.data.images import Images, Reader
 from segp_ext.data.scenario import LabelledImages
+from segp_ext.method.learner import SeGPCL
+from segp_ext.storage import sealed
 
 CONTEXT = 10
 VOCABULARY = 50
+TEXTS = ["a", "a photo of a red fox", "one two three four five six seven eight"]
+"""Strings that the tiny model's context holds."""
 
 
 class WordTokenizer:
@@ -49,6 +54,18 @@ def tiny_backbone(seed: int = 0, **options) -> Backbone:
     return Backbone(tiny_clip(seed), WordTokenizer(), "tiny", None, **options)
 
 
+def pixels(count=5, seed=0):
+    """Images in [0, 1] of the tiny model's size."""
+    return torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def shake(backbone, seed=1):
+    """Gives the adapter a non-zero state."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in backbone.trained_parameters():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+
+
 def made_images(classes: int, per_class: int, seed: int = 0) -> LabelledImages:
     """Images whose class shows in their mean colour, plus noise: uint8 `[3, 8, 8]`."""
     draw = np.random.RandomState(seed)
@@ -73,6 +90,22 @@ def small_config(**changes) -> MethodConfig:
         section, _, name = dotted.partition("__")
         setattr(getattr(config, section) if name else config, name or section, value)
     return config
+
+
+def learnt_glyph():
+    """A learner on the built-in model after two tasks of two classes each."""
+    config = MethodConfig(min_images_per_class=2)
+    config.lora.rank, config.training.epochs = 4, 1
+    learner = SeGPCL(load_clip("glyph"), config)
+    learner.learn_task(made_images(2, 4), ["0", "1"])
+    learner.learn_task(made_images(2, 4, seed=2), ["2", "3"])
+    return learner
+
+
+def reseal(folder, changed):
+    """Replaces files of a checkpoint and seals it again, as somebody would who wants it to be read."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    sealed.seal(folder, {name: content for name, content in {**files, **changed}.items() if name != sealed.SUMS})
 
 
 def images_of(dataset, backbone: Backbone, **loading) -> Images:

@@ -140,3 +140,15 @@ def test_the_installed_command_is_this_one():
     assert list(project["scripts"]) == ["segp"]
     module, _, function = project["scripts"]["segp"].partition(":")
     assert getattr(importlib.import_module(module), function) is main
+
+
+@pytest.mark.parametrize("own", [None, "active"])
+def test_commands_let_threads_wait_without_spinning(own):
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {} if own is None else {"OMP_WAIT_POLICY": own}
+    asks = "import runpy, os, sys; import segp_ext; print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
+    as_library = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, env=environment).stdout
+    assert as_library.split()[0] == str(own)
+    asks = "import sys; sys.argv = ['-m']; " + asks
+    as_command = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, env=environment).stdout
+    assert as_command.split() == ["PASSIVE" if own is None else own, "False"]

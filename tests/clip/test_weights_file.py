@@ -1,141 +1,167 @@
-"""TorchScript archives that would do harm: each raises, and does nothing else."""
+"""Loading files of weights: every format that people have, written here as it is there, and what does not fit or is damaged."""
 
-import io
-import pickle
-import struct
-import zipfile
+import json
 
 import pytest
 import torch
-from torch import nn
+from made_clips import (
+    in_transformers_layout,
+    openai_archive,
+    same_features,
+    weights,
+)
+from safetensors.torch import save_file
 
-from segp_ext.clip.weights_file import load_file
+from segp_ext.clip.pretrained import load_clip
 
-
-class Model(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(3))
-        self.logit_bias = None
-
-
-class Pickle:
-    """Writes the few opcodes that the cases need."""
-
-    def __init__(self):
-        self.data = io.BytesIO(b"\x80\x02")
-        self.data.seek(2)
-
-    def name(self, module, name):
-        self.data.write(f"c{module}\n{name}\n".encode())
-        return self
-
-    def value(self, value):
-        """A plain value, without protocol and stop."""
-        self.data.write(pickle.dumps(value, 2)[2:-1])
-        return self
-
-    def code(self, opcodes):
-        self.data.write(opcodes)
-        return self
-
-    def done(self):
-        return self.data.getvalue() + b"."
+pytestmark = pytest.mark.usefixtures("made_models")
 
 
-def storage(out, kind="FloatStorage", key="0", count=3, what="storage"):
-    out.code(b"(").value(what).name("torch", kind).value(key).value("cpu").value(count).code(b"tQ")
-
-
-def tensor(out, size=(3,), stride=(1,), offset=0, **of):
-    out.name("torch._utils", "_rebuild_tensor_v2").code(b"(")
-    storage(out, **of)
-    out.value(offset).value(size).value(stride).value(False).name("collections", "OrderedDict").code(b")RtR")
-
-
-def module(fill):
-    """A module's pickle with one attribute, weight, that `fill` writes."""
-    out = Pickle().name("__torch__.made", "Model").code(b")\x81}").value("weight")
-    fill(out)
-    return out.code(b"sb").done()
-
-
-NUMBERS = struct.pack("<3f", 1, 2, 3)
-
-
-def archive(path, data, record=NUMBERS, compress=zipfile.ZIP_STORED):
-    with zipfile.ZipFile(path, "w") as out:
-        out.writestr("m/data.pkl", data)
-        out.writestr(
-            "m/code/__torch__/made.py", 'class Model(Module):\n  __parameters__ = ["weight", ]\n  __buffers__ = []\n'
+@pytest.mark.parametrize("form", ["pt", "training", "safetensors"])
+def test_a_local_checkpoint(tmp_path, form):
+    model, state = weights()
+    path = tmp_path / ("weights.safetensors" if form == "safetensors" else "weights.pt")
+    if form == "safetensors":
+        save_file(state, path)
+    else:  # open_clip's training script wraps the state and, on several GPUs, prefixes its names
+        torch.save(
+            state if form == "pt" else {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}, path
         )
-        out.writestr("m/data/0", record, compress)
-    return path
+    backbone = load_clip("made-tiny", str(path))
+    same_features(backbone, model)
+    assert backbone.pretrained == str(path)
 
 
-def test_the_made_archive_is_read(tmp_path):
-    model = Model()
-    load_file(model, "made", archive(tmp_path / "w.pt", module(tensor)))
-    assert model.weight.tolist() == [1, 2, 3]
+def test_messages_are_short(tmp_path):
+    torch.save({f"tower.{k}": v for k, v in weights()[1].items() if k != "logit_scale"}, tmp_path / "w.pt")
+    with pytest.raises(
+        ValueError, match=r"Missing key.*and \d+ more; Unexpected key.*and \d+ more. Are they another"
+    ) as raised:
+        load_clip("made-tiny", str(tmp_path / "w.pt"))
+    assert len(str(raised.value)) < 600 + len(str(tmp_path))
 
 
-def evil(out):
-    out.name("builtins", "open").code(b"(").value("ran").value("w").code(b"tR")
+@pytest.mark.parametrize("said", ["quick_gelu", "gelu", None])
+def test_the_configuration_beside_a_file_of_transformers_says_its_activation(tmp_path, said):
+    model, state = weights(force_quick_gelu=said != "gelu")
+    save_file(in_transformers_layout(state), tmp_path / "model.safetensors")
+    tower = {} if said is None else {"hidden_act": said}  # transformers leaves out what is its default
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "clip", "text_config": tower, "vision_config": tower})
+    )
+    place = str(tmp_path / "model.safetensors")
+    if said == "gelu":
+        same_features(load_clip("made-tiny", place), model)
+        with pytest.raises(
+            ValueError, match="were trained with GELU, and made-tiny-quickgelu has QuickGELU; name made-tiny"
+        ):
+            load_clip("made-tiny-quickgelu", place)
+        return
+    same_features(load_clip("made-tiny-quickgelu", place), model)
+    with pytest.warns(RuntimeWarning, match="were trained with QuickGELU, which made-tiny gets for them"):
+        same_features(load_clip("made-tiny", place), model)
 
 
-BOMB = {"record": bytes(4 * 10**7), "compress": zipfile.ZIP_DEFLATED}
-CASES = {
-    "calls open": (module(evil), "asks for builtins.open"),
-    "calls os.system": (module(lambda out: out.name("posix", "system").code(b"(").value("touch ran").code(b"tR")), "posix.system"),
-    "gets an attribute": (module(lambda out: out.name("builtins", "getattr").code(b"(").value(1).value("real").code(b"tR")), "getattr"),
-    "a name of torch": (module(lambda out: out.name("torch", "load").code(b"(").value("w.pt").code(b"tR")), "torch.load"),
-    "a dotted name": (Pickle().code(b"\x80\x04").value("__torch__.a").value("b.__globals__").code(b"\x93)R").done(), "do not fit made"),
-    "state for a name": (Pickle().name("torch._utils", "_rebuild_tensor_v2").value({"x": 1}).code(b"b").done(), "state for a name"),
-    "state for a type": (Pickle().name("torch", "FloatStorage").value({"itemsize": 1}).code(b"b").done(), "could not read"),
-    "state that is no dict": (Pickle().name("__torch__", "M").code(b")\x81").value([1]).code(b"b").done(), "state is no dict"),
-    "no model": (Pickle().value([1, 2]).done(), "holds a list, not a model"),
-    "a module in itself": (Pickle().name("__torch__", "M").code(b")\x81q\x09}").value("m").code(b"h\x09sb").done(), "could not read"),
-    "larger than its storage": (module(lambda out: tensor(out, size=(10**12,), stride=(0,))), "1000000000000 numbers in a storage of 3"),
-    "before its storage": (module(lambda out: tensor(out, offset=-1)), "could not read"),
-    "behind its storage": (module(lambda out: tensor(out, offset=2)), "could not read"),
-    "negative size": (module(lambda out: tensor(out, size=(-3,))), "could not read"),
-    "another count": (module(lambda out: tensor(out, count=10**12)), "does not hold 1000000000000 numbers"),
-    "another type": (module(lambda out: tensor(out, kind="DoubleStorage")), "does not hold 3 numbers of torch.float64"),
-    "another record": (module(lambda out: tensor(out, key="../../w.pt")), "could not read"),
-    "another thing kept": (module(lambda out: tensor(out, what="module")), "asks for a 'module'"),
-    "a bomb": (module(lambda out: tensor(out, count=10**7)), "data/0 is compressed", BOMB),
-    "cut": (module(tensor)[:-4], "could not read"),
-    "other numbers": (module(lambda out: tensor(out, size=(2,))), "do not fit made"),
-}  # fmt: skip
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool])
+def test_weights_that_are_no_numbers_with_a_fraction_are_refused(tmp_path, dtype):
+    _, state = weights()
+    save_file({**state, "visual.proj": state["visual.proj"].to(dtype)}, tmp_path / "w.safetensors")
+    with pytest.raises(
+        ValueError, match=f"visual.proj is {dtype}, as quantised weights are; floating-point ones are needed"
+    ):
+        load_clip("made-tiny", str(tmp_path / "w.safetensors"))
 
 
-def test_code_that_unpacks_to_much_is_not_unpacked(tmp_path):
-    path = archive(tmp_path / "w.pt", module(tensor))
-    with zipfile.ZipFile(path, "a") as out:
-        out.writestr("m/code/__torch__/large.py", bytes(20_000_000), zipfile.ZIP_DEFLATED)
-    with pytest.raises(ValueError, match="large.py has 20 MB, where 16 are plenty"):
-        load_file(Model(), "made", path)
+@pytest.mark.parametrize("content", ["[]", "{", '{"model_type": "bert"}', '{"model_type": "clip", "text_config": 5}'])
+def test_another_configuration_beside_a_file_says_nothing(tmp_path, content):
+    model, state = weights()
+    save_file(state, tmp_path / "w.safetensors")
+    (tmp_path / "config.json").write_text(content)
+    same_features(load_clip("made-tiny", str(tmp_path / "w.safetensors")), model)
 
 
-def test_a_storage_that_many_share_is_read_once(tmp_path):
-    def two(out):
-        out.code(b"}(").value("weight")
-        tensor(out)
-        out.value("bias")
-        tensor(out, kind="IntStorage")
-        out.code(b"u")
+def test_weights_that_do_not_fit_are_named(tmp_path):
+    _, state = weights()
+    torch.save(state, tmp_path / "tiny.pt")
+    with pytest.raises(
+        ValueError, match=r"tiny.pt' do not fit made-wider: .*visual.*\[48\].*\[60\].*Are they another model's\?"
+    ):
+        load_clip("made-wider", str(tmp_path / "tiny.pt"))
+    openai_archive(tmp_path / "archive.pt", weights()[0], 32)
+    with pytest.raises(ValueError, match="archive.pt' do not fit made-wider: .*another model's"):
+        load_clip("made-wider", str(tmp_path / "archive.pt"))
+    torch.save({"something": torch.zeros(2)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="other.pt' do not fit made-tiny: .*Missing key"):
+        load_clip("made-tiny", str(tmp_path / "other.pt"))
 
-    data = Pickle().name("__torch__.made", "Model").code(b")\x81")
-    two(data)
-    with pytest.raises(ValueError, match="asked for as numbers of two types"):
-        load_file(Model(), "made", archive(tmp_path / "w.pt", data.code(b"b").done()))
+
+def test_weights_for_other_images_or_texts_are_not_stretched(tmp_path):
+    _, state = weights()
+    larger = {**state, "visual.positional_embedding": torch.zeros(26, 48)}
+    torch.save(larger, tmp_path / "larger.pt")
+    with pytest.raises(
+        ValueError,
+        match=r"larger.pt' do not fit made-tiny: they are for images of another size .* 26 places, the model's 17",
+    ):
+        load_clip("made-tiny", str(tmp_path / "larger.pt"))
+    save_file({**state, "positional_embedding": torch.zeros(20, 32)}, tmp_path / "longer.safetensors")
+    with pytest.raises(ValueError, match="for texts of another length .* 20 places, the model's 16"):
+        load_clip("made-tiny", str(tmp_path / "longer.safetensors"))
+    torch.save({**state, "logit_bias": torch.zeros(1)}, tmp_path / "sigmoid.pt")
+    with pytest.raises(ValueError, match="they have a logit_bias.*SigLIP"):
+        load_clip("made-tiny", str(tmp_path / "sigmoid.pt"))
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_a_crafted_archive_raises_and_does_nothing(tmp_path, monkeypatch, name):
-    data, message, *settings = CASES[name]
-    monkeypatch.chdir(tmp_path)
-    path = archive(tmp_path / "w.pt", data, **dict(*settings))
-    with pytest.raises(ValueError, match=message):
-        load_file(Model(), "made", path)
-    assert [file.name for file in tmp_path.iterdir()] == ["w.pt"]
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([torch.zeros(2)], "it holds a list, not tensors by name"),
+        ({}, "it holds no tensors by name"),
+        ({"epoch": 3, "optimizer": {}}, "it holds no tensors by name, only epoch, optimizer. Is"),
+        (
+            {"net": {"w": torch.zeros(2)}, "ema": {"w": torch.ones(2)}},
+            "it holds 2 sets of tensors, net, ema; write one",
+        ),
+        (torch.zeros(2), "it holds a Tensor"),
+    ],
+)
+def test_files_without_weights(tmp_path, content, message):
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=f"could not read .*w.pt' as weights of made-tiny: {message}"):
+        load_clip("made-tiny", str(tmp_path / "w.pt"))
+
+
+def test_damaged_weights_are_named(tmp_path):
+    _, state = weights()
+    openai_archive(tmp_path / "archive.pt", weights()[0], 32)
+    for name in ("cut.pt", "cut.safetensors", "empty.pt", "empty.safetensors", "empty.npz", "text.pt", "archive.pt"):
+        path = tmp_path / name
+        if name.startswith("cut"):
+            torch.save(state, path) if name.endswith("pt") else save_file(state, path)
+        elif name != "archive.pt":
+            path.write_bytes(b"no weights " * 20 if name == "text.pt" else b"")
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(ValueError, match=f"could not read .*{name}' as weights of made-tiny: .*Is the file whole"):
+            load_clip("made-tiny", str(path))
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+def test_a_pointer_of_git_lfs_is_named(name, tmp_path):
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(
+        ValueError, match="pointer of Git LFS, and the file itself was not fetched: git lfs pull"
+    ) as raised:
+        load_clip("made-tiny", str(tmp_path / name))
+    assert "weights_only" not in str(raised.value)  # torch's advice to read it all the same
+
+
+def test_a_pickle_payload_beside_tensors_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return open, (str(tmp_path / "ran"), "w")
+
+    _, state = weights()
+    torch.save({**state, "extra": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(ValueError, match="could not read .*evil.pt"):
+        load_clip("made-tiny", str(tmp_path / "evil.pt"))
+    assert not (tmp_path / "ran").exists()

@@ -8,6 +8,8 @@ import sys
 import termios
 
 import pytest
+from made import learnt_glyph
+from PIL import Image
 
 from segp_ext.runtime.progress import progress
 
@@ -113,3 +115,36 @@ def test_a_command_runs_without_input_and_output(tmp_path):
     )
     done = subprocess.run(["sh", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, code])
     assert done.returncode == 0 and int((tmp_path / "number").read_text()) > 2
+
+
+@pytest.fixture(scope="module")
+def learner():
+    return learnt_glyph()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["doctor", "predict"])
+def test_output_that_nobody_reads_is_no_error(module, learner, tmp_path):
+    learner.save(tmp_path / "saved")
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    given = ["--help"] if module == "doctor" else [str(tmp_path / "saved"), str(tmp_path / "x.png")]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        command = [sys.executable, "-m", f"segp_ext.{module}", *given]
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE)
+    assert done.returncode in (0, 141) and done.stderr == b""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_output_in_an_encoding_that_lacks_characters(encoding, learner, tmp_path):
+    learner.save(tmp_path / "saved")
+    Image.new("RGB", (8, 8)).save(tmp_path / "Füße→.png")
+    for given in (["predict", str(tmp_path / "saved"), str(tmp_path / "Füße→.png")], ["train", "--help"]):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", f"segp_ext.{given[0]}", *given[1:]], capture_output=True, env=environment
+        )
+        assert done.returncode == 0 and done.stderr == b""
+    assert b"usage: python -m segp_ext.train" in done.stdout

@@ -1,24 +1,15 @@
 """Saving and loading a learner."""
 
 import copy
-import io
 import json
 import os
-import pickle
-import random
-import subprocess
-import sys
 from typing import get_args
 
-import psutil
 import pytest
 import torch
-from made import at_once, made_images, small_config
-from PIL import Image
-from safetensors.torch import load, save
+from made import learnt_glyph, made_images, reseal, small_config
 
 import segp_ext
-from segp_ext import predict
 from segp_ext.clip import glyph
 from segp_ext.config import MethodConfig, Precision, PrototypesConfig
 from segp_ext.config.methods import METHODS
@@ -27,20 +18,9 @@ from segp_ext.storage import sealed
 from segp_ext.storage.checkpoint import read_learner
 
 
-def reseal(folder, changed):
-    """Replaces files of a checkpoint and seals it again, as somebody would who wants it to be read."""
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    sealed.seal(folder, {name: content for name, content in {**files, **changed}.items() if name != sealed.SUMS})
-
-
 @pytest.fixture(scope="module")
 def learner():
-    config = MethodConfig(min_images_per_class=2)
-    config.lora.rank, config.training.epochs = 4, 1
-    learner = SeGPCL(segp_ext.load_clip("glyph"), config)
-    learner.learn_task(made_images(2, 4), ["0", "1"])
-    learner.learn_task(made_images(2, 4, seed=2), ["2", "3"])
-    return learner
+    return learnt_glyph()
 
 
 def test_a_loaded_learner_predicts_the_same_and_goes_on_the_same(learner, tmp_path):
@@ -109,19 +89,6 @@ def test_a_failed_save_leaves_the_old_checkpoint(learner, tmp_path, monkeypatch)
     assert (tmp_path / "saved" / "learner.json").read_bytes() == before and os.listdir(tmp_path) == ["saved"]
 
 
-@pytest.mark.parametrize("name", ["learner.safetensors", "adapter_model.safetensors"])
-def test_damage_is_named(learner, tmp_path, name):
-    learner.save(tmp_path / "saved")
-    content = bytearray((tmp_path / "saved" / name).read_bytes())
-    content[-1] ^= 1
-    (tmp_path / "saved" / name).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{name} is damaged"):
-        SeGPCL.load(tmp_path / "saved")
-    (tmp_path / "saved" / name).unlink()
-    with pytest.raises(ValueError, match=f"{name} is missing"):
-        SeGPCL.load(tmp_path / "saved")
-
-
 def test_missing_and_foreign_checkpoints(learner, tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint at .*nowhere"):
         SeGPCL.load(tmp_path / "nowhere")
@@ -173,108 +140,6 @@ def test_the_adapter_opens_with_peft_on_the_plain_model(learner, tmp_path):
         )
         with backbone.reference():
             assert (backbone.encode_image(images)[0] - embedding).abs().max() > 1e-5
-
-
-def test_no_flipped_byte_and_no_cut_file_is_accepted(learner, tmp_path):
-    learner.save(tmp_path / "saved")
-    files = sorted((tmp_path / "saved").iterdir())
-    draw = random.Random(0)
-    for number in range(1000):
-        path = draw.choice(files)
-        whole = path.read_bytes()
-        place = draw.randrange(len(whole))
-        flipped = whole[:place] + bytes([whole[place] ^ (1 << draw.randrange(8))]) + whole[place + 1 :]
-        path.write_bytes(whole[:place] if number % 4 == 0 else flipped)
-        with pytest.raises((ValueError, FileNotFoundError), match="saved"):
-            read_learner(tmp_path / "saved")
-        path.write_bytes(whole)
-    read_learner(tmp_path / "saved")
-
-
-def test_files_of_another_checkpoint_are_noticed(learner, tmp_path):
-    learner.save(tmp_path / "saved")
-    other = SeGPCL(segp_ext.load_clip("glyph"), learner.config)
-    other.learn_task(made_images(2, 4, seed=8), ["a", "b"])
-    other.save(tmp_path / "other")
-    for name in ("learner.safetensors", "adapter_model.safetensors", "learner.json", "SHA256SUMS"):
-        kept = (tmp_path / "saved" / name).read_bytes()
-        (tmp_path / "saved" / name).write_bytes((tmp_path / "other" / name).read_bytes())
-        with pytest.raises(ValueError, match="is damaged"):
-            SeGPCL.load(tmp_path / "saved")
-        (tmp_path / "saved" / name).write_bytes(kept)
-
-
-class Payload:
-    """Would leave a file if it were unpickled."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return open, (self.path, "w")
-
-
-def malicious(state, tensors, ran):
-    """Checkpoints that are sealed as they should be and hold what should not be; which file of theirs, and what."""
-    header = lambda entry, size=0: len(entry).to_bytes(8, "little") + entry + bytes(size)  # noqa: E731
-    buffer = io.BytesIO()
-    torch.save({"prototypes": Payload(ran)}, buffer)
-    huge = json.dumps({"prototypes": {"dtype": "F32", "shape": [1 << 40, 128], "data_offsets": [0, 1 << 49]}}).encode()
-    beyond = json.dumps({"prototypes": {"dtype": "F32", "shape": [4, 128], "data_offsets": [0, 2048]}}).encode()
-    for name in ("learner.safetensors", "adapter_model.safetensors"):
-        yield name, pickle.dumps(Payload(ran))
-        yield name, buffer.getvalue()
-        yield name, header(huge, 8)
-        yield name, header(beyond, 8)
-        yield name, (1 << 62).to_bytes(8, "little") + b"{}"
-        yield name, b""
-    yield "learner.json", b"[" * 200_000
-    yield "learner.json", pickle.dumps(Payload(ran))
-    for change in (
-        {"class_names": ["a"] * 4},
-        {"class_names": {"__reduce__": "os.system"}},
-        {"task_sizes": [10**30]},
-        {"task_sizes": [4, 0]},
-        {"backbone": {**state["backbone"], "name": "local-dir:../../../etc"}},
-        {"backbone": {**state["backbone"], "pretrained": "/etc/passwd", "name": "ViT-B-32"}},
-        {"backbone": {**state["backbone"], "name": ["os.system"]}},
-        {"config": {**state["config"], "lora": {**state["config"]["lora"], "rank": 10**9}}},
-        {"config": {**state["config"], "template": "{0.__class__}"}},
-    ):
-        yield "learner.json", json.dumps({**state, **change}).encode()
-    for tensor in (
-        tensors["prototypes"].double(),
-        tensors["prototypes"].to(torch.int32),
-        tensors["prototypes"] * float("nan"),
-        tensors["prototypes"][:, :5],
-        tensors["prototypes"][None],
-    ):
-        yield "learner.safetensors", save({"prototypes": tensor.contiguous()})
-    yield "learner.safetensors", save({"classes": tensors["prototypes"]})
-
-
-def test_a_malicious_checkpoint_does_nothing_but_raise(learner, tmp_path):
-    learner.save(tmp_path / "saved")
-    good = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
-    state, tensors = json.loads(good["learner.json"]), load(good["learner.safetensors"])
-    cases = list(malicious(state, tensors, tmp_path / "ran"))
-    assert len(cases) > 20
-    for name, content in cases:
-        reseal(tmp_path / "saved", {**good, name: content})
-        before = psutil.Process().memory_info().rss
-        with pytest.raises((ValueError, FileNotFoundError)):
-            SeGPCL.load(tmp_path / "saved")
-        assert not (tmp_path / "ran").exists()
-        assert psutil.Process().memory_info().rss - before < 2e9  # a ViT-B/32 whose weights are refused takes 0.6 GB
-
-
-def test_the_state_must_be_sealed(learner, tmp_path):
-    learner.save(tmp_path / "c")
-    sums = (tmp_path / "c/SHA256SUMS").read_text().splitlines(keepends=True)
-    for name in ("learner.json", "learner.safetensors"):
-        (tmp_path / "c/SHA256SUMS").write_text("".join(line for line in sums if not line.endswith(f"{name}\n")))
-        with pytest.raises(ValueError, match=f"{name} is no part of it"):
-            SeGPCL.load(tmp_path / "c")
 
 
 def test_the_present_folder_is_a_place_too(learner, tmp_path, monkeypatch):
@@ -387,76 +252,11 @@ def test_weights_of_ones_own_are_saved_with_the_learner_or_not_at_all(way, tmp_p
         loaded.save(tmp_path / "bare", with_weights=False)
 
 
-@pytest.mark.parametrize("dim", [0, 1])
-def test_weights_in_another_order_are_others(dim, tmp_path):
-    learner = SeGPCL(segp_ext.load_clip("glyph"), MethodConfig())
-    learner.save(tmp_path / "saved")  # which keeps a hash
-    known = learner.backbone.weights_hash()
-    weight = dict(learner.backbone.clip.named_parameters())["visual.transformer.resblocks.0.mlp.c_fc.base_layer.weight"]
-    with torch.no_grad():
-        weight.copy_(weight.flip(dim))
-    assert learner.backbone.has_other_weights() and learner.backbone.weights_hash() != known
-    with pytest.raises(ValueError, match="weights are others than"):
-        learner.save(tmp_path / "saved")
-
-
 def test_a_folder_with_hidden_files_alone_takes_a_learner(tmp_path):
     (tmp_path / "new").mkdir()
     (tmp_path / "new/.DS_Store").write_bytes(b"x")
     SeGPCL(segp_ext.load_clip("glyph")).save(tmp_path / "new")
     assert SeGPCL.load(tmp_path / "new").class_names == () and (tmp_path / "new/.DS_Store").is_file()
-
-
-every_copy = pytest.mark.parametrize(
-    "copied",
-    [
-        copy.deepcopy,
-        lambda x: pickle.loads(pickle.dumps(x)),
-        pytest.param(lambda x: through_torch(x), marks=pytest.mark.slow),
-        pytest.param(lambda x: pickle.loads(pytest.importorskip("cloudpickle").dumps(x)), marks=pytest.mark.slow),
-    ],
-    ids=["deepcopy", "pickle", "torch.save", "cloudpickle"],
-)
-
-
-@every_copy
-def test_a_learner_is_copied_by_pickling(copied, learner):
-    images = [image for image, _ in made_images(2, 4)]
-    twin = copied(learner)
-    assert twin.predict(images) == learner.predict(images)
-    for each in (twin, own := learner.copy()):
-        each.learn_task(made_images(2, 4, seed=5), ["4", "5"])
-    assert torch.equal(twin.prototypes, own.prototypes) and len(learner.class_names) == 4
-
-
-@every_copy
-def test_a_copy_made_in_inference_mode_lives_on(copied, learner):
-    images = [image for image, _ in made_images(2, 4)]
-    with torch.inference_mode():
-        twin, backbone = copied(learner), copied(segp_ext.load_clip("glyph"))
-    assert twin.predict(images) == learner.predict(images)
-    for each in (twin, own := learner.copy()):
-        each.learn_task(made_images(2, 4, seed=5), ["4", "5"])
-    assert torch.equal(twin.prototypes, own.prototypes)
-    SeGPCL(backbone, learner.config).learn_task(made_images(2, 4), ["0", "1"])
-
-
-def through_torch(x):
-    content = io.BytesIO()
-    torch.save(x, content)
-    content.seek(0)
-    return torch.load(content, weights_only=False)
-
-
-def test_a_learner_says_what_it_is(learner):
-    assert repr(learner) == "SeGPCL(segp on glyph (own), cpu: 4 classes in 2 tasks)"
-
-
-def test_the_first_predictions_of_a_loaded_learner_may_come_from_several_threads(learner, tmp_path):
-    learner.save(tmp_path / "saved")
-    images = [image for image, _ in made_images(2, 4)]
-    for _ in range(5):
-        assert at_once(SeGPCL.load(tmp_path / "saved"), images) == [learner.predict(images)] * 4
 
 
 def test_an_empty_folder_may_be_saved_to_and_a_tilde_is_the_home_folder(learner, tmp_path, monkeypatch):
@@ -476,101 +276,6 @@ def test_names_in_any_writing_are_learnt_and_saved(tmp_path):
     assert loaded.predict(image, topk=None) == learner.predict(image, topk=None)
 
 
-def test_the_predict_command_takes_folders_and_patterns_and_goes_on_after_a_bad_file(learner, tmp_path, capsys):
-    learner.save(tmp_path / "saved")
-    (tmp_path / "photos/more").mkdir(parents=True)
-    for number, (image, _) in enumerate(made_images(2, 2)):
-        Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / f"photos/{'more/' if number > 1 else ''}{number}.png")
-    (tmp_path / "photos/notes.txt").write_text("no image")
-
-    def shown(*given):
-        status = predict.main([str(tmp_path / "saved"), *map(str, given)])
-        said = capsys.readouterr()
-        return status, [line.split(":")[0].rpartition("/")[2] for line in said.out.splitlines()], said.err
-
-    assert shown(tmp_path / "photos") == (0, ["0.png", "1.png", "2.png", "3.png"], "")
-    assert shown(tmp_path / "photos/*.png") == (0, ["0.png", "1.png"], "")
-    (tmp_path / "photos/1.png").write_bytes(b"broken")
-    status, named, said = shown(tmp_path / "photos")
-    assert (status, named) == (2, ["0.png", "2.png", "3.png"]) and "error: cannot read " in said and "1.png" in said
-    (tmp_path / "empty").mkdir()
-    for nothing, message in (("empty", "no image in the folder"), ("*.gif", "no file matches")):
-        status, named, said = shown(tmp_path / nothing)
-        assert (status, named) == (2, []) and message in said
-        status, named, said = shown(tmp_path / "photos/0.png", tmp_path / nothing, tmp_path / "photos/more/2.png")
-        assert (status, named) == (2, ["0.png", "2.png"]) and message in said
-    status, named, said = shown("http://x/y.png?size=8", tmp_path / "photos/0.png")
-    assert (status, named, said) == (
-        2,
-        ["0.png"],
-        "error: http://x/y.png?size=8 is an address; download it, and give the file\n",
-    )
-    (tmp_path / "photos/1.png").unlink()
-    (tmp_path / "photos/notes.txt").unlink()
-    for pattern in ("photos/*", "p*", "photos/**", "photos/*/*", "[ep]*"):
-        found = ["2.png", "3.png"] if pattern == "photos/*/*" else ["0.png", "2.png", "3.png"]
-        assert shown(tmp_path / pattern) == (0, found, ""), pattern
-
-
-def test_an_image_that_does_not_fit_costs_the_predict_command_no_other(learner, tmp_path, monkeypatch, capsys):
-    learner.save(tmp_path / "saved")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)  # PIL refuses twice as many
-    monkeypatch.chdir(tmp_path)
-    for name, size in (("a", (8, 8)), ("b", (1, 126)), ("c", (8, 8))):
-        Image.new("RGB", size).save(f"{name}.png")
-    assert predict.main(["saved", "a.png", "b.png", "c.png"]) == 2
-    said = capsys.readouterr()
-    assert [line.split(":")[0] for line in said.out.splitlines()] == ["a.png", "c.png"]
-    assert said.err.startswith("error: b.png: ") and "too narrow" in said.err and len(said.err.splitlines()) == 1
-
-
-@pytest.mark.parametrize("topk", ["0", "-1"])
-def test_the_predict_command_names_a_class_at_least(topk, capsys):
-    with pytest.raises(SystemExit) as stop:
-        predict.main(["saved", "a.png", f"--topk={topk}"])
-    assert stop.value.code == 2 and f"error: --topk must be 1 or more; got {topk}\n" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("module", ["doctor", "predict"])
-def test_output_that_nobody_reads_is_no_error(module, learner, tmp_path):
-    learner.save(tmp_path / "saved")
-    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
-    given = ["--help"] if module == "doctor" else [str(tmp_path / "saved"), str(tmp_path / "x.png")]
-    reading, writing = os.pipe()
-    os.close(reading)
-    with os.fdopen(writing, "w") as pipe:
-        command = [sys.executable, "-m", f"segp_ext.{module}", *given]
-        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE)
-    assert done.returncode in (0, 141) and done.stderr == b""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_output_in_an_encoding_that_lacks_characters(encoding, learner, tmp_path):
-    learner.save(tmp_path / "saved")
-    Image.new("RGB", (8, 8)).save(tmp_path / "Füße→.png")
-    for given in (["predict", str(tmp_path / "saved"), str(tmp_path / "Füße→.png")], ["train", "--help"]):
-        environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
-        done = subprocess.run(
-            [sys.executable, "-m", f"segp_ext.{given[0]}", *given[1:]], capture_output=True, env=environment
-        )
-        assert done.returncode == 0 and done.stderr == b""
-    assert b"usage: python -m segp_ext.train" in done.stdout
-
-
-@pytest.mark.parametrize("own", [None, "active"])
-def test_commands_let_threads_wait_without_spinning(own):
-    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
-    environment |= {} if own is None else {"OMP_WAIT_POLICY": own}
-    asks = "import runpy, os, sys; import segp_ext; print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
-    as_library = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, env=environment).stdout
-    assert as_library.split()[0] == str(own)
-    asks = "import sys; sys.argv = ['-m']; " + asks
-    as_command = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, env=environment).stdout
-    assert as_command.split() == ["PASSIVE" if own is None else own, "False"]
-
-
 def test_a_learner_is_saved_when_the_present_folder_is_gone(learner, tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
@@ -579,11 +284,3 @@ def test_a_learner_is_saved_when_the_present_folder_is_gone(learner, tmp_path, m
     monkeypatch.undo()
     os.chdir(tmp_path)
     assert SeGPCL.load(tmp_path / "saved").class_names == learner.class_names
-
-
-def test_a_name_that_begins_with_a_tilde_is_no_home_folder(learner, tmp_path, monkeypatch, capsys):
-    learner.save(tmp_path / "saved")
-    Image.new("RGB", (8, 8)).save(tmp_path / "~$x.png")
-    monkeypatch.chdir(tmp_path)
-    assert predict.main(["saved", "~$x.png"]) == 0 and "~$x.png: " in capsys.readouterr().out
-    assert len(learner.predict("~$x.png")) == 1
