@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from made import made_images, small_config, tiny_backbone
 
 from segp_ext import compare, train
-from segp_ext.config import AnchorsConfig, MethodConfig, PrototypesConfig, methods
+from segp_ext.config import AnchorsConfig, ExtraLossConfig, MethodConfig, PrototypesConfig, methods
 from segp_ext.config.imports import import_files
+from segp_ext.method import task
 from segp_ext.method.heads import find_head
 from segp_ext.method.learner import SeGPCL
+from segp_ext.method.losses import find_loss
 from segp_ext.method.parts import own_code, source_of
 from segp_ext.method.sources import find_source
 from segp_ext.report.result import RunResult
@@ -34,7 +37,7 @@ FAST = [
 def parts(tmp_path, monkeypatch):
     """The page's modules, importable."""
     blocks = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert [name for name, _ in blocks] == ["mirrored.py", "distances.py", "mine.py"]
+    assert [name for name, _ in blocks] == ["mirrored.py", "steady.py", "distances.py", "mine.py"]
     for name, code in blocks:
         (tmp_path / name).write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
@@ -48,12 +51,20 @@ def parts(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_parts_of_ones_own_train_and_resume(parts, capsys):
-    own = ["--anchors.kind=mirrored:Mirrored", "--prototypes.score=distances:Distance"]
+    own = [
+        "--anchors.kind=mirrored:Mirrored",
+        "--extra_loss.kind=steady:Steady",
+        "--extra_loss.weight=2",
+        "--training.batch_size=10",
+        "--prototypes.score=distances:Distance",
+    ]
     assert train.main([*FAST, *own, f"--run.directory={parts}", "--run.name=run"]) == 0
     result = RunResult.read(parts / "run/result.json")
     digest = hashlib.sha256((parts / "mirrored.py").read_bytes()).hexdigest()
-    assert result.code["mirrored:Mirrored"] == digest and "distances:Distance" in result.code
-    assert result.tasks[1].anchors == 10 and result.tasks[1].losses["acgd"] > 0
+    assert result.code["mirrored:Mirrored"] == digest
+    assert result.code.keys() == {"mirrored:Mirrored", "steady:Steady", "distances:Distance"}
+    assert result.tasks[1].anchors == 10 and result.tasks[1].losses["acgd"] > 0 and result.tasks[1].losses["extra"] > 0
+    assert result.tasks[0].losses["extra"] == 0  # there are no anchors yet
     learner = SeGPCL.load(parts / "run/checkpoints/latest", "cpu")
     assert learner.config.anchors.kind == "mirrored:Mirrored" and type(learner.source).__name__ == "Mirrored"
     assert train.main(["--resume", str(parts / "run")]) == 0
@@ -141,6 +152,16 @@ def test_a_head_scores_as_it_says(parts):
             "mirrored:Mirrored",
             "prototypes.score: mirrored:Mirrored must be a subclass of segp_ext.method.heads.base.Head",
         ),
+        (
+            find_loss,
+            "steady",
+            "extra_loss.kind must be a class of your own as my_package.my_module:MyClass; got 'steady'",
+        ),
+        (
+            find_loss,
+            "mirrored:Mirrored",
+            "extra_loss.kind: mirrored:Mirrored must be a subclass of segp_ext.method.losses.base.Loss",
+        ),
         (find_head, "cosin", "prototypes.score must be one of cosine, .* close: cosine"),
     ],
 )
@@ -149,7 +170,23 @@ def test_what_is_no_part_is_named(parts, find, name, said):
         find(name)
 
 
+def test_a_loss_is_trained_with_as_the_page_says(parts):
+    """A term on features that only the visual path reads: it holds the anchors' features where the teacher has them."""
+    drift = []
+    for weight in (0.0, 50.0):
+        config = small_config(extra_loss__kind="steady:Steady", extra_loss__weight=weight, training__epochs=6)
+        learner, seen = SeGPCL(tiny_backbone(), config), []
+        learner.learn_task(made_images(3, 10), ["red", "green", "blue"])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(task, "transfer", lambda p, before, after, _, seen=seen: (seen.append((before, after)), p)[1])
+            report = learner.learn_task(made_images(2, 10, seed=3), ["cat", "dog"])
+        drift.append(float(1 - torch.cosine_similarity(*seen[0]).mean()))
+        assert ("extra" in report.losses) == (weight > 0)
+    assert drift[1] < 0.3 * drift[0]
+
+
 def test_this_package_s_parts_have_no_code_of_ones_own(parts):
     assert own_code(MethodConfig()) == {} and source_of(MethodConfig(anchors=AnchorsConfig(kind="none"))) is None
-    config = MethodConfig(prototypes=PrototypesConfig(score="distances:Distance"))
-    assert list(own_code(config)) == ["distances:Distance"]
+    loss = ExtraLossConfig(kind="steady:Steady")
+    config = MethodConfig(extra_loss=loss, prototypes=PrototypesConfig(score="distances:Distance"))
+    assert list(own_code(config)) == ["distances:Distance", "steady:Steady"]

@@ -152,6 +152,24 @@ class TextGeometryConfig:
 
 
 @dataclass
+class ExtraLossConfig:
+    """One more term of the training loss: a class of your own (ours)."""
+
+    kind: str | None = setting(None, ours="a term of the training loss of your own")
+    """The term. my_package.my_module:Mine: a loss of your own (docs/extending.md). null: no further term."""
+    weight: float = setting(1.0, ours="1 takes such a term as its class gives it")
+    """Weight of the term in the training loss; 0 leaves it out."""
+
+    def __post_init__(self) -> None:
+        not_negative("extra_loss", self, "weight")
+
+    @property
+    def used(self) -> bool:
+        """Whether there is such a term, and its weight is not 0."""
+        return self.kind is not None and self.weight > 0
+
+
+@dataclass
 class PrototypesConfig:
     """Class prototypes in the raw visual feature space (equations 23 to 29)."""
 

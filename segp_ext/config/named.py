@@ -32,8 +32,9 @@ def find(setting: str, name: str, known: Mapping[str, type[Part]], base: type[Pa
     if not colon:
         close = close_names(name, known)
         hint = f"; close: {', '.join(close)}" if close else ""
+        ours = f"one of {', '.join(known)}, or " if known else ""
         raise ValueError(
-            f"{setting} must be one of {', '.join(known)}, or a class of your own as my_package.my_module:MyClass; got {name!r}{hint}"
+            f"{setting} must be {ours}a class of your own as my_package.my_module:MyClass; got {name!r}{hint}"
         )
     try:
         found = getattr(importlib.import_module(module), attribute)

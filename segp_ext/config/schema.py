@@ -14,6 +14,7 @@ from segp_ext.config.data_sections import DataConfig, LoadingConfig
 from segp_ext.config.method_sections import (
     AnchorsConfig,
     DistillationConfig,
+    ExtraLossConfig,
     InferenceConfig,
     LoraConfig,
     PrototypesConfig,
@@ -52,6 +53,7 @@ With all images of all tasks: linear-probe (frozen model), joint (trained model)
     anchors: AnchorsConfig = field(default_factory=AnchorsConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     text_geometry: TextGeometryConfig = field(default_factory=TextGeometryConfig)
+    extra_loss: ExtraLossConfig = field(default_factory=ExtraLossConfig)
     prototypes: PrototypesConfig = field(default_factory=PrototypesConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     loading: LoadingConfig = field(default_factory=LoadingConfig)
@@ -70,8 +72,9 @@ With all images of all tasks: linear-probe (frozen model), joint (trained model)
 
     @property
     def uses_anchors(self) -> bool:
-        """Whether a task makes anchors: they have a kind, and the distillation or the transfer of prototypes reads them."""
-        read = self.distillation.weight > 0 or self.prototypes.transfer != "none"
+        """Whether a task makes anchors: they have a kind, and the distillation, the transfer of prototypes or a loss of one's own may \
+read them."""
+        read = self.distillation.weight > 0 or self.prototypes.transfer != "none" or self.extra_loss.used
         return self.anchors.kind != "none" and read and not self.training.joint
 
 

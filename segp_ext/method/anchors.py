@@ -146,6 +146,31 @@ def _storage(
 
 
 @torch.no_grad()
+def encoded_by_teacher(
+    backbone: Backbone, images: Images, encode_batch_size: int, config: AnchorsConfig, processes: Processes
+) -> Anchors:
+    """Encodes images with the teacher, and keeps its outputs without the pixels.
+
+    Every process encodes its share of the images; all get all outputs.
+
+    Args:
+        backbone: the teacher; call inside `Backbone.merged()`.
+        images: the images.
+        encode_batch_size: number of images encoded together.
+        config: says how much may stay in memory.
+        processes: the processes that share the work.
+    """
+    chunks = images.batches(encode_batch_size)
+    anchors = _storage(len(images), None, backbone, config, processes)
+    encoded = encode_images(backbone, images, encode_batch_size, processes, "teacher")
+    results = processes.in_order(((v, z) for _, v, z in encoded), len(chunks))
+    for indices, (embedding, feature) in zip(chunks, results, strict=True):
+        anchors.write(int(indices[0]), None, embedding, feature)
+    processes.wait()
+    return anchors
+
+
+@torch.no_grad()
 def make_anchors(
     source: Source,
     teacher: Teacher,
@@ -169,17 +194,11 @@ def make_anchors(
         timer: measures the phases "seeds" and "anchors".
     """
     backbone, text, config = teacher.backbone, teacher.text, source.settings
-    chunks = images.batches(encode_batch_size)
     encoded = partial(encode_images, backbone, images, encode_batch_size, processes, "teacher")
 
     if source.takes_all:
         with timer.phase("anchors"):
-            anchors = _storage(len(images), None, backbone, config, processes)
-            results = processes.in_order(((v, z) for _, v, z in encoded()), len(chunks))
-            for indices, (embedding, feature) in zip(chunks, results, strict=True):
-                anchors.write(int(indices[0]), None, embedding, feature)
-            processes.wait()
-        return anchors
+            return encoded_by_teacher(backbone, images, encode_batch_size, config, processes)
 
     with timer.phase("seeds"):
         seeds = source.seeds(teacher, Candidates(len(images), encoded, generator, processes))

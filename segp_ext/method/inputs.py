@@ -22,6 +22,8 @@ class TaskInputs:
         anchors: the samples to distil on; None for plain fine-tuning.
         teacher_text: the teacher's text embeddings of the old classes `[C_old, De]`.
         reference: the pre-trained model's text embeddings of all classes `[C, De]`; None where no term reads them.
+        anchor_classes: the old class of every anchor, int64 `[A]`; None for anchors that belong to no class.
+        image_teacher: the teacher's outputs for all training images; None where no term reads them.
     """
 
     number: int
@@ -31,3 +33,5 @@ class TaskInputs:
     anchors: Anchors | None
     teacher_text: Tensor
     reference: Tensor | None
+    anchor_classes: Tensor | None = None
+    image_teacher: Anchors | None = None

@@ -107,8 +107,8 @@ class Step:
         outputs = self.backbone.encode_image(torch.cat(inputs))
         embedding, feature = leaves = [output.detach().requires_grad_() for output in outputs]
         first, last = slice(len(images)), slice(len(embedding) - len(drawn), None)
-        of_images = Samples(embedding[first], feature[first], images, self._classes, None)
-        of_anchors = Samples(embedding[last], feature[last], drawn, None, anchors)
+        of_images = Samples(embedding[first], feature[first], images, self._classes, self.task.image_teacher)
+        of_anchors = Samples(embedding[last], feature[last], drawn, self.task.anchor_classes, anchors)
         self._add(self.losses.of_samples(of_images, of_anchors, text, shares))
         reached = [
             (output, leaf.grad)
@@ -122,5 +122,6 @@ class Step:
         """Goes back from terms of the loss, and adds them up."""
         if terms is None:
             return
-        self.state.scaler.scale(terms.sum()).backward()
+        if terms.requires_grad:  # a loss of one's own may be constant
+            self.state.scaler.scale(terms.sum()).backward()
         self.terms += terms.detach()

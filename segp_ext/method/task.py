@@ -15,11 +15,13 @@ from torch import Tensor
 from segp_ext import ops
 from segp_ext.clip.backbone import Backbone
 from segp_ext.data.images import Images
-from segp_ext.method.anchors import Anchors, make_anchors
+from segp_ext.method.anchors import Anchors, encoded_by_teacher, make_anchors
 from segp_ext.method.checks import check_anchors, check_finite
 from segp_ext.method.encoding import encode_images, encode_prompts
 from segp_ext.method.fit import fit
 from segp_ext.method.inputs import TaskInputs
+from segp_ext.method.losses import Loss
+from segp_ext.method.parts import loss_of, source_of
 from segp_ext.method.prototypes import ClassMeans, transfer
 from segp_ext.method.sources import Source, Teacher
 from segp_ext.method.state import State
@@ -91,27 +93,27 @@ class TaskLearning:
             FloatingPointError: if a loss, a gradient, the adapter or a prototype stops being finite.
         """
         with restored_on_failure(self.backbone), ops.eager() if self.config.ops == "eager" else nullcontext():
+            task, config = self.task, self.config
+            source = self.state.source if task.trains and task.new.start > 0 and config.uses_anchors else None
+            loss = loss_of(config) if task.trains and config.extra_loss.used else None
             anchors, teacher_text = None, self.state.prototypes.new_zeros(0, self.backbone.embed_dim)
-            source = self.state.source if self._needs_anchors() else None
-            if source is not None:
+            if source is not None or (loss is not None and task.new.start > 0):
                 with self.timer.phase("text"):  # before the adapter is merged, which rounds
                     teacher_text = self.state.own_text()
+            if source is not None:
                 anchors = self._anchors(source, teacher_text)
-            if self.task.trains:
-                self._train(anchors, teacher_text)
+            if task.trains:
+                self._train(self._inputs(anchors, teacher_text, loss))
             with self.backbone.merged():
                 with self.timer.phase("transfer"):
                     old = self._transferred(anchors)
                 with self.timer.phase("prototypes"):
                     new = self._class_means()
-            check_finite("adapter", self.backbone.trained_parameters(), self.task.number)
-            check_finite("prototypes", (new, old), self.task.number)
+            check_finite("adapter", self.backbone.trained_parameters(), task.number)
+            check_finite("prototypes", (new, old), task.number)
             moved = torch.cat([old, new])
             self.state.head.finish(self.processes)
             return Prototypes(moved, None if old is self.state.prototypes else self.state.prototypes)
-
-    def _needs_anchors(self) -> bool:
-        return self.task.trains and self.task.new.start > 0 and self.config.uses_anchors
 
     def _anchors(self, source: Source, teacher_text: Tensor) -> Anchors:
         """The task's anchors: those kept on disk, or new ones, which are then kept."""
@@ -138,18 +140,34 @@ class TaskLearning:
         self.report.anchors = len(anchors)
         return anchors
 
-    def _train(self, anchors: Anchors | None, teacher_text: Tensor) -> None:
-        """Trains the adapter."""
-        task, settings = self.task, self.config.training
-        reference = None
-        if self.config.text_geometry.weight > 0:
+    def _inputs(self, anchors: Anchors | None, teacher_text: Tensor, loss: type[Loss] | None) -> TaskInputs:
+        """What the adapter is trained on; `loss` is a term of one's own, which may need more than the terms of this package."""
+        task, config = self.task, self.config
+        reference = anchor_classes = image_teacher = None
+        if config.text_geometry.weight > 0 or loss is not None:
             with self.timer.phase("text"), self.backbone.reference():
-                reference = encode_prompts(self.backbone, task.tokens, settings.prompts_per_pass)
+                reference = encode_prompts(self.backbone, task.tokens, config.training.prompts_per_pass)
+        source = source_of(config)
+        if anchors is not None and source is not None and source.of_classes:
+            old = torch.arange(task.new.start, device=self.backbone.device)
+            anchor_classes = old.repeat_interleave(len(anchors) // task.new.start)
+        if loss is not None and loss.teacher_of_images:
+            image_teacher = anchors if anchors is not None and anchors.pixels is None else self._image_teacher()
+        facts = task.number, task.images, task.tokens, task.new
+        return TaskInputs(*facts, anchors, teacher_text, reference, anchor_classes, image_teacher)
+
+    def _image_teacher(self) -> Anchors:
+        """The teacher's outputs for the task's images."""
+        with self.timer.phase("teacher"), self.backbone.merged():
+            settings, batch_size = self.config.anchors, self.config.inference.batch_size
+            return encoded_by_teacher(self.backbone, self.task.images, batch_size, settings, self.processes)
+
+    def _train(self, inputs: TaskInputs) -> None:
+        """Trains the adapter."""
+        generator, settings = self._generator(_TRAINING_DRAWS), self.config.training
         with self.timer.phase("training"):
-            inputs = TaskInputs(task.number, task.images, task.tokens, task.new, anchors, teacher_text, reference)
-            generator = self._generator(_TRAINING_DRAWS)
             self.report.losses = fit(self.backbone, inputs, self.config, generator, self.processes, self.kept)
-        self.report.steps = -(-len(task.images) // settings.batch_size) * settings.epochs
+        self.report.steps = -(-len(inputs.images) // settings.batch_size) * settings.epochs
 
     @torch.no_grad()
     def _transferred(self, anchors: Anchors | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 
 from segp_ext.clip.backbone import Backbone
-from segp_ext.config import RESUMABLE, dotted
+from segp_ext.config import RESUMABLE, Config, dotted
 from segp_ext.report.result import Resumption, RunResult
 from segp_ext.run.directory import RunDirectory, SavedRun, checkpoint_after
 from segp_ext.runtime.processes import Processes
@@ -79,7 +80,8 @@ def _changed(before: RunResult, now: RunResult) -> list[str]:
     """Names the facts, settings and files of code that are not as they were."""
     protocol = json.loads(json.dumps(now.protocol))  # as a file holds it: tuples become lists
     facts = [key for key, value in protocol.items() if key not in _FREE_FACTS and before.protocol.get(key) != value]
-    was, settings = dotted(before.settings), dotted(now.settings)
+    defaults = dotted(dataclasses.asdict(Config()))  # values of settings that are newer than the run
+    was, settings = {**defaults, **dotted(before.settings)}, dotted(now.settings)
     changed = [key for key, value in settings.items() if was.get(key) != value and not key.startswith(_FREE_SETTINGS)]
     rows = "data.evaluate_global"  # the one free setting on which the rows of a result depend
     if was[rows] != settings[rows]:

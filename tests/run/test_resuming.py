@@ -8,7 +8,9 @@ import yaml
 from small_run import FAST
 
 from segp_ext import train
+from segp_ext.report.result import RunResult
 from segp_ext.run import directory as run_directory
+from segp_ext.run.resuming import _changed
 
 
 def test_a_stopped_run_goes_on_to_the_same_numbers(finished, stopped, capsys):
@@ -23,6 +25,14 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(finished, stopped, capsys):
     ]  # of task 0 and 1, none is kept any more
     assert train.main(["--resume", str(stopped)]) == 0  # a finished one shows its table again
     assert "segp (dual)" in capsys.readouterr().out
+
+
+def test_a_run_that_is_older_than_a_setting_had_its_default(finished):
+    before, now = (RunResult.read(finished / "result.json") for _ in range(2))
+    del before.settings["extra_loss"]
+    assert _changed(before, now) == []
+    now.settings["extra_loss"]["weight"] = 2.0
+    assert _changed(before, now) == ["extra_loss.weight"]
 
 
 def change_settings(run, change):

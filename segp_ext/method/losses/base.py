@@ -120,8 +120,8 @@ class Loss:
 
     @property
     def weight(self) -> float:
-        """Factor of the term in the training loss; 0 leaves the term out."""
-        return 1.0
+        """Factor of the term in the training loss, `extra_loss.weight` for a loss of one's own; 0 leaves the term out."""
+        return self.config.extra_loss.weight
 
     def of_images(self, images: Samples, text: Tensor) -> Tensor | None:
         """Computes the term's mean over new images.

@@ -27,6 +27,10 @@ class Classification(Loss):
     """Cross-entropy of new images over the new classes, or over all classes seen (`training.classes`)."""
 
     @property
+    def weight(self) -> float:
+        return 1.0
+
+    @property
     def first_class(self) -> int:
         """The first class of the cross-entropy; all later ones are in it."""
         return 0 if self.config.training.classes == "seen" else self.task.new.start

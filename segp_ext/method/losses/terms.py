@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from segp_ext.config import MethodConfig
+from segp_ext.config.named import find
 from segp_ext.method.inputs import TaskInputs
 from segp_ext.method.losses.base import Loss, Samples
 from segp_ext.method.losses.classification import Classification
@@ -16,6 +17,17 @@ from segp_ext.method.losses.text_geometry import Tsgr
 
 TERMS: Mapping[str, type[Loss]] = {"classification": Classification, "acgd": Acgd, "tsgr": Tsgr}
 """The terms of every method's loss, by the name that reports and messages have for them."""
+EXTRA = "extra"
+"""The name that they have for a loss of one's own."""
+
+
+def find_loss(kind: str) -> type[Loss]:
+    """Finds the loss that `extra_loss.kind` names.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    return find("extra_loss.kind", kind, {}, Loss)
 
 
 class TaskLosses:
@@ -35,6 +47,8 @@ class TaskLosses:
 
     def __init__(self, config: MethodConfig, logit_scale: float, task: TaskInputs) -> None:
         kinds = dict(TERMS)
+        if config.extra_loss.kind is not None:
+            kinds[EXTRA] = find_loss(config.extra_loss.kind)
         self.names = tuple(kinds)
         made = {name: kind(config, task, logit_scale) for name, kind in kinds.items()}
         self.used = {name: loss for name, loss in made.items() if loss.weight > 0}
@@ -61,7 +75,7 @@ class TaskLosses:
                 (shares[0], loss.of_images(images, text) if len(images) else None),
                 (shares[1], loss.of_anchors(anchors, text) if len(anchors) else None),
             ]
-            values[name] = [loss.weight * share * mean for share, mean in means if mean is not None]
+            values[name] = [loss.weight * share * _scalar(name, mean) for share, mean in means if mean is not None]
         return self._stacked(values, text)
 
     def of_text(self, text: Tensor) -> Tensor | None:
@@ -71,9 +85,17 @@ class TaskLosses:
             A value for each of `names`, `[terms]`; None if no term has such a part.
         """
         found = {name: loss.of_text(text) for name, loss in self.used.items()}
-        values = {name: [self.used[name].weight * value] for name, value in found.items() if value is not None}
+        values = {
+            name: [self.used[name].weight * _scalar(name, value)] for name, value in found.items() if value is not None
+        }
         return self._stacked(values, text) if values else None
 
     def _stacked(self, values: Mapping[str, Sequence[Tensor]], like: Tensor) -> Tensor:
         zero = like.new_zeros(())
         return torch.stack([sum(values.get(name, ()), zero) for name in self.names])
+
+
+def _scalar(name: str, value: Tensor) -> Tensor:
+    if value.ndim != 0:
+        raise ValueError(f"loss {name} must be a scalar, such as a mean; got a tensor {list(value.shape)}")
+    return value
