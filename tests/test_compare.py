@@ -92,7 +92,7 @@ def test_a_run_of_other_settings_is_not_taken(compared, capsys):
 def test_a_setting_that_a_method_has_of_its_own_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(compare, "execute_jobs", lambda jobs, devices, count, results: {})
     assert compare.main(["--methods", "segp", "adc", f"--out={tmp_path}", "--anchors.steps=20"]) == 1
-    assert "note: adc has its own anchors.steps; --anchors.steps does not reach it\n" in capsys.readouterr().out
+    assert "note: --anchors.steps does not apply to adc, whose method sets it\n" in capsys.readouterr().out
 
 
 @pytest.mark.slow

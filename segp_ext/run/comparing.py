@@ -22,7 +22,7 @@ def make_jobs(
         labels: Labels of the rows.
         seeds: Seeds of every row.
         out: Folder of the comparison.
-        given: Arguments for all rows, each as NAME=VALUE. A note is printed where a method has its own value of one.
+        given: Arguments for all rows, each as --NAME=VALUE. A printed note names each one that a row's method sets itself.
         threads: CPU threads of each run; torch's own choice if None.
     """
     jobs = []
@@ -30,7 +30,7 @@ def make_jobs(
         row = Row(label)
         for setting in METHODS.get(row.method, {}):
             if take(given, f"--{setting}")[0]:
-                print(f"note: {label} has its own {setting}; --{setting} does not reach it")
+                print(f"note: --{setting} does not apply to {label}, whose method sets it")
         try:
             jobs += [Job.of(row, seed, out, given, threads) for seed in seeds]
         except SystemExit as stop:

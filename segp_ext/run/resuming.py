@@ -70,7 +70,7 @@ def take_over(saved: SavedRun, now: RunResult, backbone: Backbone, directory: Pa
     )
     apart = [f"{key} {then.get(key)} → {value}" for key, value in here.items() if then.get(key) != value]
     if apart:
-        text = f"not as at the run's start: {', '.join(apart)}; numbers may differ by rounding"
+        text = f"changed since the start of the run: {', '.join(apart)}; numbers may differ by rounding"
         warnings.warn(text, RuntimeWarning, stacklevel=2)
     before.resumed.append(Resumption(len(saved.learner.task_sizes), now.started, now.device))
     return before

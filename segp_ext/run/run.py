@@ -53,6 +53,8 @@ def run_config(
     It does what `segp train` does: the folder of the run under `config.run.directory` gets settings, result, pages, plots and
     checkpoints. Under `torchrun` or `accelerate launch` all processes call it with equal settings, and share the work.
 
+        import segp_ext
+
         config = segp_ext.load_config("digits", changes={"seed": 1})
         result = segp_ext.run_config(config, say=print)
         print(result.row("dual").scores.metrics()["last"])
@@ -201,7 +203,7 @@ class Run:
         """Names runs of the same settings that stopped and could go on instead."""
         for path, message in unfinished(Path(self.config.run.directory), dataclasses.asdict(self.config)):
             self.say(
-                f"note: {path} has the same settings and did not end ({message.rstrip('.')}); --resume {path} goes on with it"
+                f"note: a run of the same settings stopped: {path} ({message.rstrip('.')}); --resume {path} goes on with it"
             )
 
     def _agree(self, digest: str) -> None:
@@ -216,8 +218,8 @@ class Run:
         for rank, other in enumerate(others):
             if int(other) != int(mine):
                 raise ValueError(
-                    f"processes 1 to {self.processes.count} must see the same data, settings and weights; those of process {rank + 1} "
-                    f"differ from those of process {self.processes.rank + 1}. Compare `{program('doctor')}` on each host."
+                    f"processes 1 to {self.processes.count} must see the same data, settings and weights; process {rank + 1} sees others "
+                    f"than process {self.processes.rank + 1}. Compare `{program('doctor')}` on each host."
                 )
 
     def execute(self) -> RunResult:

@@ -59,7 +59,7 @@ def test_a_run_of_the_same_settings_is_offered(stopped, capsys):
     assert train.main([*again[:-1], "--run.name=third"]) == 0
     said = capsys.readouterr().out
     assert (
-        f"note: {stopped} has the same settings and did not end (Interrupted after 1 of 2 tasks); --resume {stopped}"
+        f"note: a run of the same settings stopped: {stopped} (Interrupted after 1 of 2 tasks); --resume {stopped} goes on with it"
         in said
     )
 
