@@ -15,7 +15,7 @@ from segp_ext.clip.adapter_layout import NEEDS_ADAPTABLE, from_plain, packed_pro
 from segp_ext.clip.encoders import View
 from segp_ext.clip.lora_targets import shares_start
 from segp_ext.config import LoraConfig
-from segp_ext.runtime.process_state import drawn_by, float32_by_default
+from segp_ext.runtime.process_state import float32_by_default, seeded
 
 
 def widest_rank(layer: nn.Module) -> int:
@@ -74,7 +74,7 @@ class Adapter:
         self._ranks = {name: widths[shares_start(name)] for name in names}
         self._rank, self._alpha = config.rank, config.rank if config.alpha is None else config.alpha
         starts: dict[str, Tensor] = {}
-        with drawn_by(seed), torch.device("cpu"), float32_by_default(), warnings.catch_warnings():
+        with seeded(seed), torch.device("cpu"), float32_by_default(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PEFT warns of target modules that its own registry does not know
             self._peft = get_peft_model(self.clip, self._settings(self._ranks))
             for name in names:

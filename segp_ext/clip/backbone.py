@@ -23,22 +23,8 @@ from segp_ext.clip.lora_targets import check_adaptable, chosen_layers
 from segp_ext.clip.preprocessing import Preprocessing
 from segp_ext.config import LoraConfig, Precision, ResizeMode
 from segp_ext.runtime.forked import one_thread_if_forked
+from segp_ext.runtime.process_state import out_of_inference_mode
 from segp_ext.runtime.timing import Stopwatch
-
-
-@contextmanager
-def without_autocast() -> Iterator[None]:
-    """Switches the caller's autocast off for what is inside, or for a function that it decorates: precision is a setting here."""
-    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-        yield
-
-
-def out_of_inference_mode(state: Any) -> Any:
-    """Returns what was just copied or unpickled, with tensors that may change; tensors made in inference mode never may."""
-    if not torch.is_inference_mode_enabled():
-        return state
-    with torch.inference_mode(False):
-        return copy.deepcopy(state)
 
 
 class Backbone(nn.Module):

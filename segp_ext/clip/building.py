@@ -18,7 +18,7 @@ from segp_ext.clip.model_names import HUB, LOCAL
 from segp_ext.clip.preprocessing import published_preprocessing
 from segp_ext.clip.weights_file import load_file, needs_quick_gelu
 from segp_ext.runtime.memory import free_memory
-from segp_ext.runtime.process_state import drawn_by, float32_by_default
+from segp_ext.runtime.process_state import float32_by_default, seeded
 from segp_ext.runtime.progress import first_line
 
 
@@ -185,8 +185,8 @@ def _repeatable() -> Iterator[None]:
 
     open_clip is kept from warning that weights are random, and from logging the errors that it raises.
     """
-    # `drawn_by` lets one thread in at a time, as the logger is the whole process's too.
-    with drawn_by(0), float32_by_default():
+    # `seeded` lets one thread in at a time, as the logger is the whole process's too.
+    with seeded(0), float32_by_default():
         root = logging.getLogger()
         level = root.level
         root.setLevel(max(level, logging.CRITICAL))

@@ -13,7 +13,7 @@ from segp_ext.clip.backbone import Backbone
 from segp_ext.clip.building import build_described, build_glyph
 from segp_ext.clip.description import ARCHITECTURE
 from segp_ext.clip.model_names import LOCAL
-from segp_ext.clip.pretrained import usable_device
+from segp_ext.runtime.device import usable_device
 from segp_ext.runtime.forked import one_thread_if_forked
 from segp_ext.runtime.progress import first_line
 

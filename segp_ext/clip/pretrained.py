@@ -12,6 +12,7 @@ from segp_ext.clip.backbone import Backbone
 from segp_ext.clip.building import build_described, build_glyph, build_published
 from segp_ext.clip.model_names import LOCAL, OWN, brings_weights, known_tag
 from segp_ext.config import Precision, ResizeMode
+from segp_ext.runtime.device import usable_device
 from segp_ext.runtime.forked import one_thread_if_forked
 from segp_ext.runtime.progress import first_line
 
@@ -90,26 +91,3 @@ def _with_its_weights(name: str, pretrained: str | None, settings: dict[str, Any
     if name.startswith(LOCAL):
         backbone.place = os.path.realpath(os.path.expanduser(name.removeprefix(LOCAL)))
     return backbone
-
-
-def usable_device(device: str, what: str = "model.device") -> torch.device:
-    """Returns the torch device of a name; "auto" takes CUDA where it is usable.
-
-    Args:
-        device: auto, cpu, cuda or cuda:<n>.
-        what: the setting or argument that names the device, for messages.
-
-    Raises:
-        ValueError: if there is no such device, or it is not usable here.
-    """
-    try:
-        chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    except RuntimeError:
-        chosen = None
-    if chosen is None or chosen.type not in ("cpu", "cuda"):
-        raise ValueError(f"{what} must be auto, cpu, cuda or cuda:<n>; got {device!r}")
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"{what} is {device!r}, but this torch ({torch.__version__}) sees no usable CUDA device")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"{what} is {device!r}, but only {torch.cuda.device_count()} CUDA device(s) are there")
-    return chosen

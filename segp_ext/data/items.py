@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from segp_ext.runtime.process_state import drawn_by
+from segp_ext.runtime.process_state import seeded
 
 _IMAGE_KEYS, _LABEL_KEYS = ("image", "img"), ("label", "labels")
 
@@ -98,7 +98,7 @@ def item_at(dataset: SizedDataset, index: int) -> Any:
         Exception: whatever the data set raises, with a note that tells the index.
     """
     try:
-        with nullcontext() if getattr(dataset, "draws_nothing", False) else drawn_by(index):
+        with nullcontext() if getattr(dataset, "draws_nothing", False) else seeded(index):
             return dataset[index]
     except Exception as error:
         error.add_note(f"raised by item {index} of the data set, whose length is {len(dataset)}")

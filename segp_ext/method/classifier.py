@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from segp_ext.clip.backbone import Backbone, without_autocast
+from segp_ext.clip.backbone import Backbone
 from segp_ext.config import PATHS, MethodConfig, ScorePath
 from segp_ext.data.decoding import prepared
 from segp_ext.method.heads import Head
+from segp_ext.runtime.process_state import without_autocast
 
 
 class Prediction(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segp_ext.clip.backbone import Backbone, without_autocast
+from segp_ext.clip.backbone import Backbone
 from segp_ext.clip.own_files import WEIGHTS
 from segp_ext.config import ScorePath
 from segp_ext.data.images import Images
@@ -30,6 +30,7 @@ from segp_ext.method.state import State
 from segp_ext.method.task import NewTask, TaskLearning
 from segp_ext.report.result import TaskReport
 from segp_ext.runtime.memory import give_back_memory
+from segp_ext.runtime.process_state import without_autocast
 from segp_ext.storage.checkpoint import NOT_SAVED, LearnerState, SavedLearner, read_learner, save_learner
 from segp_ext.storage.saved_backbone import load_backbone
 from segp_ext.storage.task_progress import TaskProgress

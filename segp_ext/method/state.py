@@ -11,8 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from segp_ext.clip import pretrained
-from segp_ext.clip.backbone import Backbone, out_of_inference_mode, without_autocast
+from segp_ext.clip.backbone import Backbone
 from segp_ext.config import MethodConfig, from_dict, with_method
 from segp_ext.data.images import Reader
 from segp_ext.method.checks import prompts
@@ -23,6 +22,8 @@ from segp_ext.method.parts import check_parts, head_of, source_of
 from segp_ext.method.saved_tensors import check_prototypes, named, taken_apart
 from segp_ext.method.sources import Source
 from segp_ext.method.state_lock import StateLock
+from segp_ext.runtime.device import usable_device
+from segp_ext.runtime.process_state import out_of_inference_mode, without_autocast
 from segp_ext.runtime.processes import Processes
 
 
@@ -168,7 +169,7 @@ class State:
             ValueError: for a device that does not exist or is not usable here, and where several processes learn together.
             RuntimeError: while the learner learns, in another thread.
         """
-        chosen = pretrained.usable_device(f"cuda:{device}" if isinstance(device, int) else str(device), "device")
+        chosen = usable_device(f"cuda:{device}" if isinstance(device, int) else str(device), "device")
         count = self.processes.count
         if count > 1:
             raise ValueError(

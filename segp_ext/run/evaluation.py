@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segp_ext.clip.backbone import without_autocast
 from segp_ext.config import PATHS, ScorePath
 from segp_ext.data.images import Images
 from segp_ext.method.checks import listed
@@ -19,6 +18,7 @@ from segp_ext.method.learner import SeGPCL
 from segp_ext.method.prototypes import ClassMeans
 from segp_ext.report.confusion import Confusion, confusion_of
 from segp_ext.report.result import PathResult
+from segp_ext.runtime.process_state import without_autocast
 from segp_ext.runtime.timing import Timer
 
 

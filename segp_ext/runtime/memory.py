@@ -1,4 +1,4 @@
-"""How much memory this process may still take: the machine's free memory, or less where a container or batch job has a limit."""
+"""How much memory this process may still take, where a container or batch job may have a limit; and freed memory given back."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _entry(file: Path, name: str) -> int:
 
 
 def give_back_memory() -> None:
-    """Hands memory that this process has freed back to the system. The C library keeps it otherwise, and more of it with every task."""
+    """Returns memory that this process has freed to the system; else the C library keeps it, and more of it with every task."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None  # glibc has it
     if trim is not None:
         trim(0)

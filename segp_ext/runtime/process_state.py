@@ -1,20 +1,21 @@
-"""What depends on the whole process's state, made the same in every thread and at any time: draws from Python's, NumPy's and torch's
-generators, and what takes torch's default dtype.
-"""
+"""Keeps results the same whatever state a process or caller is in: random generators, default dtype, autocast, inference mode."""
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
 
+T = TypeVar("T")
 _TURN = threading.RLock()
-"""Held while these generators are seeded for one purpose: what several threads draw would mix. All who seed them hold this one."""
+"""Held while the process's generators are seeded. Whoever seeds them holds it, as the draws of several threads would mix."""
 
 
 def _free_the_turn() -> None:
@@ -23,19 +24,22 @@ def _free_the_turn() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_free_the_turn)  # the thread that held it is not there
+    os.register_at_fork(after_in_child=_free_the_turn)  # the thread that held it does not exist in the child
 
 
 @contextmanager
-def drawn_by(seed: int) -> Iterator[None]:
-    """Lets what is inside draw from Python's, NumPy's and torch's generators as it always does for this seed; then puts these back.
+def seeded(seed: int) -> Iterator[None]:
+    """Seeds Python's, NumPy's and torch's generators for what is inside; afterwards they are as they were.
 
-    These generators are the whole process's: what other threads draw from them meanwhile, and not in here, is of this seed too.
+    One thread at a time is inside. The generators are the whole process's: what other threads draw meanwhile depends on the seed too.
+
+    Args:
+        seed: a whole number; NumPy gets it modulo 2³².
     """
     with _TURN:
         python, arrays, tensors = random.getstate(), np.random.get_state(), torch.default_generator.get_state()  # noqa: NPY002
         random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002 (the one that augmentations draw from)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 (augmentations draw from this generator)
         torch.default_generator.manual_seed(seed)
         try:
             yield
@@ -47,7 +51,7 @@ def drawn_by(seed: int) -> Iterator[None]:
 
 @contextmanager
 def float32_by_default() -> Iterator[None]:
-    """For what others make, in torch's default dtype. Where it is another one, it is float32 for all threads meanwhile."""
+    """Makes float32 torch's default dtype for what is inside, and for all threads meanwhile; afterwards it is as it was."""
     before = torch.get_default_dtype()
     if before == torch.float32:
         yield
@@ -57,3 +61,18 @@ def float32_by_default() -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    """Switches the caller's autocast off for what is inside, or for a function that it decorates: precision is a setting here."""
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
+
+
+def out_of_inference_mode(state: T) -> T:
+    """Returns a state that was just copied or unpickled, with tensors that may change; tensors made in inference mode never may."""
+    if not torch.is_inference_mode_enabled():
+        return state
+    with torch.inference_mode(False):
+        return copy.deepcopy(state)

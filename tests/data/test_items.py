@@ -105,7 +105,7 @@ def test_an_item_that_raises_is_named(listed):
 
 
 def test_reading_what_draws_nothing_leaves_the_generators_alone(monkeypatch):
-    monkeypatch.setattr("segp_ext.data.items.drawn_by", None)
+    monkeypatch.setattr("segp_ext.data.items.seeded", None)
     dataset = LabelledImages([np.full((3, 4, 4), value, np.uint8) for value in (0, 10)], [0, 1], lambda image: image)
     assert pixels_of(Images(dataset, reader()), [0, 1]) == [([0, 1], [0, 10])]
 

@@ -16,7 +16,6 @@ from made import at_once, encoded, images_of, made_images, pixels_of, small_conf
 from PIL import Image
 
 import segp_ext
-from segp_ext.clip import pretrained
 from segp_ext.clip.backbone import Backbone
 from segp_ext.config import LoadingConfig, MethodConfig, TrainingConfig, with_method
 from segp_ext.config.methods import METHODS
@@ -431,7 +430,7 @@ def test_a_learner_is_moved_as_a_whole(method, monkeypatch):
     images = [image for image, _ in made_images(3, 4)]
     classifier, before = learner.classifier(), learner.predict(images)
     assert learner.to("cpu") is learner and learner.predict(images) == before
-    monkeypatch.setattr(pretrained, "usable_device", lambda *_: torch.device("meta"))
+    monkeypatch.setattr("segp_ext.method.state.usable_device", lambda *_: torch.device("meta"))
     assert learner.to("meta") is learner
     parts = [*learner.tensors().values(), *learner.backbone.parameters(), *learner.backbone.buffers(), learner.tokens]
     parts += [learner.backbone.projection] + ([] if learner.untransferred is None else [learner.untransferred])
