@@ -1,23 +1,15 @@
-"""Classification and text geometry (TSGR): worked numbers, gradients, invariances."""
+"""TSGR: worked numbers, gradients, invariances."""
 
 import math
 
 import pytest
 import torch
 
-from segp_ext.method.losses import classification_loss, text_geometry_loss, text_neighbours
+from segp_ext.method.losses import text_geometry_loss, text_neighbours
 
 
 def draw(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def test_classification_by_hand():
-    # cosines 1 and 0, scale ln 3: softmax (3/4, 1/4)
-    loss = classification_loss(
-        torch.tensor([[5.0, 0.0]]), torch.tensor([[2.0, 0.0], [0.0, 7.0]]), torch.tensor([0]), math.log(3)
-    )
-    assert loss.item() == pytest.approx(-math.log(0.75))
 
 
 def test_neighbours_are_nearest_first_and_never_the_class_itself():
@@ -63,6 +55,3 @@ def test_gradients():
     reference, text = draw(5, 4), draw(5, 4, seed=1).requires_grad_()
     neighbours = text_neighbours(reference, range(2, 5), 3)
     assert torch.autograd.gradcheck(lambda t: text_geometry_loss(t, reference, range(2, 5), neighbours, 0.5), (text,))
-    embedding = draw(3, 4, seed=2).requires_grad_()
-    target = torch.tensor([0, 4, 2])
-    assert torch.autograd.gradcheck(lambda v, t: classification_loss(v, t, target, 3.0), (embedding, text))
