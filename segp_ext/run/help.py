@@ -140,8 +140,11 @@ def _brief(name: str, default: Any) -> str:
 def _all_about(name: str, default: Any) -> str:
     """Returns everything about a setting: meaning, type, default, source, and what may change it."""
     facts, hint = facts_of(Config)[name], setting_types(Config)[name]
+    said = (
+        hint in (int, float, str) or _placeholder(hint).startswith("{") or {str, NoneType} & {*get_args(hint)} == {str}
+    )
     notes = [
-        "" if hint in (int, float, str) or _placeholder(hint).startswith("{") else type_in_words(hint),
+        "" if said else type_in_words(hint),  # else the placeholder or the meaning says it
         f"default: {shown(default)}",
         source(name),
         "may change on --resume" if facts.resume else "",
