@@ -11,7 +11,7 @@ from segp_ext.report import comparison_plots, comparison_tables, glossary, verdi
 from segp_ext.report.comparison import Comparison, Score, mean_curve, mean_matrix
 from segp_ext.report.metrics import forgetting_curve
 from segp_ext.report.page import Page, table_html
-from segp_ext.report.run_page import matrix_table
+from segp_ext.report.run_page import matrix_tables
 from segp_ext.report.svg_chart import Axis, Line, interval_bar, line_chart
 from segp_ext.report.table import Cell, Drawn, Link, Table, spread
 from segp_ext.runtime.timing import Phase
@@ -165,13 +165,13 @@ def _matrices(made: Page, comparison: Comparison, pictures: dict[str, str]) -> N
         "Each row of numbers comes after one more task, each column is one task's test images, scored over all classes seen by then. Mean "
         "over seeds; a seed has an order of classes of its own, unless the settings fix it."
     )
-    tables = "".join(
-        f"<div>{table_html(matrix_table(f'{row}, {comparison.path_of(row)} path', mean_matrix(members)))}</div>"
+    matrices = {
+        f"{row}, {comparison.path_of(row)} path": mean_matrix(members)
         for row in comparison.all_rows
         if (members := comparison.predictions(row))
-    )
+    }
     caption = pictures.get("r_matrix.png", "Percent right on each task's test images after each task")
-    made.figure(caption, f'<div class="columns narrow">{tables}</div>', _picture(pictures, "r_matrix.png"))
+    made.figure(caption, matrix_tables(matrices), _picture(pictures, "r_matrix.png"))
 
 
 def _retention(made: Page, comparison: Comparison, pictures: dict[str, str]) -> None:
@@ -210,9 +210,7 @@ def _runs(made: Page, comparison: Comparison) -> None:
     rows: list[list[Cell]] = []
     for row in comparison.rows:
         links = [comparison.results.get((row, seed)) for seed in comparison.seeds]
-        rows.append(
-            [row, *(Link(f"{row} {run.seed}", f"runs/{run.name}/report.html") if run else "–" for run in links)]
-        )
+        rows.append([row, *(Link(f"seed {run.seed}", f"runs/{run.name}/report.html") if run else "–" for run in links)])
     made.figure(
         "",
         table_html(Table("Page of each run", ["method", *(f"seed {seed}" for seed in comparison.seeds)], rows)),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from segp_ext.report.table import Cell, Drawn, Link, Share, Table, markdown_table
 
@@ -132,7 +133,7 @@ def _escaped(text: str) -> str:
 def _linked(item: str | Link) -> str:
     """Writes text or a link as HTML."""
     if isinstance(item, Link):
-        return f'<a href="{html.escape(item.target)}">{html.escape(item.text)}</a>'
+        return f'<a href="{quote(item.target)}">{html.escape(item.text)}</a>'
     return _escaped(item)
 
 
@@ -165,19 +166,22 @@ def table_html(table: Table) -> str:
     caption = _escaped(table.caption)
     heads = [f'<th scope="col"{_kind(table, place)}>{_escaped(name)}</th>' for place, name in enumerate(table.header)]
     lines = [
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{html.escape(table.caption or "table")}">',
+        f'<section class="scroll" tabindex="0" aria-label="{html.escape(table.caption or "table")}">',
         "<table>" + (f"\n<caption><span>{caption}</span></caption>" if caption else ""),
         f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>",
     ]
     before: object = None
     for number, row in enumerate(table.rows):
-        names = "".join(f'<th scope="row">{_linked(_plain(cell))}</th>' for cell in row[: table.names])
+        names = "".join(f'<th scope="row"><span>{_linked(_plain(cell))}</span></th>' for cell in row[: table.names])
         first = table.names > 1 and row[0] != before
         classes = " ".join(["first"] * first + ["marked"] * (number in table.marked))
         before = row[0]
-        cells = "".join(map(_cell, row[table.names :]))
+        cells = "".join(
+            f'<td class="words">{_linked(_plain(cell))}</td>' if place in table.words else _cell(cell)
+            for place, cell in enumerate(row[table.names :], start=table.names)
+        )
         lines.append(f"<tr{f' class={chr(34)}{classes}{chr(34)}' if classes else ''}>{names}{cells}</tr>")
-    return "\n".join([*lines, "</tbody>\n</table>\n</div>"])
+    return "\n".join([*lines, "</tbody>\n</table>\n</section>"])
 
 
 def _kind(table: Table, place: int) -> str:
@@ -185,6 +189,8 @@ def _kind(table: Table, place: int) -> str:
     below = table.rows[0][place] if table.rows else ""
     if place < table.names:
         return ' class="name"'
+    if place in table.words:
+        return ' class="words"'
     if isinstance(below, Share):
         return f' class="{below.kind}"'
     return ' class="drawn"' if isinstance(below, Drawn) else ""

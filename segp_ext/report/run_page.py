@@ -120,16 +120,16 @@ def _tasks(made: Page, result: RunResult) -> None:
     made.text(
         "Each row of numbers comes after one more task, each column is one task's test images, scored over all classes seen by then."
     )
-    tables = "".join(
-        f"<div>{table_html(matrix_table(row.name, row.scores.matrix))}</div>"
-        for row in result.scores
-        if row.scores.matrix
-    )
-    made.figure(
-        "Percent right on each task's test images after each task",
-        f'<div class="columns narrow">{tables}</div>',
-        _picture(result, "r_matrix.png"),
-    )
+    matrices = {row.name: row.scores.matrix for row in result.scores if row.scores.matrix}
+    caption = "Percent right on each task's test images after each task"
+    made.figure(caption, matrix_tables(matrices), _picture(result, "r_matrix.png"))
+
+
+def matrix_tables(matrices: Mapping[str, Sequence[Sequence[float]]]) -> str:
+    """Draws each R as a shaded table, as many beside each other as fit."""
+    tables = "".join(f"<div>{table_html(matrix_table(name, matrix))}</div>" for name, matrix in matrices.items())
+    least = 5 + 2 * max(map(len, matrices.values()))
+    return f'<div class="matrices" style="--least:{least}rem">{tables}</div>'
 
 
 def matrix_table(caption: str, matrix: Sequence[Sequence[float]]) -> Table:
@@ -157,7 +157,12 @@ def _classes(made: Page, result: RunResult) -> None:
         made.table(table)
     else:
         made.table(
-            Table(f"The {_WORST} classes with the lowest accuracy, in percent", table.header, table.rows[:_WORST])
+            Table(
+                f"The {_WORST} classes with the lowest accuracy, in percent",
+                table.header,
+                table.rows[:_WORST],
+                words=table.words,
+            )
         )
         made.fold(f"All {seen} classes").table(table)
     beside = made.columns()
@@ -199,7 +204,7 @@ def class_table(result: RunResult, own: Row) -> Table:
         "most often taken for",
         "times",
     ]
-    return Table("Percent of each class's test images that are right", header, rows)
+    return Table("Percent of each class's test images that are right", header, rows, words=[len(header) - 2])
 
 
 def _best_frozen(result: RunResult) -> Row | None:

@@ -19,7 +19,7 @@ def seen_table(result: RunResult) -> Table:
         shown = [percent(a) for a in pooled] + ["–"] * (done - len(pooled))
         cells.append([row.name, *shown, *(percent(found.get(key)) for key in METRICS)])
     header = ["row", *(f"A{i + 1}" for i in range(done)), *METRICS.values()]
-    legend = {**COLUMNS, f"A1 to A{done}": "accuracy after each task"}
+    legend = {**COLUMNS, f"A1 to A{done}" if done > 1 else "A1": "accuracy after each task"}
     return Table(SEEN_CAPTION, header, cells, legend, optional=range(1, done + 1))
 
 

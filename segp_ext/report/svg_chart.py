@@ -78,7 +78,8 @@ def line_chart(lines: Sequence[Line], axis: Axis) -> str:
         f"{_panel(merged, number, axis)}</div>"
         for number, line in enumerate(merged)
     ]
-    return f'<div class="panels">{"".join(panels)}</div>'
+    note = f"{axis.label} by tasks learnt: one row in colour, the others in grey"
+    return f'<p class="panel-name">{escape(note)}</p><div class="panels">{"".join(panels)}</div>'
 
 
 def _merged(lines: Sequence[Line], digits: int) -> list[Line]:
@@ -255,7 +256,7 @@ def _end_label(
         for number, part in enumerate(label)
     )
     return (
-        f'<path class="leader" d="M{end[0]:.1f} {end[1]:.1f}L{x:.1f} {y:.1f}"/>{_mark(line.style, x + 8, y)}'
+        f'<path class="leader" d="M{end[0]:.1f} {end[1]:.1f}L{x:.1f} {first:.1f}"/>{_mark(line.style, x + 8, first)}'
         f'<text class="value" x="{x + 16:.1f}" y="{first + 4:.1f}">{line.values[-1]:.{axis.digits}f}</text>'
         f'<text class="label">{rows}</text>'
     )

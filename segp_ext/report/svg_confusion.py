@@ -51,9 +51,9 @@ def confusion_picture(confusion: Confusion, names: Sequence[str], task_sizes: Se
         f'<text class="axis" x="12" y="{middle:.0f}" text-anchor="middle" transform="rotate(-90 12 {middle:.0f})">true class</text>'
     )
     return (
-        f'<div class="confusion" role="region" tabindex="0" aria-label="{escape(title)}"><svg xmlns="http://www.w3.org/2000/svg" '
+        f'<section class="confusion" tabindex="0" aria-label="{escape(title)}"><svg xmlns="http://www.w3.org/2000/svg" '
         f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" style="width:{width * 1.15:.0f}px;max-width:max(100%, {width * 0.85:.0f}px)">'
-        f"<title>{escape(title)}</title><desc>{escape(_described(confusion, names))}</desc>{''.join(parts)}</svg></div>"
+        f"<title>{escape(title)}</title><desc>{escape(_described(confusion, names))}</desc>{''.join(parts)}</svg></section>"
     )
 
 

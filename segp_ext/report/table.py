@@ -73,6 +73,7 @@ class Table:
         names: number of leading columns that name a row.
         optional: places of columns that a narrow terminal may leave out in part.
         marked: places of rows that HTML sets off from the others.
+        words: places of columns of words, which HTML aligns to the left and breaks into lines.
     """
 
     caption: str
@@ -82,6 +83,7 @@ class Table:
     names: int = 1
     optional: range = range(0)
     marked: Sequence[int] = ()
+    words: Sequence[int] = ()
 
     def legend_text(self) -> str:
         """Writes the legend as sentences."""

@@ -118,7 +118,7 @@ def of_comparison(comparison: Comparison) -> list[str]:
         count = max(d.pairs for d in few.values())
         which = ", ".join([*few][:_NAMED]) if told else "any row"
         verb = "is" if count == 1 else "are"
-        said.append(f"{_counted(count, 'seed').capitalize()} {verb} too few seeds to tell {which} from {reference}.")
+        said.append(f"{_counted(count, 'seed').capitalize()} {verb} too few to tell {which} from {reference}.")
         if not told:
             said.append(f"So far the differences after the last task are: {_named(few, intervals=False)}.")
     missing = [row for row in others if row not in found]

@@ -23,8 +23,11 @@ def test_a_page_in_both_forms():
     assert page.markdown() == "\n\n".join(parts)
     shown = page.html()
     assert "<title>A &lt;title&gt;</title>" in shown and '<h2 id="one-two">One &amp; two</h2>' in shown
-    assert '<a href="#one-two">One &amp; two</a>' in shown and '<a href="runs/a b/report.html">run</a>' in shown
-    assert '<th scope="row">a|b</th><td>1</td>' in shown and "<caption><span>What it shows</span></caption>" in shown
+    assert '<a href="#one-two">One &amp; two</a>' in shown and '<a href="runs/a%20b/report.html">run</a>' in shown
+    assert (
+        '<th scope="row"><span>a|b</span></th><td>1</td>' in shown
+        and "<caption><span>What it shows</span></caption>" in shown
+    )
     assert "as `a&lt;b` says, not `so" in shown and "<figcaption>a picture</figcaption>\n<svg/>" in shown
     parsed(shown)
 
@@ -70,7 +73,7 @@ def test_rows_of_one_name_stand_together_and_marked_ones_are_set_off():
     page.table(Table("t", ["method", "path", "n"], rows, names=2, marked=[1]))
     shown = page.html()
     assert shown.count('<tr class="first">') == 2 and shown.count('<tr class="marked">') == 1
-    assert '<tr class="marked"><th scope="row">a</th><th scope="row">y</th>' in shown
+    assert '<tr class="marked"><th scope="row"><span>a</span></th><th scope="row"><span>y</span></th>' in shown
 
 
 def test_pages_need_no_other_file_and_no_script():
