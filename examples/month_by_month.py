@@ -13,13 +13,14 @@ from torchvision.datasets import ImageFolder
 
 import segp_ext
 
-MODEL = "glyph"
-"""The small model of the package, which needs no download. For photographs take "ViT-B-16-quickgelu": CLIP with OpenAI's weights."""
+SETTINGS = "folder"
+"""The small model of the package, which needs no download. For photographs take "clip": CLIP ViT-B/16 with OpenAI's weights."""
 
 
 def new_learner() -> segp_ext.SeGPCL:
     """Makes a learner of no class."""
-    return segp_ext.SeGPCL(segp_ext.load_clip(MODEL), segp_ext.MethodConfig())
+    config = segp_ext.load_config(SETTINGS)
+    return segp_ext.SeGPCL(segp_ext.load_clip(config.model.name, config.model.pretrained), config)
 
 
 def main(photos: Path, place: Path) -> None:
