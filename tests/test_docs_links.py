@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from documented import PAGES, ROOT
 
 WORDS = 1000
@@ -76,3 +78,11 @@ def test_readme_s_numbers_are_those_of_the_results():
     text = (ROOT / "evidence/results/digits/summary.md").read_text(encoding="utf-8")
     for row, shown in (("segp", "1.1 ± 1.7"), ("lora", "7.4 ± 3.0"), ("seeds", "0.8 ± 0.9")):
         assert shown in readme and re.search(rf"^\| {row} \|[^\n]*{shown} \|", text, re.MULTILINE), (row, shown)
+
+
+def test_the_version_is_one():
+    """CITATION.cff and the changes name the version that pyproject.toml builds."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(r"^## \[([\d.]+)\]", changes, re.MULTILINE)[1] == version.removesuffix(".dev0")
