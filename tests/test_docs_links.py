@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tomllib
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 from documented import PAGES, ROOT
+
+import segp_ext
+from segp_ext.config import Config
 
 WORDS = 1000
 """README.md has fewer, its code blocks left out."""
@@ -78,6 +82,16 @@ def test_readme_s_numbers_are_those_of_the_results():
     text = (ROOT / "evidence/results/digits/summary.md").read_text(encoding="utf-8")
     for row, shown in (("segp", "1.1 ± 1.7"), ("lora", "7.4 ± 3.0"), ("seeds", "0.8 ± 0.9")):
         assert shown in readme and re.search(rf"^\| {row} \|[^\n]*{shown} \|", text, re.MULTILINE), (row, shown)
+
+
+def test_the_reference_holds_every_public_name_once():
+    """The names of the package, and every section of its settings."""
+    text = "".join((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("api.md", "ops.md"))
+    shown = re.findall(r"^::: (\S+)$", text, re.MULTILINE)
+    assert len({*shown}) == len(shown)
+    assert {f"segp_ext.{name}" for name in segp_ext.__all__} - {"segp_ext.__version__"} <= {*shown}
+    sections = {type(getattr(Config(), field.name)).__name__ for field in dataclasses.fields(Config)}
+    assert {name for name in sections if name.endswith("Config")} <= {*re.findall(r"\w+Config", text)}
 
 
 def test_the_version_is_one():
