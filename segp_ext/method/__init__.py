@@ -1,1 +1,24 @@
-"""The method: a learner, its training, its anchors and the scores of its paths (SeGP-CL, arXiv 2603.12055)."""
+"""The method: a learner, its training, its anchors and the scores of its paths (SeGP-CL, arXiv 2603.12055).
+
+The learner:
+
+- `learner.py`: `SeGPCL`, which learns, predicts, saves and loads; `state.py` holds what it is made of, `state_lock.py` who may change it
+- `task.py`: one task from its anchors to its prototypes; `checks.py` refuses tasks and results that cannot be used
+- `classifier.py`: what predicts, with the scores of the text, visual and dual path
+- `encoding.py`, `made_once.py`, `saved_tensors.py`: batches through the model, objects kept, names of tensors in checkpoints
+
+Parts that settings name, and that a user's module can add (`parts.py` finds them, docs/extending.md adds them):
+
+- `sources/`: where anchors come from. `base.py` chooses seeds, `gradient.py` moves them (DPGD, ADC), `still.py` leaves them or adds noise
+- `losses/`: terms of the training loss, one file each; `terms.py` adds them up
+- `heads/`: how the visual path scores features
+
+Anchors and prototypes:
+
+- `anchors.py`: anchors made by a source, and kept in memory or in a file
+- `prototypes.py`: class means, and `transfer`, the rules by which old prototypes follow the drift of anchors. The weights of
+  own-anchors and all-anchors are computed in `segp_ext/ops/transfer.py` and `segp_ext/ops/drift.py`
+
+Training on one task, from the outside in: `fit.py` (the loop and an epoch), `step.py` (one step), `prompts.py` (its text embeddings),
+`training_state.py` (the optimiser), `loss_record.py` (means and finite losses), `inputs.py` (what all of it is given).
+"""

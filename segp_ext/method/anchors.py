@@ -1,4 +1,4 @@
-"""Anchors: what the teacher has to say about them, where it is kept, and how a source's are made (arXiv 2603.12055, section III)."""
+"""Anchors: making them with a source, and keeping the teacher's outputs for them (SeGP-CL, arXiv 2603.12055, section III)."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ from segp_ext.runtime.timing import Timer
 
 
 class Anchors:
-    """What the teacher has to say about the samples that stand in for the old classes; in memory, or in a file that is read as needed.
+    """The samples that stand in for the old classes, with the teacher's outputs; in memory, or in a file that is read as needed.
 
     Args:
         count: number of samples, A.
-        shape: of one sample's pixels; none if the samples are the task's own images (LwF).
+        shape: shape of one sample's pixels; None if the samples are the task's own images (LwF).
         widths: De and Dr.
-        device: where samples are used.
-        dtype: of all tensors, the backbone's.
-        file: maps the tensors into this file instead of keeping them on the device. The file is made by one process of each host, and
-            has no name any more once all have opened it, so that nothing is left behind whatever happens.
-        processes: those that share the file.
+        device: device on which samples are used.
+        dtype: dtype of all tensors, the backbone's.
+        file: place of a file that holds the tensors; None keeps them on the device. One process of each host makes the file. It loses
+            its name once all have opened it, so that nothing is left behind whatever happens.
+        processes: the processes that share the file.
 
     Attributes:
         pixels: `[A, 3, S, S]` in [0, 1], or None.
-        mapped: whether they are in a file.
-        embedding: teacher's v, `[A, De]`.
-        feature: teacher's z, `[A, Dr]`.
-        after: room for z in the model that has learnt the task, `[A, Dr]`.
+        mapped: whether the tensors are in a file.
+        embedding: the teacher's embeddings v, `[A, De]`.
+        feature: the teacher's raw features z, `[A, Dr]`.
+        after: room for the raw features of the model that has learnt the task, `[A, Dr]`.
+        writes: whether this process writes into the tensors.
 
     Raises:
         OSError: if there is no room for the file, naming the setting.
@@ -77,7 +78,7 @@ class Anchors:
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor], device: torch.device) -> Anchors:
-        """Anchors in memory from what `tensors` gave."""
+        """Makes anchors in memory from tensors by name, as the method `tensors` gives them."""
         embedding, feature, pixels = tensors["embedding"], tensors["feature"], tensors.get("pixels")
         shape = None if pixels is None else pixels.shape[1:]
         widths = embedding.shape[1], feature.shape[1]
@@ -86,7 +87,7 @@ class Anchors:
         return made
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors by name, on the CPU."""
+        """Returns the tensors by name, on the CPU."""
         named = {"embedding": self.embedding, "feature": self.feature}
         return {name: t.cpu() for name, t in {**named, "pixels": self.pixels}.items() if t is not None}
 
@@ -94,7 +95,7 @@ class Anchors:
         return len(self.embedding)
 
     def write(self, start: int, pixels: Tensor | None, embedding: Tensor, feature: Tensor) -> None:
-        """Sets the samples from `start` on."""
+        """Writes samples from number `start` on."""
         if self.writes:
             rows = slice(start, start + len(embedding))
             self.embedding[rows], self.feature[rows] = embedding, feature
@@ -102,12 +103,12 @@ class Anchors:
                 self.pixels[rows] = pixels
 
     def take(self, tensor: Tensor, indices: Tensor) -> Tensor:
-        """Rows of one of the tensors above, on the device."""
+        """Returns the rows `indices`, int64 `[B]`, of one of the tensors above, on the device."""
         return tensor[indices.to(tensor.device)].to(self.device)
 
 
 def _reserve(file: Path, size: int) -> None:
-    """Makes a file of so many bytes that the disk has set aside: without, a full one would end the process when it is written to."""
+    """Makes a file of `size` bytes that the disk has set aside. Otherwise a full disk would end the process at a later write."""
     try:
         with open(file, "wb") as made:
             os.posix_fallocate(made.fileno(), 0, size)
@@ -119,7 +120,7 @@ def _reserve(file: Path, size: int) -> None:
 
 
 def check_folder(config: AnchorsConfig) -> None:
-    """Refuses a folder for anchors that is none, before anything is learnt.
+    """Refuses a folder for anchors that does not exist or cannot be written to, before anything is learnt.
 
     Raises:
         NotADirectoryError: naming the setting.
@@ -132,7 +133,7 @@ def check_folder(config: AnchorsConfig) -> None:
 def _storage(
     count: int, shape: torch.Size | None, backbone: Backbone, config: AnchorsConfig, processes: Processes
 ) -> Anchors:
-    """Room for `count` anchors: on the device, or in a file where they take more than `config.memory_gb`."""
+    """Makes room for `count` anchors: on the device, or in a file where they take more than `config.memory_gb`."""
     widths = (backbone.embed_dim, backbone.raw_dim)
     size = backbone.dtype.itemsize * count * ((0 if shape is None else shape.numel()) + sum(widths) + widths[1])
     file = None
@@ -182,15 +183,15 @@ def make_anchors(
 ) -> Anchors:
     """Builds the anchors of one task with the teacher.
 
-    Every process encodes and perturbs its share of the batches; all get all anchors, bit for bit those of one process.
+    Every process encodes and moves its share of the batches. All get all anchors, bit for bit the same as one process makes.
 
     Args:
         source: chooses seeds and moves them; its settings say how many go together, and what may stay in memory.
-        teacher: call inside `Backbone.merged()`.
-        images: those that become anchors (`Source.images`).
-        encode_batch_size: images encoded together.
+        teacher: the model before the task; call inside `Backbone.merged()`.
+        images: the images that become anchors (`Source.images`).
+        encode_batch_size: number of images encoded together.
         generator: CPU generator of the source's draws.
-        processes: those that share the work.
+        processes: the processes that share the work.
         timer: measures the phases "seeds" and "anchors".
     """
     backbone, text, config = teacher.backbone, teacher.text, source.settings
@@ -231,7 +232,7 @@ def make_anchors(
 def _draws(
     source: Source, pieces: Iterable[Tensor], side: int, generator: torch.Generator, processes: Processes
 ) -> Iterator[Tensor | None]:
-    """The source's draws for this process's pieces; those of the others are drawn and left, so that all processes draw alike."""
+    """Yields the source's draws for this process's pieces. Draws for other processes are made too, so that all draw alike."""
     for number, piece in enumerate(pieces):
         drawn = source.draw((len(piece), 3, side, side), generator)
         if number % processes.count == processes.rank:

@@ -1,4 +1,4 @@
-"""What predicts: a learner's state at one time, which nothing changes any more."""
+"""The classifier: a learner's state at one time, which nothing changes any more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -18,11 +17,17 @@ from segp_ext.clip.backbone import Backbone
 from segp_ext.config import PATHS, MethodConfig, ScorePath
 from segp_ext.data.decoding import prepared
 from segp_ext.method.heads import Head
+from segp_ext.method.losses import clip_scores
 from segp_ext.runtime.process_state import without_autocast
 
 
 class Prediction(NamedTuple):
-    """A class name and its score, the softmax over all learnt classes of the chosen path's logits."""
+    """One answer for one image.
+
+    Attributes:
+        name: the class name.
+        score: its probability, from the softmax of the chosen path's logits over all classes learnt.
+    """
 
     name: str
     score: float
@@ -30,14 +35,14 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Classifier:
-    """A CLIP model with its adapter merged, and what it has learnt of its classes. Any number of threads may use it at a time.
+    """A CLIP model with its adapter merged, and the classes that it has learnt. Any number of threads may use it at a time.
 
     Attributes:
         backbone: the model, its adapter merged.
         text: text embeddings u of the classes `[C, De]`.
         prototypes: μ `[C, Dr]`.
-        head: the visual path's score.
-        class_names: of all classes, in the order in which they were learnt.
+        head: scores the visual path.
+        class_names: names of all classes, in the order in which they were learnt.
         config: the method's settings.
     """
 
@@ -51,23 +56,26 @@ class Classifier:
     @torch.no_grad()
     @without_autocast()
     def scores(self, embedding: Tensor, feature: Tensor, path: ScorePath | None = None) -> Tensor:
-        """Logits over all classes (equations 30 and 31, times s).
+        """Computes logits over all classes (equations 30 and 31, times s).
 
-        text: s·v̂·û; visual: s·r̂·μ, or what prototypes.score says; dual: text + β·visual.
+        text: s·v̂·û; visual: s·r̂·μ, or the score that `prototypes.score` names; dual: text + β·visual.
 
         Args:
-            embedding: v `[B, De]`.
-            feature: z `[B, Dr]`.
+            embedding: embeddings v `[B, De]`, any norm.
+            feature: raw features z `[B, Dr]`, any norm.
             path: one of `segp_ext.config.PATHS`; the configuration's by default.
 
         Returns:
-            `[B, C]`.
+            Logits `[B, C]`.
+
+        Raises:
+            ValueError: for another path.
         """
         path = self.config.inference.path if path is None else path
         if path not in PATHS:
             raise ValueError(f"path must be one of {', '.join(PATHS)}; got {path!r}")
         scale = self.backbone.logit_scale
-        text = scale * F.normalize(embedding, dim=-1) @ F.normalize(self.text, dim=-1).T
+        text = clip_scores(embedding, self.text, scale)
         if path == "text":
             return text
         visual = self.head.scores(feature, self.prototypes, scale)
@@ -75,7 +83,18 @@ class Classifier:
 
     @torch.no_grad()
     def logits(self, pixels: Tensor, path: ScorePath | None = None) -> Tensor:
-        """Scores of preprocessed images `[B, 3, S, S]`, float in [0, 1], on the backbone's device: `scores` of what they encode to."""
+        """Scores preprocessed images.
+
+        Args:
+            pixels: `[B, 3, S, S]`, floating point in [0, 1], on the backbone's device.
+            path: as for `scores`.
+
+        Returns:
+            Logits over all classes `[B, C]`.
+
+        Raises:
+            ValueError: for pixels of another shape or dtype, or another path.
+        """
         side = self.backbone.image_size
         fits = isinstance(pixels, Tensor) and list(pixels.shape[1:]) == [3, side, side] and pixels.is_floating_point()
         if not fits:
@@ -118,7 +137,7 @@ class Classifier:
         return results
 
     def _named(self, logits: Tensor, topk: int, first: int) -> Iterator[list[Prediction]]:
-        """The best classes of images whose numbers begin at `first`."""
+        """Yields the best classes of each image; `first` is the number of the first one, for messages."""
         top = logits.softmax(dim=1).topk(min(topk, len(self.class_names)), dim=1)
         for index, (values, classes) in enumerate(
             zip(top.values.tolist(), top.indices.tolist(), strict=True), start=first

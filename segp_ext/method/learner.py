@@ -84,10 +84,10 @@ class SeGPCL(State):
 
         Raises:
             TypeError: for a `dataset` or `class_names` of another kind, saying what to pass.
-            ValueError: for a repeated or known name, a label out of range, a class with fewer images than
+            ValueError: for a name that is repeated or known, a label out of range, a class of fewer images than
                 `min_images_per_class`, or a prompt that does not fit the text context. Nothing is changed then.
             FloatingPointError: if the loss stops being finite. The learner is as it was before the task.
-            RuntimeError: if another thread has it learn.
+            RuntimeError: if another thread lets it learn.
         """
         with self._lock.learns(), without_autocast():
             self._classifier = None  # who predicts with it goes on
@@ -190,8 +190,8 @@ class SeGPCL(State):
     def predict(self, images: Any, topk: int | None = 5, path: ScorePath | None = None) -> list[list[Prediction]]:
         """Names the classes of images. Any number of threads may call it at a time.
 
-        It follows every change of the learner, its model and its settings. The exception are changes of weights through `.data`, which
-        `torch.nn.utils.vector_to_parameters` makes too: see `classifier`.
+        It follows every change of the learner, its model and its settings, except changes of weights through `.data`, as
+        `torch.nn.utils.vector_to_parameters` makes them: see `classifier`.
 
         Args:
             images: one image or a list of them: PIL image, path, bytes of an image file, open file, or pixels
@@ -232,12 +232,12 @@ class SeGPCL(State):
 
         Args:
             path: the folder; a checkpoint that is there is replaced.
-            with_weights: whether to put the backbone's weights there too, so that `load` needs nothing else. By default they go where
-                this learner was loaded from a folder that holds them, and else stay where they are.
+            with_weights: whether to put the backbone's weights there too, so that `load` needs nothing else. By default they go there if
+                this learner was loaded from a folder that holds them.
 
         Raises:
             FileExistsError: if `path` exists and is neither a checkpoint nor an empty folder.
-            ValueError: if it could not be loaded again.
+            ValueError: if the learner could not be loaded again.
             RuntimeError: while the learner learns, in another thread.
         """
         if with_weights is None:
@@ -275,16 +275,16 @@ class SeGPCL(State):
         Args:
             path: the folder.
             device: a torch device; "auto" takes CUDA where it is usable.
-            pretrained: where the backbone's weights are: a file, a folder for `local-dir:` models, or a tag. By default they are those in
-                the folder (`save` with weights), or else looked for beside the learner, where they were, and in the usual caches.
-            compile: compile the encoders with `torch.compile`. Like the device this is of the machine, and not kept in the folder.
+            pretrained: where the backbone's weights are: a file, a folder for `local-dir:` models, or a tag. By default they are
+                taken from the folder (`save` with weights), else looked for beside the learner, where they were, and in the usual caches.
+            compile: whether to compile the encoders with `torch.compile`. Like the device, this is not kept in the folder.
 
         Returns:
             The learner; its attribute `weights_from` and its repr say where the weights were.
 
         Raises:
-            FileNotFoundError: if there is no checkpoint at `path`, or its weights are nowhere.
-            ValueError: naming the file, if one is damaged or does not fit.
+            FileNotFoundError: if there is no checkpoint at `path`, or its weights are not found.
+            ValueError: naming the file, if a file is damaged or does not fit.
         """
         with torch.inference_mode(False):
             saved = read_learner(Path(os.path.expanduser(path)))

@@ -1,4 +1,4 @@
-"""The parts that a method's settings name, and whether they go together."""
+"""Finds the parts that a method's settings name, and checks that they go together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Class prototypes: mean features of new classes, and their transfer when the model moves on (SeGP-CL, equations 23 to 29)."""
+"""Class prototypes: mean features of new classes, and the transfer of old ones along the drift (SeGP-CL, equations 23 to 29)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from segp_ext.runtime.processes import Processes
 
 
 class ClassMeans:
-    """Mean features per class, added up in float64 batch by batch.
+    """Adds up mean features per class in float64, batch by batch.
 
     Args:
         classes: number of classes.
-        backbone: whose raw features they are.
-        unit: take unit features, and the direction of their mean: μ_c = unit( Σ r̂ ) (equation 23). Else means of raw features.
+        backbone: the model that gives the raw features.
+        unit: true for the direction of the mean of unit features, μ_c = unit( Σ r̂ ) (equation 23); false for means of raw features.
     """
 
     def __init__(self, classes: int, backbone: Backbone, unit: bool) -> None:
@@ -27,12 +27,12 @@ class ClassMeans:
         self._sums = torch.zeros(classes, width, dtype=torch.float64, device=backbone.device)
 
     def add(self, feature: Tensor, label: Tensor) -> None:
-        """Takes raw features `[N, Dr]` of images with labels int64 `[N]`."""
+        """Adds raw features `[N, Dr]` of images with labels int64 `[N]`."""
         rows = F.normalize(feature.double(), dim=1) if self.unit else feature.double()
         self._sums.index_add_(0, label, torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1))
 
     def read(self, processes: Processes) -> Tensor:
-        """Prototypes over all processes, `[classes, Dr]` in the backbone's dtype; NaN for a class without images."""
+        """Returns prototypes over all processes, `[classes, Dr]` in the backbone's dtype; NaN for a class without images."""
         sums = processes.sum(self._sums.clone())
         means = sums[:, :-1] / sums[:, -1:]
         return (F.normalize(means, dim=1) if self.unit else means).to(self.dtype)
@@ -41,19 +41,23 @@ class ClassMeans:
 def transfer(prototypes: Tensor, before: Tensor, after: Tensor, settings: PrototypesConfig) -> Tensor:
     """Moves old prototypes along the drift that samples show.
 
-    own-anchors: μ_c ← unit( μ_c + mean of a·d over the class's own anchors ), a = r̂_T·μ_c, d = r̂_S − r̂_T (equations 24 to 29).
-    all-anchors (ours): μ_c + proximity_c · drift_c, over all anchors. sdc: μ_c + drift_c, the weights a Gaussian of the distance between
-    unit vectors, σ² = τ_p (Semantic Drift Compensation, arXiv 2004.00440). adc: μ_c + the mean drift of the class's own samples
-    (Adversarial Drift Compensation, arXiv 2405.19074, whose authors leave out the samples that do not reach their class).
+    The rules, by `settings.transfer`:
 
-    With `settings.features` unit the last three take unit features and give unit prototypes. With raw, own-anchors turns a prototype and
+    - own-anchors: μ_c ← unit( μ_c + mean of a·d over the class's own anchors ), a = r̂_T·μ_c, d = r̂_S − r̂_T (equations 24 to 29).
+    - all-anchors (ours): μ_c + proximity_c · drift_c, over all anchors.
+    - sdc: μ_c + drift_c. Weights are a Gaussian of the distance between unit vectors, σ² = τ_p (Semantic Drift Compensation,
+      arXiv 2004.00440).
+    - adc: μ_c + the mean drift of the class's own samples (Adversarial Drift Compensation, arXiv 2405.19074; its authors leave out
+      samples that do not reach their class).
+
+    With `settings.features` unit, the last three take unit features and give unit prototypes. With raw, own-anchors turns a prototype and
     keeps its length.
 
     Args:
-        prototypes: `[C, Dr]`.
-        before: raw features of the samples in the teacher, `[A, Dr]`; for own-anchors and adc as many of each class, class by class.
+        prototypes: old prototypes `[C, Dr]`.
+        before: raw features of the samples in the teacher, `[A, Dr]`. For own-anchors and adc, each class has as many, class by class.
         after: raw features of the same samples in the trained student, `[A, Dr]`.
-        settings: which rule, on which features.
+        settings: the rule, and the features that it takes.
 
     Returns:
         New prototypes `[C, Dr]`.

@@ -32,11 +32,11 @@ def named(prototypes: Tensor, head: Head) -> dict[str, Tensor]:
 
 
 def taken_apart(tensors: Mapping[str, Tensor], head: Head) -> SavedTensors:
-    """Takes apart a learner's tensors, those of its adapter among them.
+    """Takes apart a learner's tensors, the adapter's among them.
 
     Raises:
         KeyError: if there are no prototypes.
-        ValueError: if the tensors of the head are not those that `head` keeps.
+        ValueError: if the head's tensors have other names than the tensors of `head`.
     """
     of_head = {name.removeprefix(_HEAD): tensor for name, tensor in tensors.items() if name.startswith(_HEAD)}
     expects = head.state()

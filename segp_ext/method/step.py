@@ -1,6 +1,6 @@
 """One step of a task's training: forward, backward, and the optimiser's move.
 
-A step's images, anchors and prompts are shared out over processes and parts; gradients are those of the whole step.
+A step's images, anchors and prompts are shared out over processes and parts; gradients are the whole step's.
 """
 
 from __future__ import annotations

@@ -20,9 +20,8 @@ def test_the_first_predictions_may_come_from_several_threads(method, monkeypatch
     from peft.tuners.lora import Linear
 
     merge = Linear.merge
-    monkeypatch.setattr(
-        Linear, "merge", lambda self, *given: time.sleep(2e-3) or merge(self, *given)
-    )  # others get their turn
+    # While one thread sleeps, the others get their turn.
+    monkeypatch.setattr(Linear, "merge", lambda self, *given: time.sleep(2e-3) or merge(self, *given))
     learner = learnt(method=method)[0]
     for parameter in learner.backbone.trained_parameters():
         parameter.data.normal_()  # so that a model that is merged in part answers otherwise
@@ -36,9 +35,8 @@ def test_the_first_predictions_may_come_from_several_threads(method, monkeypatch
 def test_learners_made_in_several_threads_are_those_of_one(pretrained, monkeypatch):
     """Random weights and the adapter's start are drawn from the whole process's generators, one learner after the other."""
     drawn = torch.nn.init.orthogonal_
-    monkeypatch.setattr(
-        torch.nn.init, "orthogonal_", lambda *given: time.sleep(1e-3) or drawn(*given)
-    )  # others get their turn
+    # While one thread sleeps, the others get their turn.
+    monkeypatch.setattr(torch.nn.init, "orthogonal_", lambda *given: time.sleep(1e-3) or drawn(*given))
 
     def made(_):
         learner = SeGPCL(segp_ext.load_clip("glyph", pretrained), small_config())

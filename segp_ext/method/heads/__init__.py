@@ -14,15 +14,15 @@ from segp_ext.method.heads.ridge import Ridge
 HEADS: Mapping[str, type[Head]] = MappingProxyType(
     {"cosine": Head, "mahalanobis": Gaussians, "ridge": Ridge, "probe": LinearProbe}
 )
-"""This package's own, by name."""
+"""This package's heads by name."""
 
 __all__ = ["HEADS", "FrozenHead", "Gaussians", "Head", "LinearProbe", "Ridge", "find_head"]
 
 
 def find_head(score: str) -> type[Head]:
-    """The head that `prototypes.score` names.
+    """Finds the head that `prototypes.score` names.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no such head.
     """
     return find("prototypes.score", score, HEADS, Head)

@@ -1,4 +1,4 @@
-"""What a head is: how the visual path scores raw features, and what it learns for that beside prototypes."""
+"""Heads: the base class, which scores raw features by their cosine to prototypes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from segp_ext.runtime.processes import Processes
 
 
 class Head:
-    """Scores raw features by prototypes, and by what it has learnt of the images of each task.
+    """Scores the visual path. A subclass may learn from the features of each task's images.
 
-    This class learns nothing and scores by cosine: s·cos(r, μ) (equation 30). Subclass it, and name the class as
+    This class learns nothing and scores by cosine: s·cos(r, μ) (equation 30). Name a subclass as
     `prototypes.score: my_package.my_module:Mine`.
 
     Args:
-        width: Dr.
-        device: of the features.
+        width: Dr, the width of raw features.
+        device: device of the features.
         config: the method's settings.
 
     Attributes:
-        settings: what it was made with; a learner whose configuration makes another one is not saved.
+        settings: the values that the head was made with. A learner whose configuration would make a head of other values is not saved.
     """
 
     settings: Any = None
@@ -41,24 +41,39 @@ class Head:
         pass
 
     def begin(self, classes: int) -> None:
-        """Starts a task of so many classes; what an earlier one left unfinished is forgotten."""
+        """Starts a task of `classes` classes, and forgets an earlier task that was not finished."""
 
     def add(self, feature: Tensor, label: Tensor, index: Tensor) -> None:
-        """Takes features `[N, Dr]` of images with labels int64 `[N]` within the task and numbers `index` int64 `[N]` in it."""
+        """Takes raw features of some of the task's images.
+
+        Args:
+            feature: raw features `[N, Dr]`.
+            label: the images' labels within the task, int64 `[N]`.
+            index: the images' numbers within the task, int64 `[N]`.
+        """
 
     def finish(self, processes: Processes) -> None:
-        """Ends the task, over all processes."""
+        """Ends the task, over all processes. If it fails, the head stays as it was before the task."""
 
     def scores(self, feature: Tensor, prototypes: Tensor, logit_scale: float) -> Tensor:
-        """Features `[B, Dr]` and prototypes `[C, Dr]` → scores `[B, C]`; `logit_scale` is the model's s."""
+        """Scores images.
+
+        Args:
+            feature: raw features `[B, Dr]`, any norm.
+            prototypes: prototypes of all classes `[C, Dr]`.
+            logit_scale: s of the model.
+
+        Returns:
+            Scores `[B, C]`.
+        """
         return logit_scale * F.normalize(feature, dim=-1) @ F.normalize(prototypes, dim=-1).T
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
+        """Returns the tensors that a checkpoint keeps, by name, in float64."""
         return {}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Takes over what `state` gave.
+        """Takes over the tensors that `state` gave.
 
         Raises:
             ValueError: naming a tensor that does not fit.
@@ -66,12 +81,12 @@ class Head:
 
 
 class FrozenHead(Head):
-    """A head that learns features once, so that the model must stay as it is."""
+    """A head that learns features once, so that the model must stay frozen."""
 
     @classmethod
     def check(cls, config: MethodConfig) -> None:
         if config.training.epochs > 0:
             raise ValueError(
-                f"prototypes.score {config.prototypes.score} is for a model that stays as it is, training.epochs must be 0; got "
+                f"prototypes.score {config.prototypes.score} needs a frozen model: training.epochs must be 0; got "
                 f"{config.training.epochs}"
             )

@@ -1,4 +1,4 @@
-"""Normally distributed classes: prototypes score as discriminant analysis does, with covariances learnt task after task from sums."""
+"""Normally distributed classes: discriminant analysis about prototypes, with covariances learnt task after task from sums."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from segp_ext.runtime.processes import Processes
 class Gaussians(Head):
     """Normal distributions of features about their classes' means, all classes equally likely.
 
-    With `prototypes.features` unit features are normalised first, and a class's mean is its prototype times the length that the mean of its
-    unit features had when it was learnt. With raw the prototype is the mean.
+    With `prototypes.features` unit, features are normalised first. The mean of a class is then its prototype, times the length that the
+    mean of its unit features had when it was learnt. With raw, the prototype is the mean.
 
-    Σ_c = (1 − γ)·((1 − λ)·Σ + λ·S_c) + γ·v·I: Σ is the covariance of all images about their classes' means, S_c that of class c alone, v
-    the mean variance of what they are mixed to. λ = 0 is linear discriminant analysis, λ = 1 a quadratic one; in between lies regularised
-    discriminant analysis (Friedman 1989; for class-incremental learning on frozen features, FeCAM, arXiv 2309.14062). Sums are added
-    up in float64 batch by batch; those of earlier tasks are those of the model at their time.
+    Σ_c = (1 − γ)·((1 − λ)·Σ + λ·S_c) + γ·v·I. Σ is the covariance of all images about the means of their classes, and S_c is the covariance
+    of class c alone. v is the mean variance of the mixture of both. λ = 0 is linear discriminant analysis, λ = 1 a quadratic one. In
+    between lies regularised discriminant analysis (Friedman 1989; for class-incremental learning on frozen features, FeCAM,
+    arXiv 2309.14062). Sums are added up in float64, batch by batch. Sums of earlier tasks stay as the model of that time gave them.
 
     Args:
-        width: Dr.
-        device: of the features.
-        config: γ is `prototypes.shrinkage`; None estimates it: oracle approximating shrinkage (Chen, Wiesel, Eldar, Hero 2010), the share
-            that fits normally distributed features best, from Σ and the number of images. λ is `prototypes.own_covariance`; above 0 every
-            class keeps a matrix `[Dr, Dr]`.
+        width: Dr, the width of raw features.
+        device: device of the features.
+        config: γ is `prototypes.shrinkage`. None estimates γ by oracle approximating shrinkage (Chen, Wiesel, Eldar, Hero 2010), from Σ
+            and the number of images: the share that fits normally distributed features best. λ is `prototypes.own_covariance`; above 0
+            every class keeps a matrix `[Dr, Dr]`.
 
     Attributes:
-        scatters: sums of (z − μ)(z − μ)ᵀ, each image about its class's mean: of all classes together `[1, Dr, Dr]`, or of each
-            class `[C, Dr, Dr]` where λ is above 0; float64.
-        counts: images in each of these sums.
-        lengths: of the classes' means when they were learnt, float64 `[C]`.
+        scatters: sums of (z − μ)(z − μ)ᵀ, each image about its class's mean, float64: one sum of all classes `[1, Dr, Dr]`, or one of
+            each class `[C, Dr, Dr]` where λ is above 0.
+        counts: number of images in each of these sums.
+        lengths: lengths of the classes' means when they were learnt, float64 `[C]`.
     """
 
     def __init__(self, width: int, device: torch.device, config: MethodConfig) -> None:
@@ -47,7 +47,7 @@ class Gaussians(Head):
         self.begin(0)
 
     def begin(self, classes: int) -> None:
-        """Starts a task of so many classes."""
+        """Starts a task of `classes` classes."""
         width, device = self.scatters.shape[1], self.scatters.device
         groups = classes if self.own > 0 else 1
         self._products = torch.zeros(groups, width, width, dtype=torch.float64, device=device)
@@ -80,13 +80,13 @@ class Gaussians(Head):
         self.begin(0)
 
     def _take(self, scatters: Tensor, counts: Tensor, lengths: Tensor) -> None:
-        """Keeps the sums, and of each covariance a factor A of its inverse, A Aᵀ = Σ_c⁻¹, and ½ log det Σ_c; all of it or nothing."""
+        """Keeps the sums; for each covariance also a factor A of its inverse, A Aᵀ = Σ_c⁻¹, and ½ log det Σ_c. It keeps all or nothing."""
         shared = scatters.sum(dim=0) / counts.sum().clamp(min=1)
         shrinkage = self._estimated(shared, counts) if self.shrinkage is None else self.shrinkage
         factors, volumes = [], []
         for scatter, count in zip(scatters, counts, strict=True):
             covariance = (1 - self.own) * shared + self.own * scatter / count
-            variance = covariance.diagonal().mean().clamp(min=1e-12)  # of images that are all alike there is none
+            variance = covariance.diagonal().mean().clamp(min=1e-12)  # images that are all alike have none
             identity = torch.eye(len(shared), dtype=torch.float64, device=shared.device)
             values, vectors = torch.linalg.eigh((1 - shrinkage) * covariance + shrinkage * variance * identity)
             values = values.clamp(min=float(torch.finfo(torch.float64).eps * torch.maximum(values[-1], variance)))
@@ -102,15 +102,15 @@ class Gaussians(Head):
         return float(((spread + level) / apart).clamp(max=1)) if apart > 0 else 1.0
 
     def scores(self, feature: Tensor, prototypes: Tensor, logit_scale: float) -> Tensor:
-        """−½ (z − p)ᵀ Σ_c⁻¹ (z − p) − ½ log det Σ_c, log-likelihoods up to a constant that classes share; p is the class's mean.
+        """Computes −½ (z − p)ᵀ Σ_c⁻¹ (z − p) − ½ log det Σ_c, log-likelihoods up to a constant that classes share; p is the class's mean.
 
         Args:
             feature: raw features `[B, Dr]`.
-            prototypes: of all classes so far, `[C, Dr]`.
+            prototypes: prototypes of all classes so far, `[C, Dr]`.
             logit_scale: does not matter here.
 
         Returns:
-            float32 `[B, C]`.
+            Scores, float32 `[B, C]`.
         """
         z, p = self._taken(feature), prototypes.double()
         if self.unit:
@@ -125,11 +125,11 @@ class Gaussians(Head):
         return (z @ p.T - 0.5 * p.square().sum(dim=1) - 0.5 * z.square().sum(dim=1, keepdim=True)).float()
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
+        """Returns the tensors that a checkpoint keeps, by name."""
         return {"scatters": self.scatters, "counts": self.counts, "lengths": self.lengths}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Takes over what `state` gave.
+        """Takes over the tensors that `state` gave.
 
         Raises:
             ValueError: naming the tensor that does not fit the others.

@@ -1,4 +1,4 @@
-"""A linear classifier on the raw features of a model that stays frozen: what a trained model's features are measured against."""
+"""A linear classifier on the raw features of a frozen model, to measure a trained model's features against."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from segp_ext.method.heads.base import FrozenHead
 from segp_ext.runtime.processes import Processes
 
 _PENALTIES = tuple(10.0**power for power in range(0, -7, -1))
-"""That are tried, the strongest first: each fit starts from the one before."""
+"""Penalties to try, the strongest first: each fit starts from the one before."""
 
 
 class LinearProbe(FrozenHead):
     """Multinomial logistic regression on standardised features, by L-BFGS; the L2 penalty is chosen on every fifth image.
 
-    It knows the classes of its last task alone, so it belongs to tasks that hold all images so far (`training.joint`).
+    It knows only the classes of its last task, so each task must hold all images so far (`training.joint`).
 
     Args:
-        width: Dr.
-        device: of the features.
-        config: says nothing more.
+        width: Dr, the width of raw features.
+        device: device of the features.
+        config: does not matter here.
 
     Attributes:
         weight: `[C, Dr + 1]`, float64, on plain features; the last column is the bias.
@@ -33,7 +33,7 @@ class LinearProbe(FrozenHead):
         super().check(config)
         if not config.training.joint:
             raise ValueError(
-                "prototypes.score probe knows the last task's classes alone, so training.joint must be true; got false"
+                "prototypes.score probe knows only the last task's classes, so training.joint must be true; got false"
             )
 
     def __init__(self, width: int, device: torch.device, config: MethodConfig) -> None:
@@ -41,16 +41,16 @@ class LinearProbe(FrozenHead):
         self.begin(0)
 
     def begin(self, classes: int) -> None:
-        """Starts a task of so many classes."""
+        """Starts a task of `classes` classes."""
         self._classes = classes
         self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, feature: Tensor, label: Tensor, index: Tensor) -> None:
-        """Takes features `[N, Dr]` of images with labels int64 `[N]` within the task and numbers `index` int64 `[N]` in it."""
+        """Takes features `[N, Dr]` of images; see `Head.add`."""
         self._parts.append((feature.double(), label, index.to(feature.device)))
 
     def finish(self, processes: Processes) -> None:
-        """Ends the task: fits."""
+        """Ends the task: fits the classifier."""
         width, device = self.weight.shape[1] - 1, self.weight.device
         count = int(processes.sum(torch.tensor(sum(len(index) for _, _, index in self._parts), device=device)))
         # Every process fits on all rows, in the task's order: each adds its own to zeros.
@@ -91,13 +91,13 @@ class LinearProbe(FrozenHead):
         return weight.detach()
 
     def scores(self, feature: Tensor, prototypes: Tensor, logit_scale: float) -> Tensor:
-        """Features `[B, Dr]` → logits `[B, C]`; nothing else matters here."""
+        """Scores features `[B, Dr]`; returns logits `[B, C]`. Prototypes and scale do not matter here."""
         return (feature.double() @ self.weight[:, :-1].T + self.weight[:, -1]).float()
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
+        """Returns the tensors that a checkpoint keeps, by name."""
         return {"weight": self.weight}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Takes over what `state` gave."""
+        """Takes over the tensors that `state` gave."""
         self.weight = state["weight"].to(self.weight.device)

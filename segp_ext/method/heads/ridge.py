@@ -1,4 +1,4 @@
-"""A classifier on the raw features of a frozen model, learnt task after task from sums alone: what a trained model has to beat."""
+"""A classifier on the raw features of a frozen model, learnt task after task from sums alone: a trained model has to beat it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from segp_ext.runtime.processes import Processes
 class Ridge(FrozenHead):
     """Ridge regression onto one-hot targets behind a fixed random projection and ReLU (RanPAC, arXiv 2307.02251).
 
-    Without the adaptation on the first task that comes before it there, on features of unit length, which its authors do not make, and with
-    one penalty more to choose from (10⁹) and 2,000 random features by default where they have 10,000.
+    It differs from its authors' work in four ways. There is no adaptation on the first task, and features have unit length. There is one
+    more penalty to choose from (10⁹), and 2,000 random features by default where the authors have 10,000.
 
     Args:
-        width: Dr.
-        device: of the features.
-        config: `prototypes.random_features` is the number of random features, M; `seed` that of the projection.
+        width: Dr, the width of raw features.
+        device: device of the features.
+        config: `prototypes.random_features` is the number of random features, M; `seed` is the seed of the projection.
 
     Attributes:
         gram: sum of h hᵀ over all images so far, `[M, M]`, float64; h = relu(z W).
         targets: sum of h yᵀ, `[M, C]`.
     """
 
-    _POWERS = range(-8, 10)  # of ten: the penalties that are tried
+    _POWERS = range(-8, 10)  # of ten: the penalties to try
 
     def __init__(self, width: int, device: torch.device, config: MethodConfig) -> None:
         features, seed = config.prototypes.random_features, config.seed
@@ -42,7 +42,7 @@ class Ridge(FrozenHead):
         self.begin(0)
 
     def begin(self, classes: int) -> None:
-        """Starts a task of so many classes, with empty sums: of four images in five, and of the fifth, on which the penalty is chosen."""
+        """Starts a task of `classes` classes. Empty sums: one of four images in five, one of the fifth, which chooses the penalty."""
         width, device = len(self.gram), self.gram.device
         self._grams = torch.zeros(2, width, width, dtype=torch.float64, device=device)
         self._sums = torch.zeros(2, width, classes, dtype=torch.float64, device=device)
@@ -51,7 +51,7 @@ class Ridge(FrozenHead):
         return F.relu(F.normalize(feature.double(), dim=-1) @ self._projection)
 
     def add(self, feature: Tensor, label: Tensor, index: Tensor) -> None:
-        """Takes features `[N, Dr]` of images with labels int64 `[N]` within the task and numbers `index` int64 `[N]` in it."""
+        """Takes features `[N, Dr]` of images; see `Head.add`."""
         lifted = self._lifted(feature)
         target = F.one_hot(label, self._sums.shape[2]).double()
         for part, chosen in enumerate((index % 5 != 4, index % 5 == 4)):
@@ -68,7 +68,7 @@ class Ridge(FrozenHead):
         self.begin(0)
 
     def _chosen(self, grams: Tensor, sums: Tensor) -> int:
-        """The power of the penalty with the smallest squared error on the images left out; ‖HW − Y‖² up to a constant, from sums alone."""
+        """Finds the power of the penalty with the smallest squared error on the images left out: ‖HW − Y‖² up to a constant, from sums."""
         values, vectors = torch.linalg.eigh(grams[0])
         inner, held = vectors.T @ sums[0], vectors.T @ grams[1] @ vectors
         target = vectors.T @ sums[1]
@@ -84,11 +84,11 @@ class Ridge(FrozenHead):
         self.gram, self.targets, self.power = gram, targets, power
 
     def scores(self, feature: Tensor, prototypes: Tensor, logit_scale: float) -> Tensor:
-        """Features `[B, Dr]` → scores `[B, C]`, near 1 for the class and near 0 for others; nothing else matters here."""
+        """Scores features `[B, Dr]`; returns `[B, C]`, near 1 for the class and near 0 for others. Prototypes and scale do not matter."""
         return (self._lifted(feature) @ self._weights).float()
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
+        """Returns the tensors that a checkpoint keeps, by name."""
         return {
             "gram": self.gram,
             "targets": self.targets,
@@ -96,10 +96,10 @@ class Ridge(FrozenHead):
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Takes over what `state` gave.
+        """Takes over the tensors that `state` gave.
 
         Raises:
-            ValueError: naming the tensor that does not have as many random features.
+            ValueError: naming the tensor whose number of random features differs.
         """
         device, width = self.gram.device, len(self.gram)
         for name, shape in (("gram", [width, width]), ("targets", [width, *state["targets"].shape[1:]])):

@@ -22,7 +22,7 @@ SOURCES: Mapping[str, type[Source]] = MappingProxyType(
         "adc": Adc,
     }
 )
-"""This package's own, by name. The kind "none" is the absence of one."""
+"""This package's sources by name. The kind "none" stands for no source."""
 
 __all__ = [
     "SOURCES",
@@ -43,9 +43,9 @@ __all__ = [
 
 
 def find_source(kind: str) -> type[Source]:
-    """The source that `anchors.kind` names.
+    """Finds the source that `anchors.kind` names.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no such source.
     """
     return find("anchors.kind", kind, SOURCES, Source)

@@ -1,4 +1,4 @@
-"""What a source of anchors is: images that stand in for the old classes while a task is learnt."""
+"""Sources of anchors: the base class, which chooses seeds among a task's images."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _LOW = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Teacher:
-    """The model before the task, and what it knows.
+    """The model before the task, with the old classes that it knows.
 
     Attributes:
-        backbone: merged, to encode with.
+        backbone: the model, its adapter merged.
         text: its text embeddings of the old classes `[C, De]`.
-        prototypes: of the old classes `[C, Dr]`.
+        prototypes: prototypes of the old classes `[C, Dr]`.
     """
 
     backbone: Backbone
@@ -34,13 +34,13 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Images that seeds are chosen from, and those who choose.
+    """Images among which seeds are chosen.
 
     Attributes:
         count: number of images.
-        encoded: reads this process's share of them anew: (indices int64 `[B]`, embeddings v `[B, De]`, features z `[B, Dr]`).
+        encoded: encodes this process's share of them anew: (indices int64 `[B]`, embeddings v `[B, De]`, features z `[B, Dr]`).
         generator: CPU generator for draws; the same on all processes.
-        processes: those that share the images.
+        processes: the processes that share the images.
     """
 
     count: int
@@ -50,18 +50,18 @@ class Candidates:
 
 
 class Source:
-    """Where a task's anchors come from (equations 9 to 14).
+    """Makes a task's anchors (equations 9 to 14).
 
-    Subclass this, and name the class as `anchors.kind: my_package.my_module:Mine`. The class decides which images become seeds
-    (`images`, `seeds`), and what is done to them (`draw`, `move`).
+    Name a subclass as `anchors.kind: my_package.my_module:Mine`. It decides which images become seeds (`images`, `seeds`), and how seeds
+    become anchors (`draw`, `move`).
 
     Args:
         settings: the configuration's section `anchors`.
 
     Attributes:
-        of_classes: whether every anchor belongs to an old class, as many to each, class by class. The transfers own-anchors and adc
-            need that.
-        takes_all: whether the anchors are all images as they are, without seeds: then neither pixels are kept nor `seeds` and `move`
+        of_classes: whether every anchor belongs to an old class: as many to each, class by class. The transfers own-anchors and adc
+            need such anchors.
+        takes_all: whether the anchors are all images as they are, without seeds. Then no pixels are kept, and `seeds` and `move` are not
             called.
     """
 
@@ -85,18 +85,18 @@ class Source:
             )
 
     def check_data(self, classes: int) -> None:
-        """Refuses, before the first task, data of the source's own that cannot do for so many old classes.
+        """Refuses, before the first task, data of the source's own that is too little for `classes` old classes.
 
         Raises:
             OSError, ValueError: naming the setting.
         """
 
     def images(self, task: Images, reader: Reader) -> Images:
-        """Images that become anchors: the task's own, unless the source has others, which `reader` reads."""
+        """Returns the images that become anchors: the task's own. A source with other images reads them with `reader`."""
         return task
 
     def doubt(self, images: int) -> str | None:
-        """What to say of so many training images of a task, if they are few."""
+        """Returns a warning if a task of `images` training images has too few; None otherwise."""
         if images >= self.settings.seeds_per_class:
             return None
         return (
@@ -105,25 +105,32 @@ class Source:
         )
 
     def seeds(self, teacher: Teacher, among: Candidates) -> Tensor:
-        """Chooses the seeds: indices of images, int64 `[C, K]`, the same on all processes. By default those that look most like each
-        class to the teacher."""
+        """Chooses the seeds of every old class: by default the images that look most like the class to the teacher.
+
+        Args:
+            teacher: the model before the task.
+            among: the images.
+
+        Returns:
+            Indices of images, int64 `[C, K]`, the same on all processes.
+        """
         count = min(self.settings.seeds_per_class, among.count)
         return select_seeds(((i, v) for i, v, _ in among.encoded()), teacher.text, count, among.processes)
 
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> Tensor | None:
-        """Random numbers for seeds of this shape; called for all of them in order on every process, so that all draw alike."""
+        """Draws random numbers for seeds of this shape. Every process calls it for all seeds in order, so that all draw alike."""
         return None
 
     def move(self, teacher: Teacher, seed: Tensor, target: Tensor, drawn: Tensor | None) -> Tensor:
         """Turns seeds into anchors.
 
-        A sample's way must not depend on the others that it is moved with.
+        The path of a sample must not depend on the samples that are moved with it.
 
         Args:
-            teacher: the model that they are made for.
+            teacher: the model before the task.
             seed: pixels `[B, 3, S, S]` in [0, 1].
             target: old class of each seed, int64 `[B]`.
-            drawn: what `draw` gave, on the device.
+            drawn: the random numbers of `draw`, on the device; None without any.
 
         Returns:
             Pixels `[B, 3, S, S]` in [0, 1].
@@ -132,7 +139,7 @@ class Source:
 
 
 def _keys(score: Tensor, indices: Tensor) -> Tensor:
-    """Scores float32 and image indices as int64 that sort by score, and by the smaller index where scores are equal."""
+    """Packs float32 scores and image indices into int64 keys, which sort by score, and by the smaller index where scores are equal."""
     bits = score.float().view(torch.int32).to(torch.int64)
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
     return (ordered << 32) | (_LOW - indices)
@@ -146,14 +153,14 @@ def select_seeds(
     processes: Processes | None = None,
     by_distance: bool = False,
 ) -> Tensor:
-    """The `count` images with the largest v̂·û_c for every class c, streamed: no image × class matrix is kept.
+    """Selects the `count` images with the largest v̂·û_c for every class c. It streams: no image × class matrix is kept.
 
     Args:
         batches: (indices int64 `[B]`, teacher's embeddings `[B, De]`) over this process's share of the new images.
         text: teacher's text embeddings of the old classes `[C, De]`, any norm.
         count: K_seed.
-        processes: those that share the images.
-        by_distance: take the smallest ‖v − u_c‖ instead, for raw features and prototypes (ADC).
+        processes: the processes that share the images; this one alone by default.
+        by_distance: select the smallest ‖v − u_c‖ instead, for raw features and prototypes (ADC).
 
     Returns:
         Image indices int64 `[C, min(count, images)]`, best first, the smaller index first among equals; the same on every process. One

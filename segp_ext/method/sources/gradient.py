@@ -1,4 +1,4 @@
-"""Anchors that gradients of the teacher move: DPGD (equations 9 to 14), each of its halves alone, and ADC's."""
+"""Anchors moved along gradients of the teacher: DPGD (equations 9 to 14), either half of it, and ADC."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Dpgd(Source):
     """Seeds moved towards an old class's text embedding and prototype, within epsilon."""
 
     def visual_weight(self) -> float:
-        """λ_p."""
+        """Returns λ_p, the weight of the visual loss."""
         return self.settings.visual_weight
 
     def loss(self, teacher: Teacher, embedding: Tensor, feature: Tensor, target: Tensor) -> Tensor:
-        """What the steps lower, `[B]`."""
+        """Computes the loss of every sample that the steps lower, `[B]`."""
         return ops.dual_target_loss(
             embedding,
             feature,
@@ -42,7 +42,7 @@ class Dpgd(Source):
                 embedding, feature = leaves = [output.detach().requires_grad_() for output in outputs]
                 loss = self.loss(teacher, embedding, feature, target)
                 # Summed, not averaged: a sample's path must not depend on its batch. A factor keeps half-precision gradients from
-                # vanishing; their signs are all that counts.
+                # vanishing; only their signs count.
                 (loss.sum() * (1024 if backbone.precision == "fp16" else 1)).backward()
                 reached = [(o, leaf.grad) for o, leaf in zip(outputs, leaves, strict=True) if leaf.grad is not None]
                 grad = backbone.gradient(x, *zip(*reached, strict=True))
@@ -52,14 +52,14 @@ class Dpgd(Source):
 
 
 class TextPgd(Dpgd):
-    """The same towards the text embedding alone."""
+    """Seeds moved towards an old class's text embedding alone."""
 
     def visual_weight(self) -> float:
         return 0.0
 
 
 class VisualPgd(Dpgd):
-    """The same towards the prototype alone."""
+    """Seeds moved towards an old class's prototype alone."""
 
     def loss(self, teacher: Teacher, embedding: Tensor, feature: Tensor, target: Tensor) -> Tensor:
         return 1 - F.cosine_similarity(feature, teacher.prototypes[target], dim=-1)
@@ -68,8 +68,8 @@ class VisualPgd(Dpgd):
 class Adc(Source):
     """Seeds nearest to the prototype, moved towards it by steps along the gradient (arXiv 2405.19074).
 
-    Steps x − α·√D·g/‖g‖ on ‖z − p‖², D pixels, clamped to the pixel range. ADC takes one norm over the images of a class; here each image
-    has its own, so that its path does not depend on its batch.
+    Each step is x − α·√D·g/‖g‖ with the gradient g of ‖z − p‖², D pixels, clamped to the pixel range. ADC's authors take one norm over
+    the images of a class. Here each image has its own norm, so that its path does not depend on its batch.
     """
 
     @classmethod

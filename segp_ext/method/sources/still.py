@@ -1,4 +1,4 @@
-"""Anchors that no gradient moves: seeds as they are, with noise, the new images themselves, reference images."""
+"""Anchors without gradients: seeds as they are, seeds with noise, the new images themselves, reference images."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class NewImages(Source):
 
 
 class Reference(Source):
-    """Images of a data set that is never learnt, as many for each old class (ZSCL)."""
+    """Images of a data set that is never learnt, the same number for each old class (ZSCL)."""
 
     of_classes = False
     _images: Images | None = None
@@ -56,7 +56,7 @@ class Reference(Source):
     def _check_count(images: int, classes: int) -> None:
         if images < classes:
             raise ValueError(
-                f"anchors.reference must hold an image for each of {classes} old classes at the least; got {images}"
+                f"anchors.reference must hold at least one image for each of {classes} old classes; got {images}"
             )
 
     def images(self, task: Images, reader: Reader) -> Images:

@@ -66,7 +66,7 @@ def test_the_probe_is_for_frozen_models_and_all_tasks(tmp_path):
     scores = json.loads((tmp_path / "run/result.json").read_text())["scores"]
     assert scores["linear-probe (visual)"]["last"] > scores["frozen prototypes"]["last"] - 0.05
     probe = PrototypesConfig(score="probe")
-    with pytest.raises(ValueError, match="score probe is for a model that stays as it is"):
+    with pytest.raises(ValueError, match="score probe needs a frozen model"):
         check_parts(MethodConfig(prototypes=probe, training=TrainingConfig(joint=True)))
     with pytest.raises(ValueError, match="training.joint must be true; got false"):
         check_parts(MethodConfig(prototypes=probe, training=TrainingConfig(epochs=0)))

@@ -21,7 +21,7 @@ from segp_ext.run.preflight import attempts
 def test_reference_images_are_needed_and_named(tmp_path):
     with pytest.raises(ValueError, match="anchors.reference must name images"):
         check_parts(with_method(MethodConfig(method="zscl")))
-    with pytest.raises(ValueError, match="prototypes.score ridge is for a model that stays as it is"):
+    with pytest.raises(ValueError, match="prototypes.score ridge needs a frozen model"):
         check_parts(MethodConfig(prototypes=PrototypesConfig(score="ridge")))
     learner = SeGPCL(
         tiny_backbone(),
@@ -34,7 +34,7 @@ def test_reference_images_are_needed_and_named(tmp_path):
 def test_reference_images_must_be_as_many_as_old_classes(tmp_path):
     make(tmp_path / "reference", {"train/x": 1, "test/x": 1})
     make(tmp_path / "data", {f"{part}/{c}": 6 for part in ("train", "test") for c in ("red", "green", "blue", "cat")})
-    message = "anchors.reference must hold an image for each of 2 old classes at the least; got 1"
+    message = "anchors.reference must hold at least one image for each of 2 old classes; got 1"
     given = [f"--data.root={tmp_path}/data", f"--anchors.reference={tmp_path}/reference", "--data.classes_per_task=2"]
     config = parse(["--method=zscl", "--model.name=glyph", *given])
     scenario = load_scenario(config.data)
