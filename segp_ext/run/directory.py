@@ -290,7 +290,7 @@ def unfinished(directory: Path, settings: dict[str, Any]) -> Iterator[tuple[Path
 
     Args:
         directory: Folder with runs.
-        settings: Settings to look for, nested as in `Config`; those of the section "run" do not count.
+        settings: Settings to look for, nested as in `Config`; the section "run" does not count.
 
     Yields:
         The folder of such a run, and how far it came.

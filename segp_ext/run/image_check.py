@@ -43,7 +43,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class _Look:
-    """What opening one image showed: a digest of its content or the reason why there is none, and whether EXIF turns it."""
+    """Result of opening one image: the digest of its content, or else the trouble with it; and whether EXIF turns it."""
 
     digest: str | None
     trouble: str = ""

@@ -28,7 +28,7 @@ from segp_ext.run.rows import Row
 from segp_ext.runtime.progress import progress, say
 
 _PLACES = ("run.name", "run.directory", "run.threads")
-"""Settings that may differ from those of a run that is there already."""
+"""Settings in which a run that is there already may differ from the job."""
 _SAME = ("data.root", "model.pretrained")
 """Settings that a run may be resumed with, but that must be the same in a run that is there already."""
 

@@ -214,7 +214,7 @@ class Run:
         """
         mine = torch.tensor(int(digest[:12], 16), device=self.backbone.device)
         others = self.processes.gather(mine)
-        self.processes.wait()  # if one differs all stop, but none before the last has read what it needs
+        self.processes.wait()  # or a process that stops here would take the others' answer with it
         for rank, other in enumerate(others):
             if int(other) != int(mine):
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""Comparisons: rows on other data, and settings that do not reach a row."""
+"""Comparisons: runs on other images or weights under the same name."""
 
 import pytest
 from made_results import made

@@ -197,7 +197,7 @@ def test_two_positions_are_kept_for_one_may_be_damaged(tmp_path):
 
 
 def test_a_run_leaves_out_what_is_swapped_in_from_another(finished, copy, tmp_path):
-    """The identity that runs give is that of the checkpoint they start from."""
+    """A run names the start of a task by the identity of its checkpoint."""
     run = Run(parse(["--config", str(copy / "config.yaml")]), copy)
     try:
         starts = [run._start(done) for done in (0, 1, 2)]
@@ -216,7 +216,7 @@ def test_a_run_in_use_is_refused(stopped, capsys):
 
 
 def test_a_checkpoint_that_is_not_where_it_was_written_is_not_taken(finished, tmp_path):
-    """The newest is damaged, the next one is a later one's copy, the third has its result from elsewhere; so the oldest is taken."""
+    """The newest is a copy of an earlier one, the next is damaged, the third lacks its result; so the oldest is taken."""
     run = tmp_path / "run"
     shutil.copytree(finished, run, symlinks=True)
     checkpoints = run / "checkpoints"

@@ -112,7 +112,7 @@ def test_weights_are_named_as_a_saved_learner_names_them(tmp_path):
 
 @pytest.mark.slow
 def test_what_would_stop_a_run_is_a_problem(tmp_path):
-    """All that a run would refuse, and a run would refuse it."""
+    """Each case is a problem for an examination, and an error for a run."""
     make(tmp_path / "data", {f"{part}/{c}": 6 for part in ("train", "test") for c in ("Fox", "fox", "w " * 12 + "w")})
     make(tmp_path / "held", {f"{part}/{c}": 1 for part in ("train", "test") for c in ("x y z " * 5, "b")})
     unlike = {file: index for index, file in enumerate(sorted(tmp_path.rglob("*.*")))}

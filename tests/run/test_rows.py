@@ -18,7 +18,7 @@ def test_the_papers_tables_are_lists_of_methods():
 @pytest.mark.parametrize("rows", packaged_rows())
 @pytest.mark.parametrize("benchmark", ["cifar100", "imagenet-r", "imagenet100", "cub200", "ucf101"])
 def test_every_row_of_the_papers_tables_fits_every_benchmark(rows, benchmark, tmp_path):
-    """The settings of each row reach the run, and nothing that a protocol fixes is changed by one."""
+    """The settings of each row reach the run, and no row changes what a protocol fixes."""
     for label in read_rows(rows):
         given = ["--config", benchmark, "--data.root=made", "--anchors.reference=other"]
         settings = Job.of(Row(label), 1, tmp_path, given, 1).settings

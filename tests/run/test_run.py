@@ -44,7 +44,7 @@ def test_a_run_from_python_gives_its_result_and_tells_what_is_asked_for(finished
 
 
 def test_a_run_that_fails_lets_others_work_in_its_folder(stopped, tmp_path):
-    """Also where it fails before its first task, as it is still alive in a notebook."""
+    """In a notebook, for one, the process lives on after the error."""
     config = parse([f"--config={stopped / 'config.yaml'}", "--training.epochs=3"])
     for folder in (stopped, tmp_path / "nowhere"):
         with pytest.raises((ValueError, FileNotFoundError)) as refused:
