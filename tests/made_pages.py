@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 _VOID = {"meta", "br", "img", "link", "hr"}
 _SVG = "{http://www.w3.org/2000/svg}"
@@ -51,7 +52,7 @@ def parsed(page: str) -> list[str]:
         hidden = svg.get("aria-hidden") == "true"
         assert hidden or (svg.findtext(f"{_SVG}title") and svg.findtext(f"{_SVG}desc") and svg.get("role") == "img")
         assert svg.get("viewBox")
-    return reader.links
+    return [unquote(link) for link in reader.links]
 
 
 def pictures(page: str) -> list[ET.Element]:
@@ -66,3 +67,8 @@ def texts(svg: ET.Element) -> list[tuple[float, float, str]]:
         spans = list(text.iter(f"{_SVG}tspan")) or [text]
         found += [(float(span.get("x", 0)), float(span.get("y", 0)), span.text or "") for span in spans]
     return found
+
+
+def of_class(svg: ET.Element, name: str) -> list[str]:
+    """The paths of a picture's shapes of a class."""
+    return [shape.get("d", "") for shape in svg.iter() if name in (shape.get("class") or "").split()]

@@ -15,7 +15,7 @@ What is said of them:
 The pages report.html and summary.md:
     run_page, comparison_page: what stands on the page of a run and of a comparison, in which order.
     page, page.css: building blocks in Markdown and HTML; colours and layout.
-    svg_chart, svg_confusion: pictures within report.html.
+    svg_chart, svg_interval, svg_confusion: pictures within report.html.
 
 The PNG files in plots/:
     run_plots, comparison_plots: the plots of a run and of a comparison.

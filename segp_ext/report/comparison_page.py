@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from segp_ext.config import PATHS, ScorePath
 from segp_ext.report import comparison_plots, comparison_tables, glossary, verdict
 from segp_ext.report.comparison import Comparison, Score, mean_curve, mean_matrix
+from segp_ext.report.confusion import class_accuracy
 from segp_ext.report.metrics import forgetting_curve
 from segp_ext.report.page import Page, table_html
 from segp_ext.report.run_page import matrix_tables
-from segp_ext.report.svg_chart import Axis, Line, interval_bar, line_chart
-from segp_ext.report.table import Cell, Drawn, Link, Table, spread
+from segp_ext.report.svg_chart import Axis, Line, line_chart
+from segp_ext.report.svg_interval import interval_bar
+from segp_ext.report.table import Cell, Drawn, Link, Share, Table, spread
 from segp_ext.runtime.timing import Phase
 from segp_ext.storage.sealed import write_atomically
 
+_MOST_CLASSES, _WORST = 40, 20
+"""Most classes that the page shows at once, and how many of more classes."""
 Curve = Callable[[Score], Sequence[float]]
 
 
@@ -49,6 +54,7 @@ def page(comparison: Comparison, pictures: dict[str, str]) -> Page:
     _tables(made, comparison)
     _curves(made, comparison, pictures)
     _matrices(made, comparison, pictures)
+    _classes(made, comparison)
     _retention(made, comparison, pictures)
     _time(made, comparison, pictures)
     _runs(made, comparison)
@@ -73,11 +79,11 @@ def _differences(made: Page, comparison: Comparison) -> None:
     for row in (comparison.reference, *sorted(known, key=lambda row: -known[row].mean)):
         lasts = spread([s.values["last"] for s in comparison.predictions(row)])
         bar = Drawn(interval_bar(known[row], reach) if row in known else "")
-        rows.append([row, str(comparison.path_of(row)), lasts, bar, str(known[row]) if row in known else "–"])
+        rows.append([row, bar, str(known[row]) if row in known else "–", lasts, str(comparison.path_of(row))])
     axis = f"−{100 * reach:.1f} 0 +{100 * reach:.1f}"
-    header = ["method", "path", "Last", axis, f"− {comparison.reference}'s"]
+    header = ["method", axis, f"− {comparison.reference}'s", "Last", "path"]
     caption = f"Accuracy after the last task against {comparison.reference}, each row on the path by which it predicts"
-    made.figure("", table_html(Table(caption, header, rows, names=2)))
+    made.html_only().table(Table(caption, header, rows, words=[4]))
     made.text(comparison_tables.PAIRED)
 
 
@@ -174,6 +180,47 @@ def _matrices(made: Page, comparison: Comparison, pictures: dict[str, str]) -> N
     made.figure(caption, matrix_tables(matrices), _picture(pictures, "r_matrix.png"))
 
 
+def _classes(made: Page, comparison: Comparison) -> None:
+    """Adds the accuracy of each class by row, if it was counted."""
+    table = class_table(comparison)
+    if not table.rows:
+        return
+    part = made.html_only()
+    part.heading("Accuracy of each class")
+    part.text(
+        f"Mean over seeds, on the path by which each row predicts; the classes that are worst for {table.header[1]} come first. A "
+        "run's own page has its confusion matrix."
+    )
+    if len(table.rows) <= _MOST_CLASSES:
+        part.table(table)
+    else:
+        caption = f"The {_WORST} classes with the lowest accuracy, in percent"
+        part.table(replace(table, caption=caption, rows=table.rows[:_WORST]))
+        part.fold(f"All {len(table.rows)} classes").table(table)
+
+
+def class_table(comparison: Comparison) -> Table:
+    """Makes the table of each class's accuracy by row, the class that is worst for the reference first.
+
+    Rows without confusions are left out, as results of earlier versions have none; so are classes that some row lacks.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in [comparison.reference, *(row for row in comparison.all_rows if row != comparison.reference)]:
+        for score in comparison.predictions(row):
+            accuracies = class_accuracy(score.values.get("confusion", []))
+            for name, accuracy in zip(score.run.class_names, accuracies, strict=False):
+                if accuracy is not None:
+                    found.setdefault(row, {}).setdefault(name, []).append(accuracy)
+    means = {row: {name: statistics.fmean(of) for name, of in classes.items()} for row, classes in found.items()}
+    shared = [name for name in next(iter(means.values()), {}) if all(name in classes for classes in means.values())]
+    first = next(iter(means), "")
+    rows: list[list[Cell]] = [
+        [name, *(Share(classes[name], "heat", 0) for classes in means.values())]
+        for name in sorted(shared, key=lambda name: means[first][name])
+    ]
+    return Table("Percent of each class's test images that are right", ["class", *means], rows)
+
+
 def _retention(made: Page, comparison: Comparison, pictures: dict[str, str]) -> None:
     """Adds the curves of zero-shot accuracy on held-out data sets."""
     if not comparison.retention:
@@ -211,10 +258,7 @@ def _runs(made: Page, comparison: Comparison) -> None:
     for row in comparison.rows:
         links = [comparison.results.get((row, seed)) for seed in comparison.seeds]
         rows.append([row, *(Link(f"seed {run.seed}", f"runs/{run.name}/report.html") if run else "–" for run in links)])
-    made.figure(
-        "",
-        table_html(Table("Page of each run", ["method", *(f"seed {seed}" for seed in comparison.seeds)], rows)),
-    )
+    made.html_only().table(Table("Page of each run", ["method", *(f"seed {seed}" for seed in comparison.seeds)], rows))
     identities = dict.fromkeys(result.protocol["id"] for result in comparison.results.values())
     made.text("Protocols: " + ", ".join(f"`{identity}`" for identity in identities))
     versions = dict.fromkeys(

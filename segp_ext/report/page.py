@@ -62,7 +62,7 @@ class Page:
         """Adds a picture.
 
         Args:
-            caption: what it shows; empty if the picture says it by itself.
+            caption: what it shows.
             drawn: the picture as HTML, such as an inline SVG.
             file: path of an image that Markdown links to, from the page's folder; None leaves the picture out there.
         """
@@ -80,6 +80,12 @@ class Page:
         self.blocks.append(("columns", part))
         return part
 
+    def html_only(self) -> Page:
+        """Adds a part that Markdown leaves out; returns the part, to add blocks to."""
+        part = Page("")
+        self.blocks.append(("html", part))
+        return part
+
     def markdown(self) -> str:
         """Writes the page as Markdown."""
         head = [f"# {self.title}", *([self.note] if self.note else [])]
@@ -87,7 +93,7 @@ class Page:
 
     def html(self) -> str:
         """Writes the page as one HTML file."""
-        headings = [content for kind, content in self.blocks if kind == "heading"]
+        headings = _headings(self)
         links = "".join(f'<li><a href="#{_anchor(text)}">{_escaped(text)}</a></li>' for text in headings)
         note = f'\n<p class="note">{_escaped(self.note)}</p>' if self.note else ""
         contents = f'\n<nav aria-label="On this page"><ul>{links}</ul></nav>' if headings else ""
@@ -98,6 +104,15 @@ class Page:
             + "\n".join(_html_blocks(self, contents))
             + "\n</main>\n</body>\n</html>\n"
         )
+
+
+def _headings(page: Page) -> list[str]:
+    """Collects the headings of a page and of its parts for HTML alone."""
+    parts = [
+        [content] if kind == "heading" else _headings(content) if kind == "html" else []
+        for kind, content in page.blocks
+    ]
+    return [heading for part in parts for heading in part]
 
 
 @cache
@@ -115,7 +130,7 @@ def _html_blocks(page: Page, contents: str = "") -> list[str]:
     """Writes all blocks; the list of headings stands before the first heading."""
     parts = []
     for kind, content in page.blocks:
-        if kind == "heading" and contents:
+        if contents and (kind == "heading" or (kind == "html" and _headings(content))):
             parts.append(contents.strip())
             contents = ""
         parts.append(_HTML[kind](content))
@@ -133,7 +148,7 @@ def _escaped(text: str) -> str:
 def _linked(item: str | Link) -> str:
     """Writes text or a link as HTML."""
     if isinstance(item, Link):
-        return f'<a href="{quote(item.target)}">{html.escape(item.text)}</a>'
+        return f'<a href="{quote(item.target, safe="/=,+")}">{html.escape(item.text)}</a>'
     return _escaped(item)
 
 
@@ -177,7 +192,7 @@ def table_html(table: Table) -> str:
         classes = " ".join(["first"] * first + ["marked"] * (number in table.marked))
         before = row[0]
         cells = "".join(
-            f'<td class="words">{_linked(_plain(cell))}</td>' if place in table.words else _cell(cell)
+            f'<td class="words"><span>{_linked(_plain(cell))}</span></td>' if place in table.words else _cell(cell)
             for place, cell in enumerate(row[table.names :], start=table.names)
         )
         lines.append(f"<tr{f' class={chr(34)}{classes}{chr(34)}' if classes else ''}>{names}{cells}</tr>")
@@ -213,8 +228,7 @@ def _html_terms(terms: Mapping[str, str]) -> str:
 
 def _html_figure(content: tuple[str, str, str | None]) -> str:
     caption, drawn, _ = content
-    said = f"<figcaption>{_escaped(caption)}</figcaption>\n" if caption else ""
-    return f"<figure>\n{said}{drawn}\n</figure>"
+    return f"<figure>\n<figcaption>{_escaped(caption)}</figcaption>\n{drawn}\n</figure>"
 
 
 def _html_fold(part: Page) -> str:
@@ -248,6 +262,7 @@ _MARKDOWN: dict[str, Callable[[Any], str]] = {
     "table": _markdown_whole_table,
     "figure": lambda content: f"![{content[0]}]({content[2]})" if content[2] else "",
     "fold": lambda part: "",
+    "html": lambda part: "",
     "columns": lambda part: "\n\n".join(_markdown_blocks(part)),
 }
 _HTML: dict[str, Callable[[Any], str]] = {
@@ -260,5 +275,6 @@ _HTML: dict[str, Callable[[Any], str]] = {
     "table": table_html,
     "figure": _html_figure,
     "fold": _html_fold,
+    "html": lambda part: "\n".join(_html_blocks(part)),
     "columns": _html_columns,
 }

@@ -1,4 +1,4 @@
-"""Charts as inline SVG: lines over tasks with a label at each end, and intervals beside a zero line.
+"""Line charts as inline SVG: accuracies over tasks, with a label at the end of each line.
 
 Text stays text, colours come from the page's style sheet (page.css: .s0 to .s5), and each picture has a title and a description.
 """
@@ -10,8 +10,6 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-
-from segp_ext.report.comparison import Difference
 
 STYLES = 6
 """Number of colours and marks in the style sheet."""
@@ -289,20 +287,3 @@ def _svg(width: float, height: float, title: str, description: str, parts: Seque
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img"><title>{escape(title)}</title>'
         f"<desc>{escape(description)}</desc>{''.join(parts)}</svg>"
     )
-
-
-def interval_bar(difference: Difference, reach: float) -> str:
-    """Draws a difference as a dot with its interval, on an axis from -reach to +reach; an arrow leads beyond the axis."""
-    half = 0.0 if math.isinf(difference.half) else difference.half
-    low, mean, high = (
-        100 + 90 * value / reach for value in (difference.mean - half, difference.mean, difference.mean + half)
-    )
-    style = "clear" if difference.is_clear and difference.pairs > 2 else "level"
-    parts = ['<path class="grid" d="M100 0V24"/>']
-    if low < 5 or high > 195:
-        left = low < 5
-        parts.append(f'<path class="whisker {style}" d="{"M12 7l-6 5l6 5" if left else "M188 7l6 5l-6 5"}"/>')
-    if mean > 5 and mean < 195:
-        parts.append(f'<path class="whisker {style}" d="M{max(low, 6):.1f} 12H{min(high, 194):.1f}"/>')
-        parts.append(f'<circle class="dot {style}" cx="{mean:.1f}" cy="12" r="4"/>')
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 200 24" class="interval" aria-hidden="true">{"".join(parts)}</svg>'

@@ -35,11 +35,13 @@ def test_a_page_in_both_forms():
 def test_what_is_folded_is_for_html_alone():
     page = Page("title")
     page.fold("more").text("inside")
+    page.html_only().heading("Only here")
     beside = page.columns()
     beside.text("left")
     beside.text("right")
     assert page.markdown() == "# title\n\nleft\n\nright\n"
     shown = page.html()
+    assert '<h2 id="only-here">' in shown and '<a href="#only-here">' in shown
     assert "<details>\n<summary>more</summary>\n<p>inside</p>\n</details>" in shown
     assert '<div class="columns">\n<p>left</p>\n<p>right</p>\n</div>' in shown
 

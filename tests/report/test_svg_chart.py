@@ -4,10 +4,9 @@ import itertools
 import re
 
 import pytest
-from made_pages import pictures, texts
+from made_pages import of_class, pictures, texts
 
-from segp_ext.report.comparison import Difference
-from segp_ext.report.svg_chart import MOST_LINES, Axis, Line, interval_bar, line_chart
+from segp_ext.report.svg_chart import MOST_LINES, Axis, Line, line_chart
 
 AXIS = Axis("Accuracy after each task", "% right")
 
@@ -24,18 +23,14 @@ def ys(path):
     return [float(y) for _, y in re.findall(r"(-?[\d.]+) (-?[\d.]+)", path)]
 
 
-def shapes(svg, kind):
-    return [shape.get("d") for shape in svg.iter() if kind in (shape.get("class") or "").split()]
-
-
 def test_a_line_has_its_value_and_name_at_its_end():
     svg = chart_of(Line("segp", [50, 60, 70]), Line("lora", [50, 40, 30], style=1, dashed=True))
     words = [text for *_, text in texts(svg)]
     assert {"segp", "70.0", "lora", "30.0", "% right", "tasks learnt", "1", "2", "3"} <= {*words}
-    assert len(shapes(svg, "line")) == 2 and len(shapes(svg, "leader")) == 2
+    assert len(of_class(svg, "line")) == 2 and len(of_class(svg, "leader")) == 2
     assert svg.findtext("{http://www.w3.org/2000/svg}title") == "Accuracy after each task"
     assert "segp: 50.0, 60.0, 70.0" in svg.findtext("{http://www.w3.org/2000/svg}desc")
-    first, second = (ys(line) for line in shapes(svg, "line"))
+    first, second = (ys(line) for line in of_class(svg, "line"))
     assert first == sorted(first, reverse=True) and second == sorted(second)  # up is up
 
 
@@ -57,7 +52,7 @@ def test_labels_do_not_overlap_and_stay_within_the_picture(names):
 
 def test_lines_that_are_the_same_are_one_line_with_both_names():
     svg = chart_of(Line("text", [50, 60]), Line("dual", [50.001, 60.001], style=1), Line("visual", [55, 60], style=2))
-    assert len(shapes(svg, "line")) == 2
+    assert len(of_class(svg, "line")) == 2
     assert "text = dual" in [text for *_, text in texts(svg)]
 
 
@@ -65,14 +60,14 @@ def test_lines_are_of_falling_width_so_that_one_shows_below_another():
     svg = chart_of(Line("a", [50, 60]), Line("b", [50.1, 60.1], style=1), Line("c", [50.2, 60.2], style=2))
     widths = [float(line.get("stroke-width")) for line in svg.iter() if "line" in (line.get("class") or "").split()]
     assert widths == sorted(widths, reverse=True) and widths[0] > widths[-1] + 1
-    starts = {line.split("L")[0].split()[0] for line in shapes(svg, "line")}
+    starts = {line.split("L")[0].split()[0] for line in of_class(svg, "line")}
     assert len(starts) == 3  # beside each other
 
 
 def test_bands_end_where_no_value_can_be():
     svg = chart_of(Line("a", [99, 95], [4, 2]), Line("b", [1, 3], [5, 2], style=1))
-    grid = [float(re.match(r"M[\d.]+ ([\d.]+)H", line)[1]) for line in shapes(svg, "grid")]
-    for band in shapes(svg, "band"):
+    grid = [float(re.match(r"M[\d.]+ ([\d.]+)H", line)[1]) for line in of_class(svg, "grid")]
+    for band in of_class(svg, "band"):
         assert min(grid) - 0.11 <= min(ys(band)) and max(ys(band)) <= max(grid) + 0.11
     ticks = [float(text) for x, _, text in texts(svg) if x < 45 and re.fullmatch(r"-?\d+(\.\d+)?", text)]
     assert min(ticks) == 0 and max(ticks) == 100
@@ -107,7 +102,7 @@ def test_many_lines_get_a_chart_each_that_shows_the_others_too():
     found = pictures(drawn)
     assert len(found) == len(names) and drawn.count('class="panel"') == len(names)
     for name, svg in zip(names, found, strict=True):
-        assert len(shapes(svg, "other")) == len(names) - 1 and len(shapes(svg, "line")) == 1
+        assert len(of_class(svg, "other")) == len(names) - 1 and len(of_class(svg, "line")) == 1
         assert svg.findtext("{http://www.w3.org/2000/svg}title").endswith(f": {name}")
         assert f'<p class="panel-name">{name} <b>' in drawn
     long = "joint lora.targets=[attn.in_proj,attn.out_proj,mlp.c_fc,mlp.c_proj] lora.rank=2"
@@ -124,17 +119,5 @@ def test_names_are_text_and_nothing_to_draw_is_nothing():
 
 def test_lines_of_different_lengths_end_where_they_end():
     svg = chart_of(Line("short", [50, 60]), Line("long", [50, 55, 65], style=1))
-    short, long = shapes(svg, "line")
+    short, long = of_class(svg, "line")
     assert len(ys(short)) == 2 and len(ys(long)) == 3
-
-
-def test_intervals_beside_a_zero_line():
-    svg = pictures(interval_bar(Difference(0.01, 0.005, 3), 0.02))[0]
-    dot = next(shape for shape in svg.iter() if "dot" in (shape.get("class") or ""))
-    assert float(dot.get("cx")) == 145 and "clear" in dot.get("class") and shapes(svg, "whisker") == ["M122.5 12H167.5"]
-    svg = pictures(interval_bar(Difference(0.01, 0.02, 3), 0.02))[0]
-    assert "M10.0" not in interval_bar(Difference(-0.5, 0.01, 3), 0.02) and shapes(svg, "level")
-    beyond = pictures(interval_bar(Difference(-0.5, 0.01, 3), 0.02))[0]
-    assert [*shapes(beyond, "whisker")] == ["M12 7l-6 5l6 5"]  # an arrow to the left, and no dot
-    alone = pictures(interval_bar(Difference(0.01, float("inf"), 1), 0.02))[0]
-    assert any("level" in (shape.get("class") or "") for shape in alone.iter())
