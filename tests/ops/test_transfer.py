@@ -9,15 +9,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from matrix_cases import needs_native
 from op_samples import DEVICES, DTYPES, generator, transfer_samples
 from torch import Tensor
 
-import segp_ext
 from segp_ext import ops, reference
 
-needs_native = pytest.mark.skipif(
-    segp_ext.build_info()["ops_path"] != "native", reason="the native library is not loaded; the eager path runs"
-)
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 SAMPLES = [sample.name for sample in transfer_samples()]
 # Entries of unit rows. Half types compute in float32; the reference gets their values.

@@ -11,17 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from matrix_cases import needs_native
 from op_samples import generator
 from torch import Tensor
 from torch.autograd import forward_ad
 
-import segp_ext
 from segp_ext import ops
 from segp_ext.ops import _dispatch
 
-needs_native = pytest.mark.skipif(
-    segp_ext.build_info()["ops_path"] != "native", reason="the native library is not loaded; the eager path runs"
-)
 pytestmark = pytest.mark.filterwarnings("ignore:segp_ext has no native kernels for torch.func")
 EQUAL = {"rtol": 1e-9, "atol": 1e-12}
 
