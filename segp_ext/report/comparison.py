@@ -13,6 +13,9 @@ from segp_ext.config import ScorePath
 from segp_ext.report.result import RunResult
 from segp_ext.report.run_tables import is_chance
 
+ENOUGH_PAIRS = 3
+"""Fewest pairs from which a difference is told. With two pairs the interval reaches 12.7 standard errors to each side."""
+
 
 @dataclass(frozen=True)
 class Score:

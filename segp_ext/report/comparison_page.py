@@ -9,7 +9,7 @@ from pathlib import Path
 
 from segp_ext.config import PATHS, ScorePath
 from segp_ext.report import comparison_plots, comparison_tables, glossary, verdict
-from segp_ext.report.comparison import Comparison, Score, mean_curve, mean_matrix
+from segp_ext.report.comparison import ENOUGH_PAIRS, Comparison, Score, mean_curve, mean_matrix
 from segp_ext.report.confusion import class_accuracy
 from segp_ext.report.metrics import forgetting_curve
 from segp_ext.report.page import Page, table_html
@@ -74,7 +74,7 @@ def _differences(made: Page, comparison: Comparison) -> None:
         return
     # The axis is as wide as the methods need; a frozen row that is far off gets an arrow.
     shown = [d for row, d in known.items() if row in comparison.rows] or [*known.values()]
-    reach = max(0.005, *(abs(d.mean) + (d.half if d.pairs > 2 else 0.0) for d in shown))
+    reach = max(0.005, *(abs(d.mean) + (d.half if d.pairs >= ENOUGH_PAIRS else 0.0) for d in shown))
     rows: list[list[Cell]] = []
     for row in (comparison.reference, *sorted(known, key=lambda row: -known[row].mean)):
         lasts = spread([s.values["last"] for s in comparison.predictions(row)])

@@ -179,7 +179,10 @@ def _cell(cell: Cell) -> str:
 def table_html(table: Table) -> str:
     """Writes a table in a box of its own, which scrolls sideways if the table is wider than the window."""
     caption = _escaped(table.caption)
-    heads = [f'<th scope="col"{_kind(table, place)}>{_escaped(name)}</th>' for place, name in enumerate(table.header)]
+    heads = [
+        f'<th scope="col"{_kind(table, place)}><span>{_escaped(name)}</span></th>'
+        for place, name in enumerate(table.header)
+    ]
     lines = [
         f'<section class="scroll" tabindex="0" aria-label="{html.escape(table.caption or "table")}">',
         "<table>" + (f"\n<caption><span>{caption}</span></caption>" if caption else ""),

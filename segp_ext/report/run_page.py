@@ -128,7 +128,7 @@ def _tasks(made: Page, result: RunResult) -> None:
 def matrix_tables(matrices: Mapping[str, Sequence[Sequence[float]]]) -> str:
     """Draws each R as a shaded table, as many beside each other as fit."""
     tables = "".join(f"<div>{table_html(matrix_table(name, matrix))}</div>" for name, matrix in matrices.items())
-    least = 5 + 2 * max(map(len, matrices.values()))
+    least = max(11, 5 + 2 * max(map(len, matrices.values())))
     return f'<div class="matrices" style="--least:{least}rem">{tables}</div>'
 
 

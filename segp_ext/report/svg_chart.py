@@ -126,12 +126,12 @@ def _ticks(lines: Sequence[Line], axis: Axis) -> list[float]:
         for sign in (-1, 1)
     ]
     low, high = min(heights), max(heights)
-    spread = max(high - low, 10.0**-axis.digits)
+    spread = max(high - low, 10 * 10.0**-axis.digits)  # flat lines need room too
+    middle = (low + high) / 2
+    low, high = max(axis.low, min(low, middle - spread / 2)), min(axis.high, max(high, middle + spread / 2))
     unit = 10 ** math.floor(math.log10(spread / 4))
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if spread / (unit * factor) <= 5)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    if first == last:
-        first, last = (first - 1, last) if (last + 1) * step > axis.high else (first, last + 1)
     return [number * step for number in range(first, last + 1)]
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
-from segp_ext.report.comparison import Difference
+from segp_ext.report.comparison import ENOUGH_PAIRS, Difference
 
 
 def interval_bar(difference: Difference, reach: float) -> str:
-    """Draws a difference as a dot with its interval, on an axis from -reach to +reach; an arrow leads beyond the axis."""
-    half = 0.0 if math.isinf(difference.half) else difference.half
+    """Draws a difference as a dot with its interval, on an axis from -reach to +reach; an arrow leads beyond the axis.
+
+    With too few pairs the dot stands alone.
+    """
+    half = difference.half if difference.pairs >= ENOUGH_PAIRS else 0.0
     low, mean, high = (
         100 + 90 * value / reach for value in (difference.mean - half, difference.mean, difference.mean + half)
     )
-    style = "clear" if difference.is_clear and difference.pairs > 2 else "level"
+    style = "clear" if difference.is_clear and difference.pairs >= ENOUGH_PAIRS else "level"
     parts = ['<path class="grid" d="M100 0V24"/>']
     if low < 5 or high > 195:
         left = low < 5

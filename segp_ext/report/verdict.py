@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 
-from segp_ext.report.comparison import Comparison, Difference
+from segp_ext.report.comparison import ENOUGH_PAIRS, Comparison, Difference
 from segp_ext.report.result import PathResult, Row, RunResult
 from segp_ext.report.table import percent
 
-ENOUGH_SEEDS = 3
-"""Fewest pairs from which a difference is told; the interval of two pairs is 13 times as wide as that of many."""
 _NAMED = 4
 """Rows that a sentence names; it counts the others."""
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -98,8 +96,8 @@ def of_comparison(comparison: Comparison) -> list[str]:
     if not others:
         return [f"{reference} stands alone: there is no other row to compare it with."]
     found = {row: difference for row in others if (difference := comparison.predicted_difference(row, "last"))}
-    few = {row: d for row, d in found.items() if d.pairs < ENOUGH_SEEDS}
-    told = {row: d for row, d in found.items() if d.pairs >= ENOUGH_SEEDS}
+    few = {row: d for row, d in found.items() if d.pairs < ENOUGH_PAIRS}
+    told = {row: d for row, d in found.items() if d.pairs >= ENOUGH_PAIRS}
     clear = {row: d for row, d in told.items() if d.is_clear}
     level = {row: d for row, d in told.items() if not d.is_clear}
     said = []

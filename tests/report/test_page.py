@@ -66,7 +66,7 @@ def test_cells_of_each_kind():
     assert '<td>-1.2<small class="apart"> ± 0.3</small></td>' in shown
     assert '<td>+1.0 <small class="behind">(+0.5 to +1.5)</small></td>' in shown
     assert '<td class="bar" style="--share:25.6%">25.6</td><td></td><td class="drawn"><i></i></td>' in shown
-    assert '<th scope="col" class="bar">e</th>' in shown and "<caption>" not in shown
+    assert '<th scope="col" class="bar"><span>e</span></th>' in shown and "<caption>" not in shown
 
 
 def test_rows_of_one_name_stand_together_and_marked_ones_are_set_off():

@@ -74,7 +74,8 @@ def test_bands_end_where_no_value_can_be():
 
 
 @pytest.mark.parametrize(
-    ("values", "low", "high"), [([50], 0, 100), ([100, 100], 99, 100), ([0, 0], 0, 100), ([98.7, 98.71], 98, 99)]
+    ("values", "low", "high"),
+    [([50], 0, 100), ([100, 100], 98, 100), ([0, 0], 0, 2), ([10, 10, 10], 9, 11), ([98.7, 98.71], 98, 99.5)],
 )
 def test_ticks_of_flat_and_of_single_values(values, low, high):
     svg = chart_of(Line("a", values))

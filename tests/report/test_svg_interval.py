@@ -13,8 +13,10 @@ def test_intervals_beside_a_zero_line():
         float(dot.get("cx")) == 145 and "clear" in dot.get("class") and of_class(svg, "whisker") == ["M122.5 12H167.5"]
     )
     svg = pictures(interval_bar(Difference(0.01, 0.02, 3), 0.02))[0]
-    assert "M10.0" not in interval_bar(Difference(-0.5, 0.01, 3), 0.02) and of_class(svg, "level")
+    assert of_class(svg, "whisker") == ["M188 7l6 5l-6 5", "M55.0 12H194.0"]  # as far as the axis goes, and an arrow
     beyond = pictures(interval_bar(Difference(-0.5, 0.01, 3), 0.02))[0]
     assert [*of_class(beyond, "whisker")] == ["M12 7l-6 5l6 5"]  # an arrow to the left, and no dot
-    alone = pictures(interval_bar(Difference(0.01, float("inf"), 1), 0.02))[0]
-    assert any("level" in (shape.get("class") or "") for shape in alone.iter())
+    for half, pairs in ((float("inf"), 1), (0.3, 2)):
+        alone = pictures(interval_bar(Difference(0.01, half, pairs), 0.02))[0]
+        assert any("dot level" in (shape.get("class") or "") for shape in alone.iter())
+        assert of_class(alone, "whisker") == ["M145.0 12H145.0"]  # no interval
