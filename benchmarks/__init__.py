@@ -1,1 +1,1 @@
-"""Micro-benchmarks of the ops: `python -m benchmarks.bench_<op>`."""
+"""Benchmarks of the ops, of a learner's phases and of whole runs: `python -m benchmarks.<module>`."""

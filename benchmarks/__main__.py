@@ -1,4 +1,4 @@
-"""All micro-benchmarks, one after the other: `python -m benchmarks [--device cuda] [--no-compile] [--quick]`."""
+"""Runs all micro-benchmarks, one after the other: `python -m benchmarks [--device cuda] [--no-compile] [--quick]`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 OPS = ("dpgd", "dual_target", "distill", "drift", "transfer", "overhead")
 
 if __name__ == "__main__":
-    # Each in a process of its own: one benchmark's compiled functions and memory must not be another's.
+    # Each benchmark gets its own process, so that none inherits compiled functions or memory from another.
     for op in OPS:
         done = subprocess.run([sys.executable, "-m", f"benchmarks.bench_{op}", *sys.argv[1:]])
         if done.returncode:

@@ -1,6 +1,9 @@
-"""`geometry_distill`, forward and backward: fused, its eager twin, torch.compile of the twin, and its four products.
+"""Times `geometry_distill`, forward and backward.
 
-python -m benchmarks.bench_distill [--device cuda] [--no-compile] [--quick]
+It compares the fused op, its eager twin, torch.compile of the twin, and the op's four matrix products alone. On CUDA, Liger-Kernel takes
+part where it is installed.
+
+    python -m benchmarks.bench_distill [--device cuda] [--no-compile] [--quick]
 """
 
 from __future__ import annotations
@@ -28,7 +31,18 @@ CASES = [("B 1, C 2", 1, 2, F32), ("B 32, C 10", 32, 10, F32), ("B 32, C 90", 32
 def make_candidates(
     rows: int, classes: int, dtype: torch.dtype, device: str, compiled: bool
 ) -> tuple[list[Candidate], Products]:
-    """Student and teacher a training step apart."""
+    """Makes a student and a teacher one training step apart, and the candidates that distil one into the other.
+
+    Args:
+        rows: number of images B; student and teacher are `[B, 512]`.
+        classes: number of classes C; the texts of both are `[C, 512]`.
+        dtype: dtype of the four tensors.
+        device: torch device.
+        compiled: whether torch.compile takes part.
+
+    Returns:
+        The candidates, and the matrix products that are the floor.
+    """
     random = torch.Generator().manual_seed(0)
     teacher = torch.randn(rows, EMBEDDING_WIDTH, generator=random)
     teacher_text = torch.randn(classes, EMBEDDING_WIDTH, generator=random)
@@ -49,7 +63,7 @@ def make_candidates(
     if keeps_matrix(rows, classes):
         candidates.append(both_passes("eager", reference.geometry_distill))
         if compiled:
-            torch._dynamo.reset()  # or a second shape would get a slower, shape-agnostic kernel
+            torch._dynamo.reset()  # else a second shape would get a slower kernel that serves every shape
             candidates.append(both_passes("torch.compile", torch.compile(reference.geometry_distill)))
         if device.startswith("cuda"):
             candidates += liger(given)
@@ -62,14 +76,14 @@ def make_candidates(
         agree(candidates, wanted, 1e-4 if dtype == F32 and rows * classes > 100 else 2e-2)
     a, u, b, v = (t.detach() for t in given)
     weights = torch.empty(rows, classes, device=device, dtype=dtype) if keeps_matrix(rows, classes) else None
-    if weights is None:  # as many multiplications, in products that need no such matrix
+    if weights is None:  # the same number of multiplications, by products that take no [B, C] operand
         return candidates, Products((a, u.T), (b, v.T), (a, u.T), (b, v.T))
     weights.normal_()
     return candidates, Products((a, u.T), (b, v.T), (weights, u), (weights.T, a))
 
 
 def liger(given: list[Tensor]) -> list[Candidate]:
-    """Liger-Kernel's KL divergence on similarities that torch computes, where it is installed."""
+    """Makes a candidate of Liger-Kernel's KL divergence on similarities that torch computes; none where Liger-Kernel is not installed."""
     try:
         from liger_kernel.transformers import LigerKLDIVLoss
     except ImportError:

@@ -1,7 +1,7 @@
-"""`dpgd_step`: fused (fresh output and in place) against its eager twin, torch.compile of the twin, and a stream.
+"""Times `dpgd_step`, with a fresh output and in place, against its eager twin, torch.compile of the twin, and a stream.
 
-The stream is the fastest thing that moves the same memory: torch's `addcmul`, which reads three arrays and writes
-one. In place it writes over one that it read, like `dpgd_step_`.
+The stream is the fastest call that moves the same memory: torch's `addcmul_`. It reads three arrays and writes the result over one of
+them, like `dpgd_step_`.
 
     python -m benchmarks.bench_dpgd [--device cuda] [--no-compile] [--quick]
 """
@@ -36,7 +36,14 @@ CASES = [  # shape, dtype, layout, bounds
 
 
 def make_tensors(shape: tuple[int, ...], dtype: torch.dtype, layout: str, device: str) -> tuple[Tensor, ...]:
-    """A walk under way; "mixed" is a channels-last gradient for contiguous images."""
+    """Makes images, gradient and seeds of a DPGD walk under way, each of `shape` `[B, C, H, W]`.
+
+    Args:
+        shape: sizes of each tensor.
+        dtype: dtype of the three tensors.
+        layout: "contiguous", "channels_last", or "mixed": contiguous images with a channels-last gradient.
+        device: torch device.
+    """
     random = torch.Generator().manual_seed(0)
     seed = torch.rand(shape, generator=random)
     x = (seed + 0.02 * torch.randn(shape, generator=random)).clamp(0, 1)
@@ -50,7 +57,7 @@ def make_tensors(shape: tuple[int, ...], dtype: torch.dtype, layout: str, device
 
 
 def make_candidates(x: Tensor, grad: Tensor, seed: Tensor, bounds: dict, compiled: bool) -> list[Candidate]:
-    """All candidates, each asserted to give the eager twin's result."""
+    """Makes all candidates, and asserts that each one but the stream gives exactly the eager twin's result."""
     walker, carrier = x.clone(), x.clone()
     candidates = [
         Candidate("fused in place", lambda: ops.dpgd_step_(walker, grad, seed, **bounds)),
@@ -58,7 +65,7 @@ def make_candidates(x: Tensor, grad: Tensor, seed: Tensor, bounds: dict, compile
         Candidate("eager", lambda: reference.dpgd_step(x, grad, seed, **bounds)),
     ]
     if compiled:
-        torch._dynamo.reset()  # or a second shape would get a slower, shape-agnostic kernel
+        torch._dynamo.reset()  # else a second shape would get a slower kernel that serves every shape
         step = torch.compile(reference.dpgd_step)
         candidates.append(Candidate("torch.compile", lambda: step(x, grad, seed, **bounds)))
     wanted = reference.dpgd_step(x, grad, seed, **bounds)
@@ -71,9 +78,9 @@ def make_candidates(x: Tensor, grad: Tensor, seed: Tensor, bounds: dict, compile
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="torch device")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
-    parser.add_argument("--quick", action="store_true", help="a second per case, no CSV and no plot")
+    parser.add_argument("--quick", action="store_true", help="spend one second per case; write no CSV and no plot")
     options = parser.parse_args()
 
     print_setting("dpgd_step", options.device)

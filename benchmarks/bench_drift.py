@@ -1,8 +1,11 @@
-"""`prototype_drift`: fused, its eager twin, torch.compile of the twin, scaled-dot-product attention, and its two products.
+"""Times `prototype_drift`, forward.
 
-Attention gives the drift alone, without the proximity. "SDC, literal" is the weighting of semantic drift compensation
-as usually written out, a Gaussian of the distance, with the array of all differences [C, A, D] in memory: another
-formula for the same purpose, for the time that it takes. It takes part once, where that array is small enough.
+It compares the fused op, its eager twin, torch.compile of the twin, scaled-dot-product attention, and the op's two matrix products alone.
+Attention gives the drift without the proximity.
+
+"SDC, literal" computes semantic drift compensation as usually written out: weights are a Gaussian of the distance, and the array of all
+differences [C, A, D] is in memory. The formula is another one for the same purpose; it takes part for its time alone. It runs in one case,
+where that array is small enough.
 
     python -m benchmarks.bench_drift [--device cuda] [--no-compile] [--quick]
 """
@@ -28,7 +31,10 @@ SDC_CASE = (190, 950)
 
 
 def literal_sdc(prototypes: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """drift_c = Σ_a w_ca (after_a − before_a), w_ca ∝ exp(−|before_a − p_c|² / 2σ²)."""
+    """Computes drift_c = Σ_a w_ca (after_a − before_a) with w_ca ∝ exp(−|before_a − p_c|² / 2σ²), `[C, D]`.
+
+    Prototypes are `[C, D]`, `before` and `after` `[A, D]`; σ² is the mean squared distance.
+    """
     distance = (before[None, :, :] - prototypes[:, None, :]).square().sum(dim=2)
     weight = torch.exp(-distance / (2 * distance.mean()))
     return (weight[:, :, None] * (after - before)[None]).sum(dim=1) / weight.sum(dim=1, keepdim=True)
@@ -37,7 +43,18 @@ def literal_sdc(prototypes: Tensor, before: Tensor, after: Tensor) -> Tensor:
 def make_candidates(
     rows: int, classes: int, dtype: torch.dtype, device: str, compiled: bool
 ) -> tuple[list[Candidate], Products]:
-    """`rows` prototypes and `classes` anchors, each anchor near one of the prototypes."""
+    """Makes prototypes, anchors near them, and the candidates that compute the prototypes' drift.
+
+    Args:
+        rows: number of prototypes C; they are `[C, 768]`.
+        classes: number of anchors A; their features before and after training are `[A, 768]`.
+        dtype: dtype of the three tensors.
+        device: torch device.
+        compiled: whether torch.compile takes part.
+
+    Returns:
+        The candidates, and the matrix products that are the floor.
+    """
     random = torch.Generator().manual_seed(0)
     prototypes = torch.randn(rows, FEATURE_WIDTH, generator=random)
     before = prototypes[torch.arange(classes) % rows] + 0.5 * torch.randn(classes, FEATURE_WIDTH, generator=random)
@@ -57,7 +74,7 @@ def make_candidates(
     if keeps_matrix(rows, classes):
         candidates.append(Candidate("eager", lambda: reference.prototype_drift(*given, temperature=TEMPERATURE)))
         if compiled:
-            torch._dynamo.reset()  # or a second shape would get a slower, shape-agnostic kernel
+            torch._dynamo.reset()  # else a second shape would get a slower kernel that serves every shape
             step = torch.compile(reference.prototype_drift)
             candidates.append(Candidate("torch.compile", lambda: step(*given, temperature=TEMPERATURE)))
     candidates.append(Candidate("attention (drift only)", attention))
@@ -71,7 +88,7 @@ def make_candidates(
     if (rows, classes) == SDC_CASE:
         candidates.append(Candidate("SDC, literal", lambda: literal_sdc(*given)))
     p, z, moved = given[0], given[1], given[2] - given[1]
-    if not keeps_matrix(rows, classes):  # as many multiplications, in products that need no such matrix
+    if not keeps_matrix(rows, classes):  # the same number of multiplications, by products that take no [C, A] operand
         return candidates, Products((p, z.T), (p, z.T))
     return candidates, Products((p, z.T), (torch.rand(rows, classes, device=device).to(dtype), moved))
 

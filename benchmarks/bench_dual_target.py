@@ -1,6 +1,9 @@
-"""`dual_target_loss`, forward and backward: fused, its eager twin, torch.compile of the twin, and its two products.
+"""Times `dual_target_loss`, forward and backward.
 
-python -m benchmarks.bench_dual_target [--device cuda] [--no-compile] [--quick]
+It compares the fused op, its eager twin, torch.compile of the twin, and the op's two matrix products alone. On CUDA, Liger-Kernel takes
+part where it is installed.
+
+    python -m benchmarks.bench_dual_target [--device cuda] [--no-compile] [--quick]
 """
 
 from __future__ import annotations
@@ -25,7 +28,18 @@ CASES = [("B 1, C 2", 1, 2, F32), ("B 64, C 10", 64, 10, F32), ("B 64, C 90", 64
 def make_candidates(
     rows: int, classes: int, dtype: torch.dtype, device: str, compiled: bool
 ) -> tuple[list[Candidate], Products]:
-    """Images on their way to their targets."""
+    """Makes images on their way to their target classes, and the candidates that compute their loss.
+
+    Args:
+        rows: number of images B; embeddings are `[B, 512]`, raw features `[B, 768]`.
+        classes: number of classes C; texts are `[C, 512]`, prototypes `[C, 768]`.
+        dtype: dtype of the four tensors.
+        device: torch device.
+        compiled: whether torch.compile takes part.
+
+    Returns:
+        The candidates, and the matrix products that are the floor.
+    """
     random = torch.Generator().manual_seed(0)
     target = torch.randint(classes, (rows,), generator=random).to(device)
     text = torch.randn(classes, EMBEDDING_WIDTH, generator=random)
@@ -47,7 +61,7 @@ def make_candidates(
     if keeps_matrix(rows, classes):
         candidates.append(both_passes("eager", reference.dual_target_loss))
         if compiled:
-            torch._dynamo.reset()  # or a second shape would get a slower, shape-agnostic kernel
+            torch._dynamo.reset()  # else a second shape would get a slower kernel that serves every shape
             candidates.append(both_passes("torch.compile", torch.compile(reference.dual_target_loss)))
         if device.startswith("cuda"):
             candidates += liger(given, target)
@@ -59,13 +73,13 @@ def make_candidates(
 
         agree(candidates, wanted, 1e-4 if dtype == F32 and rows * classes > 100 else 2e-2)
     v, u = given[0].detach(), given[2]
-    if not keeps_matrix(rows, classes):  # as many multiplications, in products that need no such matrix
+    if not keeps_matrix(rows, classes):  # the same number of multiplications, by products that take no [B, C] operand
         return candidates, Products((v, u.T), (v, u.T))
     return candidates, Products((v, u.T), (torch.randn(rows, classes, device=device).to(dtype), u))
 
 
 def liger(given: list[Tensor], target: Tensor) -> list[Candidate]:
-    """Liger-Kernel's cross-entropy on similarities that torch computes, where it is installed."""
+    """Makes a candidate of Liger-Kernel's cross-entropy on similarities that torch computes; none where Liger-Kernel is not installed."""
     try:
         from liger_kernel.transformers import LigerCrossEntropyLoss
     except ImportError:

@@ -1,4 +1,4 @@
-"""What a call of each op costs on tensors so small that there is nothing to compute, with autograd and without.
+"""Times a call of each op on tensors so small that only the overhead counts, with and without autograd.
 
 python -m benchmarks.bench_overhead [--device cuda] [--quick]
 """
@@ -15,7 +15,10 @@ from .matrix_ops import options
 
 
 def make_candidates(device: str) -> list[Candidate]:
-    """Forward alone, and recorded by autograd where the op has a gradient (which it computes then); an addition to compare with."""
+    """Makes one candidate per op and, for comparison, an addition.
+
+    "recorded" means that autograd records the call. An op with a gradient computes the gradient in that call.
+    """
     rows, classes = (torch.rand(2, 8, device=device) for _ in range(2))
     image = torch.rand(1, 1, 4, 4, device=device)
     target = torch.zeros(2, dtype=torch.int64, device=device)

@@ -1,7 +1,7 @@
-"""The built-in run with fused ops and with their eager twins: the same table, and what it costs in time.
+"""Times the built-in run with fused ops and with their eager twins, and checks that both find the same accuracies.
 
-Both run in turns on the same class orders. The two round differently, and training carries that on, so figures may differ by a few of
-the 540 test images; the command fails where one differs by more than --tolerance points.
+The two take turns on the same class orders. They round differently, and training amplifies that. So an accuracy may differ by a few of the
+540 test images. The command fails where one differs by more than --tolerance percentage points.
 
     python -m benchmarks.bench_run [--orders 1 2 3] [--quick]
 """
@@ -26,7 +26,10 @@ OPS = ("fused", "eager")
 
 
 def run_once(order: int, settings: list[str]) -> RunResult:
-    """The result of the built-in run on one class order; ends the process with what the run said if it does not finish."""
+    """Returns the result of the built-in run on one class order.
+
+    If the run does not finish, ends the process with the run's output.
+    """
     from segp_ext.run import command_line
     from segp_ext.run.run import run_config
 
@@ -45,21 +48,25 @@ def run_once(order: int, settings: list[str]) -> RunResult:
 
 
 def figures(result: RunResult) -> dict[tuple[str, str], float]:
-    """Percentages of the run's table, by row and column."""
+    """Returns the percentages of the run's table by (row, metric)."""
     found = {row.name: row.scores.metrics() for row in result.scores}
     return {(row, shown): 100 * (metrics[shown] or 0.0) for row, metrics in found.items() for shown in SHOWN}
 
 
 def learning_seconds(result: RunResult) -> float:
-    """Seconds of everything in which the ops take part."""
+    """Adds up the seconds of all phases that use the ops: all but baselines and evaluation."""
     return sum(p.wall for phase, p in result.phases.items() if phase not in ("baselines", "evaluation"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--orders", nargs="+", type=int, default=[1, 2, 3], help="class-order seeds")
-    parser.add_argument("--tolerance", type=float, default=1.0, help="points by which a figure may differ")
-    parser.add_argument("--quick", action="store_true", help="one epoch and one anchor step per task, and no CSV")
+    parser.add_argument(
+        "--tolerance", type=float, default=1.0, help="percentage points by which an accuracy may differ"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="train one epoch with one anchor step per task; write no CSV"
+    )
     given = parser.parse_args()
     if segp_ext.build_info()["ops_path"] != "native":
         sys.exit(f"there are no fused ops to measure: {segp_ext.build_info()['reason']}")
@@ -74,7 +81,7 @@ def main() -> None:
         settings = ["--model.device", "cpu"]
         if given.quick:
             settings += ["--training.epochs=1", "--anchors.steps=1"]
-        # Whichever comes first meets the cooler machine: they take turns at it.
+        # The first run of a pair has the cooler machine, so the two take turns at being first.
         turns = OPS if order % 2 else OPS[::-1]
         results = {}
         for ops in turns:

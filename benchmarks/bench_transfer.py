@@ -1,8 +1,8 @@
-"""`prototype_transfer`: fused, its eager twin, torch.compile of the twin, and a stream.
+"""Times `prototype_transfer` against its eager twin, torch.compile of the twin, and a stream.
 
-The stream is the fastest thing that moves the same memory: torch's dot product reads the features of the anchors in both
-models (half types as if two were one float, in half as many products), and an addition makes the result of the prototypes, in
-memory that is there already. In the shuffled case the anchors come in no order, so that a class's rows lie far apart.
+The stream is the fastest pair of calls that moves the same memory. torch's dot product reads the anchors' features in both models, and an
+addition writes the new prototypes into allocated memory. Half types are read two at a time as one float, in half as many products.
+In the shuffled case the anchors are in random order, so that the rows of one class lie far apart.
 
     python -m benchmarks.bench_transfer [--device cuda] [--no-compile] [--quick]
 """
@@ -25,7 +25,18 @@ CASES = [  # classes, anchors of each, their order, dtype
 
 
 def make_tensors(classes: int, each: int, order: str, dtype: torch.dtype, device: str) -> tuple[Tensor, ...]:
-    """Anchors near their prototypes, which the training has moved."""
+    """Makes the op's four arguments: prototypes, anchors near them that training has moved, and the anchors' classes.
+
+    Args:
+        classes: number of classes C; prototypes are `[C, 768]`.
+        each: anchors per class; there are A = C · each.
+        order: "by class" or "shuffled".
+        dtype: dtype of the floating-point tensors.
+        device: torch device.
+
+    Returns:
+        Prototypes `[C, 768]`, features before and after training `[A, 768]`, and classes int64 `[A]`.
+    """
     random = torch.Generator().manual_seed(0)
     prototypes = torch.randn(classes, FEATURE_WIDTH, generator=random)
     target = torch.arange(classes).repeat_interleave(each)
@@ -37,13 +48,13 @@ def make_tensors(classes: int, each: int, order: str, dtype: torch.dtype, device
 
 
 def make_candidates(arguments: tuple[Tensor, ...], compiled: bool) -> list[Candidate]:
-    """All candidates, each asserted to give the eager twin's result in float64."""
+    """Makes all candidates, and asserts that each one but the stream gives the eager twin's float64 result within 1e-5."""
     candidates = [
         Candidate("fused", lambda: (ops.prototype_transfer(*arguments),)),
         Candidate("eager", lambda: (reference.prototype_transfer(*arguments),)),
     ]
     if compiled:
-        torch._dynamo.reset()  # or a second shape would get a slower, shape-agnostic kernel
+        torch._dynamo.reset()  # else a second shape would get a slower kernel that serves every shape
         step = torch.compile(reference.prototype_transfer)
         candidates.append(Candidate("torch.compile", lambda: (step(*arguments),)))
     prototypes, before, after, target = arguments

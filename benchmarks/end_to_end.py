@@ -1,13 +1,15 @@
-"""A real architecture's phases against their floors: what the backbone's own passes cost for the same images and prompts.
+"""Times the phases of a real architecture against their floors: the backbone's own passes over the same images and prompts.
 
-Weights and images are random, which changes no time. Each phase is measured in turns with its floor:
+Weights and images are random; that changes no time. Each phase takes turns with its floor:
 
-- anchors: the DPGD loop, against as many forward and backward-to-the-pixels passes of open_clip's own model, frozen and without adapter
-- training: optimiser steps of the full method, against forward and backward passes of the adapted backbone over the same images, anchors
-  and prompts
-- prediction: dual-path scores of a batch, against open_clip's own `encode_image`
+- anchors: the DPGD loop. Floor: the same number of passes, forward and backward to the pixels, of open_clip's own frozen model without
+  adapter.
+- training: optimiser steps of the full method. Floor: forward and backward passes of the adapted backbone over the same images, anchors
+  and prompts.
+- prediction: dual-path scores of a batch. Floor: open_clip's own `encode_image`.
 
-Also says how far cutting prompts to the longest moves text embeddings, and how far resizing on the device lies from PIL.
+The command also prints how far text embeddings move when prompts are cut to the longest one, and how far resizing on the device differs
+from resizing with PIL.
 
     python -m benchmarks.end_to_end [--model ViT-B-32] [--device cuda --precision bf16 --batch 128] [--quick]
 """
@@ -38,11 +40,20 @@ from segp_ext.runtime.processes import Processes
 from .harness import Candidate, Table, measure, print_setting
 
 CLASSES, NEW = 100, 10
-STEPS = 2  # of DPGD and of training; more cost as much each
+STEPS = 2  # steps of DPGD and of training; each further step costs the same
 
 
 class Scene:
-    """A learner of `CLASSES` classes on random weights (glyph: its own), made pixels, and open_clip's own model with the same weights."""
+    """A learner of `CLASSES` classes, random pixels, and open_clip's own model with the same weights.
+
+    Weights are random; the built-in glyph model has its own.
+
+    Args:
+        model: open_clip's model name, or "glyph".
+        device: torch device.
+        batch: images per batch.
+        precision: arithmetic of the encoders: "fp32", "bf16" or "fp16".
+    """
 
     def __init__(self, model: str, device: str, batch: int, precision: str) -> None:
         import open_clip
@@ -52,7 +63,7 @@ class Scene:
             plain = glyph.build()[0]
         else:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)  # as load_clip's random weights
+                torch.manual_seed(0)  # load_clip makes its random weights from this seed too
                 plain = open_clip.create_model(model, pretrained=None)
         self.plain = plain.to(device).requires_grad_(False).eval()
         dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
@@ -70,7 +81,7 @@ class Scene:
         names = [f"{kind} number {i}" for i in range(CLASSES // 4) for kind in ("ship", "lamp", "tree", "fox")]
         self.tokens = self.backbone.tokenize([self.config.template.replace("{}", name) for name in names])
         self.prototypes = torch.randn(CLASSES, self.backbone.raw_dim, generator=draw).to(device)
-        # The learner as after ten tasks; its own adapter is the one above.
+        # Puts the learner in its state after ten tasks, with the adapter's weights set above.
         adapter = self.backbone.adapter_state()
         self.learner.restore(names, [NEW] * (CLASSES // NEW), {**adapter, "prototypes": self.prototypes})
         self.target = torch.arange(batch, device=device) % (CLASSES - NEW)
@@ -80,7 +91,7 @@ class Scene:
 
 
 def anchors(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
-    """The DPGD loop and its floor."""
+    """Returns a call of the DPGD loop, and its floors by name."""
     source = Dpgd(AnchorsConfig(steps=STEPS))
     old = CLASSES - NEW
     with torch.no_grad():
@@ -90,10 +101,9 @@ def anchors(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[], 
         with scene.backbone.merged():
             return source.move(Teacher(scene.backbone, text, scene.prototypes[:old]), scene.pixels, scene.target, None)
 
+    # A loss has a dense gradient, unlike a sum.
     with torch.no_grad(), scene.autocast():
-        gradient = torch.randn_like(
-            scene.plain.encode_image(scene.pixels)
-        )  # a loss's gradient is dense too, unlike a sum's
+        gradient = torch.randn_like(scene.plain.encode_image(scene.pixels))
 
     def floor() -> object:
         for _ in range(STEPS):
@@ -107,7 +117,7 @@ def anchors(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[], 
 
 
 def training(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
-    """Steps of `fit` and their floors."""
+    """Returns a call of `fit`, and its floors by name."""
     backbone, old = scene.backbone, CLASSES - NEW
     widths = backbone.embed_dim, backbone.raw_dim
     made = Anchors(4 * scene.batch, scene.pixels.shape[1:], widths, backbone.device, backbone.dtype, None, Processes())
@@ -117,7 +127,7 @@ def training(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[],
             made.write(start, scene.pixels, *backbone.encode_image(scene.pixels))
         with backbone.reference():
             reference = backbone.encode_text(scene.tokens)
-    list(scene.images.read(scene.images.batches(scene.batch)))  # decoded once, as after a first epoch
+    list(scene.images.read(scene.images.batches(scene.batch)))  # decodes every image once, as a first epoch does
 
     def ours() -> object:
         task = TaskInputs(10, scene.images, scene.tokens, range(old, CLASSES), made, text[:old], reference)
@@ -139,7 +149,7 @@ def training(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[],
 
 
 def prediction(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
-    """Dual-path scores of a batch and `encode_image`."""
+    """Returns a call that scores a batch on the dual path, and its floors by name."""
 
     @torch.no_grad()
     def floor() -> object:
@@ -151,13 +161,13 @@ def prediction(scene: Scene) -> tuple[Callable[[], object], dict[str, Callable[[
 
 @torch.no_grad()
 def check(scene: Scene) -> None:
-    """The two models are one: where the adapter is off, features agree; and what cutting and resizing change."""
+    """Asserts that both models agree where the adapter is off, and prints what cutting prompts and resizing on the device change."""
     backbone, plain = scene.backbone, scene.plain
     normalised = (scene.pixels - backbone.mean) / backbone.std
     whole = F.pad(scene.tokens, (0, plain.context_length - scene.tokens.shape[1]))
     with backbone.reference(), scene.autocast():
         ours, theirs = backbone.encode_image(scene.pixels)[0], plain.encode_image(normalised).float()
-        # Half types round at every layer, and not everywhere at the same places.
+        # Half types round at every layer, and the two models round at different places.
         tolerance = 1e-3 if backbone.precision == "fp32" else 3e-2 * float(theirs.abs().max())
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=tolerance)
         cut, full = (backbone.encode_text(tokens) for tokens in (scene.tokens, whole))
@@ -165,7 +175,9 @@ def check(scene: Scene) -> None:
         f"prompts cut from {whole.shape[1]} to {scene.tokens.shape[1]} tokens: embeddings move by {(cut - full).abs().max():.1e}"
     )
     small = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    smooth = F.avg_pool2d(small.float(), 5, 1, 2).round().to(torch.uint8)  # noise has no neighbours to interpolate
+    smooth = (
+        F.avg_pool2d(small.float(), 5, 1, 2).round().to(torch.uint8)
+    )  # neighbouring pixels are alike, as in photographs
     for name, images in (("noise", small), ("smoothed noise", smooth)):
         exact = torch.stack([backbone.transform(to_pil(image)) for image in images]).to(backbone.device)
         apart = (backbone.to_unit(images) - backbone.to_unit(exact)).mul(255).abs()
@@ -184,8 +196,10 @@ def main() -> None:
         "--precision", default="fp32", choices=["fp32", "bf16", "fp16"], help="arithmetic of the encoders"
     )
     parser.add_argument("--batch", type=int, default=16, help="images per batch")
-    parser.add_argument("--seconds", type=float, default=90, help="time for each phase's measurement")
-    parser.add_argument("--quick", action="store_true", help="the small model for a second each, and no CSV")
+    parser.add_argument("--seconds", type=float, default=90, help="seconds to spend on each phase")
+    parser.add_argument(
+        "--quick", action="store_true", help="measure the built-in model for one second per phase; write no CSV"
+    )
     given = parser.parse_args()
     if given.quick:
         given.model, given.batch, given.seconds = "glyph", 4, 1

@@ -1,7 +1,7 @@
-"""Measures candidates against each other: interleaved, so that a drifting machine hits them alike.
+"""Measures candidates against each other in turns, so that a machine whose speed drifts treats all alike.
 
-Correctness is the caller's to assert before timing. A timing is the median of many rounds with its 20th and 80th
-percentile; results are printed as an aligned table and appended to `benchmarks/results/<name>.csv`, row by row.
+Callers assert correctness before they time anything. A timing holds the median of many rounds and its 20th and 80th percentiles. Results
+are printed as an aligned table and appended to `benchmarks/results/<name>.csv`, row by row.
 """
 
 from __future__ import annotations
@@ -23,12 +23,17 @@ import segp_ext
 from segp_ext.report.drawing import drawing
 
 RESULTS = Path(os.environ.get("SEGP_EXT_RESULTS", Path(__file__).parent / "results"))
-"""Where tables and plots go: beside the committed ones, unless the environment says otherwise."""
+"""Folder of tables and plots: `SEGP_EXT_RESULTS` if the environment has it, else the folder of the committed results."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to do the job; `run` does it once."""
+    """One way to do the job that a benchmark compares.
+
+    Attributes:
+        name: its name in the table.
+        run: does the job once.
+    """
 
     name: str
     run: Callable[[], object]
@@ -36,29 +41,36 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call, or a ratio of them: the median of the rounds, and what a fifth of them lies below and above."""
+    """Seconds per call, or ratios of two timings; one value per round.
+
+    Attributes:
+        rounds: the values, in seconds or as ratios.
+    """
 
     rounds: tuple[float, ...]
 
     @property
     def median(self) -> float:
+        """Median of the rounds."""
         return float(np.percentile(self.rounds, 50))
 
     @property
     def p20(self) -> float:
+        """20th percentile of the rounds."""
         return float(np.percentile(self.rounds, 20))
 
     @property
     def p80(self) -> float:
+        """80th percentile of the rounds."""
         return float(np.percentile(self.rounds, 80))
 
     def over(self, other: Timing) -> Timing:
-        """Round by round, so that what slows a whole round down cancels."""
+        """Divides by another timing round by round, so that whatever slows a whole round down cancels out."""
         return Timing(tuple(a / b for a, b in zip(self.rounds, other.rounds, strict=True)))
 
 
 def processor_name() -> str:
-    """What the machine calls its processor."""
+    """Returns the processor's name as the machine tells it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -69,10 +81,10 @@ def processor_name() -> str:
 
 
 def device_name(device: str) -> str:
-    """The GPU, or the processor with torch's number of threads and how they wait.
+    """Names the GPU, or the processor with torch's number of threads and the way in which they wait.
 
-    On a machine that others use too, threads that spin while they wait (OpenMP's default) lose whole time slices
-    at every barrier, in every candidate: set OMP_WAIT_POLICY=passive there.
+    OpenMP's threads spin while they wait, by default. On a shared machine they lose whole time slices at every barrier, in every candidate.
+    Set OMP_WAIT_POLICY=passive there.
     """
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
@@ -81,7 +93,7 @@ def device_name(device: str) -> str:
 
 
 def commit() -> str:
-    """The checked-out commit, marked when there are changes, but for those of earlier results; "none" outside a repository."""
+    """Names the checked-out commit, with "-dirty" if tracked files other than results have changed; "none" outside a repository."""
 
     def git(*arguments: str) -> str:
         try:
@@ -95,7 +107,7 @@ def commit() -> str:
 
 
 def print_setting(title: str, device: str) -> None:
-    """What the numbers below depend on, once."""
+    """Prints a title and everything that the numbers below it depend on: device, versions, commit and ops path."""
     info = segp_ext.build_info()
     print(title)
     print(f"  device   {device_name(device)}")
@@ -104,7 +116,7 @@ def print_setting(title: str, device: str) -> None:
 
 
 def _once(candidate: Candidate, repeats: int, device: str) -> float:
-    """Seconds per call over `repeats` calls in a row."""
+    """Measures the mean seconds per call over `repeats` calls in a row."""
     if device.startswith("cuda"):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize()
@@ -121,10 +133,10 @@ def _once(candidate: Candidate, repeats: int, device: str) -> float:
 
 
 def measure(candidates: Sequence[Candidate], device: str, budget: float = 4.0) -> dict[str, Timing]:
-    """Times all candidates in turns for about `budget` seconds.
+    """Times all candidates in turns for about `budget` seconds, and returns their timings by name.
 
-    Warm-up comes first and is long enough to bring fresh memory under the process: on a virtual machine the first
-    touch of a page costs more than everything measured here.
+    A warm-up comes first. It is long enough to touch all memory once: on a virtual machine the first touch of a page costs more than
+    everything measured here.
     """
     for candidate in candidates:
         start = time.perf_counter()
@@ -133,7 +145,7 @@ def measure(candidates: Sequence[Candidate], device: str, budget: float = 4.0) -
     single = {c.name: _once(c, 1, device) for c in candidates}
     single = {c.name: min([single[c.name], *(_once(c, 1, device) for _ in range(2 if single[c.name] < 1 else 0))])
               for c in candidates}  # fmt: skip
-    # A short call is repeated, so that the clock's own cost does not count.
+    # A short call is repeated, so that reading the clock costs next to nothing beside it.
     repeats = {name: max(1, min(1000, int(1e-3 / max(seconds, 1e-7)))) for name, seconds in single.items()}
     one_round = sum(single[c.name] * repeats[c.name] for c in candidates)
     rounds = int(np.clip(budget / max(one_round, 1e-6), 7 if one_round < 5 else 3, 200))
@@ -145,10 +157,10 @@ def measure(candidates: Sequence[Candidate], device: str, budget: float = 4.0) -
 
 
 def peak_bytes(function: Callable[[], object], device: str) -> int | None:
-    """Memory that a call takes at its peak beyond what was there before; None where the system does not tell.
+    """Measures the bytes that a call adds to the process's memory at its peak; None where the system does not tell.
 
-    Results that the call returns count. On the CPU it is resident memory, which the C library may keep from one
-    call to the next: a large array is given back, a small one may not be.
+    The call's results count. On the CPU this is resident memory. The C library may keep small arrays there from one call to the next; it
+    gives large ones back.
     """
     if device.startswith("cuda"):
         torch.cuda.synchronize()
@@ -159,7 +171,7 @@ def peak_bytes(function: Callable[[], object], device: str) -> int | None:
         return torch.cuda.max_memory_allocated() - before
     status = Path("/proc/self/status")
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before = _status_bytes(status, "VmRSS")
         function()
         return max(0, _status_bytes(status, "VmHWM") - before)
@@ -173,15 +185,15 @@ def _status_bytes(status: Path, field: str) -> int:
 
 
 class Table:
-    """Rows that are printed in aligned columns as they come, and appended to `benchmarks/results/<name>.csv` at once.
+    """A table that prints each row in aligned columns, and appends it to `benchmarks/results/<name>.csv` at once.
 
     A benchmark that is stopped keeps the rows that it has measured.
 
     Args:
-        name: of the CSV file and the plot.
-        device: as torch names it.
-        columns: titles and widths.
-        keep: whether to write the rows; those for a folder that the environment names are always written.
+        name: name of the CSV file and of the plot, without ending.
+        device: torch device.
+        columns: title and width of each column.
+        keep: whether to write the rows. They are always written where the environment sets `SEGP_EXT_RESULTS`.
     """
 
     def __init__(self, name: str, device: str, columns: Sequence[tuple[str, int]], *, keep: bool) -> None:
@@ -197,7 +209,7 @@ class Table:
         print("  ".join(f"{title:>{width}}" for title, width in columns))
 
     def add(self, *cells: object) -> None:
-        """Prints and keeps one row, with date, commit, device and versions."""
+        """Prints one row, and writes it with date, commit, device and torch's version."""
         texts = [f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells]
         print("  ".join(f"{text:>{width}}" for text, (_, width) in zip(texts, self.columns, strict=True)), flush=True)
         self.rows.append(texts)
@@ -210,12 +222,15 @@ class Table:
 
     @drawing()
     def plot(self, cases: Sequence[str], value: str, label: str) -> Path:
-        """One bar per row in groups of a case, on a logarithmic axis, as `benchmarks/results/<name>.png`.
+        """Draws one bar per row, grouped by case, on a logarithmic axis, as `benchmarks/results/<name>.png`.
 
         Args:
-            cases: the columns that name a case together.
-            value: the column that is drawn; a number in every row.
-            label: what the axis says.
+            cases: titles of the columns that name a case together.
+            value: title of the column to draw; it holds a number in every row.
+            label: label of the axis.
+
+        Returns:
+            The path of the picture.
         """
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -235,7 +250,7 @@ class Table:
             axes.barh(places, [float(r[value]) for r in mine], height, label=name)
         axes.axvline(1, color="black", linewidth=0.8)
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")  # powers need mathtext, which names in labels switch off
+        axes.xaxis.set_major_formatter("{x:g}")  # labels are drawn without mathtext, which powers would need
         axes.set_yticks(range(len(groups)), groups)
         axes.invert_yaxis()
         axes.set_xlabel(label)

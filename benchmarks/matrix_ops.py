@@ -1,7 +1,7 @@
-"""What the benchmarks of the three ops on matrices share: their floor, and the loop over cases and candidates.
+"""Shared parts of the benchmarks of the three ops on matrices: their floor, and the loop over cases and candidates.
 
-The floor is what the op's matrix products alone take, by torch, into memory that is there already. Where a product
-is too large to keep, it is done in blocks of rows, in the same memory again and again.
+The floor is the time of the op's matrix products alone, computed by torch into allocated memory. A product too large to keep is computed
+in blocks of rows, all into the same memory.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ from torch import Tensor
 from .harness import Candidate, Table, measure, peak_bytes, print_setting
 
 EMBEDDING_WIDTH, FEATURE_WIDTH = 512, 768  # ViT-B/16's
-LARGEST_MATRIX = 1 << 30  # bytes that a candidate which keeps whole similarity matrices may take for one of them
+LARGEST_MATRIX = 1 << 30  # bytes; candidates that keep whole similarity matrices sit out where one would be larger
 
 
 class Products:
-    """Matrix products, each into its own memory, by blocks of rows where the result would be too large."""
+    """Matrix products, each into its own memory; in blocks of rows where the result would take more than 256 MiB.
+
+    Args:
+        *pairs: the factors `[M, K]` and `[K, N]` of each product.
+    """
 
     def __init__(self, *pairs: tuple[Tensor, Tensor]) -> None:
         self.flops = sum(2 * a.shape[0] * a.shape[1] * b.shape[1] for a, b in pairs)
@@ -35,11 +39,13 @@ class Products:
 
 
 def options(description: str) -> argparse.Namespace:
-    """The command line of these benchmarks."""
+    """Reads the command line of an op's benchmark; `description` is the command's help."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="torch device")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
-    parser.add_argument("--quick", action="store_true", help="a second per case, no huge ones, no CSV and no plot")
+    parser.add_argument(
+        "--quick", action="store_true", help="spend one second per case, skip huge ones; write no CSV and no plot"
+    )
     return parser.parse_args()
 
 
@@ -49,14 +55,14 @@ def run(
     make_candidates: Callable[[int, int, torch.dtype, str, bool], tuple[list[Candidate], Products]],
     given: argparse.Namespace,
 ) -> None:
-    """Measures all candidates of all cases, prints them, and keeps them.
+    """Measures all candidates of all cases, prints the table, and writes it.
 
     Args:
-        name: of the op, the CSV file and the plot.
-        cases: the sizes in words, both sizes, the dtype.
-        make_candidates: from a case, the device and whether torch.compile takes part: candidates, "fused" and
-            "eager" among them where they fit into memory, and the products that are the floor.
-        given: from `options`.
+        name: name of the op, the CSV file and the plot.
+        cases: for each case the sizes in words, both sizes, and the dtype.
+        make_candidates: takes both sizes, the dtype, the device, and whether torch.compile takes part. It returns the candidates and the
+            products that are the floor. "fused" is always a candidate, "eager" where it fits into memory.
+        given: the result of `options`.
     """
     print_setting(name, given.device)
     columns = [("size", 20), ("dtype", 8), ("candidate", 22), ("ms", 9), ("p20", 9), ("p80", 9), ("x GEMMs", 8),
@@ -85,12 +91,19 @@ def run(
 
 
 def keeps_matrix(rows: int, classes: int) -> bool:
-    """Whether candidates that keep whole similarity matrices take part."""
+    """Tells whether candidates that keep whole float32 similarity matrices take part at these sizes."""
     return rows * classes * 4 <= LARGEST_MATRIX
 
 
 def agree(candidates: Sequence[Candidate], wanted: Callable[[], Sequence[Tensor]], tolerance: float) -> None:
-    """Asserts that every candidate gives what the eager twin gives in float64, but for rounding of what nearly vanishes."""
+    """Asserts that every candidate gives the eager twin's float64 results.
+
+    Args:
+        candidates: return the tensors to compare, in the order of `wanted`; a candidate may return fewer.
+        wanted: computes the right results.
+        tolerance: largest norm of the difference, as a share of the right result's norm. Below 0.01 that norm counts as 0.01, so that
+            rounding in a result that nearly vanishes does not fail.
+    """
     right = [t.double() for t in wanted()]
     for candidate in candidates:
         got = candidate.run()

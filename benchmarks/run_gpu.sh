@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in steps that each end within ten minutes.
+# Runs everything that needs a GPU, in steps of at most ten minutes.
 #
 #   benchmarks/run_gpu.sh OUT [STEP...]      (PYTHON=python3.12 for another interpreter, DEVICE=cpu for a rehearsal)
 #
-#   needs       the packages that are missing, with the versions wanted
-#   build       the kernels, for this GPU's architecture alone; kept, and found again by the next call
-#   tests       the ops' tests on the device
-#   memcheck    a selection of them under compute-sanitizer, with torch's caching allocator off
-#   racecheck   the same for races in our kernels
-#   ops         the micro-benchmarks against eager, torch.compile and the matrix products alone: more than ten minutes, so that each of
-#               them is a step too: dpgd, dual_target, distill, drift, transfer, overhead
-#   phases      ViT-B/16's phases against its plain passes
-#   train       a whole protocol on made data, its time by phase
+#   needs       names the packages that are missing, with the versions wanted
+#   build       builds the kernels for this GPU's architecture alone; the next call finds them again
+#   tests       runs the ops' tests on the device
+#   memcheck    runs a selection of these tests under compute-sanitizer, with torch's caching allocator off
+#   racecheck   runs the same selection, and looks for races in our kernels
+#   ops         times the ops against eager, torch.compile and their matrix products alone; it takes more than ten minutes,
+#               so each op is a step too: dpgd, dual_target, distill, drift, transfer, overhead
+#   phases      times ViT-B/16's phases against its plain passes
+#   train       times a whole protocol on made data, by phase
 #
-# Without STEP all of them, in this order. A step that fails does not stop the others; the exit status tells. Tables grow row by row in OUT,
-# logs lie beside them, OUT/results.md sums up in one page, and OUT/results.tar.gz holds everything, whatever happened.
+# Without STEP, all steps run in this order. A step that fails does not stop the others, but the exit status tells. OUT gets the tables, row
+# by row, and the logs. Whatever happens, OUT/results.md sums up in one page, and OUT/results.tar.gz holds everything.
 set -uo pipefail
 ops=(dpgd dual_target distill drift transfer overhead)
 all=(needs build tests memcheck racecheck "${ops[@]}" phases train)
@@ -45,7 +45,7 @@ pack() {
 trap pack EXIT
 trap 'exit 143' TERM INT
 
-# run SECONDS NAME COMMAND...: a step's command with its output in OUT/NAME.log; notes how it went and how long it took.
+# run SECONDS NAME COMMAND...: runs a step's command for at most SECONDS, with its output in OUT/NAME.log; notes how it went and its time.
 run() {
   local limit=$1 name=$2 begin=$SECONDS status=0 how=passed
   shift 2
@@ -56,7 +56,8 @@ run() {
     "$(grep -E 'passed|failed|missing|SUMMARY|architecture' "$out/$name.log" | tail -1)" | tee -a "$out/summary.txt"
 }
 
-# float32 (dtype0) and float16 (dtype2), shapes that take every way through the kernels once; the sanitizers slow everything down a hundredfold.
+# The sanitizers slow everything down a hundredfold: so only float32 (dtype0) and float16 (dtype2), and shapes that take every way through
+# the kernels once.
 few="$device and (dtype0 or dtype2 or opcheck) and (prime or non_contiguous or zero_vectors or channels_last or strided or piece_borders)"
 sanitizer=(compute-sanitizer --error-exitcode 9)
 [ "$device" = cuda ] || sanitizer=(env)  # a rehearsal runs the same tests without it

@@ -1,9 +1,11 @@
-"""A task of 100 classes learnt on top of 1,000 to 20,000 old ones, anchors in a file: time per phase and peak memory.
+"""Measures time per phase and peak memory of one task of 100 classes, learnt on top of 1,000 to 20,000 old classes.
 
-The whole learner runs, on a made CLIP that costs next to nothing but has real widths (raw features 768, embeddings 512), with random
-weights and images of 16 pixels a side: what is left is what grows with classes and anchors. Five seeds per old class make 5,000 to
-100,000 anchors. Every size runs in a process of its own. Memory is what the process cannot give back (anonymous pages); the anchors'
-file is mapped beside it. Evaluation is of the new classes' images and one old one: it grows with images, which are no part of this.
+The whole learner runs, with its anchors in a file, on a made CLIP. That CLIP costs next to nothing, but has real widths: raw features 768,
+embeddings 512. Its weights are random, and images are 16 pixels a side. So the measurement shows the costs that grow with classes and
+anchors. Five seeds per old class make 5,000 to 100,000 anchors. Every size runs in its own process.
+
+Memory means anonymous pages, which the process cannot give back; the mapped anchors' file is counted beside it. Evaluation scores the new
+classes' images and one old image: its cost grows with the number of images, which is not measured here.
 
     python -m benchmarks.scale [--classes 1000 2000 5000 10000 20000] [--steps 2] [--quick]
 """
@@ -35,7 +37,7 @@ PHASES = ("text", "seeds", "anchors", "training", "transfer", "prototypes", "eva
 
 
 class NumberTokenizer:
-    """One token per digit of a class's number: 0 is padding, 1 to 10 the digits, 11 starts and 12 ends the text."""
+    """A tokenizer with one token per digit of a class's number: 0 is padding, 1 to 10 are digits, 11 starts and 12 ends the string."""
 
     def __call__(self, texts: list[str], context_length: int = CONTEXT) -> Tensor:
         tokens = torch.zeros(len(texts), context_length, dtype=torch.int64)
@@ -46,7 +48,7 @@ class NumberTokenizer:
 
 
 def made_backbone() -> Backbone:
-    """A CLIP of one thin block per tower with ViT-B/16's widths at its ends."""
+    """Makes a CLIP of one thin block per tower, with random weights and ViT-B/16's input and output widths."""
     import open_clip
 
     torch.manual_seed(0)
@@ -60,13 +62,19 @@ def made_backbone() -> Backbone:
 
 
 def made_images(seed: int, count: int) -> LabelledImages:
-    """`count` images of noise, the task's classes in turn."""
+    """Makes `count` images of noise, uint8 `[3, SIDE, SIDE]`, labelled with the task's classes in turn."""
     pixels = np.random.RandomState(seed).randint(0, 256, (count, 3, SIDE, SIDE), np.uint8)
     return LabelledImages(list(pixels), [i % NEW for i in range(count)], lambda image: image)
 
 
 class MemoryWatch(threading.Thread):
-    """Looks every 20 ms at how much anonymous and how much file-backed memory the process has gained; keeps the peaks, in bytes."""
+    """A thread that reads every 20 ms how much memory the process has gained since the thread was made, and keeps the peaks.
+
+    Attributes:
+        anonymous: peak of anonymous memory, bytes.
+        mapped: peak of file-backed and shared memory, bytes.
+        done: set it to end the thread.
+    """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -87,7 +95,16 @@ class MemoryWatch(threading.Thread):
 
 
 def learn(classes: int, steps: int, threads: int) -> dict:
-    """Learns one task on top of `classes` old ones; returns seconds per phase, numbers and peaks."""
+    """Learns one task on top of `classes` old classes, and measures it.
+
+    Args:
+        classes: number of old classes.
+        steps: DPGD steps per anchor.
+        threads: torch's threads.
+
+    Returns:
+        "anchors": their number. "phases": seconds by phase. "seconds": all of them. "anonymous", "mapped": peak bytes.
+    """
     torch.set_num_threads(threads)
     config = MethodConfig(template="{}")
     config.anchors.steps, config.anchors.memory_gb = steps, 0.0
@@ -124,7 +141,7 @@ def learn(classes: int, steps: int, threads: int) -> dict:
 
 @drawing()
 def plot(rows: list[tuple[int, dict]]) -> Path:
-    """Seconds per phase and peak memory over the number of old classes."""
+    """Draws seconds per phase and peak memory over the number of old classes; `rows` hold (old classes, result of `learn`)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -143,7 +160,7 @@ def plot(rows: list[tuple[int, dict]]) -> Path:
         axes.set_xlabel("old classes (five anchors each)")
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")  # powers need mathtext, which names in labels switch off
+        axes.xaxis.set_major_formatter("{x:g}")  # labels are drawn without mathtext, which powers would need
         axes.yaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
@@ -155,9 +172,13 @@ def plot(rows: list[tuple[int, dict]]) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--classes", nargs="+", type=int, default=[1000, 2000, 5000, 10000, 20000], help="old classes")
+    parser.add_argument(
+        "--classes", nargs="+", type=int, default=[1000, 2000, 5000, 10000, 20000], help="numbers of old classes"
+    )
     parser.add_argument("--steps", type=int, default=2, help="DPGD steps; the method's ten take five times as long")
-    parser.add_argument("--quick", action="store_true", help="200 and 400 classes, no CSV and no plot")
+    parser.add_argument(
+        "--quick", action="store_true", help="measure 200 and 400 old classes; write no CSV and no plot"
+    )
     given = parser.parse_args()
     sizes = [200, 400] if given.quick else given.classes
     print_setting("one task on top of many classes, anchors in a file", "cpu")

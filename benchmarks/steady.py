@@ -1,7 +1,8 @@
-"""Half an hour of learning: 500 classes in tasks of two, again and again, with a prediction and a checkpoint after each. Memory stays flat.
+"""Shows that memory stays flat while learners learn for half an hour.
 
-The learner runs on a made CLIP with random weights and images (as in `benchmarks.scale`). A learner of 500 classes keeps prototypes, text
-embeddings and 2,490 anchors more than one of two; nothing else may grow, over tasks or over learners.
+One learner after the other learns 500 classes in tasks of two, with a prediction and a checkpoint after each task. They run on a made CLIP
+with random weights and images, as in `benchmarks.scale`. A learner of 500 classes keeps more prototypes and text embeddings than a learner
+of two classes, and 2,490 more anchors. Nothing else may grow, over tasks or over learners.
 
     python -m benchmarks.steady [--minutes 30] [--quick]
 """
@@ -28,18 +29,18 @@ from .scale import SIDE, made_backbone
 
 CLASSES, PER_TASK, PER_CLASS = 500, 2, 10
 SHOWN = 25
-"""Tasks between two rows of the table."""
+"""Number of tasks from one row of the table to the next."""
 
 
 def own_memory() -> float:
-    """Memory of this process that is not mapped from files, in MB."""
+    """Returns the memory of this process that is not mapped from files, in MB."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
     return int(line.split()[1]) * 1024 / 1e6
 
 
 @drawing()
 def plot(rows: list[tuple[float, int, float]], minutes: float) -> Path:
-    """Memory over time; each learner from its first class to its last."""
+    """Draws memory and learnt classes over time; `rows` hold (minute, classes, MB)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -61,8 +62,8 @@ def plot(rows: list[tuple[float, int, float]], minutes: float) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--quick", action="store_true", help="a few seconds, no CSV and no plot")
+    parser.add_argument("--minutes", type=float, default=30, help="how long to learn")
+    parser.add_argument("--quick", action="store_true", help="learn for 12 seconds; write no CSV and no plot")
     given = parser.parse_args()
     minutes = 0.2 if given.quick else given.minutes
     print_setting("memory over many small tasks", "cpu")

@@ -1,7 +1,8 @@
-"""A whole protocol on made data, its time by phase, and what the matrix products of its passes alone would take.
+"""Times a whole protocol on made data by phase, beside the time that the matrix products of its passes alone would take.
 
-CIFAR100 in size, task order and preprocessing, on ViT-B/16 with random weights, which change no time. The floor of training and of
-anchors is their passes' floating-point operations, as torch counts them, at the rate of one large matrix product on the same device.
+The data have the size, task order and preprocessing of CIFAR100. The model is ViT-B/16 with random weights; they change no time. Training
+and anchors have a floor: the floating-point operations of their passes, at the rate of one large matrix product on the same device. torch
+counts the operations.
 
     python -m benchmarks.whole_run [--device cuda --precision bf16] [--quick]
 """
@@ -37,7 +38,13 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def make_cifar100(folder: Path, train_images: int, test_images: int) -> None:
-    """CIFAR100's files, with noise as images: so many of every class for training and for the test."""
+    """Writes the files of CIFAR100 with noise as images.
+
+    Args:
+        folder: where `cifar-100-python/` is made.
+        train_images: training images per class.
+        test_images: test images per class.
+    """
     place = folder / "cifar-100-python"
     place.mkdir(parents=True)
     names = [f"thing {word} {other}" for word in "abcdefghij" for other in "abcdefghij"]
@@ -51,7 +58,13 @@ def make_cifar100(folder: Path, train_images: int, test_images: int) -> None:
 
 @dataclass(frozen=True)
 class Operations:
-    """Floating-point operations of one image or prompt: forward and backward, to the adapter or to the pixels."""
+    """Floating-point operations of one forward and backward pass.
+
+    Attributes:
+        image: of one image, back to the adapter.
+        prompt: of one prompt, back to the adapter.
+        pixels: of one image, back to its pixels.
+    """
 
     image: int
     prompt: int
@@ -59,9 +72,9 @@ class Operations:
 
 
 def count_operations(model: str) -> Operations:
-    """By torch's counter, on the CPU. The adapter's own share is in it."""
+    """Counts the operations of a model's passes with torch's counter, on the CPU; the adapter's operations are included."""
     backbone = segp_ext.load_clip(model, None)
-    SeGPCL(backbone, MethodConfig())  # puts the adapter in
+    SeGPCL(backbone, MethodConfig())  # adds the adapter to the backbone
     pixels = torch.zeros(1, 3, backbone.image_size, backbone.image_size)
     tokens = backbone.tokenize(["a photo of a thing."])
 
@@ -82,7 +95,7 @@ def count_operations(model: str) -> Operations:
 
 
 def product_rate(device: str, precision: str) -> float:
-    """Floating-point operations a second of one large matrix product."""
+    """Measures the floating-point operations per second of one large matrix product; the best of ten."""
     size = 8192 if device.startswith("cuda") else 1024
     a = torch.randn(size, size, device=device, dtype=DTYPES[precision])
     out = torch.empty_like(a)
@@ -102,7 +115,7 @@ def product_rate(device: str, precision: str) -> float:
 
 
 def operations_of(result: RunResult, one: Operations) -> dict[str, float]:
-    """Floating-point operations of the phases whose passes are known."""
+    """Computes the floating-point operations of training and of anchors, by phase, from the numbers of their passes."""
     settings = result.settings
     batch, anchor_batch = settings["training"]["batch_size"], settings["distillation"]["batch_size"]
     found = {"training": 0.0, "anchors": 0.0}
@@ -117,9 +130,11 @@ def operations_of(result: RunResult, one: Operations) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="torch device")
     parser.add_argument("--precision", default="bf16", choices=DTYPES, help="arithmetic of the encoders")
-    parser.add_argument("--quick", action="store_true", help="the small model, few images, one epoch, and no CSV")
+    parser.add_argument(
+        "--quick", action="store_true", help="take the built-in model, few images and one epoch; write no CSV"
+    )
     given = parser.parse_args()
     model, extra, images = "ViT-B-16", [], (500, 100)
     if given.quick:
