@@ -107,8 +107,8 @@ void check_no_internal_overlap(const char* op, const char* argument, const Tenso
   }
 }
 
-void check_no_partial_overlap(const char* op, const char* written_name, const Tensor& written,
-                              const char* read_name, const Tensor& read) {
+void check_no_partial_overlap(const char* op, const char* written_name, const Tensor& written, const char* read_name,
+                              const Tensor& read) {
   const auto target = memory_range(written);
   const auto source = memory_range(read);
   if (target.second <= source.first || source.second <= target.first) {

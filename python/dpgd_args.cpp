@@ -27,8 +27,8 @@ void check_values(const char* op, const char* argument, const std::vector<double
                   bool may_be_negative) {
   const auto count = static_cast<int64_t>(values.size());
   if (count != 1 && count != channels) {
-    fail(op, argument, "must have 1 or " + std::to_string(channels) + " values, one per channel; got " +
-                           std::to_string(count));
+    fail(op, argument,
+         "must have 1 or " + std::to_string(channels) + " values, one per channel; got " + std::to_string(count));
   }
   for (double value : values) {
     if (!std::isfinite(value) || (value < 0 && !may_be_negative)) {

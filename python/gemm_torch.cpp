@@ -17,8 +17,8 @@ using torch::stable::Tensor;
 template <class T>
 Tensor view(const GemmMatrix<T>& matrix) {
   using Value = std::remove_const_t<T>;
-  constexpr auto kType = std::is_same_v<Value, double> ? torch::headeronly::ScalarType::Double
-                                                       : torch::headeronly::ScalarType::Float;
+  constexpr auto kType =
+      std::is_same_v<Value, double> ? torch::headeronly::ScalarType::Double : torch::headeronly::ScalarType::Float;
   const std::array<int64_t, 2> size{matrix.rows, matrix.cols};
   const std::array<int64_t, 2> stride{matrix.row_stride, matrix.col_stride};
   return torch::stable::from_blob(const_cast<Value*>(matrix.data), size, stride,
@@ -26,8 +26,7 @@ Tensor view(const GemmMatrix<T>& matrix) {
 }
 
 template <class T>
-void multiply(const GemmMatrix<const T>& a, const GemmMatrix<const T>& b, const GemmMatrix<T>& out,
-              bool accumulate) {
+void multiply(const GemmMatrix<const T>& a, const GemmMatrix<const T>& b, const GemmMatrix<T>& out, bool accumulate) {
   static const int64_t limit = cpu::gemm_blocked_limit();
   if (out.rows * out.cols * a.cols < limit) {
     cpu::gemm_blocked(a, b, out, accumulate);

@@ -17,10 +17,10 @@ using torch::stable::Tensor;
 Tensor view(const MatrixRef& matrix, int32_t device) {
   const std::array<int64_t, 2> size{matrix.rows, matrix.cols};
   const std::array<int64_t, 2> stride{matrix.row_stride, matrix.col_stride};
-  return torch::stable::from_blob(const_cast<void*>(matrix.data), size, stride,
-                                  torch::stable::Device(torch::headeronly::DeviceType::CUDA,
-                                                        static_cast<torch::stable::DeviceIndex>(device)),
-                                  scalar_type(matrix.dtype));
+  return torch::stable::from_blob(
+      const_cast<void*>(matrix.data), size, stride,
+      torch::stable::Device(torch::headeronly::DeviceType::CUDA, static_cast<torch::stable::DeviceIndex>(device)),
+      scalar_type(matrix.dtype));
 }
 
 }  // namespace

@@ -19,14 +19,14 @@ MatrixRef matrix(const char* op, const char* argument, const Tensor& tensor, con
   if (tensor.is_cpu() != first.is_cpu() || tensor.get_device_index() != first.get_device_index()) {
     fail(op, argument, "must be on the device of the first argument");
   }
-  return {tensor.const_data_ptr(), dtype_of(op, argument, tensor), tensor.size(0),
-          tensor.size(1),          tensor.stride(0),               tensor.stride(1)};
+  return {tensor.const_data_ptr(), dtype_of(op, argument, tensor), tensor.size(0), tensor.size(1), tensor.stride(0),
+          tensor.stride(1)};
 }
 
 void check_size(const char* op, const char* argument, const char* what, int64_t got, int64_t expected) {
   if (got != expected) {
-    fail(op, argument, std::string("must have ") + std::to_string(expected) + " " + what + "; got " +
-                           std::to_string(got));
+    fail(op, argument,
+         std::string("must have ") + std::to_string(expected) + " " + what + "; got " + std::to_string(got));
   }
 }
 

@@ -49,9 +49,8 @@ void copy_strides(const char* argument, const py::array& array, int64_t (&stride
 
 void check_values(const char* argument, const std::vector<double>& values, int64_t channels, bool may_be_negative) {
   const auto count = static_cast<int64_t>(values.size());
-  const bool sound = std::all_of(values.begin(), values.end(), [&](double value) {
-    return std::isfinite(value) && (value >= 0 || may_be_negative);
-  });
+  const bool sound = std::all_of(values.begin(), values.end(),
+                                 [&](double value) { return std::isfinite(value) && (value >= 0 || may_be_negative); });
   if ((count != 1 && count != channels) || !sound) {
     throw py::value_error(std::string("dpgd_step: ") + argument + " must have 1 or C finite values" +
                           (may_be_negative ? "" : " >= 0"));
@@ -114,7 +113,7 @@ segp::MatrixRef matrix(const char* op, const char* argument, const py::array& ar
   if (array.ndim() != 2) {
     throw py::value_error(std::string(op) + ": " + argument + " must be a matrix");
   }
-  return {array.data(),   dtype_of(op, argument, array),        array.shape(0),
+  return {array.data(),   dtype_of(op, argument, array),     array.shape(0),
           array.shape(1), stride_of(op, argument, array, 0), stride_of(op, argument, array, 1)};
 }
 
@@ -143,13 +142,14 @@ py::tuple dual_target_loss(const py::array& embedding, const py::array& feature,
   require(kOp, params.prototypes.rows == params.text.rows, "prototypes must have a row per row of text");
   require(kOp, target.ndim() == 1 && target.shape(0) == params.embedding.rows, "target must have a class per row");
   require(kOp, segp::is_scalar_in_range(logit_scale, 0), "logit_scale must be from 0 to 1e6");
-  require(kOp, segp::is_scalar_in_range(visual_weight, -segp::kLargestScalar), "visual_weight must be from -1e6 to 1e6");
+  require(kOp, segp::is_scalar_in_range(visual_weight, -segp::kLargestScalar),
+          "visual_weight must be from -1e6 to 1e6");
   params.target = target.data();
   params.target_stride = stride_of(kOp, "target", target, 0);
   params.logit_scale = logit_scale;
   params.visual_weight = visual_weight;
-  const segp::DType dtype = segp::compute_dtype(
-      {params.embedding.dtype, params.feature.dtype, params.text.dtype, params.prototypes.dtype});
+  const segp::DType dtype =
+      segp::compute_dtype({params.embedding.dtype, params.feature.dtype, params.text.dtype, params.prototypes.dtype});
   py::array loss = result(dtype, {params.embedding.rows});
   py::array grad_embedding = result(dtype, {params.embedding.rows, params.embedding.cols});
   py::array grad_feature = result(dtype, {params.feature.rows, params.feature.cols});
@@ -215,8 +215,7 @@ py::tuple prototype_drift(const py::array& prototypes, const py::array& before, 
   set_anchors(kOp, params, prototypes, before, after);
   require(kOp, segp::is_scalar_in_range(temperature, 1 / segp::kLargestScalar), "temperature must be from 1e-6 to 1e6");
   params.temperature = temperature;
-  const segp::DType dtype =
-      segp::compute_dtype({params.prototypes.dtype, params.before.dtype, params.after.dtype});
+  const segp::DType dtype = segp::compute_dtype({params.prototypes.dtype, params.before.dtype, params.after.dtype});
   py::array drift = result(dtype, {params.prototypes.rows, params.prototypes.cols});
   py::array proximity = result(dtype, {params.prototypes.rows});
   params.drift = drift.mutable_data();
@@ -242,8 +241,7 @@ py::array prototype_transfer(const py::array& prototypes, const py::array& befor
                             "); got " + std::to_string(c) + " at index " + std::to_string(i));
     }
   }
-  const segp::DType dtype =
-      segp::compute_dtype({params.prototypes.dtype, params.before.dtype, params.after.dtype});
+  const segp::DType dtype = segp::compute_dtype({params.prototypes.dtype, params.before.dtype, params.after.dtype});
   py::array moved = result(dtype, {params.prototypes.rows, params.prototypes.cols});
   params.result = moved.mutable_data();
   {
@@ -261,11 +259,11 @@ PYBIND11_MODULE(segp_numpy, module) {
              py::arg("step_size"), py::arg("epsilon"), py::arg("lower") = std::vector<double>{0.0},
              py::arg("upper") = std::vector<double>{1.0},
              "clip(project(x - step_size * sign(grad)), lower, upper); the bounds are lists of 1 or C numbers.");
-  module.def("dual_target_loss", &dual_target_loss, py::arg("embedding"), py::arg("feature"), py::arg("text"),
-             py::arg("prototypes"), py::arg("target"), py::kw_only(), py::arg("logit_scale"),
-             py::arg("visual_weight"),
-             "-log softmax(s cos(embedding, text))[target] + weight (1 - cos(feature, prototypes[target])): the loss per "
-             "row, and its gradients with respect to embedding and feature.");
+  module.def(
+      "dual_target_loss", &dual_target_loss, py::arg("embedding"), py::arg("feature"), py::arg("text"),
+      py::arg("prototypes"), py::arg("target"), py::kw_only(), py::arg("logit_scale"), py::arg("visual_weight"),
+      "-log softmax(s cos(embedding, text))[target] + weight (1 - cos(feature, prototypes[target])): the loss per "
+      "row, and its gradients with respect to embedding and feature.");
   module.def("geometry_distill", &geometry_distill, py::arg("student"), py::arg("student_text"), py::arg("teacher"),
              py::arg("teacher_text"), py::kw_only(), py::arg("logit_scale"), py::arg("temperature"),
              "tau^2 mean KL(teacher || student) of softmax(s/tau cos): the loss, and its gradients with respect to "
@@ -273,8 +271,9 @@ PYBIND11_MODULE(segp_numpy, module) {
   module.def("prototype_drift", &prototype_drift, py::arg("prototypes"), py::arg("before"), py::arg("after"),
              py::kw_only(), py::arg("temperature"),
              "The anchors' drift, weighted by softmax(cos/tau), around each prototype, and their proximity to it.");
-  module.def("prototype_transfer", &prototype_transfer, py::arg("prototypes"), py::arg("before"), py::arg("after"),
-             py::arg("target"),
-             "Unit prototypes, moved by the mean of cos(before, prototype) (unit(after) - unit(before)) over the anchors of "
-             "their class; target has the class of each.");
+  module.def(
+      "prototype_transfer", &prototype_transfer, py::arg("prototypes"), py::arg("before"), py::arg("after"),
+      py::arg("target"),
+      "Unit prototypes, moved by the mean of cos(before, prototype) (unit(after) - unit(before)) over the anchors of "
+      "their class; target has the class of each.");
 }

@@ -8,9 +8,9 @@
 #include <tuple>
 #include <vector>
 
-#include "segp/buffer.h"
 #include "dpgd_args.h"
 #include "matrix_args.h"
+#include "segp/buffer.h"
 #include "segp/distill.h"
 #include "segp/dpgd.h"
 #include "segp/drift.h"
@@ -48,12 +48,11 @@ void dpgd_step_(Tensor x, const Tensor& grad, const Tensor& seed, std::vector<do
   segp::cpu::dpgd_step(segp::dpgd_params("dpgd_step_", x, x, grad, seed, step_size, epsilon, lower, upper));
 }
 
-std::tuple<Tensor, Tensor, Tensor> dual_target_loss(const Tensor& embedding, const Tensor& feature,
-                                                    const Tensor& text, const Tensor& prototypes,
-                                                    const Tensor& target, double logit_scale, double visual_weight,
-                                                    bool embedding_gradient, bool feature_gradient) {
-  auto params =
-      segp::dual_target_params(embedding, feature, text, prototypes, target, logit_scale, visual_weight);
+std::tuple<Tensor, Tensor, Tensor> dual_target_loss(const Tensor& embedding, const Tensor& feature, const Tensor& text,
+                                                    const Tensor& prototypes, const Tensor& target, double logit_scale,
+                                                    double visual_weight, bool embedding_gradient,
+                                                    bool feature_gradient) {
+  auto params = segp::dual_target_params(embedding, feature, text, prototypes, target, logit_scale, visual_weight);
   for (int64_t row = 0; row < params.embedding.rows; ++row) {
     const int64_t c = params.target[row * params.target_stride];
     if (c < 0 || c >= params.text.rows) {

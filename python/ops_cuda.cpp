@@ -112,10 +112,10 @@ Tensor workspace_of(const Tensor& like, int64_t bytes) {
   return torch::stable::new_empty(like, {bytes}, ScalarType::Byte);
 }
 
-std::tuple<Tensor, Tensor, Tensor> dual_target_loss(const Tensor& embedding, const Tensor& feature,
-                                                    const Tensor& text, const Tensor& prototypes,
-                                                    const Tensor& target, double logit_scale, double visual_weight,
-                                                    bool embedding_gradient, bool feature_gradient) {
+std::tuple<Tensor, Tensor, Tensor> dual_target_loss(const Tensor& embedding, const Tensor& feature, const Tensor& text,
+                                                    const Tensor& prototypes, const Tensor& target, double logit_scale,
+                                                    double visual_weight, bool embedding_gradient,
+                                                    bool feature_gradient) {
   const ScalarType dtype = common_type("dual_target_loss", {embedding, feature, text, prototypes});
   const Tensor v = prepared(embedding, dtype);
   const Tensor z = prepared(feature, dtype);
@@ -181,9 +181,9 @@ std::tuple<Tensor, Tensor> prototype_drift(const Tensor& prototypes, const Tenso
 
 // target, sorted stably, and the order that sorts it.
 std::tuple<Tensor, Tensor> sorted(const Tensor& target) {
-  std::array<StableIValue, 4> stack{
-      torch::stable::detail::from(torch::stable::contiguous(target)), torch::stable::detail::from(std::optional<bool>(true)),
-      torch::stable::detail::from(int64_t{0}), torch::stable::detail::from(false)};
+  std::array<StableIValue, 4> stack{torch::stable::detail::from(torch::stable::contiguous(target)),
+                                    torch::stable::detail::from(std::optional<bool>(true)),
+                                    torch::stable::detail::from(int64_t{0}), torch::stable::detail::from(false)};
   STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::sort", "stable", stack.data(), TORCH_ABI_VERSION));
   return {torch::stable::detail::to<Tensor>(stack[0]), torch::stable::detail::to<Tensor>(stack[1])};
 }

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "segp/buffer.h"
 #include "isa.h"
+#include "segp/buffer.h"
 #include "segp/divergence.h"
 #include "segp/gemm.h"
 #include "segp/parallel.h"

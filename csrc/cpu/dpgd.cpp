@@ -94,8 +94,8 @@ SEGP_ALWAYS_INLINE void run_span(const Span<T, G>& at, int64_t count, Acc step_s
   const T* seed = at.seed;
   SEGP_INDEPENDENT_ITERATIONS
   for (int64_t i = 0; i < count; ++i) {
-    out[i] = Store<T>::from(dpgd_pixel<Acc>(load_value(x[i]), load_value(grad[i]), load_value(seed[i]), step_size,
-                                            epsilon, lower, upper));
+    out[i] = Store<T>::from(
+        dpgd_pixel<Acc>(load_value(x[i]), load_value(grad[i]), load_value(seed[i]), step_size, epsilon, lower, upper));
   }
 }
 
@@ -114,8 +114,8 @@ SEGP_ALWAYS_INLINE void run_table(const Span<T, G>& at, int64_t count, const Acc
   const T* seed = at.seed;
   SEGP_INDEPENDENT_ITERATIONS
   for (int64_t i = 0; i < count; ++i) {
-    out[i] = Store<T>::from(dpgd_pixel<Acc>(load_value(x[i]), load_value(grad[i]), load_value(seed[i]),
-                                            step_size[i], epsilon[i], lower[i], upper[i]));
+    out[i] = Store<T>::from(dpgd_pixel<Acc>(load_value(x[i]), load_value(grad[i]), load_value(seed[i]), step_size[i],
+                                            epsilon[i], lower[i], upper[i]));
   }
 }
 
@@ -185,9 +185,8 @@ SEGP_ALWAYS_INLINE void run_strided(const Plan<T, G>& plan, int64_t begin, int64
       for (int64_t k = 0; k < count; ++k) {
         const size_t entry = c + static_cast<size_t>(k) * next;
         at.out[k * out_stride] = Store<T>::from(dpgd_pixel<accumulator_t<T>>(
-            load_value(at.x[k * x_stride]), load_value(at.grad[k * grad_stride]),
-            load_value(at.seed[k * seed_stride]), bounds.step_size[entry], bounds.epsilon[entry],
-            bounds.lower[entry], bounds.upper[entry]));
+            load_value(at.x[k * x_stride]), load_value(at.grad[k * grad_stride]), load_value(at.seed[k * seed_stride]),
+            bounds.step_size[entry], bounds.epsilon[entry], bounds.lower[entry], bounds.upper[entry]));
       }
     }
     i += count;
@@ -225,9 +224,12 @@ BoundTable<accumulator_t<T>> make_bounds(const DpgdParams& params, const Layout&
 
 template <class T, class G>
 void launch(const DpgdParams& params, const Layout& layout) {
-  const Plan<T, G> plan{static_cast<T*>(params.out),      static_cast<const T*>(params.x),
-                        static_cast<const G*>(params.grad), static_cast<const T*>(params.seed),
-                        layout,                           make_bounds<T>(params, layout)};
+  const Plan<T, G> plan{static_cast<T*>(params.out),
+                        static_cast<const T*>(params.x),
+                        static_cast<const G*>(params.grad),
+                        static_cast<const T*>(params.seed),
+                        layout,
+                        make_bounds<T>(params, layout)};
   const int64_t count = layout.count;
   const int64_t blocks = (count + kBlock - 1) / kBlock;
   parallel_for(blocks, kGrain / kBlock, [&](int64_t begin, int64_t end) {
@@ -238,8 +240,8 @@ void launch(const DpgdParams& params, const Layout& layout) {
 }  // namespace
 
 void dpgd_step(const DpgdParams& params) {
-  const bool per_channel = params.step_size.count > 1 || params.epsilon.count > 1 || params.lower.count > 1 ||
-                           params.upper.count > 1;
+  const bool per_channel =
+      params.step_size.count > 1 || params.epsilon.count > 1 || params.lower.count > 1 || params.upper.count > 1;
   const Layout layout = Layout::make(
       params.size, {params.out_stride, params.x_stride, params.grad_stride, params.seed_stride}, per_channel);
   if (layout.count == 0) {

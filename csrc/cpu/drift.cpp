@@ -4,8 +4,8 @@
 #include <cmath>
 #include <limits>
 
-#include "segp/buffer.h"
 #include "isa.h"
+#include "segp/buffer.h"
 #include "segp/gemm.h"
 #include "segp/parallel.h"
 #include "unit_rows.h"
@@ -84,7 +84,7 @@ struct DivideKernel {
 
 template <class T>
 void run(const DriftParams& params) {
-  constexpr int64_t kMovedBytes = 6 << 20;   // of one chunk of anchors
+  constexpr int64_t kMovedBytes = 6 << 20;  // of one chunk of anchors
   constexpr int64_t kTileBytes = 16 << 20;
   const int64_t classes = params.prototypes.rows;
   const int64_t anchors = params.before.rows;

@@ -5,8 +5,8 @@
 #include <limits>
 #include <utility>
 
-#include "segp/buffer.h"
 #include "isa.h"
+#include "segp/buffer.h"
 #include "segp/gemm.h"
 #include "segp/parallel.h"
 #include "unit_rows.h"
@@ -104,7 +104,8 @@ class DualTarget {
 
   void run_text() {
     const int64_t width = params_.embedding.cols;
-    const int64_t block = rows_together(batch_, classes_ * static_cast<int64_t>(sizeof(T)), kTileBytes, width, sizeof(T));
+    const int64_t block =
+        rows_together(batch_, classes_ * static_cast<int64_t>(sizeof(T)), kTileBytes, width, sizeof(T));
     UnitRows<T> embedding(params_.embedding, block);
     UnitRows<T> text(params_.text, cached_rows(width, sizeof(T)));
     Buffer<T> tile(block * classes_);
@@ -112,7 +113,8 @@ class DualTarget {
     T* gradient = static_cast<T*>(params_.grad_embedding);
     for (int64_t begin = 0; begin < batch_; begin += block) {
       const int64_t end = std::min(batch_, begin + block);
-      multiply_by_rows(embedding.rows(begin, end), text, GemmMatrix<T>{tile.data(), end - begin, classes_, classes_, 1});
+      multiply_by_rows(embedding.rows(begin, end), text,
+                       GemmMatrix<T>{tile.data(), end - begin, classes_, classes_, 1});
       parallel_for(end - begin, std::max<int64_t>(1, kGrain / classes_), [&](int64_t first, int64_t last) {
         for (int64_t i = first; i < last; ++i) {
           const int64_t row = begin + i;
@@ -144,25 +146,26 @@ class DualTarget {
     const T weight = static_cast<T>(params_.visual_weight);
     for (int64_t begin = 0; begin < batch_; begin += block) {
       const int64_t rows = std::min(batch_, begin + block) - begin;
-      parallel_for(rows, std::max<int64_t>(1, 4 * kGrain / std::max<int64_t>(1, width)), [&](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; ++i) {
-          const int64_t row = begin + i;
-          const int64_t c = is_inside(row) ? target(row) : int64_t{0};
-          T* row_gradient = gradient == nullptr ? nullptr : gradient + row * width;
-          bool done = false;
-          if (plain) {
-            run_for_isa<VisualKernel>(plain_row<T>(params_.feature, row), plain_row<T>(params_.prototypes, c), width,
-                                      weight, loss + row, row_gradient, &done);
-          }
-          if (!done) {
-            T* feature = scratch.data() + 2 * i * width;
-            T* prototype = feature + width;
-            const double inverse_norm = unit_row(params_.feature, row, feature);
-            (void)unit_row(params_.prototypes, c, prototype);
-            visual_of_units(feature, prototype, width, weight, inverse_norm, loss + row, row_gradient);
-          }
-        }
-      });
+      parallel_for(
+          rows, std::max<int64_t>(1, 4 * kGrain / std::max<int64_t>(1, width)), [&](int64_t first, int64_t last) {
+            for (int64_t i = first; i < last; ++i) {
+              const int64_t row = begin + i;
+              const int64_t c = is_inside(row) ? target(row) : int64_t{0};
+              T* row_gradient = gradient == nullptr ? nullptr : gradient + row * width;
+              bool done = false;
+              if (plain) {
+                run_for_isa<VisualKernel>(plain_row<T>(params_.feature, row), plain_row<T>(params_.prototypes, c),
+                                          width, weight, loss + row, row_gradient, &done);
+              }
+              if (!done) {
+                T* feature = scratch.data() + 2 * i * width;
+                T* prototype = feature + width;
+                const double inverse_norm = unit_row(params_.feature, row, feature);
+                (void)unit_row(params_.prototypes, c, prototype);
+                visual_of_units(feature, prototype, width, weight, inverse_norm, loss + row, row_gradient);
+              }
+            }
+          });
     }
   }
 

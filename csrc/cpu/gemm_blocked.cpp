@@ -87,8 +87,8 @@ struct Block {
   }
 
   // panel[k][j] = b[k][j] for k in [0, depth), j in [0, cols); further j hold anything, and reach no result.
-  SEGP_ALWAYS_INLINE static void pack(const T* b, int64_t row_stride, int64_t col_stride, int64_t depth,
-                                      int64_t cols, T* panel) {
+  SEGP_ALWAYS_INLINE static void pack(const T* b, int64_t row_stride, int64_t col_stride, int64_t depth, int64_t cols,
+                                      T* panel) {
     if (col_stride == 1) {
       for (int64_t k = 0; k < depth; ++k) {
         const T* from = b + k * row_stride;
@@ -130,8 +130,7 @@ struct Block {
   // out[i][j] = sum_k a[i][k] panel[k][j], or += it, for kRows rows.
   template <int kRows, int kVectors>
   SEGP_ALWAYS_INLINE static void multiply(const T* a, int64_t row_stride, int64_t col_stride, int64_t depth,
-                                          const T* panel, T* out, int64_t out_stride, int64_t cols,
-                                          bool accumulate) {
+                                          const T* panel, T* out, int64_t out_stride, int64_t cols, bool accumulate) {
     Vector sum[kVectors][kRows];
     SEGP_UNROLL
     for (int i = 0; i < kRows; ++i) {
@@ -240,9 +239,8 @@ void in_tasks(const GemmMatrix<const T>& a, const GemmMatrix<const T>& b, const 
   cut.group = (out.rows + groups - 1) / groups;
   cut.groups = (out.rows + cut.group - 1) / cut.group;
   const int64_t work = std::max<int64_t>(1, cut.panel * cut.group * a.cols);
-  parallel_for(panels * cut.groups, std::max<int64_t>(1, kGrain / work), [&](int64_t begin, int64_t end) {
-    call(a, b, out, accumulate, cut, begin, end);
-  });
+  parallel_for(panels * cut.groups, std::max<int64_t>(1, kGrain / work),
+               [&](int64_t begin, int64_t end) { call(a, b, out, accumulate, cut, begin, end); });
 }
 
 }  // namespace
@@ -272,15 +270,15 @@ void gemm_blocked(const GemmMatrix<const T>& a, const GemmMatrix<const T>& b, co
 }
 
 int64_t gemm_blocked_limit() {
-  // With AVX2 or AVX-512 the ops were faster with it up to here than with torch's MKL (on an AMD processor, where MKL has
-  // no AVX-512). Elsewhere it saves the calls of tiny products.
+  // With AVX2 or AVX-512 the ops were faster with it up to here than with torch's MKL (on an AMD processor, where MKL
+  // has no AVX-512). Elsewhere it saves the calls of tiny products.
   return isa() == Isa::kBaseline ? int64_t{16} * 1024 : int64_t{1} << 31;
 }
 
 template void gemm_blocked(const GemmMatrix<const float>&, const GemmMatrix<const float>&, const GemmMatrix<float>&,
                            bool);
-template void gemm_blocked(const GemmMatrix<const double>&, const GemmMatrix<const double>&,
-                           const GemmMatrix<double>&, bool);
+template void gemm_blocked(const GemmMatrix<const double>&, const GemmMatrix<const double>&, const GemmMatrix<double>&,
+                           bool);
 
 }  // namespace cpu
 }  // namespace segp

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "segp/buffer.h"
 #include "isa.h"
+#include "segp/buffer.h"
 #include "segp/parallel.h"
 #include "unit_rows.h"
 #include "vector_math.h"
@@ -52,8 +52,8 @@ struct LaterRow {
 
 // One anchor, both rows plain numbers of type T.
 struct AnchorKernel {
-  // sum += a (unit(after) - unit(before)), `unit` that of the prototype. Leaves *done false, and `sum` alone, where a norm
-  // is so extreme that squares may have overflowed or vanished, or is not finite.
+  // sum += a (unit(after) - unit(before)), `unit` that of the prototype. Leaves *done false, and `sum` alone, where a
+  // norm is so extreme that squares may have overflowed or vanished, or is not finite.
   //
   // The second pass needs nothing from memory: meanwhile rows that come later are on their way.
   template <class T>
@@ -210,8 +210,8 @@ class Transfer {
   // Shares are equal in anchors, with one more for what a piece costs without any.
   const Piece* first_piece(int64_t share) const {
     const Piece* pieces = pieces_.data();
-    const double bound = static_cast<double>(anchors_ + pieces_count_) * static_cast<double>(share) /
-                         static_cast<double>(shares_);
+    const double bound =
+        static_cast<double>(anchors_ + pieces_count_) * static_cast<double>(share) / static_cast<double>(shares_);
     return std::partition_point(pieces, pieces + pieces_count_, [&](const Piece& piece) {
       return static_cast<double>(piece.begin + (&piece - pieces)) < bound;
     });
@@ -232,7 +232,8 @@ class Transfer {
       prefetch_row<Use::kWrite>(result(piece.row + 1), width_ * static_cast<int64_t>(sizeof(T)));
     }
     if (piece.begin == piece.end) {
-      if (inverse_norm == 0.0) {  // infinite, or zero: the unit row has a NaN where the infinity was, and now everywhere
+      // Infinite, or zero: the unit row has a NaN where the infinity was, and now everywhere.
+      if (inverse_norm == 0.0) {
         (void)normalise_row(unit, width_);
       }
       return;

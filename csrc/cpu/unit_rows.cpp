@@ -116,8 +116,8 @@ struct SubtractKernel {
       }
     } else {
       for (int64_t k = 0; k < width; ++k) {
-        destination[k] = static_cast<T>(load_value(minuend[k * a_stride])) -
-                         static_cast<T>(load_value(subtrahend[k * b_stride]));
+        destination[k] =
+            static_cast<T>(load_value(minuend[k * a_stride])) - static_cast<T>(load_value(subtrahend[k * b_stride]));
       }
     }
   }
@@ -235,8 +235,7 @@ void convert_rows(const MatrixRef& matrix, int64_t begin, int64_t end, T* destin
 }
 
 template <class T>
-void subtract_rows(const MatrixRef& minuend, const MatrixRef& subtrahend, int64_t begin, int64_t end,
-                   T* destination) {
+void subtract_rows(const MatrixRef& minuend, const MatrixRef& subtrahend, int64_t begin, int64_t end, T* destination) {
   const int64_t width = minuend.cols;
   visit_dtype(minuend.dtype, [&](auto minuend_tag) {
     visit_dtype(subtrahend.dtype, [&](auto subtrahend_tag) {

@@ -42,7 +42,7 @@ class UnitRows {
 
   int64_t count() const { return matrix_.rows; }
   int64_t width() const { return matrix_.cols; }
-  const T* scale() const { return scale_.data(); }  // [rows]
+  const T* scale() const { return scale_.data(); }                               // [rows]
   double rest(int64_t row) const { return direct_ ? 1.0 : inverse_norm_[row]; }  // once `rows` has handed it out
 
   // How many rows `rows` hands out at a time, at most.

@@ -4,10 +4,10 @@
 #include <cmath>
 
 #include "matrix_rows.cuh"
+#include "segp/divergence.h"
 #include "small_rows.cuh"
 #include "softmax.cuh"
 #include "unit_rows.cuh"
-#include "segp/divergence.h"
 
 namespace segp {
 namespace cuda {
@@ -16,11 +16,11 @@ namespace {
 template <class T>
 struct RowArgs {
   using Acc = accumulator_t<T>;
-  Acc* x;             // [rows, stride] products of the student; then, if T is narrower, weights for it in their first half
-  Acc* y;             // [rows, stride] products of the teacher
-  T* for_student;     // [rows, student_stride] weights of the student's gradient, over x; null if it is not wanted
-  T* for_text;        // [rows, stride] weights of the text's gradient, null if it is not wanted
-  int64_t stride;     // a multiple of 8
+  Acc* x;          // [rows, stride] products of the student; if T is narrower, then weights in their first half
+  Acc* y;          // [rows, stride] products of the teacher
+  T* for_student;  // [rows, student_stride] weights of the student's gradient, over x; null if it is not wanted
+  T* for_text;     // [rows, stride] weights of the text's gradient, null if it is not wanted
+  int64_t stride;  // a multiple of 8
   int64_t student_stride;
   int64_t classes;
   Cosines<T> student;  // of the rows and their text
@@ -32,8 +32,8 @@ struct RowArgs {
 };
 
 // A block per row. Both rows are read twice, from memory or, where they are short, from the caches: once for the
-// softmaxes, once for the loss and the weights. Two blocks at a time are asked for where registers suffice, which those of
-// double do not.
+// softmaxes, once for the loss and the weights. Two blocks at a time are asked for where registers suffice, which those
+// of double do not.
 //
 // Each weight p - q carries the inverse norm of the rows that it will be multiplied by, and no other.
 template <class T, bool kBounded>
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kWideThreads, sizeof(accumulator_t<T>) == size
     const Pack<Acc, 4> ys = *reinterpret_cast<const Pack<Acc, 4>*>(y + first);
     const Pack<Acc, 4> text = args.student.scales(first);
     const Pack<Acc, 4> teacher_text = args.teacher.scales(first);
-#pragma unroll (sizeof(Acc) == 8 ? 1 : 4)
+#pragma unroll(sizeof(Acc) == 8 ? 1 : 4)
     for (int k = 0; k < 4; ++k) {
       if (first + k < args.classes) {
         student.add(student_scale, xs.values[k] * text.values[k]);
@@ -67,11 +67,13 @@ __global__ void __launch_bounds__(kWideThreads, sizeof(accumulator_t<T>) == size
   const Acc student_share = 1 / student.sum;
   const Acc teacher_share = 1 / teacher.sum;
   const Acc shift = log(teacher.sum / student.sum);
-  // No |p - q| exceeds the largest p or q. With the largest value as the base these are the shares; with a bound they are no more.
+  // No |p - q| exceeds the largest p or q. With the largest value as the base these are the shares; with a bound they
+  // are no more.
   const Acc share = student_share > teacher_share ? student_share : teacher_share;
   const Acc most = share < Acc(1) ? share : Acc(1);
   const Acc row_factor = factor_of<T>(args.student.other_norms) * factor_for<T>(kFactorRange * most);
-  const Acc student_factor = args.student.row_norms.inverse[row] * factor_of<T>(args.student.row_norms) * args.text_factor;
+  const Acc student_factor =
+      args.student.row_norms.inverse[row] * factor_of<T>(args.student.row_norms) * args.text_factor;
   Acc loss = 0;
   int64_t step = 0;
   int64_t barrier = 0;  // the step before whose writes all must have read
@@ -85,14 +87,15 @@ __global__ void __launch_bounds__(kWideThreads, sizeof(accumulator_t<T>) == size
       const Pack<Acc, 4> text = args.student.scales(first);
       const Pack<Acc, 4> teacher_text = args.teacher.scales(first);
       const Pack<Acc, 4> inverse = args.student.inverses(first);
-#pragma unroll (sizeof(Acc) == 8 ? 1 : 4)
+#pragma unroll(sizeof(Acc) == 8 ? 1 : 4)
       for (int k = 0; k < 4; ++k) {
         Acc difference = 0;
         Acc text_inverse = 0;
         if (first + k < args.classes) {
           const Acc student_below = student.below(student_scale, xs.values[k] * text.values[k]);
           const Acc teacher_below = teacher.below(teacher_scale, ys.values[k] * teacher_text.values[k]);
-          const Acc p = rounded_product(student.term(student_below), student_share);  // so that p - q is 0 where they are equal
+          // Rounded, so that p - q is 0 where they are equal.
+          const Acc p = rounded_product(student.term(student_below), student_share);
           const Acc q = rounded_product(teacher.term(teacher_below), teacher_share);
           loss += divergence_term(p, q, (teacher_below - student_below) * Acc(kLn2) - shift);
           difference = p - q;
@@ -172,7 +175,8 @@ __global__ void __launch_bounds__(kRowThreads, 2) distill_small_kernel(const __g
     args.mean.rows[row] = loss;
   }
   if (args.grad_student != nullptr) {
-    block_gradient(args.student[row], scale, args.text, x, args.width, args.gradient, args.grad_student + row * args.width);
+    block_gradient(args.student[row], scale, args.text, x, args.width, args.gradient,
+                   args.grad_student + row * args.width);
   }
 }
 
@@ -191,7 +195,8 @@ __global__ void __launch_bounds__(kRowThreads) distill_small_text_kernel(const _
   }
   __syncthreads();
   const UnitScale<Acc> scale = or_zero(unit_scale<1>(args.text[c], args.width));
-  block_gradient(args.text[c], scale, args.student, weights, args.width, args.gradient, args.grad_text + c * args.width);
+  block_gradient(args.text[c], scale, args.student, weights, args.width, args.gradient,
+                 args.grad_text + c * args.width);
 }
 
 // Rows and classes are each other's others: the text's gradient is a sum over rows.
@@ -234,7 +239,8 @@ struct Parts {
     stride = padded(classes);
     student_stride = stride * static_cast<int64_t>(sizeof(Acc) / sizeof(T));
     block = balanced(rows, kTileBytes / (2 * stride * static_cast<int64_t>(sizeof(Acc))));
-    // The text's gradient takes as many rows at a time as there is room for: each time it has to be added to what is there.
+    // The text's gradient takes as many rows at a time as there is room for: each time it has to be added to what is
+    // there.
     const int64_t room = kWorkspaceBytes - 2 * block * stride * static_cast<int64_t>(sizeof(Acc));
     group = std::max<int64_t>(1, room / (stride * static_cast<int64_t>(sizeof(T))) / block) * block;
     group = std::min(group, (rows + block - 1) / block * block);
@@ -304,15 +310,23 @@ cudaError_t run(const DistillParams& params, void* base, int device, cudaStream_
   if (takes_small_kernels(params)) {
     const SmallParts<T> parts(params, base);
     mean.rows = parts.row_loss;
-    const SmallArgs<T> args{Rows<T>(params.student), Rows<T>(params.student_text), Rows<T>(params.teacher),
-                            Rows<T>(params.teacher_text), width, static_cast<Acc>(sharpness * kLog2E), gradient,
-                            grad_student, grad_text, parts.weights, mean};
+    const SmallArgs<T> args{Rows<T>(params.student),
+                            Rows<T>(params.student_text),
+                            Rows<T>(params.teacher),
+                            Rows<T>(params.teacher_text),
+                            width,
+                            static_cast<Acc>(sharpness * kLog2E),
+                            gradient,
+                            grad_student,
+                            grad_text,
+                            parts.weights,
+                            mean};
     const bool packs = can_pack<kPack, T>(params.student) && can_pack<kPack, T>(params.student_text) &&
                        can_pack<kPack, T>(params.teacher) && can_pack<kPack, T>(params.teacher_text);
-    launch(packs ? distill_small_kernel<T, kPack> : distill_small_kernel<T, 1>, static_cast<unsigned>(rows), kRowThreads,
+    launch(packs ? distill_small_kernel<T, kPack> : distill_small_kernel<T, 1>, static_cast<unsigned>(rows),
+           kRowThreads, stream, args);
+    launch(distill_small_text_kernel<T>, static_cast<unsigned>(grad_text != nullptr ? classes : 0) + 1, kRowThreads,
            stream, args);
-    launch(distill_small_text_kernel<T>, static_cast<unsigned>(grad_text != nullptr ? classes : 0) + 1, kRowThreads, stream,
-           args);
     return cudaGetLastError();
   }
   const Parts<T> parts(params, base);
@@ -363,12 +377,24 @@ cudaError_t run(const DistillParams& params, void* base, int device, cudaStream_
   project.mean = mean;
   project.width = width;
   if (grad_student != nullptr) {
-    project.sets[0] = {static_cast<const T*>(params.student.data), params.student.row_stride, rows, parts.student,
-                       parts.row_factor, {}, gradient, grad_student};
+    project.sets[0] = {static_cast<const T*>(params.student.data),
+                       params.student.row_stride,
+                       rows,
+                       parts.student,
+                       parts.row_factor,
+                       {},
+                       gradient,
+                       grad_student};
   }
   if (grad_text != nullptr) {
-    project.sets[1] = {static_cast<const T*>(params.student_text.data), params.student_text.row_stride, classes,
-                       parts.student_text, nullptr, parts.student, gradient / args.text_factor, grad_text};
+    project.sets[1] = {static_cast<const T*>(params.student_text.data),
+                       params.student_text.row_stride,
+                       classes,
+                       parts.student_text,
+                       nullptr,
+                       parts.student,
+                       gradient / args.text_factor,
+                       grad_text};
   }
   launch_project(project, stream);
   return cudaGetLastError();

@@ -19,8 +19,8 @@ constexpr int kThreads = 256;
 // doubles take 2 KiB of the 4 KiB that arguments may have; images with more run in groups of channels.
 constexpr int kMaxChannels = 64;
 
-// Where arrays differ in their layout, a thread walks up to so many channels of its pixel. Whatever the layouts, neighbours in
-// memory are then read by one thread or by neighbouring ones.
+// Where arrays differ in their layout, a thread walks up to so many channels of its pixel. Whatever the layouts,
+// neighbours in memory are then read by one thread or by neighbouring ones.
 constexpr int kMostWalked = 8;
 
 // Of one channel.
@@ -45,11 +45,11 @@ struct KernelArgs {
 template <class T, class G>
 __device__ __forceinline__ void step_element(T& out, T x, G grad, T seed, const Bounds<accumulator_t<T>>& bounds) {
   device_store(out, dpgd_pixel<accumulator_t<T>>(device_load(x), device_load(grad), device_load(seed), bounds.step_size,
-                                                bounds.epsilon, bounds.lower, bounds.upper));
+                                                 bounds.epsilon, bounds.lower, bounds.upper));
 }
 
-// Where neighbouring threads are at different channels, bounds come from shared memory: arguments are read for one address at a
-// time. All threads of the block must make it.
+// Where neighbouring threads are at different channels, bounds come from shared memory: arguments are read for one
+// address at a time. All threads of the block must make it.
 template <class T, class G>
 class BoundsOf {
  public:
@@ -140,8 +140,8 @@ SEGP_HOST_DEVICE int walked(const Layout& layout) {
   return layout.channel_dim >= 0 && layout.channels <= kMostWalked ? static_cast<int>(layout.channels) : 1;
 }
 
-// Any strides. One thread owns one pixel with all its channels or, where they are many, one element; its place is found by
-// dividing its index by the sizes of the inner dimensions.
+// Any strides. One thread owns one pixel with all its channels or, where they are many, one element; its place is found
+// by dividing its index by the sizes of the inner dimensions.
 template <class T, class G>
 __global__ void __launch_bounds__(kThreads) dpgd_strided_kernel(const __grid_constant__ KernelArgs<T, G> args) {
   const Layout& layout = args.layout;
@@ -231,8 +231,8 @@ cudaError_t launch_channels(const DpgdParams& params, const Layout& layout, int6
 
 template <class T, class G>
 cudaError_t launch_all(const DpgdParams& params, cudaStream_t stream) {
-  const bool per_channel = params.step_size.count > 1 || params.epsilon.count > 1 || params.lower.count > 1 ||
-                           params.upper.count > 1;
+  const bool per_channel =
+      params.step_size.count > 1 || params.epsilon.count > 1 || params.lower.count > 1 || params.upper.count > 1;
   const int64_t channels = params.size[1];
   const int64_t group = per_channel ? std::min<int64_t>(channels, kMaxChannels) : channels;
   for (int64_t first = 0; first < channels; first += group) {

@@ -141,8 +141,8 @@ struct Parts {
   Softmax<Acc, false>* sums;
   int64_t bytes;
 
-  // All prototypes with as many anchors as fit, so that the second product is over as many rows as there are. Its inner size,
-  // the chunk, need not be large.
+  // All prototypes with as many anchors as fit, so that the second product is over as many rows as there are. Its inner
+  // size, the chunk, need not be large.
   Parts(const DriftParams& params, void* base) {
     const int64_t classes = params.prototypes.rows;
     const int64_t count = params.before.rows;
@@ -150,7 +150,7 @@ struct Parts {
     constexpr int64_t kLeastChunk = 128;
     constexpr int64_t kNorms = 3;
     constexpr int64_t kBudget = kWorkspaceBytes / static_cast<int64_t>(sizeof(Acc));  // in numbers
-    const int64_t of_anchor = width + kNorms;  // numbers, beside its weights
+    const int64_t of_anchor = width + kNorms;                                         // numbers, beside its weights
     if (classes * padded(count) + count * of_anchor <= kBudget) {
       block = classes;
       chunk = count;
@@ -213,8 +213,8 @@ cudaError_t run_chunks(const DriftParams& params, const Parts<T>& parts, int dev
       const MatrixRef moved = dense(parts.moved, count, width, width);
       gemm(weights, moved, dense(args.is_first ? drift + c * width : parts.added, rows, width, width), device);
       if (!args.is_first) {
-        launch(accumulate_kernel<Acc>, blocks_for(rows, kRowsPerBlock), kRowThreads, stream, drift + c * width, parts.added,
-               args.kept, rows, width);
+        launch(accumulate_kernel<Acc>, blocks_for(rows, kRowsPerBlock), kRowThreads, stream, drift + c * width,
+               parts.added, args.kept, rows, width);
       }
     }
   }
@@ -237,8 +237,12 @@ cudaError_t run(const DriftParams& params, void* base, int device, cudaStream_t 
     return cudaGetLastError();
   }
   if (takes_small_kernel(params)) {
-    const SmallArgs<T> args{Rows<T>(params.prototypes), Rows<T>(params.before), Rows<T>(params.after), width,
-                            static_cast<Acc>(kLog2E / params.temperature), static_cast<Acc*>(params.drift),
+    const SmallArgs<T> args{Rows<T>(params.prototypes),
+                            Rows<T>(params.before),
+                            Rows<T>(params.after),
+                            width,
+                            static_cast<Acc>(kLog2E / params.temperature),
+                            static_cast<Acc*>(params.drift),
                             static_cast<Acc*>(params.proximity)};
     const bool packs = can_pack<kPack, T>(params.prototypes) && can_pack<kPack, T>(params.before);
     launch(packs ? drift_small_kernel<T, kPack> : drift_small_kernel<T, 1>, static_cast<unsigned>(classes), kRowThreads,

@@ -23,8 +23,8 @@ struct VisualArgs {
   Acc* grad_feature;  // [rows, width], null if it is not wanted
 };
 
-// The visual half of a row: its loss, in every thread, and its gradient. Both are NaN for a target out of range. All threads of
-// the block must call it.
+// The visual half of a row: its loss, in every thread, and its gradient. Both are NaN for a target out of range. All
+// threads of the block must call it.
 template <class T>
 __device__ __forceinline__ accumulator_t<T> visual_loss(const VisualArgs<T>& args, int64_t row, int64_t target,
                                                         bool is_inside) {
@@ -86,16 +86,16 @@ __device__ __forceinline__ T cross_entropy(const Softmax<T, kBounded>& softmax, 
 template <class T>
 struct RowArgs {
   using Acc = accumulator_t<T>;
-  Acc* x;                // [rows, stride] products
-  T* weights;            // [rows, stride], null if no gradient is wanted; may be x
-  int64_t stride;        // a multiple of 8
+  Acc* x;          // [rows, stride] products
+  T* weights;      // [rows, stride], null if no gradient is wanted; may be x
+  int64_t stride;  // a multiple of 8
   int64_t classes;
-  Cosines<T> cosines;    // of the rows and the text
+  Cosines<T> cosines;  // of the rows and the text
   VisualArgs<T> visual;
-  int64_t first_row;     // of all
+  int64_t first_row;      // of all
   const int64_t* target;  // of all rows, as what follows
   int64_t target_stride;
-  Acc sharpness;         // of powers of two
+  Acc sharpness;  // of powers of two
   Acc* loss;
 };
 
@@ -197,7 +197,8 @@ __global__ void __launch_bounds__(kRowThreads, 2) dual_small_kernel(const __grid
     return;
   }
   for (int64_t c = threadIdx.x; c < args.text.count; c += blockDim.x) {
-    x[c] = (softmax.term(softmax.below(sharpness, x[c])) / softmax.sum - (c == target ? Acc(1) : Acc(0))) * text_inverse[c];
+    x[c] = (softmax.term(softmax.below(sharpness, x[c])) / softmax.sum - (c == target ? Acc(1) : Acc(0))) *
+           text_inverse[c];
   }
   __syncthreads();
   block_gradient(args.embedding[row], scale, args.text, x, args.width, args.logit_scale, gradient);
@@ -250,21 +251,32 @@ cudaError_t run(const DualTargetParams& params, void* base, int device, cudaStre
   }
   Acc* loss = static_cast<Acc*>(params.loss);
   Acc* gradient = static_cast<Acc*>(params.grad_embedding);
-  const VisualArgs<T> visual{static_cast<const T*>(params.feature.data), params.feature.row_stride,
-                             static_cast<const T*>(params.prototypes.data), params.prototypes.row_stride,
-                             params.feature.cols, static_cast<Acc>(params.visual_weight),
+  const VisualArgs<T> visual{static_cast<const T*>(params.feature.data),
+                             params.feature.row_stride,
+                             static_cast<const T*>(params.prototypes.data),
+                             params.prototypes.row_stride,
+                             params.feature.cols,
+                             static_cast<Acc>(params.visual_weight),
                              static_cast<Acc*>(params.grad_feature)};
   if (takes_small_kernel(params)) {
-    const SmallArgs<T> args{Rows<T>(params.embedding), Rows<T>(params.text), width, visual, params.target,
-                            params.target_stride, static_cast<Acc>(params.logit_scale), loss, gradient};
+    const SmallArgs<T> args{Rows<T>(params.embedding),
+                            Rows<T>(params.text),
+                            width,
+                            visual,
+                            params.target,
+                            params.target_stride,
+                            static_cast<Acc>(params.logit_scale),
+                            loss,
+                            gradient};
     const bool packs = can_pack<kPack, T>(params.embedding) && can_pack<kPack, T>(params.text);
-    launch(packs ? dual_small_kernel<T, kPack> : dual_small_kernel<T, 1>, static_cast<unsigned>(rows), kRowThreads, stream,
-           args);
+    launch(packs ? dual_small_kernel<T, kPack> : dual_small_kernel<T, 1>, static_cast<unsigned>(rows), kRowThreads,
+           stream, args);
     return cudaGetLastError();
   }
   const Parts<T> parts(params, base);
   cudaMemsetAsync(parts.flags, 0, 2 * sizeof(int), stream);
-  launch_norms<T>({{norms_of<T>(params.embedding, parts.embedding), norms_of<T>(params.text, parts.text)}, width}, stream);
+  launch_norms<T>({{norms_of<T>(params.embedding, parts.embedding), norms_of<T>(params.text, parts.text)}, width},
+                  stream);
   RowArgs<T> args;
   args.x = parts.x;
   args.weights = gradient != nullptr ? parts.weights : nullptr;
@@ -291,8 +303,14 @@ cudaError_t run(const DualTargetParams& params, void* base, int device, cudaStre
   }
   if (gradient != nullptr) {
     ProjectArgs<T> project{};
-    project.sets[0] = {static_cast<const T*>(params.embedding.data), params.embedding.row_stride, rows, parts.embedding,
-                       nullptr, parts.text, static_cast<Acc>(params.logit_scale), gradient};
+    project.sets[0] = {static_cast<const T*>(params.embedding.data),
+                       params.embedding.row_stride,
+                       rows,
+                       parts.embedding,
+                       nullptr,
+                       parts.text,
+                       static_cast<Acc>(params.logit_scale),
+                       gradient};
     project.width = width;
     launch_project(project, stream);
   }

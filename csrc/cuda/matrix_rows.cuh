@@ -20,7 +20,7 @@ namespace cuda {
 #if !defined(SEGP_CUDA_TILE_BYTES)
 #define SEGP_CUDA_TILE_BYTES (40 << 20)
 #endif
-constexpr int64_t kTileBytes = SEGP_CUDA_TILE_BYTES;  // of similarities
+constexpr int64_t kTileBytes = SEGP_CUDA_TILE_BYTES;     // of similarities
 constexpr int64_t kWorkspaceBytes = kTileBytes / 2 * 3;  // of all together
 
 constexpr int kRowThreads = 256;  // for kernels with a warp per row
@@ -45,8 +45,8 @@ struct TypeOf<BFloat16> {
   static constexpr DType kValue = DType::kBFloat16;
 };
 
-// Rows per block for at most `most` of them: blocks of about one size and, where they are that large, a multiple of 128, which
-// products of matrices like.
+// Rows per block for at most `most` of them: blocks of about one size and, where they are that large, a multiple of
+// 128, which products of matrices like.
 inline int64_t balanced(int64_t rows, int64_t most) {
   constexpr int64_t kTile = 128;
   if (most >= rows) {
@@ -84,7 +84,8 @@ class Workspace {
   int64_t used_ = 0;
 };
 
-// The distance between two rows of a tile: a multiple of eight elements, so that every row is aligned for wide accesses.
+// The distance between two rows of a tile: a multiple of eight elements, so that every row is aligned for wide
+// accesses.
 inline int64_t padded(int64_t columns) { return (columns + 7) / 8 * 8; }
 
 template <class T>

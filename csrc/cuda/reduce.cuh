@@ -1,4 +1,5 @@
-// Sums over a warp and over a block, and maxima over a warp. The order of the additions is fixed: results are the same from run to run.
+// Sums over a warp and over a block, and maxima over a warp. The order of the additions is fixed: results are the same
+// from run to run.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -45,8 +46,8 @@ __device__ __forceinline__ T block_sum(T value) {
   return sum;
 }
 
-// Threads for a row of so many elements, at four elements a thread and step. A wide row has many of them, so that there are enough
-// accesses to memory on their way although few rows go through at a time.
+// Threads for a row of so many elements, at four elements a thread and step. A wide row has many of them, so that there
+// are enough accesses to memory on their way although few rows go through at a time.
 constexpr int kWideThreads = 512;
 
 inline unsigned threads_for_row(int64_t elements) {

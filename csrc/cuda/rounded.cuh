@@ -1,7 +1,7 @@
 // Products that are rounded before anything else is done to them.
 //
-// Compilers for the device turn a * b - c into one rounding. That is more exact, and wrong where the same product was compared with or
-// rounded into c before: a number less itself is then no zero.
+// Compilers for the device turn a * b - c into one rounding. That is more exact, and wrong where the same product was
+// compared with or rounded into c before: a number less itself is then no zero.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,7 +1,7 @@
 // Few rows against few others, without products of matrices: a block does all that there is to do for its row.
 //
-// Products of matrices, with what goes before and after, take a dozen launches and views, which cost the host more than small sizes
-// cost the device.
+// Products of matrices, with what goes before and after, take a dozen launches and views, which cost the host more than
+// small sizes cost the device.
 #pragma once
 
 #include <algorithm>
@@ -14,9 +14,9 @@ namespace cuda {
 
 constexpr int kMostOthers = 1024;  // so that their similarities fit into the shared memory of every device
 
-// Multiplications up to which blocks that read all others again for every row take no longer than a dozen launches. At 8 bytes each
-// that is 128 MB from the second-level cache: an estimate. The emulation's tests make it 0, to see the products. And what one block may
-// have to read alone, and how many blocks are few.
+// Multiplications up to which blocks that read all others again for every row take no longer than a dozen launches. At
+// 8 bytes each that is 128 MB from the second-level cache: an estimate. The emulation's tests make it 0, to see the
+// products. And what one block may have to read alone, and how many blocks are few.
 constexpr int64_t kMostOfABlock = 1 << 18;
 constexpr int64_t kMostBlocks = 1 << 14;
 
@@ -67,8 +67,8 @@ __device__ __forceinline__ accumulator_t<T> warp_product(const T* a, accumulator
   return warp_sum(both);
 }
 
-// cosines[i] = cos(row, others[i]) and, unless null, inverses[i] = 1 / |others[i]|, both in shared memory. Returns what turns
-// the row into its unit vector. All threads of the block must call it; they may read the results at once.
+// cosines[i] = cos(row, others[i]) and, unless null, inverses[i] = 1 / |others[i]|, both in shared memory. Returns what
+// turns the row into its unit vector. All threads of the block must call it; they may read the results at once.
 template <int kPack, class T>
 __device__ __forceinline__ UnitScale<accumulator_t<T>> block_cosines(const T* row, const Rows<T>& others, int64_t width,
                                                                      accumulator_t<T>* cosines,
@@ -97,9 +97,9 @@ __device__ __forceinline__ UnitScale<accumulator_t<T>> block_cosines(const T* ro
 // The gradient with respect to a row: `gradient` times the sum of weights[i] others[i], on its way through the row's
 // normalisation. The weights are in shared memory. All threads of the block must call it.
 template <class T>
-__device__ __forceinline__ void block_gradient(const T* row, const UnitScale<accumulator_t<T>>& scale, const Rows<T>& others,
-                                               const accumulator_t<T>* weights, int64_t width, accumulator_t<T> gradient,
-                                               accumulator_t<T>* out) {
+__device__ __forceinline__ void block_gradient(const T* row, const UnitScale<accumulator_t<T>>& scale,
+                                               const Rows<T>& others, const accumulator_t<T>* weights, int64_t width,
+                                               accumulator_t<T> gradient, accumulator_t<T>* out) {
   using Acc = accumulator_t<T>;
   Acc along = 0;
   for (int64_t k = threadIdx.x; k < width; k += blockDim.x) {

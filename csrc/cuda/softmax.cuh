@@ -9,13 +9,14 @@
 namespace segp {
 namespace cuda {
 
-// Values are sharpness * cosine, and powers of two take the place of those of e: a value is multiplied by log2(e) beforehand.
+// Values are sharpness * cosine, and powers of two take the place of those of e: a value is multiplied by log2(e)
+// beforehand.
 constexpr double kLog2E = 1.4426950408889634;
 constexpr double kLn2 = 0.6931471805599453;
 
-// Up to this sharpness no value lies so far below the largest possible one, the sharpness itself, that its power vanishes: e^-80 is
-// a normal number. So the bound takes the place of the largest value, and nothing is ever rescaled. Not for a single value, whose
-// softmax is exactly 1 only relative to itself.
+// Up to this sharpness no value lies so far below the largest possible one, the sharpness itself, that its power
+// vanishes: e^-80 is a normal number. So the bound takes the place of the largest value, and nothing is ever rescaled.
+// Not for a single value, whose softmax is exactly 1 only relative to itself.
 inline bool is_bounded(double sharpness, int64_t values) { return sharpness <= 40 && values > 1; }
 
 // 2^x for x within the bound: no check for what would vanish.
@@ -30,8 +31,8 @@ __device__ __forceinline__ float power_within(float x) {
 #endif
 }
 
-// The sum over the values v so far of 2^(v - most), and of 2^(v - most) * weight. `most` is the largest v or, if kBounded, a number
-// that no v exceeds. Values are products scale * x.
+// The sum over the values v so far of 2^(v - most), and of 2^(v - most) * weight. `most` is the largest v or, if
+// kBounded, a number that no v exceeds. Values are products scale * x.
 template <class T, bool kBounded>
 struct Softmax {
   T most;

@@ -33,8 +33,8 @@ struct TransferArgs {
   Acc* result;            // [C, D]
 };
 
-// The first place in `sorted` with a value of at least `value`. All threads of the block must call it, and narrow the range down
-// together.
+// The first place in `sorted` with a value of at least `value`. All threads of the block must call it, and narrow the
+// range down together.
 __device__ __forceinline__ int64_t first_at_least(const int64_t* sorted, int64_t count, int64_t value) {
   int64_t low = 0;
   int64_t high = count;
@@ -57,10 +57,11 @@ __device__ __forceinline__ bool has_wrong_target(const TransferArgs<T>& args) {
   return args.anchors > 0 && (args.sorted[0] < 0 || args.sorted[args.anchors - 1] >= args.classes);
 }
 
-// sum = the sum over anchors [begin, end) of `order` of a (unit(after) - unit(before)). A thread keeps to its columns of `sum`.
+// sum = the sum over anchors [begin, end) of `order` of a (unit(after) - unit(before)). A thread keeps to its columns
+// of `sum`.
 template <class T, int kPack>
 __device__ __forceinline__ void add_anchors(const TransferArgs<T>& args, const T* prototype, int64_t begin, int64_t end,
-                            accumulator_t<T>* sum) {
+                                            accumulator_t<T>* sum) {
   using Acc = accumulator_t<T>;
   // Of each anchor: what its rows are multiplied by, and what then.
   __shared__ Acc before_power[kTogether], before_weight[kTogether], after_power[kTogether], after_weight[kTogether];
@@ -137,7 +138,8 @@ __device__ __forceinline__ void add_anchors(const TransferArgs<T>& args, const T
   }
 }
 
-// row = unit(unit(prototype) + row / count); with a count of 0, the unit prototype. All threads of the block must call it.
+// row = unit(unit(prototype) + row / count); with a count of 0, the unit prototype. All threads of the block must call
+// it.
 template <class T, int kPack>
 __device__ __forceinline__ void finish_row(const T* prototype, int64_t width, int64_t count, accumulator_t<T>* row) {
   using Acc = accumulator_t<T>;
@@ -159,9 +161,10 @@ __device__ __forceinline__ void finish_row(const T* prototype, int64_t width, in
   }
 }
 
-// A block per class adds up its first piece, and finishes it where there is no other. A further block per kTransferPiece
-// anchors adds up a later piece, if there is one for it: the piece m > 0 of a class that begins at `first` takes the
-// anchors from first + m * kTransferPiece on, and the block of the last multiple of kTransferPiece up to there.
+// A block per class adds up its first piece, and finishes it where there is no other. A further block per
+// kTransferPiece anchors adds up a later piece, if there is one for it: the piece m > 0 of a class that begins at
+// `first` takes the anchors from first + m * kTransferPiece on, and the block of the last multiple of kTransferPiece up
+// to there.
 template <class T, int kPack>
 __global__ void __launch_bounds__(kRowThreads, kBlocksPerMultiprocessor) add_pieces_kernel(const TransferArgs<T> args) {
   using Acc = accumulator_t<T>;
@@ -195,7 +198,8 @@ __global__ void __launch_bounds__(kRowThreads, kBlocksPerMultiprocessor) add_pie
 
 // The blocks of the second pieces: each adds up the pieces of its class, in their order, and finishes it.
 template <class T, int kPack>
-__global__ void __launch_bounds__(kRowThreads, kBlocksPerMultiprocessor) combine_pieces_kernel(const TransferArgs<T> args) {
+__global__ void __launch_bounds__(kRowThreads, kBlocksPerMultiprocessor)
+    combine_pieces_kernel(const TransferArgs<T> args) {
   using Acc = accumulator_t<T>;
   const int64_t place = (static_cast<int64_t>(blockIdx.x) + 1) * kTransferPiece;
   if (has_wrong_target(args) || place >= args.anchors) {

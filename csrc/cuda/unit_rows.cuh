@@ -1,4 +1,5 @@
-// Rows as unit vectors on the device: their norms, cosines from products, and the way of a gradient through a normalisation.
+// Rows as unit vectors on the device: their norms, cosines from products, and the way of a gradient through a
+// normalisation.
 //
 // The products are those of the rows as they are; their norms come in afterwards.
 #pragma once
@@ -19,8 +20,8 @@
 namespace segp {
 namespace cuda {
 
-// What turns a row into its unit vector: x -> x * power * inverse. The power of two brings a norm whose square would vanish or
-// overflow into range. inverse is 0 for a zero row, and NaN for a row that is not finite.
+// What turns a row into its unit vector: x -> x * power * inverse. The power of two brings a norm whose square would
+// vanish or overflow into range. inverse is 0 for a zero row, and NaN for a row that is not finite.
 template <class Acc>
 struct UnitScale {
   Acc power;
@@ -90,7 +91,7 @@ struct Norms {
   Acc* power;    // that of its UnitScale: 1 for usual norms
   Acc* scale;    // what its products are multiplied by for cosines: the inverse norm, or 1 if they have been repaired
   int* unusual;  // whether any power is not 1, of this matrix or of one that it is multiplied with; 0 at first
-  int* largest;  // the bits of the largest inverse norm as float, for weights in half precision; 0 at first. May be null
+  int* largest;  // the bits of the largest inverse norm as float, for weights in half precision; 0 at first; or null
 
   Norms from(int64_t row) const { return {inverse + row, power + row, scale + row, unusual, largest}; }
 };
@@ -117,8 +118,8 @@ NormsOf<T> norms_of(const MatrixRef& m, const Norms<accumulator_t<T>>& norms) {
   return {static_cast<const T*>(m.data), m.row_stride, m.rows, norms, nullptr, 0, nullptr};
 }
 
-// Weights w / |row| with |w| <= 1 that are stored in half precision are multiplied by a power of two, so that they fill its
-// range. No other type needs that.
+// Weights w / |row| with |w| <= 1 that are stored in half precision are multiplied by a power of two, so that they fill
+// its range. No other type needs that.
 template <class T>
 constexpr bool kHasFactors = std::is_same<T, Half>::value;
 
@@ -212,7 +213,8 @@ __global__ void __launch_bounds__(kRowThreads) norms_kernel(const __grid_constan
     }
     if constexpr (kHasFactors<T>) {
       // Numbers that are not negative have the order of their bits. Most rows see that they are not the largest.
-      if (of.norms.largest != nullptr && inverse == inverse && __float_as_int(inverse) > read_relaxed(of.norms.largest)) {
+      if (of.norms.largest != nullptr && inverse == inverse &&
+          __float_as_int(inverse) > read_relaxed(of.norms.largest)) {
         atomicMax(of.norms.largest, __float_as_int(inverse));
       }
     }
@@ -230,7 +232,8 @@ void launch_norms(const NormsArgs<T>& args, cudaStream_t stream) {
             (of.moved == nullptr || can_pack<kPack>(of.after, of.after_stride, args.width));
   }
   if (rows > 0) {
-    launch(packs ? norms_kernel<T, kPack> : norms_kernel<T, 1>, blocks_for(rows, kRowsPerBlock), kRowThreads, stream, args);
+    launch(packs ? norms_kernel<T, kPack> : norms_kernel<T, 1>, blocks_for(rows, kRowsPerBlock), kRowThreads, stream,
+           args);
   }
 }
 
@@ -246,8 +249,8 @@ struct Cosines {
   Norms<Acc> other_norms;
   int64_t width;
 
-  // Makes those products of one row with `count` others again whose norms are so extreme that digits may have been lost. All
-  // threads of a block must call it, before one reads a product.
+  // Makes those products of one row with `count` others again whose norms are so extreme that digits may have been
+  // lost. All threads of a block must call it, before one reads a product.
   __device__ __forceinline__ void repair(Acc* products, int64_t row, int64_t count) const {
     if (*row_norms.unusual == 0) {
       return;
@@ -261,8 +264,8 @@ struct Cosines {
     __syncthreads();
   }
 
-  // Four scales of `other_norms` at once, from a multiple of four on; behind the last there is room. A product times its scale and
-  // row_norms.scale is the cosine.
+  // Four scales of `other_norms` at once, from a multiple of four on; behind the last there is room. A product times
+  // its scale and row_norms.scale is the cosine.
   __device__ __forceinline__ Pack<Acc, 4> scales(int64_t first) const {
     return *reinterpret_cast<const Pack<Acc, 4>*>(other_norms.scale + first);
   }
@@ -304,8 +307,8 @@ Cosines<T> cosines(const MatrixRef& rows, const Norms<accumulator_t<T>>& row_nor
   return result;
 }
 
-// Sums of the other side's unit vectors, scaled by the factor, on their way to gradients with respect to the rows of a matrix:
-// sum[i] -> (sum[i] - unit_i (unit_i . sum[i])) / |row i| * gradient / factor.
+// Sums of the other side's unit vectors, scaled by the factor, on their way to gradients with respect to the rows of a
+// matrix: sum[i] -> (sum[i] - unit_i (unit_i . sum[i])) / |row i| * gradient / factor.
 template <class T>
 struct Projection {
   using Acc = accumulator_t<T>;
@@ -378,7 +381,9 @@ __global__ void __launch_bounds__(kRowThreads) project_kernel(const __grid_const
     }
   }
   along = warp_sum(along) * inverse;
-  const Acc factor = !kHasFactors<T> ? Acc(1) : of.row_factor != nullptr ? of.row_factor[row] : factor_of<T>(of.factor_of);
+  const Acc factor = !kHasFactors<T>            ? Acc(1)
+                     : of.row_factor != nullptr ? of.row_factor[row]
+                                                : factor_of<T>(of.factor_of);
   const Acc share = of.gradient / factor;
   for (int64_t k = threadIdx.x % kWarp * kPack; k < args.width; k += kWarp * kPack) {
     const Pack<T, kPack> xs = *reinterpret_cast<const Pack<T, kPack>*>(x + k);

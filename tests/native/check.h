@@ -37,7 +37,7 @@ inline void check(bool holds, const char* what, const char* file, int line) {
 }  // namespace segp_test
 
 #define CHECK(condition) segp_test::check((condition), #condition, __FILE__, __LINE__)
-#define TEST_CASE(name)                                              \
-  static void name();                                                \
-  static const segp_test::Register register_##name{#name, name};     \
+#define TEST_CASE(name)                                          \
+  static void name();                                            \
+  static const segp_test::Register register_##name{#name, name}; \
   static void name()

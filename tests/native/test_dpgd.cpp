@@ -1,4 +1,5 @@
-// dpgd_step against its definition: the CPU's kernels, and with SEGP_EMULATED_CUDA the CUDA ones on the emulation of emulated_cuda/.
+// dpgd_step against its definition: the CPU's kernels, and with SEGP_EMULATED_CUDA the CUDA ones on the emulation of
+// emulated_cuda/.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -31,17 +32,23 @@ Four channels_last(const Four& size) {
 template <class T>
 DType dtype_of();
 template <>
-DType dtype_of<float>() { return DType::kFloat32; }
-template <>
-DType dtype_of<double>() { return DType::kFloat64; }
-template <>
-DType dtype_of<segp::Half>() { return DType::kFloat16; }
-template <>
-DType dtype_of<segp::BFloat16>() { return DType::kBFloat16; }
-
-segp::ChannelValues values(const std::vector<double>& list) {
-  return {list.data(), static_cast<int64_t>(list.size())};
+DType dtype_of<float>() {
+  return DType::kFloat32;
 }
+template <>
+DType dtype_of<double>() {
+  return DType::kFloat64;
+}
+template <>
+DType dtype_of<segp::Half>() {
+  return DType::kFloat16;
+}
+template <>
+DType dtype_of<segp::BFloat16>() {
+  return DType::kBFloat16;
+}
+
+segp::ChannelValues values(const std::vector<double>& list) { return {list.data(), static_cast<int64_t>(list.size())}; }
 
 template <class T, class G>
 void step(const Four& size, T* out, const Four& out_stride, const T* x, const Four& x_stride, const G* grad,

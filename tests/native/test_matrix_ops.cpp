@@ -71,13 +71,21 @@ void run(const segp::TransferParams& params, const std::vector<int64_t>& target)
 template <class T>
 DType dtype_of();
 template <>
-DType dtype_of<float>() { return DType::kFloat32; }
+DType dtype_of<float>() {
+  return DType::kFloat32;
+}
 template <>
-DType dtype_of<double>() { return DType::kFloat64; }
+DType dtype_of<double>() {
+  return DType::kFloat64;
+}
 template <>
-DType dtype_of<segp::Half>() { return DType::kFloat16; }
+DType dtype_of<segp::Half>() {
+  return DType::kFloat16;
+}
 template <>
-DType dtype_of<segp::BFloat16>() { return DType::kBFloat16; }
+DType dtype_of<segp::BFloat16>() {
+  return DType::kBFloat16;
+}
 
 double uniform() {
   static uint64_t state = 0x2545f4914f6cdd1dull;
@@ -92,7 +100,10 @@ struct Matrix {
   std::vector<T> data;
 
   Matrix(int64_t rows, int64_t cols, bool scattered = false, double size = 1.0)
-      : rows(rows), cols(cols), stride((cols + (scattered ? 3 : 0)) * (scattered ? 2 : 1)), step(scattered ? 2 : 1),
+      : rows(rows),
+        cols(cols),
+        stride((cols + (scattered ? 3 : 0)) * (scattered ? 2 : 1)),
+        step(scattered ? 2 : 1),
         data(static_cast<size_t>(rows * stride + 1)) {
     for (T& value : data) {
       value = segp::Store<T>::from(static_cast<segp::accumulator_t<T>>(size * uniform()));
@@ -458,11 +469,12 @@ void check_transfer(int64_t classes, int64_t anchors, int64_t width, bool scatte
 }
 
 #if SEGP_EMULATED_CUDA
-// A thread of the emulation costs as much as a whole row elsewhere. The binding hands over consecutive columns only. The
-// weights of the gradients' products are of the inputs' type.
+// A thread of the emulation costs as much as a whole row elsewhere. The binding hands over consecutive columns only.
+// The weights of the gradients' products are of the inputs' type.
 constexpr bool kScattered[] = {false};
 constexpr double kHalf = 2e-3, kBFloat = 1.5e-2;
-const std::vector<std::tuple<int, int, int>> kShapes{{5, 7, 13}, {1, 1, 4}, {9, 70, 40}, {2, 3, 16}, {3, 1, 5}, {1, 300, 3}};
+const std::vector<std::tuple<int, int, int>> kShapes{{5, 7, 13}, {1, 1, 4}, {9, 70, 40},
+                                                     {2, 3, 16}, {3, 1, 5}, {1, 300, 3}};
 #else
 constexpr bool kScattered[] = {false, true};
 constexpr double kHalf = 5e-6, kBFloat = 5e-6;
@@ -598,7 +610,8 @@ TEST_CASE(several_blocks_and_chunks) {  // the tile is 10 KiB here
 
 // What the largest value is compared with must be the number that it is, whatever the compiler does with a * b - c.
 TEST_CASE(sharp_softmaxes_are_those_of_their_largest_value) {
-  for (const auto& [scale, temperature] : {std::pair{1e6, 1e-6}, std::pair{1e4, 1e-6}, std::pair{100.0, 1e-6}, std::pair{1e6, 1.0}}) {
+  for (const auto& [scale, temperature] :
+       {std::pair{1e6, 1e-6}, std::pair{1e4, 1e-6}, std::pair{100.0, 1e-6}, std::pair{1e6, 1.0}}) {
     for (int64_t classes : {int64_t{1}, int64_t{40}}) {
       const Matrix<float> student(3, 8), text(classes, 8), teacher(3, 8), teacher_text(classes, 8);
       std::vector<float> gradient(24), text_gradient(static_cast<size_t>(classes * 8));
@@ -607,19 +620,21 @@ TEST_CASE(sharp_softmaxes_are_those_of_their_largest_value) {
                               gradient.data(), text_gradient.data()});
       CHECK(loss >= 0 && std::isfinite(loss));
       for (const auto& values : {gradient, text_gradient}) {
-        CHECK(std::all_of(values.begin(), values.end(), [&](float x) { return classes == 1 ? x == 0 : std::isfinite(x); }));
+        CHECK(std::all_of(values.begin(), values.end(),
+                          [&](float x) { return classes == 1 ? x == 0 : std::isfinite(x); }));
       }
       CHECK(classes > 1 || loss == 0);
     }
     const Matrix<float> image(1, 8), others(40, 8), prototypes(41, 8);
     Matrix<float> texts(41, 8);
     for (int64_t i = 0; i < 41 * 8; ++i) {
-      texts.data[static_cast<size_t>(i)] = i < 8 ? image.data[static_cast<size_t>(i)] : others.data[static_cast<size_t>(i - 8)];
+      texts.data[static_cast<size_t>(i)] =
+          i < 8 ? image.data[static_cast<size_t>(i)] : others.data[static_cast<size_t>(i - 8)];
     }
     const int64_t target = 0;
     std::vector<float> loss(1), gradient(8), rest(8);
-    run(segp::DualTargetParams{image.ref(), image.ref(), texts.ref(), prototypes.ref(), &target, 1, scale, 0, loss.data(),
-                               gradient.data(), rest.data()});
+    run(segp::DualTargetParams{image.ref(), image.ref(), texts.ref(), prototypes.ref(), &target, 1, scale, 0,
+                               loss.data(), gradient.data(), rest.data()});
     CHECK(loss[0] >= 0 && loss[0] <= 1e-4);  // the nearest text is the image itself
     CHECK(std::all_of(gradient.begin(), gradient.end(), [](float x) { return std::fabs(x) <= 1e-2f; }));
   }
@@ -654,8 +669,8 @@ TEST_CASE(a_small_loss_is_never_negative) {
     }
     const std::vector<int64_t> target(4, 2);
     std::vector<float> loss(4), gradient(12), rest(12);
-    run(segp::DualTargetParams{image.ref(), image.ref(), text.ref(), text.ref(), target.data(), 1, scale, 0, loss.data(),
-                               gradient.data(), rest.data()});
+    run(segp::DualTargetParams{image.ref(), image.ref(), text.ref(), text.ref(), target.data(), 1, scale, 0,
+                               loss.data(), gradient.data(), rest.data()});
     CHECK(std::all_of(loss.begin(), loss.end(), [](float x) { return x >= 0 && x <= 1e-6f; }) || scale == 20.0);
     CHECK(std::all_of(loss.begin(), loss.end(), [](float x) { return x >= 0 && x <= 1e-5f; }));
   }
@@ -681,13 +696,25 @@ TEST_CASE(workspaces_keep_to_what_is_promised) {
   // 64 MiB, where the largest tile is 40; parts begin at multiples of 256 bytes.
   constexpr int64_t kPromised = SEGP_CUDA_TILE_BYTES / 40 * 64 + 16 * 256;
   const float nothing = 0;
-  const auto rows_of = [&](int64_t rows, int64_t cols, DType dtype) { return MatrixRef{&nothing, dtype, rows, cols, cols, 1}; };
+  const auto rows_of = [&](int64_t rows, int64_t cols, DType dtype) {
+    return MatrixRef{&nothing, dtype, rows, cols, cols, 1};
+  };
   for (DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat64}) {
     const int64_t number = dtype == DType::kFloat64 ? 8 : 4;
-    for (const auto& [classes, anchors, width] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{
-             {1, 1900, 1}, {1, 7800000, 1}, {1, 5000000, 2}, {10, 1000000, 4}, {5000, 25000, 4}, {100000, 10, 4}, {3, 5, 4}, {0, 9000, 4}}) {
-      const segp::DriftParams params{rows_of(classes, width, dtype), rows_of(anchors, width, dtype), rows_of(anchors, width, dtype),
-                                     1, nullptr, nullptr};
+    for (const auto& [classes, anchors, width] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{{1, 1900, 1},
+                                                                                                    {1, 7800000, 1},
+                                                                                                    {1, 5000000, 2},
+                                                                                                    {10, 1000000, 4},
+                                                                                                    {5000, 25000, 4},
+                                                                                                    {100000, 10, 4},
+                                                                                                    {3, 5, 4},
+                                                                                                    {0, 9000, 4}}) {
+      const segp::DriftParams params{rows_of(classes, width, dtype),
+                                     rows_of(anchors, width, dtype),
+                                     rows_of(anchors, width, dtype),
+                                     1,
+                                     nullptr,
+                                     nullptr};
       CHECK(segp::cuda::prototype_drift_workspace(params) <= kPromised + 7 * number * classes);
     }
     for (const auto& [rows, classes] : std::vector<std::pair<int64_t, int64_t>>{
@@ -708,9 +735,10 @@ TEST_CASE(an_error_of_the_device_comes_back) {
   std::vector<float> loss(40), drift(320), proximity(40);
   std::vector<int64_t> target(40), order(40);
   std::vector<char> workspace(1 << 20);
-  const segp::DistillParams distill{rows.ref(), rows.ref(), rows.ref(), rows.ref(), 1, 1, loss.data(), nullptr, nullptr};
-  const segp::DualTargetParams dual{rows.ref(), rows.ref(), rows.ref(), rows.ref(), target.data(), 1,
-                                    1,          1,          loss.data(), nullptr,   nullptr};
+  const segp::DistillParams distill{rows.ref(), rows.ref(),  rows.ref(), rows.ref(), 1,
+                                    1,          loss.data(), nullptr,    nullptr};
+  const segp::DualTargetParams dual{rows.ref(), rows.ref(), rows.ref(),  rows.ref(), target.data(), 1,
+                                    1,          1,          loss.data(), nullptr,    nullptr};
   const segp::DriftParams moved{rows.ref(), rows.ref(), rows.ref(), 1, drift.data(), proximity.data()};
   const segp::TransferParams transfer{rows.ref(), rows.ref(), rows.ref(), drift.data()};
   constexpr cudaError_t kError = 719;

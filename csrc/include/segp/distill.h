@@ -3,9 +3,9 @@
 //   loss = tau^2 * mean_b KL( softmax_c(q_bc) || softmax_c(p_bc) ),
 //   p_bc = s/tau * cos(student_b, student_text_c),  q_bc = s/tau * cos(teacher_b, teacher_text_c)
 //
-// The mean is over the B rows; without rows or without classes the loss is 0. A zero row has cosine 0 with
-// everything and a zero gradient. A NaN or an infinity in a row makes the loss NaN. The loss is never negative, and small
-// ones keep their leading digits: they are sums of terms of one sign (divergence.h), not differences.
+// The mean is over the B rows; without rows or without classes the loss is 0. A zero row has cosine 0 with everything
+// and a zero gradient. A NaN or an infinity in a row makes the loss NaN. The loss is never negative, and small ones
+// keep their leading digits: they are sums of terms of one sign (divergence.h), not differences.
 //
 // Half types and float compute in float, and everything in double as soon as one input is double. No B x C matrix
 // is kept: rows go through in blocks, with a workspace of at most 64 MiB, or what a single row needs, and on the device

@@ -6,8 +6,8 @@
 // A zero row has cosine 0 with everything and a zero gradient. A row whose target is not in [0, C) gets NaN as its
 // loss and its gradients, and nothing outside the inputs is read.
 //
-// Half types and float compute in float, and everything in double as soon as one input is double. Rows go through
-// in blocks, with a workspace of at most 64 MiB, or what a single row needs, and on the device three numbers per row and
+// Half types and float compute in float, and everything in double as soon as one input is double. Rows go through in
+// blocks, with a workspace of at most 64 MiB, or what a single row needs, and on the device three numbers per row and
 // class on top.
 #pragma once
 
@@ -17,10 +17,10 @@
 namespace segp {
 
 struct DualTargetParams {
-  MatrixRef embedding;   // [B, De]
-  MatrixRef feature;     // [B, Dr]
-  MatrixRef text;        // [C, De]
-  MatrixRef prototypes;  // [C, Dr]
+  MatrixRef embedding;    // [B, De]
+  MatrixRef feature;      // [B, Dr]
+  MatrixRef text;         // [C, De]
+  MatrixRef prototypes;   // [C, Dr]
   const int64_t* target;  // [B], elements target_stride apart
   int64_t target_stride;
   double logit_scale;    // s, from 0 to kLargestScalar

@@ -28,9 +28,7 @@ SEGP_ALWAYS_INLINE uint32_t bits_from_float(float value) {
 SEGP_ALWAYS_INLINE float load_value(float value) { return value; }
 SEGP_ALWAYS_INLINE double load_value(double value) { return value; }
 
-SEGP_ALWAYS_INLINE float load_value(BFloat16 value) {
-  return float_from_bits(static_cast<uint32_t>(value.bits) << 16);
-}
+SEGP_ALWAYS_INLINE float load_value(BFloat16 value) { return float_from_bits(static_cast<uint32_t>(value.bits) << 16); }
 
 SEGP_ALWAYS_INLINE float load_value(Half value) {
   const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000u) << 16;
@@ -79,8 +77,8 @@ struct Store<Half> {
     const float shifted = float_from_bits(magnitude) + 0.5f;
     const uint32_t subnormal = bits_from_float(shifted) - 0x3f000000u;
     const uint32_t overflow = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;  // NaN or infinity
-    uint32_t result = magnitude < 0x38800000u ? subnormal : normal;          // below 2^-14
-    result = magnitude >= 0x47800000u ? overflow : result;                   // 2^16 and beyond
+    uint32_t result = magnitude < 0x38800000u ? subnormal : normal;         // below 2^-14
+    result = magnitude >= 0x47800000u ? overflow : result;                  // 2^16 and beyond
     return Half{static_cast<uint16_t>(sign | result)};
   }
 };

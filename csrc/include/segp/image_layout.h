@@ -25,8 +25,7 @@ struct ImageLayout {
   int64_t stride[kArrays][kDims] = {};
 
   // strides: one [B, C, H, W] set per array; the first array's order of the axes decides the loops' order.
-  static ImageLayout make(const int64_t (&sizes)[kDims], const int64_t* const (&strides)[kArrays],
-                          bool per_channel) {
+  static ImageLayout make(const int64_t (&sizes)[kDims], const int64_t* const (&strides)[kArrays], bool per_channel) {
     ImageLayout layout;
     layout.count = 1;
     for (int64_t size : sizes) {

@@ -3,8 +3,8 @@
 
 namespace segp {
 
-// Logit scales, temperatures, their inverses and weights go up to here. With norms from 2^-40 to 2^40, no product of theirs
-// overflows float.
+// Logit scales, temperatures, their inverses and weights go up to here. With norms from 2^-40 to 2^40, no product of
+// theirs overflows float.
 constexpr double kLargestScalar = 1e6;
 
 inline bool is_scalar_in_range(double value, double minimum) { return value >= minimum && value <= kLargestScalar; }

@@ -28,8 +28,8 @@ struct TransferParams {
 
 namespace cpu {
 
-// `target` [A], elements target_stride apart, all in [0, C). The workspace is an integer per anchor, some per class, a row
-// per kTransferPiece anchors of a class with more than that, and a few rows per share of the work.
+// `target` [A], elements target_stride apart, all in [0, C). The workspace is an integer per anchor, some per class, a
+// row per kTransferPiece anchors of a class with more than that, and a few rows per share of the work.
 void prototype_transfer(const TransferParams& params, const int64_t* target, int64_t target_stride);
 
 }  // namespace cpu
@@ -37,12 +37,13 @@ void prototype_transfer(const TransferParams& params, const int64_t* target, int
 namespace cuda {
 
 // `order` [A] lists the anchors by class, those of a class in the order in which they are given, and `sorted` [A] their
-// classes: target, sorted stably. A class out of [0, C) makes every row of the result NaN, and nothing outside the inputs
-// is read.
+// classes: target, sorted stably. A class out of [0, C) makes every row of the result NaN, and nothing outside the
+// inputs is read.
 //
 // The matrices must have one dtype and consecutive columns (col_stride 1). `workspace` has at least
 // prototype_transfer_workspace bytes of the device's memory, a row per kTransferPiece anchors. Enqueues on `stream` (a
-// cudaStream_t) of `device`, the calling thread's current one; does not synchronise. Returns a cudaError_t, 0 for success.
+// cudaStream_t) of `device`, the calling thread's current one; does not synchronise. Returns a cudaError_t, 0 for
+// success.
 int64_t prototype_transfer_workspace(const TransferParams& params);
 int prototype_transfer(const TransferParams& params, const int64_t* sorted, const int64_t* order, void* workspace,
                        int device, void* stream);

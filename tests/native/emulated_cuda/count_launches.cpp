@@ -1,5 +1,5 @@
-// How many kernels, products of matrices and memsets the host code starts in a call: `count_launches` prints a line per call, with
-// tabs between op, sizes, dtype and the three numbers. Nothing runs, so that any size takes no time.
+// How many kernels, products of matrices and memsets the host code starts in a call: `count_launches` prints a line per
+// call, with tabs between op, sizes, dtype and the three numbers. Nothing runs, so that any size takes no time.
 //
 // scripts/cuda_table.py compiles it together with csrc/cuda, in place of runtime.cpp and gemm.cpp.
 #include <cuda_runtime.h>
@@ -66,25 +66,27 @@ void count(const char* op, const char* names, int64_t first, int64_t second, DTy
 int main() {
   constexpr int64_t kWidth = 512, kFeatures = 768;  // ViT-B/16's
   for (DType dtype : {DType::kFloat32, DType::kBFloat16}) {
-    for (const auto& [rows, classes] : {std::pair<int64_t, int64_t>{32, 90}, {256, 1000}, {512, 20000}, {5000, 25000}}) {
+    for (const auto& [rows, classes] :
+         {std::pair<int64_t, int64_t>{32, 90}, {256, 1000}, {512, 20000}, {5000, 25000}}) {
       const MatrixRef images = matrix(rows, kWidth, dtype), text = matrix(classes, kWidth, dtype);
       count("geometry_distill", "BC", rows, classes, dtype, [&] {
-        segp::cuda::geometry_distill({images, text, images, text, 100, 20, kMemory, kMemory, kMemory}, kMemory, 0, nullptr);
+        segp::cuda::geometry_distill({images, text, images, text, 100, 20, kMemory, kMemory, kMemory}, kMemory, 0,
+                                     nullptr);
       });
     }
     for (const auto& [rows, classes] : {std::pair<int64_t, int64_t>{64, 90}, {256, 1000}, {512, 20000}}) {
       const MatrixRef images = matrix(rows, kWidth, dtype), features = matrix(rows, kFeatures, dtype);
       const MatrixRef text = matrix(classes, kWidth, dtype), prototypes = matrix(classes, kFeatures, dtype);
       count("dual_target_loss", "BC", rows, classes, dtype, [&] {
-        segp::cuda::dual_target_loss({images, features, text, prototypes, nullptr, 1, 100, 0.5, kMemory, kMemory, kMemory},
-                                     kMemory, 0, nullptr);
+        segp::cuda::dual_target_loss(
+            {images, features, text, prototypes, nullptr, 1, 100, 0.5, kMemory, kMemory, kMemory}, kMemory, 0, nullptr);
       });
     }
-    for (const auto& [classes, anchors] : {std::pair<int64_t, int64_t>{10, 50}, {90, 450}, {1000, 5000}, {5000, 25000}}) {
+    for (const auto& [classes, anchors] :
+         {std::pair<int64_t, int64_t>{10, 50}, {90, 450}, {1000, 5000}, {5000, 25000}}) {
       const MatrixRef prototypes = matrix(classes, kFeatures, dtype), rows = matrix(anchors, kFeatures, dtype);
-      count("prototype_drift", "CA", classes, anchors, dtype, [&] {
-        segp::cuda::prototype_drift({prototypes, rows, rows, 0.1, kMemory, kMemory}, kMemory, 0, nullptr);
-      });
+      count("prototype_drift", "CA", classes, anchors, dtype,
+            [&] { segp::cuda::prototype_drift({prototypes, rows, rows, 0.1, kMemory, kMemory}, kMemory, 0, nullptr); });
       count("prototype_transfer", "CA", classes, anchors, dtype, [&] {
         segp::cuda::prototype_transfer({prototypes, rows, rows, kMemory}, nullptr, nullptr, kMemory, 0, nullptr);
       });

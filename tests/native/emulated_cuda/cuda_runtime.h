@@ -1,8 +1,8 @@
 // Just enough of CUDA to run this project's kernels on the processor: a context of its own for every thread of a block,
 // all on one thread of the processor, one block after the other. It shows that the kernels compute what they should,
-// reductions and barriers included, and with sanitizers that their accesses are in bounds, aligned, and within a block ordered by
-// barriers. It aborts where threads wait at different barriers, or shuffle with lanes that have returned. It cannot show anything about
-// speed, or races between blocks.
+// reductions and barriers included, and with sanitizers that their accesses are in bounds, aligned, and within a block
+// ordered by barriers. It aborts where threads wait at different barriers, or shuffle with lanes that have returned. It
+// cannot show anything about speed, or races between blocks.
 #pragma once
 
 #include <math.h>  // and not <cmath>, which alone would compute exp2 and the like of floats in double
@@ -26,7 +26,9 @@ using cudaError_t = int;
 constexpr cudaError_t cudaSuccess = 0;
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 cudaError_t cudaGetLastError();
-inline const char* cudaGetErrorString(cudaError_t status) { return status == cudaSuccess ? "no error" : "an error made for a test"; }
+inline const char* cudaGetErrorString(cudaError_t status) {
+  return status == cudaSuccess ? "no error" : "an error made for a test";
+}
 cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream);
 
 namespace emulated_cuda {
@@ -43,16 +45,19 @@ struct Site {
   int line = 0;
 };
 
-// Runs the body for every thread. `kernel` is remembered: at its end the process writes the addresses of all that were launched,
-// a line each, to the file that the environment variable EMULATED_CUDA_LAUNCHED names. With EMULATED_CUDA_ORDER=backward the last
-// block comes first: nothing may depend on the order.
-void launch(const void* kernel, unsigned blocks, unsigned threads, cudaStream_t stream, const std::function<void()>& body);
+// Runs the body for every thread. `kernel` is remembered: at its end the process writes the addresses of all that were
+// launched, a line each, to the file that the environment variable EMULATED_CUDA_LAUNCHED names. With
+// EMULATED_CUDA_ORDER=backward the last block comes first: nothing may depend on the order.
+void launch(const void* kernel, unsigned blocks, unsigned threads, cudaStream_t stream,
+            const std::function<void()>& body);
 
-// For tests: the streams of all launches and memsets since the last call, each once, and the status of the next cudaGetLastError.
+// For tests: the streams of all launches and memsets since the last call, each once, and the status of the next
+// cudaGetLastError.
 std::set<cudaStream_t> streams_used();
 void fail_next(cudaError_t status);
 
-// What counts as small (csrc/cuda/small_rows.cuh): the environment variable EMULATED_CUDA_SMALL_WORK, or what the device takes.
+// What counts as small (csrc/cuda/small_rows.cuh): the environment variable EMULATED_CUDA_SMALL_WORK, or what the
+// device takes.
 int64_t small_work();
 
 // All threads of the block, or of the calling thread's warp, that have not returned yet.
@@ -79,7 +84,8 @@ inline float __int_as_float(int bits) {
 }
 inline int atomicMax(int* place, int value) {
   int before = __atomic_load_n(place, __ATOMIC_RELAXED);
-  while (before < value && !__atomic_compare_exchange_n(place, &before, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  while (before < value &&
+         !__atomic_compare_exchange_n(place, &before, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
   }
   return before;
 }

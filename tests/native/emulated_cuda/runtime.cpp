@@ -1,8 +1,8 @@
 // Runs the threads of a block in turns: each until it waits for others, then the next.
 //
-// A context is entered for the first time by swapcontext, and from then on by jumps, which need no system call. Sanitizers are told of
-// every switch, and the thread sanitizer of every barrier: to it, the threads of a block are threads, which nothing but barriers orders.
-// This file itself must be compiled without it.
+// A context is entered for the first time by swapcontext, and from then on by jumps, which need no system call.
+// Sanitizers are told of every switch, and the thread sanitizer of every barrier: to it, the threads of a block are
+// threads, which nothing but barriers orders. This file itself must be compiled without it.
 #include <cuda_runtime.h>
 #include <setjmp.h>
 #include <ucontext.h>
@@ -195,7 +195,8 @@ std::set<cudaStream_t> streams_used() {
 
 void fail_next(cudaError_t status) { next_status = status; }
 
-void launch(const void* kernel, unsigned blocks, unsigned threads, cudaStream_t stream, const std::function<void()>& body) {
+void launch(const void* kernel, unsigned blocks, unsigned threads, cudaStream_t stream,
+            const std::function<void()>& body) {
   static const char* const order = std::getenv("EMULATED_CUDA_ORDER");
   const bool backward = order != nullptr && std::strcmp(order, "backward") == 0;
   launched.kernels.insert(kernel);
