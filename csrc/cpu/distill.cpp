@@ -27,22 +27,33 @@ int64_t teacher_bytes(int64_t row_bytes) {
   return kTileBytes / 5 >= kFewRows * row_bytes ? kTileBytes / 5 : kTileBytes / 2;
 }
 
+template <class T>
+struct RowArgs {
+  T* x;              // [classes] products of the student's row, to be multiplied by x_factor * x_scale[c]; then weights
+  const T* x_scale;  // [classes]
+  T x_factor;
+  T* y;  // [classes] the same of the teacher; overwritten
+  const T* y_scale;
+  T y_factor;
+  int64_t classes;
+  T gradient;  // what weights are multiplied by
+};
+
 // One row of both similarity matrices, between the products that make them and those that use them.
 struct RowKernel {
-  // In: x, y hold the products of the row with every class, student's and teacher's, to be multiplied by
-  // x_factor * x_scale[c] and y_factor * y_scale[c]. Out: *loss = KL(teacher || student), and
-  // x[c] = gradient * (softmax(x)[c] - softmax(y)[c]) * x_scale[c]. y is overwritten.
+  // Returns KL(teacher || student), and leaves x[c] = gradient * (softmax(x)[c] - softmax(y)[c]) * x_scale[c].
   template <class T>
-  SEGP_ALWAYS_INLINE static void run(T* x, const T* x_scale, T x_factor, T* y, const T* y_scale, T y_factor,
-                                     int64_t classes, T gradient, T* loss) {
+  SEGP_ALWAYS_INLINE static T run(RowArgs<T> args) {
+    T* x = args.x;
+    T* y = args.y;
     T x_lane[kLanes];
     T y_lane[kLanes];
     for (int k = 0; k < kLanes; ++k) {
       x_lane[k] = y_lane[k] = -std::numeric_limits<T>::infinity();
     }
-    for_lanes(classes, [&](int64_t c, int k) SEGP_INLINE_LAMBDA {
-      x[c] *= x_factor * x_scale[c];
-      y[c] *= y_factor * y_scale[c];
+    for_lanes(args.classes, [&](int64_t c, int k) SEGP_INLINE_LAMBDA {
+      x[c] *= args.x_factor * args.x_scale[c];
+      y[c] *= args.y_factor * args.y_scale[c];
       x_lane[k] = x[c] > x_lane[k] ? x[c] : x_lane[k];
       y_lane[k] = y[c] > y_lane[k] ? y[c] : y_lane[k];
     });
@@ -52,7 +63,7 @@ struct RowKernel {
     for (int k = 0; k < kLanes; ++k) {
       x_lane[k] = y_lane[k] = T(0);
     }
-    for_lanes(classes, [&](int64_t c, int k) SEGP_INLINE_LAMBDA {
+    for_lanes(args.classes, [&](int64_t c, int k) SEGP_INLINE_LAMBDA {
       x_lane[k] += vector_exp(x[c] - x_most);
       y_lane[k] += vector_exp(y[c] - y_most);
     });
@@ -62,15 +73,15 @@ struct RowKernel {
     const T y_share = 1 / y_sum;
     const T shift = std::log(y_sum / x_sum);
     T loss_lane[kLanes] = {};
-    for_lanes(classes, [&](int64_t c, int k) SEGP_INLINE_LAMBDA {
+    for_lanes(args.classes, [&](int64_t c, int k) SEGP_INLINE_LAMBDA {
       const T x_below = x[c] - x_most;
       const T y_below = y[c] - y_most;
       const T p = vector_exp(x_below) * x_share;
       const T q = vector_exp(y_below) * y_share;
       loss_lane[k] += divergence_term(p, q, (y_below - x_below) - shift);
-      x[c] = (p - q) * gradient * x_scale[c];
+      x[c] = (p - q) * args.gradient * args.x_scale[c];
     });
-    *loss = combine_sum(loss_lane);
+    return combine_sum(loss_lane);
   }
 };
 
@@ -120,10 +131,16 @@ void run(const DistillParams& params) {
       parallel_for(rows, std::max<int64_t>(1, kGrain / classes), [&](int64_t first, int64_t last) {
         for (int64_t i = first; i < last; ++i) {
           const int64_t row = first_row + i;
-          run_for_isa<RowKernel>(x_tile.data + (row - begin) * classes, student_text.scale(),
-                                 sharpness * student.scale()[row], y.data() + i * classes, teacher_text.scale(),
-                                 sharpness * teacher.scale()[row], classes,
-                                 mean_weight * sharpness * student.scale()[row], row_loss.data() + row);
+          RowArgs<T> args;
+          args.x = x_tile.data + (row - begin) * classes;
+          args.x_scale = student_text.scale();
+          args.x_factor = sharpness * student.scale()[row];
+          args.y = y.data() + i * classes;
+          args.y_scale = teacher_text.scale();
+          args.y_factor = sharpness * teacher.scale()[row];
+          args.classes = classes;
+          args.gradient = mean_weight * sharpness * student.scale()[row];
+          row_loss[row] = run_for_isa<RowKernel>(args);
         }
       });
     }

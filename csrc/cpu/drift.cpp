@@ -29,29 +29,41 @@ struct Running {
   T proximity = T(0);
 };
 
+template <class T>
+struct ChunkArgs {
+  T* x;            // [anchors] products, to be multiplied by factor * scale[a] to become cosines; then weights
+  const T* scale;  // [anchors]
+  T factor;
+  T sharpness;  // 1 / tau
+  int64_t anchors;
+  Running<T>* sums;  // brought up to date
+  T* drift;          // [width] the prototype's sum so far
+  int64_t width;
+};
+
 // One prototype and one chunk of anchors, between the product that makes the cosines and the one that uses them.
 struct ChunkKernel {
-  // In: x holds products, to be multiplied by factor * scale[a] to become cosines. Out: x[a] = exp(cosine / tau -
-  // offset), sums brought up to date. drift is this prototype's sum so far.
+  // Leaves x[a] = exp(cosine / tau - offset).
   template <class T>
-  SEGP_ALWAYS_INLINE static void run(T* x, const T* scale, T factor, T sharpness, int64_t anchors, Running<T>* sums,
-                                     T* drift, int64_t width) {
+  SEGP_ALWAYS_INLINE static void run(ChunkArgs<T> args) {
+    T* x = args.x;
+    Running<T>* sums = args.sums;
     T lane[kLanes];
     for (int k = 0; k < kLanes; ++k) {
       lane[k] = -std::numeric_limits<T>::infinity();
     }
-    for_lanes(anchors, [&](int64_t a, int k) SEGP_INLINE_LAMBDA {
-      x[a] *= factor * scale[a];
+    for_lanes(args.anchors, [&](int64_t a, int k) SEGP_INLINE_LAMBDA {
+      x[a] *= args.factor * args.scale[a];
       lane[k] = x[a] > lane[k] ? x[a] : lane[k];
     });
-    const T most = combine_max(lane) * sharpness;
+    const T most = combine_max(lane) * args.sharpness;
     if (most > sums->offset + T(kSlack)) {
       if (sums->weights > T(0)) {
         const T shrink = std::exp(sums->offset - most);
         sums->weights *= shrink;
         sums->proximity *= shrink;
-        for (int64_t k = 0; k < width; ++k) {
-          drift[k] *= shrink;
+        for (int64_t k = 0; k < args.width; ++k) {
+          args.drift[k] *= shrink;
         }
       }
       sums->offset = most;
@@ -61,9 +73,9 @@ struct ChunkKernel {
     for (int k = 0; k < kLanes; ++k) {
       lane[k] = proximity[k] = T(0);
     }
-    for_lanes(anchors, [&](int64_t a, int k) SEGP_INLINE_LAMBDA {
+    for_lanes(args.anchors, [&](int64_t a, int k) SEGP_INLINE_LAMBDA {
       const T cosine = x[a];
-      x[a] = vector_exp(cosine * sharpness - offset);
+      x[a] = vector_exp(cosine * args.sharpness - offset);
       lane[k] += x[a];
       proximity[k] += x[a] * (cosine < T(0) ? T(0) : cosine);
     });
@@ -118,8 +130,16 @@ void run(const DriftParams& params) {
       gemm(prototypes.rows(c, c + rows), nearby, GemmMatrix<T>{tile.data(), rows, count, count, 1}, false);
       parallel_for(rows, std::max<int64_t>(1, kGrain / count), [&](int64_t first, int64_t last) {
         for (int64_t i = first; i < last; ++i) {
-          run_for_isa<ChunkKernel>(tile.data() + i * count, before.scale() + a, prototypes.scale()[c + i], sharpness,
-                                   count, sums.data() + c + i, drift + (c + i) * width, width);
+          ChunkArgs<T> args;
+          args.x = tile.data() + i * count;
+          args.scale = before.scale() + a;
+          args.factor = prototypes.scale()[c + i];
+          args.sharpness = sharpness;
+          args.anchors = count;
+          args.sums = sums.data() + c + i;
+          args.drift = drift + (c + i) * width;
+          args.width = width;
+          run_for_isa<ChunkKernel>(args);
         }
       });
       gemm({tile.data(), rows, count, count, 1}, {moved.data(), count, width, stride, 1},

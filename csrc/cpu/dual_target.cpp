@@ -20,67 +20,83 @@ namespace {
 constexpr int64_t kGrain = 16 * 1024;
 constexpr int64_t kTileBytes = 40 << 20;
 
+template <class T>
+struct TextArgs {
+  T* x;            // [classes] products of the row, to be multiplied by factor * scale[c]; then weights, if wanted
+  const T* scale;  // [classes]
+  T factor;
+  int64_t classes;
+  int64_t target;
+  bool want_gradient;
+};
+
 // The text half of one row, between the product that makes its similarities and the one that uses them.
 struct TextKernel {
-  // In: x holds the products of the row with every class, to be multiplied by factor * scale[c]. Out:
-  // *loss = -log softmax(x)[target], and, if `want_gradient`,
+  // Returns -log softmax(x)[target], and leaves, if a gradient is wanted,
   // x[c] = factor * (softmax(x)[c] - [c = target]) * scale[c].
   template <class T>
-  SEGP_ALWAYS_INLINE static void run(T* x, const T* scale, T factor, int64_t classes, int64_t target,
-                                     bool want_gradient, T* loss) {
+  SEGP_ALWAYS_INLINE static T run(TextArgs<T> args) {
+    T* x = args.x;
     T lane[kLanes];
     for (int k = 0; k < kLanes; ++k) {
       lane[k] = -std::numeric_limits<T>::infinity();
     }
-    for_lanes(classes, [&](int64_t c, int k) SEGP_INLINE_LAMBDA {
-      x[c] *= factor * scale[c];
+    for_lanes(args.classes, [&](int64_t c, int k) SEGP_INLINE_LAMBDA {
+      x[c] *= args.factor * args.scale[c];
       lane[k] = x[c] > lane[k] ? x[c] : lane[k];
     });
     const T most = combine_max(lane);
-    const T at_target = x[target];
+    const T at_target = x[args.target];
     for (int k = 0; k < kLanes; ++k) {
       lane[k] = T(0);
     }
-    for_lanes(classes, [&](int64_t c, int k) SEGP_INLINE_LAMBDA {
+    for_lanes(args.classes, [&](int64_t c, int k) SEGP_INLINE_LAMBDA {
       x[c] = vector_exp(x[c] - most);
       lane[k] += x[c];
     });
     const T sum = combine_sum(lane);
-    *loss = (most - at_target) + std::log(sum);
-    if (!want_gradient) {
-      return;
+    if (args.want_gradient) {
+      const T weight = args.factor / sum;
+      for (int64_t c = 0; c < args.classes; ++c) {
+        x[c] *= weight * args.scale[c];
+      }
+      x[args.target] -= args.factor * args.scale[args.target];
     }
-    const T weight = factor / sum;
-    for (int64_t c = 0; c < classes; ++c) {
-      x[c] *= weight * scale[c];
-    }
-    x[target] -= factor * scale[target];
+    return (most - at_target) + std::log(sum);
   }
+};
+
+template <class T>
+struct VisualArgs {
+  const T* feature;    // [width]
+  const T* prototype;  // [width]
+  int64_t width;
+  T weight;
+  T* loss;      // added to
+  T* gradient;  // [width] with respect to the feature; null if it is not wanted
 };
 
 // The visual half of one row, both rows plain numbers of type T.
 struct VisualKernel {
-  // *loss += weight * (1 - cos(feature, prototype)), and its gradient with respect to the feature, unless null. Leaves
-  // *done false, and everything else alone, where a norm is so extreme that squares may have overflowed or vanished.
+  // *loss += weight * (1 - cos(feature, prototype)), and its gradient. Returns false, and leaves everything alone,
+  // where a norm is so extreme that squares may have overflowed or vanished.
   template <class T>
-  SEGP_ALWAYS_INLINE static void run(const T* feature, const T* prototype, int64_t width, T weight, T* loss,
-                                     T* gradient, bool* done) {
-    const T feature_norm = std::sqrt(dot(feature, feature, width));
-    const T prototype_norm = std::sqrt(dot(prototype, prototype, width));
+  SEGP_ALWAYS_INLINE static bool run(VisualArgs<T> args) {
+    const T feature_norm = std::sqrt(dot(args.feature, args.feature, args.width));
+    const T prototype_norm = std::sqrt(dot(args.prototype, args.prototype, args.width));
     if (!is_usual_norm(feature_norm) || !is_usual_norm(prototype_norm)) {
-      return;
+      return false;
     }
-    const T cosine = dot(feature, prototype, width) / (feature_norm * prototype_norm);
-    *loss += weight * (T(1) - cosine);
-    *done = true;
-    if (gradient == nullptr) {
-      return;
+    const T cosine = dot(args.feature, args.prototype, args.width) / (feature_norm * prototype_norm);
+    *args.loss += args.weight * (T(1) - cosine);
+    if (args.gradient != nullptr) {
+      const T along_prototype = -args.weight / (feature_norm * prototype_norm);
+      const T along_feature = args.weight * cosine / (feature_norm * feature_norm);
+      for (int64_t k = 0; k < args.width; ++k) {
+        args.gradient[k] = along_prototype * args.prototype[k] + along_feature * args.feature[k];
+      }
     }
-    const T along_prototype = -weight / (feature_norm * prototype_norm);
-    const T along_feature = weight * cosine / (feature_norm * feature_norm);
-    for (int64_t k = 0; k < width; ++k) {
-      gradient[k] = along_prototype * prototype[k] + along_feature * feature[k];
-    }
+    return true;
   }
 };
 
@@ -118,9 +134,14 @@ class DualTarget {
       parallel_for(end - begin, std::max<int64_t>(1, kGrain / classes_), [&](int64_t first, int64_t last) {
         for (int64_t i = first; i < last; ++i) {
           const int64_t row = begin + i;
-          run_for_isa<TextKernel>(tile.data() + i * classes_, text.scale(),
-                                  static_cast<T>(params_.logit_scale) * embedding.scale()[row], classes_,
-                                  is_inside(row) ? target(row) : int64_t{0}, gradient != nullptr, loss + row);
+          TextArgs<T> args;
+          args.x = tile.data() + i * classes_;
+          args.scale = text.scale();
+          args.factor = static_cast<T>(params_.logit_scale) * embedding.scale()[row];
+          args.classes = classes_;
+          args.target = is_inside(row) ? target(row) : int64_t{0};
+          args.want_gradient = gradient != nullptr;
+          loss[row] = run_for_isa<TextKernel>(args);
         }
       });
       const GemmMatrix<const T> weights{tile.data(), end - begin, classes_, classes_, 1};
@@ -146,39 +167,46 @@ class DualTarget {
     const T weight = static_cast<T>(params_.visual_weight);
     for (int64_t begin = 0; begin < batch_; begin += block) {
       const int64_t rows = std::min(batch_, begin + block) - begin;
-      parallel_for(
-          rows, std::max<int64_t>(1, 4 * kGrain / std::max<int64_t>(1, width)), [&](int64_t first, int64_t last) {
-            for (int64_t i = first; i < last; ++i) {
-              const int64_t row = begin + i;
-              const int64_t c = is_inside(row) ? target(row) : int64_t{0};
-              T* row_gradient = gradient == nullptr ? nullptr : gradient + row * width;
-              bool done = false;
-              if (plain) {
-                run_for_isa<VisualKernel>(plain_row<T>(params_.feature, row), plain_row<T>(params_.prototypes, c),
-                                          width, weight, loss + row, row_gradient, &done);
-              }
-              if (!done) {
-                T* feature = scratch.data() + 2 * i * width;
-                T* prototype = feature + width;
-                const double inverse_norm = unit_row(params_.feature, row, feature);
-                (void)unit_row(params_.prototypes, c, prototype);
-                visual_of_units(feature, prototype, width, weight, inverse_norm, loss + row, row_gradient);
-              }
-            }
-          });
+      const int64_t grain = std::max<int64_t>(1, 4 * kGrain / std::max<int64_t>(1, width));
+      parallel_for(rows, grain, [&](int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; ++i) {
+          const int64_t row = begin + i;
+          const int64_t c = is_inside(row) ? target(row) : int64_t{0};
+          VisualArgs<T> args;
+          args.width = width;
+          args.weight = weight;
+          args.loss = loss + row;
+          args.gradient = gradient == nullptr ? nullptr : gradient + row * width;
+          bool done = false;
+          if (plain) {
+            args.feature = plain_row<T>(params_.feature, row);
+            args.prototype = plain_row<T>(params_.prototypes, c);
+            done = run_for_isa<VisualKernel>(args);
+          }
+          if (!done) {
+            T* feature = scratch.data() + 2 * i * width;
+            T* prototype = feature + width;
+            const double inverse_norm = unit_row(params_.feature, row, feature);
+            (void)unit_row(params_.prototypes, c, prototype);
+            args.feature = feature;
+            args.prototype = prototype;
+            visual_of_units(args, inverse_norm);
+          }
+        }
+      });
     }
   }
 
   // As VisualKernel, of unit (or zero) vectors; inverse_norm is that of the feature before it became one.
-  static void visual_of_units(const T* feature, const T* prototype, int64_t width, T weight, double inverse_norm,
-                              T* loss, T* gradient) {
+  static void visual_of_units(const VisualArgs<T>& args, double inverse_norm) {
     T cosine = T(0);
-    for (int64_t k = 0; k < width; ++k) {
-      cosine += feature[k] * prototype[k];
+    for (int64_t k = 0; k < args.width; ++k) {
+      cosine += args.feature[k] * args.prototype[k];
     }
-    *loss += weight * (T(1) - cosine);
-    for (int64_t k = 0; gradient != nullptr && k < width; ++k) {
-      gradient[k] = static_cast<T>(-static_cast<double>(weight * (prototype[k] - feature[k] * cosine)) * inverse_norm);
+    *args.loss += args.weight * (T(1) - cosine);
+    for (int64_t k = 0; args.gradient != nullptr && k < args.width; ++k) {
+      const T across = args.weight * (args.prototype[k] - args.feature[k] * cosine);
+      args.gradient[k] = static_cast<T>(-static_cast<double>(across) * inverse_norm);
     }
   }
 

@@ -86,32 +86,31 @@ struct Block {
     }
   }
 
-  // panel[k][j] = b[k][j] for k in [0, depth), j in [0, cols); further j hold anything, and reach no result.
-  SEGP_ALWAYS_INLINE static void pack(const T* b, int64_t row_stride, int64_t col_stride, int64_t depth, int64_t cols,
-                                      T* panel) {
-    if (col_stride == 1) {
-      for (int64_t k = 0; k < depth; ++k) {
-        const T* from = b + k * row_stride;
+  // panel[k][j] = b[k][j]; further j hold anything, and reach no result.
+  SEGP_ALWAYS_INLINE static void pack(GemmMatrix<const T> b, T* panel) {
+    if (b.col_stride == 1) {
+      for (int64_t k = 0; k < b.rows; ++k) {
+        const T* from = b.data + k * b.row_stride;
         T* to = panel + k * kCols;
-        if (cols == kCols) {
+        if (b.cols == kCols) {
           store(to, load(from));
           store(to + kWidth, load(from + kWidth));
         } else {
           for (int j = 0; j < kCols; ++j) {
-            to[j] = j < cols ? from[j] : T(0);
+            to[j] = j < b.cols ? from[j] : T(0);
           }
         }
       }
       return;
     }
-    for (int64_t j = 0; j < cols; j += kWidth) {
-      const int64_t last = cols - 1 - j;
+    for (int64_t j = 0; j < b.cols; j += kWidth) {
+      const int64_t last = b.cols - 1 - j;
       int64_t k = 0;
-      for (; k + kWidth <= depth; k += kWidth) {
+      for (; k + kWidth <= b.rows; k += kWidth) {
         Vector row[kWidth];
         SEGP_UNROLL
         for (int i = 0; i < kWidth; ++i) {
-          row[i] = load(b + k + (j + std::min<int64_t>(i, last)) * col_stride);
+          row[i] = load(b.data + k + (j + std::min<int64_t>(i, last)) * b.col_stride);
         }
         transpose<1>(row, std::make_integer_sequence<int, kWidth>{});
         SEGP_UNROLL
@@ -119,9 +118,9 @@ struct Block {
           store(panel + (k + i) * kCols + j, row[i]);
         }
       }
-      for (; k < depth; ++k) {
+      for (; k < b.rows; ++k) {
         for (int i = 0; i < kWidth; ++i) {
-          panel[k * kCols + j + i] = b[k + (j + std::min<int64_t>(i, last)) * col_stride];
+          panel[k * kCols + j + i] = b.data[k + (j + std::min<int64_t>(i, last)) * b.col_stride];
         }
       }
     }
@@ -129,8 +128,7 @@ struct Block {
 
   // out[i][j] = sum_k a[i][k] panel[k][j], or += it, for kRows rows.
   template <int kRows, int kVectors>
-  SEGP_ALWAYS_INLINE static void multiply(const T* a, int64_t row_stride, int64_t col_stride, int64_t depth,
-                                          const T* panel, T* out, int64_t out_stride, int64_t cols, bool accumulate) {
+  SEGP_ALWAYS_INLINE static void multiply(GemmMatrix<const T> a, const T* panel, GemmMatrix<T> out, bool accumulate) {
     Vector sum[kVectors][kRows];
     SEGP_UNROLL
     for (int i = 0; i < kRows; ++i) {
@@ -138,24 +136,24 @@ struct Block {
         sum[v][i] = Vector{};
       }
     }
-    for (int64_t k = 0; k < depth; ++k) {
+    for (int64_t k = 0; k < a.cols; ++k) {
       Vector from[kVectors];
       for (int v = 0; v < kVectors; ++v) {
         from[v] = load(panel + k * kCols + v * kWidth);
       }
-      const T* factor = a + k * col_stride;
+      const T* factor = a.data + k * a.col_stride;
       SEGP_UNROLL
       for (int i = 0; i < kRows; ++i) {
         for (int v = 0; v < kVectors; ++v) {
-          sum[v][i] += factor[i * row_stride] * from[v];
+          sum[v][i] += factor[i * a.row_stride] * from[v];
         }
       }
     }
     T edge[kVectors * kWidth];
     SEGP_UNROLL
     for (int i = 0; i < kRows; ++i) {
-      T* to = out + i * out_stride;
-      if (cols == kVectors * kWidth) {
+      T* to = out.data + i * out.row_stride;
+      if (out.cols == kVectors * kWidth) {
         for (int v = 0; v < kVectors; ++v) {
           store(to + v * kWidth, accumulate ? load(to + v * kWidth) + sum[v][i] : sum[v][i]);
         }
@@ -163,7 +161,7 @@ struct Block {
         for (int v = 0; v < kVectors; ++v) {
           store(edge + v * kWidth, sum[v][i]);
         }
-        for (int64_t j = 0; j < cols; ++j) {
+        for (int64_t j = 0; j < out.cols; ++j) {
           to[j] = accumulate ? to[j] + edge[j] : edge[j];
         }
       }
@@ -177,8 +175,7 @@ struct Block {
     const auto rows = [&](auto count) SEGP_INLINE_LAMBDA {
       constexpr int kRows = decltype(count)::value;
       for (; i + kRows <= a.rows; i += kRows) {
-        multiply<kRows, kVectors>(a.data + i * a.row_stride, a.row_stride, a.col_stride, a.cols, panel,
-                                  out.data + i * out.row_stride, out.row_stride, out.cols, accumulate);
+        multiply<kRows, kVectors>(a.row_range(i, i + kRows), panel, out.row_range(i, i + kRows), accumulate);
       }
     };
     rows(std::integral_constant<int, kMostRows>{});
@@ -192,9 +189,9 @@ struct Block {
                                      const GemmMatrix<T>& out, bool accumulate) {
     alignas(64) T panel[kDepth * kCols];
     for (int64_t k = 0; k == 0 || k < a.cols; k += kDepth) {
-      const int64_t depth = std::min(kDepth, a.cols - k);
-      pack(b.data + k * b.row_stride, b.row_stride, b.col_stride, depth, b.cols, panel);
-      const GemmMatrix<const T> part = a.columns(k, k + depth);
+      const int64_t end = std::min(a.cols, k + kDepth);
+      pack(b.row_range(k, end), panel);
+      const GemmMatrix<const T> part = a.columns(k, end);
       if (out.cols > kWidth) {
         multiply_rows<2>(part, panel, out, accumulate || k > 0);
       } else {

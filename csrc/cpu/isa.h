@@ -29,19 +29,20 @@ const char* isa_name(Isa isa);
 
 #if SEGP_X86_DISPATCH
 template <class Kernel, class... Args>
-SEGP_TARGET_AVX2 void run_avx2(const Args&... args) {
-  Kernel::run(args...);
+SEGP_TARGET_AVX2 auto run_avx2(const Args&... args) {
+  return Kernel::run(args...);
 }
 
 template <class Kernel, class... Args>
-SEGP_TARGET_AVX512 void run_avx512(const Args&... args) {
-  Kernel::run(args...);
+SEGP_TARGET_AVX512 auto run_avx512(const Args&... args) {
+  return Kernel::run(args...);
 }
 #endif
 
-// Calls Kernel::run(args...), a static SEGP_ALWAYS_INLINE function, compiled for the processor at hand.
+// Returns Kernel::run(args...), a static SEGP_ALWAYS_INLINE function, compiled for the processor at hand. It takes a
+// struct of arguments by value: no store of its loops can change a copy, so that they vectorise.
 template <class Kernel, class... Args>
-void run_for_isa(const Args&... args) {
+auto run_for_isa(const Args&... args) {
 #if SEGP_X86_DISPATCH
   switch (isa()) {
     case Isa::kAvx512:
@@ -52,7 +53,7 @@ void run_for_isa(const Args&... args) {
       break;
   }
 #endif
-  Kernel::run(args...);
+  return Kernel::run(args...);
 }
 
 }  // namespace cpu

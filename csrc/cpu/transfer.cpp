@@ -50,48 +50,61 @@ struct LaterRow {
   SEGP_ALWAYS_INLINE const char* at(int64_t i) const { return data + i * element_size; }
 };
 
+template <class T>
+struct AnchorArgs {
+  const T* before;  // [width]
+  const T* after;   // [width]
+  const T* unit;    // [width] that of the prototype
+  T* sum;           // [width] added to
+  int64_t width;
+  LaterRow later_before;
+  LaterRow later_after;
+};
+
 // One anchor, both rows plain numbers of type T.
 struct AnchorKernel {
-  // sum += a (unit(after) - unit(before)), `unit` that of the prototype. Leaves *done false, and `sum` alone, where a
-  // norm is so extreme that squares may have overflowed or vanished, or is not finite.
+  // sum += a (unit(after) - unit(before)). Returns false, and leaves `sum` alone, where a norm is so extreme that
+  // squares may have overflowed or vanished, or is not finite.
   //
   // The second pass needs nothing from memory: meanwhile rows that come later are on their way.
   template <class T>
-  SEGP_ALWAYS_INLINE static void run(const T* before, const T* after, const T* unit, int64_t width,
-                                     const LaterRow& later_before, const LaterRow& later_after, T* sum, bool* done) {
+  SEGP_ALWAYS_INLINE static bool run(AnchorArgs<T> args) {
+    const T* before = args.before;
+    const T* after = args.after;
+    T* sum = args.sum;
     constexpr int64_t kBlock = 64;
     constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
     T along[kLanes] = {};
     T before_square[kLanes] = {};
     T after_square[kLanes] = {};
-    for_lanes(width, [&](int64_t i, int k) SEGP_INLINE_LAMBDA {
-      along[k] += before[i] * unit[i];
+    for_lanes(args.width, [&](int64_t i, int k) SEGP_INLINE_LAMBDA {
+      along[k] += before[i] * args.unit[i];
       before_square[k] += before[i] * before[i];
       after_square[k] += after[i] * after[i];
     });
     const T before_norm = std::sqrt(combine_sum(before_square));
     const T after_norm = std::sqrt(combine_sum(after_square));
     if (!is_usual_norm(before_norm) || !is_usual_norm(after_norm)) {
-      return;
+      return false;
     }
-    *done = true;
     const T a = combine_sum(along) / before_norm;
     const T before_weight = a / before_norm;
     const T after_weight = a / after_norm;
     int64_t first = 0;
-    for (; first + kBlock <= width; first += kBlock) {
+    for (; first + kBlock <= args.width; first += kBlock) {
       for (int64_t k = first; k < first + kBlock; k += kLine) {
-        prefetch<Use::kLater>(later_before.at(k));
-        prefetch<Use::kLater>(later_after.at(k));
+        prefetch<Use::kLater>(args.later_before.at(k));
+        prefetch<Use::kLater>(args.later_after.at(k));
       }
       SEGP_INDEPENDENT_ITERATIONS
       for (int64_t k = 0; k < kBlock; ++k) {
         sum[first + k] += after_weight * after[first + k] - before_weight * before[first + k];
       }
     }
-    for (int64_t k = first; k < width; ++k) {
+    for (int64_t k = first; k < args.width; ++k) {
       sum[k] += after_weight * after[k] - before_weight * before[k];
     }
+    return true;
   }
 };
 
@@ -241,15 +254,18 @@ class Transfer {
     std::fill_n(sum, width_, T(0));
     for (int64_t i = piece.begin; i < piece.end; ++i) {
       const int64_t anchor = order_[i];
-      const T* before = row_of(params_.before, plain_before_, anchor, before_row);
-      const T* after = row_of(params_.after, plain_after_, anchor, after_row);
+      AnchorArgs<T> args;
+      args.before = row_of(params_.before, plain_before_, anchor, before_row);
+      args.after = row_of(params_.after, plain_after_, anchor, after_row);
+      args.unit = unit;
+      args.sum = sum;
+      args.width = width_;
+      args.later_before = later(params_.before, i + 2);
+      args.later_after = later(params_.after, i + 2);
       // The first line of the next row has the processor foresee the others.
       prefetch<Use::kNext>(later(params_.before, i + 1).data);
       prefetch<Use::kNext>(later(params_.after, i + 1).data);
-      bool done = false;
-      run_for_isa<AnchorKernel>(before, after, unit, width_, later(params_.before, i + 2), later(params_.after, i + 2),
-                                sum, &done);
-      if (!done) {
+      if (!run_for_isa<AnchorKernel>(args)) {
         (void)unit_row(params_.before, anchor, before_row);
         (void)unit_row(params_.after, anchor, after_row);
         run_for_isa<UnitAnchorKernel>(before_row, after_row, unit, width_, sum);

@@ -53,17 +53,16 @@ struct ConvertKernel {
 };
 
 struct NormaliseKernel {
-  // Makes `row` a unit vector (a zero row stays zero) and sets *inverse_norm.
+  // As normalise_row.
   template <class T>
-  SEGP_ALWAYS_INLINE static void run(T* row, int64_t width, double* inverse_norm) {
+  SEGP_ALWAYS_INLINE static double run(T* row, int64_t width) {
     double norm = std::sqrt(static_cast<double>(dot(row, row, width)));
     T factor = T(1);
     if (!is_usual_norm(norm)) {
       // Squares overflow or vanish. First bring the row near 1, by a power of two in one or two exact steps.
       const T most = largest_magnitude(row, width);
       if (most == T(0)) {
-        *inverse_norm = 0.0;
-        return;
+        return 0.0;
       }
       if (std::isfinite(most)) {
         int exponent = 0;
@@ -72,20 +71,19 @@ struct NormaliseKernel {
           row[k] = std::ldexp(row[k], -exponent);
         }
         const double scaled = std::sqrt(static_cast<double>(dot(row, row, width)));
-        *inverse_norm = std::ldexp(1.0 / scaled, -exponent);
         factor = static_cast<T>(1.0 / scaled);
         for (int64_t k = 0; k < width; ++k) {
           row[k] *= factor;
         }
-        return;
+        return std::ldexp(1.0 / scaled, -exponent);
       }
       norm = static_cast<double>(most);  // NaN or infinity: so is the result
     }
-    *inverse_norm = 1.0 / norm;
     factor = static_cast<T>(1.0 / norm);
     for (int64_t k = 0; k < width; ++k) {
       row[k] *= factor;
     }
+    return 1.0 / norm;
   }
 };
 
@@ -160,7 +158,7 @@ GemmMatrix<const T> UnitRows<T>::rows(int64_t begin, int64_t end) {
     convert_rows(matrix_, begin, end, block);
     parallel_for(end - begin, row_grain(width), [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i) {
-        run_for_isa<NormaliseKernel>(block + i * width, width, inverse_norm_.data() + begin + i);
+        inverse_norm_[begin + i] = normalise_row(block + i * width, width);
       }
     });
     begin_ = begin;
@@ -209,9 +207,7 @@ void project_gradient(UnitRows<T>& rows, int64_t begin, int64_t end, T* sum) {
 
 template <class T>
 double normalise_row(T* row, int64_t width) {
-  double inverse_norm = 0.0;
-  run_for_isa<NormaliseKernel>(row, width, &inverse_norm);
-  return inverse_norm;
+  return run_for_isa<NormaliseKernel>(row, width);
 }
 
 template <class T>
