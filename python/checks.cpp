@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -44,16 +44,9 @@ bool same_strides(const Tensor& a, const Tensor& b) {
 
 }  // namespace
 
-void fail(const char* op, const char* argument, const std::string& complaint) {
-  throw std::runtime_error(std::string(op) + ": " + argument + " " + complaint);
-}
-
-std::string shape_text(const Tensor& tensor) {
-  std::string text = "[";
-  for (int64_t size : tensor.sizes()) {
-    text += (text.size() > 1 ? ", " : "") + std::to_string(size);
-  }
-  return text + "]";
+Shape shape_of(const Tensor& tensor) {
+  const auto sizes = tensor.sizes();
+  return {sizes.data(), sizes.size()};
 }
 
 DType dtype_of(const char* op, const char* argument, const Tensor& tensor) {
@@ -83,6 +76,13 @@ ScalarType scalar_type(DType dtype) {
       break;
   }
   return ScalarType::Float;
+}
+
+void check_device(const char* op, const char* argument, const Tensor& tensor, const char* like_name,
+                  const Tensor& like) {
+  if (tensor.is_cpu() != like.is_cpu() || tensor.get_device_index() != like.get_device_index()) {
+    fail(op, argument, std::string("must be on the device of ") + like_name);
+  }
 }
 
 void check_no_internal_overlap(const char* op, const char* argument, const Tensor& tensor) {

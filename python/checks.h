@@ -1,26 +1,25 @@
-// Checks at the boundary to torch. Python has already told the user what is wrong in Python's terms; these
-// protect memory when an op is called through torch.ops directly.
+// Checks at the boundary to torch that need a tensor; those that do not are in csrc/include/segp. Python has already
+// told the user what is wrong in Python's terms; these protect memory when an op is called through torch.ops directly.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
-#include <string>
-
+#include "segp/contract.h"
 #include "segp/dtype.h"
 
 namespace segp {
 
-// Throws what the dispatcher turns into a RuntimeError: "<op>: <argument> <complaint>".
-[[noreturn]] void fail(const char* op, const char* argument, const std::string& complaint);
-
-// "[2, 3, 4]"
-std::string shape_text(const torch::stable::Tensor& tensor);
+// Of a tensor that outlives it.
+Shape shape_of(const torch::stable::Tensor& tensor);
 
 DType dtype_of(const char* op, const char* argument, const torch::stable::Tensor& tensor);
 
 // The same for torch.
 torch::headeronly::ScalarType scalar_type(DType dtype);
+
+void check_device(const char* op, const char* argument, const torch::stable::Tensor& tensor, const char* like_name,
+                  const torch::stable::Tensor& like);
 
 // Refuses a tensor of which some elements share memory (an expanded one, say): writing it would be a race.
 void check_no_internal_overlap(const char* op, const char* argument, const torch::stable::Tensor& tensor);

@@ -1,139 +1,129 @@
 #include "matrix_args.h"
 
-#include <torch/csrc/stable/ops.h>
-
-#include <string>
-
 #include "checks.h"
 
 namespace segp {
 
+using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 namespace {
 
 MatrixRef matrix(const char* op, const char* argument, const Tensor& tensor, const Tensor& first) {
-  if (tensor.dim() != 2) {
-    fail(op, argument, "must be a matrix; got " + shape_text(tensor));
-  }
-  if (tensor.is_cpu() != first.is_cpu() || tensor.get_device_index() != first.get_device_index()) {
-    fail(op, argument, "must be on the device of the first argument");
-  }
-  return {tensor.const_data_ptr(), dtype_of(op, argument, tensor), tensor.size(0), tensor.size(1), tensor.stride(0),
-          tensor.stride(1)};
+  check_matrix(op, argument, shape_of(tensor));
+  check_device(op, argument, tensor, "the first argument", first);
+  const auto sizes = tensor.sizes();
+  const auto strides = tensor.strides();
+  return {tensor.const_data_ptr(), dtype_of(op, argument, tensor), sizes[0], sizes[1], strides[0], strides[1]};
 }
 
-void check_size(const char* op, const char* argument, const char* what, int64_t got, int64_t expected) {
-  if (got != expected) {
-    fail(op, argument,
-         std::string("must have ") + std::to_string(expected) + " " + what + "; got " + std::to_string(got));
-  }
-}
-
-void check_same_shape(const char* op, const char* argument, const MatrixRef& got, const MatrixRef& expected) {
-  check_size(op, argument, "rows", got.rows, expected.rows);
-  check_size(op, argument, "columns", got.cols, expected.cols);
-}
-
-void check_number(const char* op, const char* argument, double value, double minimum) {
-  if (!is_scalar_in_range(value, minimum)) {
-    fail(op, argument, "is out of its range; got " + std::to_string(value));
-  }
-}
-
-// A class per row of a matrix.
-void check_target(const char* op, const Tensor& target, int64_t rows, const char* like_name, const Tensor& like) {
-  if (target.dim() != 1 || target.scalar_type() != torch::headeronly::ScalarType::Long) {
+// A class per row of a matrix. Returns how many there are.
+int64_t target_count(const char* op, const Tensor& target, const char* like_name, const Tensor& like) {
+  if (target.dim() != 1 || target.scalar_type() != ScalarType::Long) {
     fail(op, "target", "must be a vector of int64");
   }
-  if (target.is_cpu() != like.is_cpu() || target.get_device_index() != like.get_device_index()) {
-    fail(op, "target", std::string("must be on the device of ") + like_name);
-  }
-  check_size(op, "target", "entries", target.size(0), rows);
+  check_device(op, "target", target, like_name, like);
+  return target.size(0);
 }
 
 // Prototypes, and the features of anchors before and after a task.
-template <typename Params>
-void set_anchors(const char* op, Params& params, const Tensor& prototypes, const Tensor& before, const Tensor& after) {
-  params.prototypes = matrix(op, "prototypes", prototypes, prototypes);
-  params.before = matrix(op, "before", before, prototypes);
-  params.after = matrix(op, "after", after, prototypes);
-  check_size(op, "before", "columns", params.before.cols, params.prototypes.cols);
-  check_same_shape(op, "after", params.after, params.before);
+template <class Args, class Params>
+void set_anchors(const char* op, const Args& args, Params& params) {
+  params.prototypes = matrix(op, "prototypes", args.prototypes, args.prototypes);
+  params.before = matrix(op, "before", args.before, args.prototypes);
+  params.after = matrix(op, "after", args.after, args.prototypes);
 }
 
-}  // namespace
-
-DistillParams distill_params(const Tensor& student, const Tensor& student_text, const Tensor& teacher,
-                             const Tensor& teacher_text, double logit_scale, double temperature) {
-  constexpr const char* kOp = "geometry_distill";
-  DistillParams params{};
-  params.student = matrix(kOp, "student", student, student);
-  params.student_text = matrix(kOp, "student_text", student_text, student);
-  params.teacher = matrix(kOp, "teacher", teacher, student);
-  params.teacher_text = matrix(kOp, "teacher_text", teacher_text, student);
-  check_size(kOp, "student_text", "columns", params.student_text.cols, params.student.cols);
-  check_same_shape(kOp, "teacher", params.teacher, params.student);
-  check_same_shape(kOp, "teacher_text", params.teacher_text, params.student_text);
-  check_number(kOp, "logit_scale", logit_scale, 0);
-  check_number(kOp, "temperature", temperature, 1 / kLargestScalar);
-  params.logit_scale = logit_scale;
-  params.temperature = temperature;
-  return params;
-}
-
-DualTargetParams dual_target_params(const Tensor& embedding, const Tensor& feature, const Tensor& text,
-                                    const Tensor& prototypes, const Tensor& target, double logit_scale,
-                                    double visual_weight) {
-  constexpr const char* kOp = "dual_target_loss";
-  DualTargetParams params{};
-  params.embedding = matrix(kOp, "embedding", embedding, embedding);
-  params.feature = matrix(kOp, "feature", feature, embedding);
-  params.text = matrix(kOp, "text", text, embedding);
-  params.prototypes = matrix(kOp, "prototypes", prototypes, embedding);
-  check_size(kOp, "feature", "rows", params.feature.rows, params.embedding.rows);
-  check_size(kOp, "text", "columns", params.text.cols, params.embedding.cols);
-  check_size(kOp, "prototypes", "columns", params.prototypes.cols, params.feature.cols);
-  check_size(kOp, "prototypes", "rows", params.prototypes.rows, params.text.rows);
-  check_target(kOp, target, params.embedding.rows, "embedding", embedding);
-  if (params.embedding.rows > 0 && params.text.rows == 0) {
-    fail(kOp, "text", "must have at least one class");
-  }
-  check_number(kOp, "logit_scale", logit_scale, 0);
-  check_number(kOp, "visual_weight", visual_weight, -kLargestScalar);
-  params.target = static_cast<const int64_t*>(target.const_data_ptr());
-  params.target_stride = target.stride(0);
-  params.logit_scale = logit_scale;
-  params.visual_weight = visual_weight;
-  return params;
-}
-
-DriftParams drift_params(const Tensor& prototypes, const Tensor& before, const Tensor& after, double temperature) {
-  constexpr const char* kOp = "prototype_drift";
-  DriftParams params{};
-  set_anchors(kOp, params, prototypes, before, after);
-  check_number(kOp, "temperature", temperature, 1 / kLargestScalar);
-  params.temperature = temperature;
-  return params;
-}
-
-TransferParams transfer_params(const Tensor& prototypes, const Tensor& before, const Tensor& after,
-                               const Tensor& target) {
-  constexpr const char* kOp = "prototype_transfer";
-  TransferParams params{};
-  set_anchors(kOp, params, prototypes, before, after);
-  check_target(kOp, target, params.before.rows, "prototypes", prototypes);
-  if (params.before.rows > 0 && params.prototypes.rows == 0) {
-    fail(kOp, "prototypes", "must have at least one class");
-  }
-  return params;
-}
-
-Tensor fresh_gradient(bool wanted, const Tensor& like, torch::headeronly::ScalarType dtype) {
-  return wanted ? torch::stable::new_empty(like, {like.size(0), like.size(1)}, dtype)
-                : torch::stable::new_empty(like, {0}, dtype);
+// A gradient of a matrix.
+Tensor new_gradient(bool wanted, const Tensor& matrix, ScalarType dtype, NewTensor make) {
+  return wanted ? make(matrix, {matrix.size(0), matrix.size(1)}, dtype) : make(matrix, {0}, dtype);
 }
 
 void* address(bool wanted, const Tensor& gradient) { return wanted ? gradient.mutable_data_ptr() : nullptr; }
+
+}  // namespace
+
+DistillParams params_of(const DistillArgs& args) {
+  constexpr const char* kOp = "geometry_distill";
+  DistillParams params{};
+  params.student = matrix(kOp, "student", args.student, args.student);
+  params.student_text = matrix(kOp, "student_text", args.student_text, args.student);
+  params.teacher = matrix(kOp, "teacher", args.teacher, args.student);
+  params.teacher_text = matrix(kOp, "teacher_text", args.teacher_text, args.student);
+  params.logit_scale = args.logit_scale;
+  params.temperature = args.temperature;
+  check(params);
+  return params;
+}
+
+DualTargetParams params_of(const DualTargetArgs& args) {
+  constexpr const char* kOp = "dual_target_loss";
+  DualTargetParams params{};
+  params.embedding = matrix(kOp, "embedding", args.embedding, args.embedding);
+  params.feature = matrix(kOp, "feature", args.feature, args.embedding);
+  params.text = matrix(kOp, "text", args.text, args.embedding);
+  params.prototypes = matrix(kOp, "prototypes", args.prototypes, args.embedding);
+  const int64_t targets = target_count(kOp, args.target, "embedding", args.embedding);
+  params.target = static_cast<const int64_t*>(args.target.const_data_ptr());
+  params.target_stride = args.target.stride(0);
+  params.logit_scale = args.logit_scale;
+  params.visual_weight = args.visual_weight;
+  check(params, targets);
+  return params;
+}
+
+DriftParams params_of(const DriftArgs& args) {
+  DriftParams params{};
+  set_anchors("prototype_drift", args, params);
+  params.temperature = args.temperature;
+  check(params);
+  return params;
+}
+
+TransferParams params_of(const TransferArgs& args) {
+  constexpr const char* kOp = "prototype_transfer";
+  TransferParams params{};
+  set_anchors(kOp, args, params);
+  check(params, target_count(kOp, args.target, "prototypes", args.prototypes));
+  return params;
+}
+
+Losses new_results(const DistillArgs& args, DistillParams& params, NewTensor make) {
+  const ScalarType dtype = scalar_type(result_dtype(params));
+  const Tensor loss = make(args.student, {}, dtype);
+  const Tensor grad_student = new_gradient(args.student_gradient, args.student, dtype, make);
+  const Tensor grad_text = new_gradient(args.text_gradient, args.student_text, dtype, make);
+  params.loss = loss.mutable_data_ptr();
+  params.grad_student = address(args.student_gradient, grad_student);
+  params.grad_student_text = address(args.text_gradient, grad_text);
+  return {loss, grad_student, grad_text};
+}
+
+Losses new_results(const DualTargetArgs& args, DualTargetParams& params, NewTensor make) {
+  const ScalarType dtype = scalar_type(result_dtype(params));
+  const Tensor loss = make(args.embedding, {params.embedding.rows}, dtype);
+  const Tensor grad_embedding = new_gradient(args.embedding_gradient, args.embedding, dtype, make);
+  const Tensor grad_feature = new_gradient(args.feature_gradient, args.feature, dtype, make);
+  params.loss = loss.mutable_data_ptr();
+  params.grad_embedding = address(args.embedding_gradient, grad_embedding);
+  params.grad_feature = address(args.feature_gradient, grad_feature);
+  return {loss, grad_embedding, grad_feature};
+}
+
+std::tuple<Tensor, Tensor> new_results(const DriftArgs& args, DriftParams& params, NewTensor make) {
+  const ScalarType dtype = scalar_type(result_dtype(params));
+  const Tensor drift = make(args.prototypes, {params.prototypes.rows, params.prototypes.cols}, dtype);
+  const Tensor proximity = make(args.prototypes, {params.prototypes.rows}, dtype);
+  params.drift = drift.mutable_data_ptr();
+  params.proximity = proximity.mutable_data_ptr();
+  return {drift, proximity};
+}
+
+Tensor new_results(const TransferArgs& args, TransferParams& params, NewTensor make) {
+  const ScalarType dtype = scalar_type(result_dtype(params));
+  const Tensor result = make(args.prototypes, {params.prototypes.rows, params.prototypes.cols}, dtype);
+  params.result = result.mutable_data_ptr();
+  return result;
+}
 
 }  // namespace segp

@@ -1,10 +1,13 @@
-// From the arguments of the ops on matrices to segp::MatrixRef, with the checks that every device needs.
+// From the arguments of the ops on matrices to their params, with the checks that every device needs, and the memory
+// of their results.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
-#include "checks.h"
+#include <initializer_list>
+#include <tuple>
+
 #include "segp/distill.h"
 #include "segp/drift.h"
 #include "segp/dual_target.h"
@@ -12,28 +15,42 @@
 
 namespace segp {
 
-// The params point into their arguments, which must outlive them; results are left for the caller to set.
-DistillParams distill_params(const torch::stable::Tensor& student, const torch::stable::Tensor& student_text,
-                             const torch::stable::Tensor& teacher, const torch::stable::Tensor& teacher_text,
-                             double logit_scale, double temperature);
-DualTargetParams dual_target_params(const torch::stable::Tensor& embedding, const torch::stable::Tensor& feature,
-                                    const torch::stable::Tensor& text, const torch::stable::Tensor& prototypes,
-                                    const torch::stable::Tensor& target, double logit_scale, double visual_weight);
-DriftParams drift_params(const torch::stable::Tensor& prototypes, const torch::stable::Tensor& before,
-                         const torch::stable::Tensor& after, double temperature);
-// `target` is checked too, but for its range.
-TransferParams transfer_params(const torch::stable::Tensor& prototypes, const torch::stable::Tensor& before,
-                               const torch::stable::Tensor& after, const torch::stable::Tensor& target);
+// In the order of the schemas in library.cpp.
+struct DistillArgs {
+  torch::stable::Tensor student, student_text, teacher, teacher_text;
+  double logit_scale, temperature;
+  bool student_gradient, text_gradient;
+};
+struct DualTargetArgs {
+  torch::stable::Tensor embedding, feature, text, prototypes, target;
+  double logit_scale, visual_weight;
+  bool embedding_gradient, feature_gradient;
+};
+struct DriftArgs {
+  torch::stable::Tensor prototypes, before, after;
+  double temperature;
+};
+struct TransferArgs {
+  torch::stable::Tensor prototypes, before, after, target;
+};
 
-// The dtype in which an op on these matrices computes and returns, for torch.
-template <class... Matrices>
-torch::headeronly::ScalarType result_type(const Matrices&... matrices) {
-  return scalar_type(compute_dtype({matrices.dtype...}));
-}
+// The params point into their arguments, which must outlive them; results are left to new_results. Targets are checked
+// too, but for their range.
+DistillParams params_of(const DistillArgs& args);
+DualTargetParams params_of(const DualTargetArgs& args);
+DriftParams params_of(const DriftArgs& args);
+TransferParams params_of(const TransferArgs& args);
 
-// A gradient's memory, or an empty tensor in its place; and its address, or null.
-torch::stable::Tensor fresh_gradient(bool wanted, const torch::stable::Tensor& like,
-                                     torch::headeronly::ScalarType dtype);
-void* address(bool wanted, const torch::stable::Tensor& gradient);
+// How a device makes a tensor, where another one is.
+using NewTensor = torch::stable::Tensor (*)(const torch::stable::Tensor& like, std::initializer_list<int64_t> sizes,
+                                            torch::headeronly::ScalarType dtype);
+
+// Memory for the results, told to the params. A gradient that is not wanted is an empty tensor, and null in the params.
+using Losses = std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor>;
+Losses new_results(const DistillArgs& args, DistillParams& params, NewTensor make);
+Losses new_results(const DualTargetArgs& args, DualTargetParams& params, NewTensor make);
+std::tuple<torch::stable::Tensor, torch::stable::Tensor> new_results(const DriftArgs& args, DriftParams& params,
+                                                                     NewTensor make);
+torch::stable::Tensor new_results(const TransferArgs& args, TransferParams& params, NewTensor make);
 
 }  // namespace segp

@@ -3,12 +3,11 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <algorithm>
-#include <cmath>
-#include <stdexcept>
+#include <exception>
 #include <string>
 #include <vector>
 
+#include "segp/contract.h"
 #include "segp/distill.h"
 #include "segp/dpgd.h"
 #include "segp/drift.h"
@@ -47,14 +46,9 @@ void copy_strides(const char* argument, const py::array& array, int64_t (&stride
   }
 }
 
-void check_values(const char* argument, const std::vector<double>& values, int64_t channels, bool may_be_negative) {
-  const auto count = static_cast<int64_t>(values.size());
-  const bool sound = std::all_of(values.begin(), values.end(),
-                                 [&](double value) { return std::isfinite(value) && (value >= 0 || may_be_negative); });
-  if ((count != 1 && count != channels) || !sound) {
-    throw py::value_error(std::string("dpgd_step: ") + argument + " must have 1 or C finite values" +
-                          (may_be_negative ? "" : " >= 0"));
-  }
+segp::Shape shape_of(const py::array& array) {
+  static_assert(sizeof(py::ssize_t) == sizeof(int64_t), "NumPy's sizes are the kernels'");
+  return {reinterpret_cast<const int64_t*>(array.shape()), static_cast<size_t>(array.ndim())};
 }
 
 segp::ChannelValues channel_values(const std::vector<double>& values) {
@@ -64,27 +58,17 @@ segp::ChannelValues channel_values(const std::vector<double>& values) {
 py::array dpgd_step(const py::array& x, const py::array& grad, const py::array& seed,
                     const std::vector<double>& step_size, const std::vector<double>& epsilon,
                     const std::vector<double>& lower, const std::vector<double>& upper) {
-  if (x.ndim() != segp::kImageDims) {
-    throw py::value_error("dpgd_step: x must be [B, C, H, W]");
-  }
-  const std::vector<py::ssize_t> shape(x.shape(), x.shape() + x.ndim());
-  for (const auto& [name, array] : {std::pair{"grad", &grad}, std::pair{"seed", &seed}}) {
-    if (array->ndim() != x.ndim() || !std::equal(shape.begin(), shape.end(), array->shape())) {
-      throw py::value_error(std::string("dpgd_step: ") + name + " must have the shape of x");
-    }
-  }
-  py::array out(x.dtype(), shape);
+  constexpr const char* kOp = "dpgd_step";
   segp::DpgdParams params;
-  params.dtype = dtype_of("dpgd_step", "x", x);
-  params.grad_dtype = dtype_of("dpgd_step", "grad", grad);
-  if (dtype_of("dpgd_step", "seed", seed) != params.dtype) {
+  segp::set_size(params, kOp, shape_of(x));
+  segp::check_size(params, kOp, "grad", shape_of(grad));
+  segp::check_size(params, kOp, "seed", shape_of(seed));
+  params.dtype = dtype_of(kOp, "x", x);
+  params.grad_dtype = dtype_of(kOp, "grad", grad);
+  if (dtype_of(kOp, "seed", seed) != params.dtype) {
     throw py::type_error("dpgd_step: seed must have the dtype of x");
   }
-  std::copy(shape.begin(), shape.end(), params.size);
-  check_values("step_size", step_size, params.size[1], false);
-  check_values("epsilon", epsilon, params.size[1], false);
-  check_values("lower", lower, params.size[1], true);
-  check_values("upper", upper, params.size[1], true);
+  py::array out(x.dtype(), std::vector<py::ssize_t>(x.shape(), x.shape() + x.ndim()));
   params.x = x.data();
   params.grad = grad.data();
   params.seed = seed.data();
@@ -97,11 +81,7 @@ py::array dpgd_step(const py::array& x, const py::array& grad, const py::array& 
   params.epsilon = channel_values(epsilon);
   params.lower = channel_values(lower);
   params.upper = channel_values(upper);
-  for (int64_t c = 0; c < std::max(params.lower.count, params.upper.count); ++c) {
-    if (params.lower.at(c) > params.upper.at(c)) {
-      throw py::value_error("dpgd_step: lower must be <= upper");
-    }
-  }
+  segp::check(params, kOp);
   {
     const py::gil_scoped_release unlocked;
     segp::cpu::dpgd_step(params);
@@ -110,17 +90,17 @@ py::array dpgd_step(const py::array& x, const py::array& grad, const py::array& 
 }
 
 segp::MatrixRef matrix(const char* op, const char* argument, const py::array& array) {
-  if (array.ndim() != 2) {
-    throw py::value_error(std::string(op) + ": " + argument + " must be a matrix");
-  }
+  segp::check_matrix(op, argument, shape_of(array));
   return {array.data(),   dtype_of(op, argument, array),     array.shape(0),
           array.shape(1), stride_of(op, argument, array, 0), stride_of(op, argument, array, 1)};
 }
 
-void require(const char* op, bool condition, const char* complaint) {
-  if (!condition) {
-    throw py::value_error(std::string(op) + ": " + complaint);
+// A class per row of a matrix. Returns how many there are.
+int64_t target_count(const char* op, const py::array& target) {
+  if (target.ndim() != 1) {
+    segp::fail(op, "target", "must be a vector");
   }
+  return target.shape(0);
 }
 
 py::array result(segp::DType dtype, const std::vector<py::ssize_t>& shape) {
@@ -136,20 +116,13 @@ py::tuple dual_target_loss(const py::array& embedding, const py::array& feature,
   params.feature = matrix(kOp, "feature", feature);
   params.text = matrix(kOp, "text", text);
   params.prototypes = matrix(kOp, "prototypes", prototypes);
-  require(kOp, params.feature.rows == params.embedding.rows, "feature must have a row per row of embedding");
-  require(kOp, params.text.cols == params.embedding.cols, "text must have the width of embedding");
-  require(kOp, params.prototypes.cols == params.feature.cols, "prototypes must have the width of feature");
-  require(kOp, params.prototypes.rows == params.text.rows, "prototypes must have a row per row of text");
-  require(kOp, target.ndim() == 1 && target.shape(0) == params.embedding.rows, "target must have a class per row");
-  require(kOp, segp::is_scalar_in_range(logit_scale, 0), "logit_scale must be from 0 to 1e6");
-  require(kOp, segp::is_scalar_in_range(visual_weight, -segp::kLargestScalar),
-          "visual_weight must be from -1e6 to 1e6");
+  const int64_t targets = target_count(kOp, target);
   params.target = target.data();
   params.target_stride = stride_of(kOp, "target", target, 0);
   params.logit_scale = logit_scale;
   params.visual_weight = visual_weight;
-  const segp::DType dtype =
-      segp::compute_dtype({params.embedding.dtype, params.feature.dtype, params.text.dtype, params.prototypes.dtype});
+  segp::check(params, targets);
+  const segp::DType dtype = segp::result_dtype(params);
   py::array loss = result(dtype, {params.embedding.rows});
   py::array grad_embedding = result(dtype, {params.embedding.rows, params.embedding.cols});
   py::array grad_feature = result(dtype, {params.feature.rows, params.feature.cols});
@@ -171,18 +144,10 @@ py::tuple geometry_distill(const py::array& student, const py::array& student_te
   params.student_text = matrix(kOp, "student_text", student_text);
   params.teacher = matrix(kOp, "teacher", teacher);
   params.teacher_text = matrix(kOp, "teacher_text", teacher_text);
-  require(kOp, params.student_text.cols == params.student.cols, "student_text must have the width of student");
-  require(kOp, params.teacher.rows == params.student.rows && params.teacher.cols == params.student.cols,
-          "teacher must have the shape of student");
-  require(kOp,
-          params.teacher_text.rows == params.student_text.rows && params.teacher_text.cols == params.student_text.cols,
-          "teacher_text must have the shape of student_text");
-  require(kOp, segp::is_scalar_in_range(logit_scale, 0), "logit_scale must be from 0 to 1e6");
-  require(kOp, segp::is_scalar_in_range(temperature, 1 / segp::kLargestScalar), "temperature must be from 1e-6 to 1e6");
   params.logit_scale = logit_scale;
   params.temperature = temperature;
-  const segp::DType dtype = segp::compute_dtype(
-      {params.student.dtype, params.student_text.dtype, params.teacher.dtype, params.teacher_text.dtype});
+  segp::check(params);
+  const segp::DType dtype = segp::result_dtype(params);
   py::array loss = result(dtype, {});
   py::array grad_student = result(dtype, {params.student.rows, params.student.cols});
   py::array grad_text = result(dtype, {params.student_text.rows, params.student_text.cols});
@@ -203,9 +168,6 @@ void set_anchors(const char* op, Params& params, const py::array& prototypes, co
   params.prototypes = matrix(op, "prototypes", prototypes);
   params.before = matrix(op, "before", before);
   params.after = matrix(op, "after", after);
-  require(op, params.before.cols == params.prototypes.cols, "before must have the width of prototypes");
-  require(op, params.after.rows == params.before.rows && params.after.cols == params.before.cols,
-          "after must have the shape of before");
 }
 
 py::tuple prototype_drift(const py::array& prototypes, const py::array& before, const py::array& after,
@@ -213,9 +175,9 @@ py::tuple prototype_drift(const py::array& prototypes, const py::array& before, 
   constexpr const char* kOp = "prototype_drift";
   segp::DriftParams params{};
   set_anchors(kOp, params, prototypes, before, after);
-  require(kOp, segp::is_scalar_in_range(temperature, 1 / segp::kLargestScalar), "temperature must be from 1e-6 to 1e6");
   params.temperature = temperature;
-  const segp::DType dtype = segp::compute_dtype({params.prototypes.dtype, params.before.dtype, params.after.dtype});
+  segp::check(params);
+  const segp::DType dtype = segp::result_dtype(params);
   py::array drift = result(dtype, {params.prototypes.rows, params.prototypes.cols});
   py::array proximity = result(dtype, {params.prototypes.rows});
   params.drift = drift.mutable_data();
@@ -232,16 +194,10 @@ py::array prototype_transfer(const py::array& prototypes, const py::array& befor
   constexpr const char* kOp = "prototype_transfer";
   segp::TransferParams params{};
   set_anchors(kOp, params, prototypes, before, after);
-  require(kOp, target.ndim() == 1 && target.shape(0) == params.before.rows, "target must have a class per anchor");
+  segp::check(params, target_count(kOp, target));
   const int64_t stride = stride_of(kOp, "target", target, 0);
-  for (int64_t i = 0; i < params.before.rows; ++i) {
-    const int64_t c = target.data()[i * stride];
-    if (c < 0 || c >= params.prototypes.rows) {
-      throw py::value_error(std::string(kOp) + ": target must be in [0, " + std::to_string(params.prototypes.rows) +
-                            "); got " + std::to_string(c) + " at index " + std::to_string(i));
-    }
-  }
-  const segp::DType dtype = segp::compute_dtype({params.prototypes.dtype, params.before.dtype, params.after.dtype});
+  segp::check_range(kOp, target.data(), params.before.rows, stride, params.prototypes.rows);
+  const segp::DType dtype = segp::result_dtype(params);
   py::array moved = result(dtype, {params.prototypes.rows, params.prototypes.cols});
   params.result = moved.mutable_data();
   {
@@ -255,6 +211,13 @@ py::array prototype_transfer(const py::array& prototypes, const py::array& befor
 
 PYBIND11_MODULE(segp_numpy, module) {
   module.doc() = "CPU kernels of segp_ext over NumPy arrays.";
+  py::register_local_exception_translator([](std::exception_ptr thrown) {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (const segp::OpError& error) {
+      PyErr_SetString(PyExc_ValueError, error.what());
+    }
+  });
   module.def("dpgd_step", &dpgd_step, py::arg("x"), py::arg("grad"), py::arg("seed"), py::kw_only(),
              py::arg("step_size"), py::arg("epsilon"), py::arg("lower") = std::vector<double>{0.0},
              py::arg("upper") = std::vector<double>{1.0},

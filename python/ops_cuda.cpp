@@ -10,12 +10,11 @@
 #include <optional>
 #include <string>
 #include <tuple>
-#include <vector>
 
 #include "checks.h"
 #include "dpgd_args.h"
 #include "matrix_args.h"
-#include "segp/dpgd.h"
+#include "register_ops.h"
 
 namespace {
 
@@ -70,114 +69,41 @@ void run_on_device_of(const char* op, const Tensor& tensor, const Launch& launch
 
 #endif
 
-void run(const char* op, const segp::DpgdParams& params, const Tensor& x) {
-  run_on_device_of(op, x, [&](int device, void* stream) { return segp::cuda::dpgd_step(params, device, stream); });
-}
-
-Tensor dpgd_step(const Tensor& x, const Tensor& grad, const Tensor& seed, std::vector<double> step_size,
-                 std::vector<double> epsilon, std::vector<double> lower, std::vector<double> upper) {
-  Tensor out = torch::stable::empty_like(x);
-  run("dpgd_step", segp::dpgd_params("dpgd_step", out, x, grad, seed, step_size, epsilon, lower, upper), x);
-  return out;
-}
-
-void dpgd_step_(Tensor x, const Tensor& grad, const Tensor& seed, std::vector<double> step_size,
-                std::vector<double> epsilon, std::vector<double> lower, std::vector<double> upper) {
-  run("dpgd_step_", segp::dpgd_params("dpgd_step_", x, x, grad, seed, step_size, epsilon, lower, upper), x);
-}
-
 // One dtype for all matrices: theirs if they agree, else the one in which the op computes. Refuses what is no floating
 // tensor before anything is converted.
-ScalarType common_type(const char* op, std::initializer_list<Tensor> matrices) {
-  const ScalarType first = matrices.begin()->scalar_type();
+ScalarType common_type(const char* op, std::initializer_list<Tensor*> matrices) {
+  const ScalarType first = (*matrices.begin())->scalar_type();
   bool same = true;
   bool any_double = false;
-  for (const Tensor& matrix : matrices) {
-    segp::dtype_of(op, "every matrix", matrix);
-    same = same && matrix.scalar_type() == first;
-    any_double = any_double || matrix.scalar_type() == ScalarType::Double;
+  for (const Tensor* matrix : matrices) {
+    segp::dtype_of(op, "every matrix", *matrix);
+    same = same && matrix->scalar_type() == first;
+    any_double = any_double || matrix->scalar_type() == ScalarType::Double;
   }
   return same ? first : any_double ? ScalarType::Double : ScalarType::Float;
 }
 
-// The matrix as the kernels want it: of this dtype, the numbers of a row one after the other. A copy only if need be.
-Tensor prepared(const Tensor& matrix, ScalarType dtype) {
-  Tensor result = matrix.scalar_type() == dtype ? matrix : torch::stable::to(matrix, dtype);
-  const bool plain = result.dim() != 2 || ((result.stride(1) == 1 || result.size(1) <= 1) &&
-                                           (result.stride(0) >= result.size(1) || result.size(0) <= 1));
-  return plain ? result : torch::stable::contiguous(result);
+// The matrices as the kernels want them: of one dtype, the numbers of a row one after the other. Copies only if need
+// be.
+void prepare(const char* op, std::initializer_list<Tensor*> matrices) {
+  const ScalarType dtype = common_type(op, matrices);
+  for (Tensor* matrix : matrices) {
+    if (matrix->scalar_type() != dtype) {
+      *matrix = torch::stable::to(*matrix, dtype);
+    }
+    const bool plain = matrix->dim() != 2 || ((matrix->stride(1) == 1 || matrix->size(1) <= 1) &&
+                                              (matrix->stride(0) >= matrix->size(1) || matrix->size(0) <= 1));
+    if (!plain) {
+      *matrix = torch::stable::contiguous(*matrix);
+    }
+  }
 }
 
-Tensor workspace_of(const Tensor& like, int64_t bytes) {
-  return torch::stable::new_empty(like, {bytes}, ScalarType::Byte);
+Tensor fresh(const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType dtype) {
+  return torch::stable::new_empty(like, sizes, dtype);
 }
 
-std::tuple<Tensor, Tensor, Tensor> dual_target_loss(const Tensor& embedding, const Tensor& feature, const Tensor& text,
-                                                    const Tensor& prototypes, const Tensor& target, double logit_scale,
-                                                    double visual_weight, bool embedding_gradient,
-                                                    bool feature_gradient) {
-  const ScalarType dtype = common_type("dual_target_loss", {embedding, feature, text, prototypes});
-  const Tensor v = prepared(embedding, dtype);
-  const Tensor z = prepared(feature, dtype);
-  const Tensor u = prepared(text, dtype);
-  const Tensor p = prepared(prototypes, dtype);
-  auto params = segp::dual_target_params(v, z, u, p, target, logit_scale, visual_weight);
-  const auto result = segp::result_type(params.embedding);
-  const Tensor loss = torch::stable::new_empty(v, {v.size(0)}, result);
-  const Tensor grad_embedding = segp::fresh_gradient(embedding_gradient, v, result);
-  const Tensor grad_feature = segp::fresh_gradient(feature_gradient, z, result);
-  params.loss = loss.mutable_data_ptr();
-  params.grad_embedding = segp::address(embedding_gradient, grad_embedding);
-  params.grad_feature = segp::address(feature_gradient, grad_feature);
-  const Tensor workspace = workspace_of(v, segp::cuda::dual_target_loss_workspace(params));
-  run_on_device_of("dual_target_loss", v, [&](int device, void* stream) {
-    return segp::cuda::dual_target_loss(params, workspace.mutable_data_ptr(), device, stream);
-  });
-  return {loss, grad_embedding, grad_feature};
-}
-
-std::tuple<Tensor, Tensor, Tensor> geometry_distill(const Tensor& student, const Tensor& student_text,
-                                                    const Tensor& teacher, const Tensor& teacher_text,
-                                                    double logit_scale, double temperature, bool student_gradient,
-                                                    bool text_gradient) {
-  const ScalarType dtype = common_type("geometry_distill", {student, student_text, teacher, teacher_text});
-  const Tensor s = prepared(student, dtype);
-  const Tensor u = prepared(student_text, dtype);
-  const Tensor t = prepared(teacher, dtype);
-  const Tensor v = prepared(teacher_text, dtype);
-  auto params = segp::distill_params(s, u, t, v, logit_scale, temperature);
-  const auto result = segp::result_type(params.student);
-  const Tensor loss = torch::stable::new_empty(s, {}, result);
-  const Tensor grad_student = segp::fresh_gradient(student_gradient, s, result);
-  const Tensor grad_text = segp::fresh_gradient(text_gradient, u, result);
-  params.loss = loss.mutable_data_ptr();
-  params.grad_student = segp::address(student_gradient, grad_student);
-  params.grad_student_text = segp::address(text_gradient, grad_text);
-  const Tensor workspace = workspace_of(s, segp::cuda::geometry_distill_workspace(params));
-  run_on_device_of("geometry_distill", s, [&](int device, void* stream) {
-    return segp::cuda::geometry_distill(params, workspace.mutable_data_ptr(), device, stream);
-  });
-  return {loss, grad_student, grad_text};
-}
-
-std::tuple<Tensor, Tensor> prototype_drift(const Tensor& prototypes, const Tensor& before, const Tensor& after,
-                                           double temperature) {
-  const ScalarType dtype = common_type("prototype_drift", {prototypes, before, after});
-  const Tensor p = prepared(prototypes, dtype);
-  const Tensor z = prepared(before, dtype);
-  const Tensor y = prepared(after, dtype);
-  auto params = segp::drift_params(p, z, y, temperature);
-  const auto result = segp::result_type(params.prototypes);
-  const Tensor drift = torch::stable::new_empty(p, {p.size(0), p.size(1)}, result);
-  const Tensor proximity = torch::stable::new_empty(p, {p.size(0)}, result);
-  params.drift = drift.mutable_data_ptr();
-  params.proximity = proximity.mutable_data_ptr();
-  const Tensor workspace = workspace_of(p, segp::cuda::prototype_drift_workspace(params));
-  run_on_device_of("prototype_drift", p, [&](int device, void* stream) {
-    return segp::cuda::prototype_drift(params, workspace.mutable_data_ptr(), device, stream);
-  });
-  return {drift, proximity};
-}
+Tensor workspace_of(const Tensor& like, int64_t bytes) { return fresh(like, {bytes}, ScalarType::Byte); }
 
 // target, sorted stably, and the order that sorts it.
 std::tuple<Tensor, Tensor> sorted(const Tensor& target) {
@@ -188,36 +114,79 @@ std::tuple<Tensor, Tensor> sorted(const Tensor& target) {
   return {torch::stable::detail::to<Tensor>(stack[0]), torch::stable::detail::to<Tensor>(stack[1])};
 }
 
-Tensor prototype_transfer(const Tensor& prototypes, const Tensor& before, const Tensor& after, const Tensor& target) {
-  const ScalarType dtype = common_type("prototype_transfer", {prototypes, before, after});
-  const Tensor p = prepared(prototypes, dtype);
-  const Tensor z = prepared(before, dtype);
-  const Tensor y = prepared(after, dtype);
-  auto params = segp::transfer_params(p, z, y, target);
-  const Tensor result = torch::stable::new_empty(p, {p.size(0), p.size(1)}, segp::result_type(params.prototypes));
-  params.result = result.mutable_data_ptr();
-  const auto [classes, order] = sorted(target);
-  const auto* sorted_classes = static_cast<const int64_t*>(classes.const_data_ptr());
-  const auto* sorted_order = static_cast<const int64_t*>(order.const_data_ptr());
-  const Tensor workspace = workspace_of(p, segp::cuda::prototype_transfer_workspace(params));
-  run_on_device_of("prototype_transfer", p, [&](int device, void* stream) {
-    return segp::cuda::prototype_transfer(params, sorted_classes, sorted_order, workspace.mutable_data_ptr(), device,
-                                          stream);
-  });
-  return result;
-}
+struct Cuda {
+  static Tensor dpgd_step(const segp::DpgdArgs& args) {
+    const Tensor out = torch::stable::empty_like(args.x);
+    step("dpgd_step", out, args);
+    return out;
+  }
+
+  static void dpgd_step_(const segp::DpgdArgs& args) { step("dpgd_step_", args.x, args); }
+
+  static segp::Losses dual_target_loss(segp::DualTargetArgs args) {
+    constexpr const char* kOp = "dual_target_loss";
+    prepare(kOp, {&args.embedding, &args.feature, &args.text, &args.prototypes});
+    auto params = segp::params_of(args);
+    const auto results = segp::new_results(args, params, &fresh);
+    const Tensor workspace = workspace_of(args.embedding, segp::cuda::dual_target_loss_workspace(params));
+    run_on_device_of(kOp, args.embedding, [&](int device, void* stream) {
+      return segp::cuda::dual_target_loss(params, workspace.mutable_data_ptr(), device, stream);
+    });
+    return results;
+  }
+
+  static segp::Losses geometry_distill(segp::DistillArgs args) {
+    constexpr const char* kOp = "geometry_distill";
+    prepare(kOp, {&args.student, &args.student_text, &args.teacher, &args.teacher_text});
+    auto params = segp::params_of(args);
+    const auto results = segp::new_results(args, params, &fresh);
+    const Tensor workspace = workspace_of(args.student, segp::cuda::geometry_distill_workspace(params));
+    run_on_device_of(kOp, args.student, [&](int device, void* stream) {
+      return segp::cuda::geometry_distill(params, workspace.mutable_data_ptr(), device, stream);
+    });
+    return results;
+  }
+
+  static std::tuple<Tensor, Tensor> prototype_drift(segp::DriftArgs args) {
+    constexpr const char* kOp = "prototype_drift";
+    prepare(kOp, {&args.prototypes, &args.before, &args.after});
+    auto params = segp::params_of(args);
+    const auto results = segp::new_results(args, params, &fresh);
+    const Tensor workspace = workspace_of(args.prototypes, segp::cuda::prototype_drift_workspace(params));
+    run_on_device_of(kOp, args.prototypes, [&](int device, void* stream) {
+      return segp::cuda::prototype_drift(params, workspace.mutable_data_ptr(), device, stream);
+    });
+    return results;
+  }
+
+  static Tensor prototype_transfer(segp::TransferArgs args) {
+    constexpr const char* kOp = "prototype_transfer";
+    prepare(kOp, {&args.prototypes, &args.before, &args.after});
+    auto params = segp::params_of(args);
+    const Tensor result = segp::new_results(args, params, &fresh);
+    const auto [classes, order] = sorted(args.target);
+    const auto* sorted_classes = static_cast<const int64_t*>(classes.const_data_ptr());
+    const auto* sorted_order = static_cast<const int64_t*>(order.const_data_ptr());
+    const Tensor workspace = workspace_of(args.prototypes, segp::cuda::prototype_transfer_workspace(params));
+    run_on_device_of(kOp, args.prototypes, [&](int device, void* stream) {
+      return segp::cuda::prototype_transfer(params, sorted_classes, sorted_order, workspace.mutable_data_ptr(), device,
+                                            stream);
+    });
+    return result;
+  }
+
+ private:
+  static void step(const char* op, const Tensor& out, const segp::DpgdArgs& args) {
+    const segp::DpgdParams params = segp::dpgd_params(op, out, args);
+    run_on_device_of(op, args.x,
+                     [&](int device, void* stream) { return segp::cuda::dpgd_step(params, device, stream); });
+  }
+};
 
 }  // namespace
 
 #if SEGP_EMULATED_CUDA
-STABLE_TORCH_LIBRARY_IMPL(segp_ext, CPU, library) {
+STABLE_TORCH_LIBRARY_IMPL(segp_ext, CPU, library) { segp::register_ops<Cuda>(library); }
 #else
-STABLE_TORCH_LIBRARY_IMPL(segp_ext, CUDA, library) {
+STABLE_TORCH_LIBRARY_IMPL(segp_ext, CUDA, library) { segp::register_ops<Cuda>(library); }
 #endif
-  library.impl("dpgd_step", TORCH_BOX(&dpgd_step));
-  library.impl("dpgd_step_", TORCH_BOX(&dpgd_step_));
-  library.impl("dual_target_loss", TORCH_BOX(&dual_target_loss));
-  library.impl("geometry_distill", TORCH_BOX(&geometry_distill));
-  library.impl("prototype_drift", TORCH_BOX(&prototype_drift));
-  library.impl("prototype_transfer", TORCH_BOX(&prototype_transfer));
-}

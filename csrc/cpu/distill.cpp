@@ -174,8 +174,7 @@ void run(const DistillParams& params) {
 }  // namespace
 
 void geometry_distill(const DistillParams& params) {
-  if (compute_dtype({params.student.dtype, params.student_text.dtype, params.teacher.dtype,
-                     params.teacher_text.dtype}) == DType::kFloat64) {
+  if (result_dtype(params) == DType::kFloat64) {
     run<double>(params);
   } else {
     run<float>(params);

@@ -157,7 +157,7 @@ void run(const DriftParams& params) {
 }  // namespace
 
 void prototype_drift(const DriftParams& params) {
-  if (compute_dtype({params.prototypes.dtype, params.before.dtype, params.after.dtype}) == DType::kFloat64) {
+  if (result_dtype(params) == DType::kFloat64) {
     run<double>(params);
   } else {
     run<float>(params);

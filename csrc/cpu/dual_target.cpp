@@ -237,8 +237,7 @@ void dual_target_loss(const DualTargetParams& params) {
   if (params.embedding.rows == 0) {
     return;
   }
-  if (compute_dtype({params.embedding.dtype, params.feature.dtype, params.text.dtype, params.prototypes.dtype}) ==
-      DType::kFloat64) {
+  if (result_dtype(params) == DType::kFloat64) {
     DualTarget<double>(params).run();
   } else {
     DualTarget<float>(params).run();

@@ -330,7 +330,7 @@ void prototype_transfer(const TransferParams& params, const int64_t* target, int
   if (params.prototypes.rows == 0 || params.prototypes.cols == 0) {
     return;
   }
-  if (compute_dtype({params.prototypes.dtype, params.before.dtype, params.after.dtype}) == DType::kFloat64) {
+  if (result_dtype(params) == DType::kFloat64) {
     Transfer<double>(params, target, target_stride).run();
   } else {
     Transfer<float>(params, target, target_stride).run();

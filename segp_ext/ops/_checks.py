@@ -1,4 +1,8 @@
-"""Validation shared by the ops: every complaint names the op, the argument, what was expected and what came."""
+"""Validation shared by the ops: every complaint names the op, the argument, what was expected and what came.
+
+The kernels' own rules are in `csrc/include/segp/`: an op's in its header, what ops share in `contract.h`, in the same words. They
+are said once more here for calls that reach no kernel: the eager path, fake tensors, and devices without native code. Change both.
+"""
 
 from __future__ import annotations
 

@@ -54,6 +54,35 @@ def check_transfer(random) -> None:
         raise AssertionError("a target out of range was accepted")
 
 
+def check_refusals(random) -> None:
+    """The kernels' rules reach the caller as ValueErrors; tests/native/test_contract.cpp has all of them."""
+    five, seven, narrow = (random.standard_normal(shape).astype(np.float32) for shape in ((5, 13), (7, 13), (7, 12)))
+    numbers = {"logit_scale": 1.0, "temperature": 1.0}
+    for message, call in {
+        "geometry_distill: teacher must be [B, De] like student; got [5, 13] and [7, 13]":
+            lambda: segp_numpy.geometry_distill(seven, five, five, five, **numbers),
+        "geometry_distill: student must be a matrix; got [13]":
+            lambda: segp_numpy.geometry_distill(seven[0], five, seven, five, **numbers),
+        "geometry_distill: temperature must be from 1e-06 to 1e+06; got 0":
+            lambda: segp_numpy.geometry_distill(seven, five, seven, five, logit_scale=1.0, temperature=0.0),
+        "dual_target_loss: target must be [7], one class per row; got [6]":
+            lambda: segp_numpy.dual_target_loss(seven, seven, five, five, np.zeros(6, int), logit_scale=1.0, visual_weight=1.0),
+        "prototype_drift: before must have the width of prototypes, 13; got [7, 12]":
+            lambda: segp_numpy.prototype_drift(five, narrow, narrow, temperature=1.0),
+        "prototype_transfer: after must be [A, Dr] like before; got [7, 12] and [7, 13]":
+            lambda: segp_numpy.prototype_transfer(five, seven, narrow, np.zeros(7, int)),
+        "prototype_transfer: target must be a vector": lambda: segp_numpy.prototype_transfer(five, seven, seven, np.zeros((7, 1), int)),
+        "dpgd_step: grad must be [1, 1, 5, 13] like x; got [1, 1, 7, 13]":
+            lambda: segp_numpy.dpgd_step(five[None, None], seven[None, None], five[None, None], step_size=[0.1], epsilon=[0.1]),
+    }.items():  # fmt: skip
+        try:
+            call()
+        except ValueError as error:
+            assert str(error) == message  # noqa: PT017 (pytest is not at hand here)
+        else:
+            raise AssertionError(f"accepted, where this was to be said: {message}")
+
+
 def main() -> None:
     random = np.random.default_rng(0)
     bounds = {"step_size": [0.05, 0.1, 0.02], "epsilon": [0.1], "lower": [0.0], "upper": [1.0, 0.9, 0.8]}
@@ -83,6 +112,7 @@ def main() -> None:
         else:
             raise AssertionError(f"{broken} was accepted")
     check_transfer(random)
+    check_refusals(random)
     print("the NumPy module agrees with NumPy")
 
 

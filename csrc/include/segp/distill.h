@@ -13,6 +13,7 @@
 // threads.
 #pragma once
 
+#include "segp/contract.h"
 #include "segp/matrix.h"
 #include "segp/scalars.h"
 
@@ -26,11 +27,26 @@ struct DistillParams {
   double logit_scale;      // s, from 0 to kLargestScalar
   double temperature;      // tau, from 1 / kLargestScalar to kLargestScalar
 
-  // Results in compute_dtype() of the inputs; contiguous, sharing memory with nothing.
+  // Results in result_dtype(); contiguous, sharing memory with nothing.
   void* loss;               // []
   void* grad_student;       // [B, D]; null if it is not wanted
   void* grad_student_text;  // [C, D]; null if it is not wanted
 };
+
+inline DType result_dtype(const DistillParams& params) {
+  return compute_dtype(
+      {params.student.dtype, params.student_text.dtype, params.teacher.dtype, params.teacher_text.dtype});
+}
+
+// Throws OpError unless shapes and numbers are as said above.
+inline void check(const DistillParams& params) {
+  constexpr const char* kOp = "geometry_distill";
+  check_same_shape(kOp, {"teacher", params.teacher}, {"student", params.student}, "[B, De]");
+  check_same_shape(kOp, {"teacher_text", params.teacher_text}, {"student_text", params.student_text}, "[C, De]");
+  check_width(kOp, {"student_text", params.student_text}, {"student", params.student});
+  check_scalar(kOp, "logit_scale", params.logit_scale, 0);
+  check_scalar(kOp, "temperature", params.temperature, 1 / kLargestScalar);
+}
 
 namespace cpu {
 

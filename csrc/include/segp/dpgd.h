@@ -14,8 +14,12 @@
 // half a unit in the last place of out.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <string>
 
+#include "segp/contract.h"
 #include "segp/dtype.h"
 
 namespace segp {
@@ -52,6 +56,54 @@ struct DpgdParams {
   ChannelValues lower;      // finite, <= upper
   ChannelValues upper;      // finite
 };
+
+// Sets the size to that of x. Throws OpError unless it has the axes of an image.
+inline void set_size(DpgdParams& params, const char* op, const Shape& x) {
+  if (x.dims != kImageDims) {
+    fail(op, "x", "must be [B, C, H, W]; got " + text_of(x));
+  }
+  std::copy_n(x.sizes, kImageDims, params.size);
+}
+
+// Throws OpError unless another image has the size of x.
+inline void check_size(const DpgdParams& params, const char* op, const char* argument, const Shape& image) {
+  if (image.dims != kImageDims || !std::equal(params.size, params.size + kImageDims, image.sizes)) {
+    fail(op, argument, "must be " + text_of(Shape{params.size, kImageDims}) + " like x; got " + text_of(image));
+  }
+}
+
+// One finite value, or one per channel of the size.
+inline void check_values(const DpgdParams& params, const char* op, const char* argument, const ChannelValues& values,
+                         bool may_be_negative) {
+  const int64_t channels = params.size[1];
+  if (values.count != 1 && values.count != channels) {
+    fail(op, argument,
+         "must have 1 or " + std::to_string(channels) + " values, one per channel; got " +
+             std::to_string(values.count));
+  }
+  for (int64_t c = 0; c < values.count; ++c) {
+    if (!std::isfinite(values.at(c)) || (values.at(c) < 0 && !may_be_negative)) {
+      fail(op, argument,
+           std::string("must be finite") + (may_be_negative ? "" : " and >= 0") + "; got " +
+               std::to_string(values.at(c)));
+    }
+  }
+}
+
+// Throws OpError unless the four bounds are as said above, for images of the size that is set.
+inline void check(const DpgdParams& params, const char* op) {
+  check_values(params, op, "step_size", params.step_size, false);
+  check_values(params, op, "epsilon", params.epsilon, false);
+  check_values(params, op, "lower", params.lower, true);
+  check_values(params, op, "upper", params.upper, true);
+  for (int64_t c = 0; c < std::max(params.lower.count, params.upper.count); ++c) {
+    if (params.lower.at(c) > params.upper.at(c)) {
+      fail(op, "lower",
+           "must be <= upper; got " + std::to_string(params.lower.at(c)) + " and " +
+               std::to_string(params.upper.at(c)));
+    }
+  }
+}
 
 namespace cpu {
 

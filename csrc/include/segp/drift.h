@@ -11,6 +11,7 @@
 // plus, on the device, seven numbers per prototype. Sums have a fixed order, whatever the number of threads.
 #pragma once
 
+#include "segp/contract.h"
 #include "segp/matrix.h"
 #include "segp/scalars.h"
 
@@ -22,10 +23,21 @@ struct DriftParams {
   MatrixRef after;       // [A, D]
   double temperature;    // tau, from 1 / kLargestScalar to kLargestScalar
 
-  // Results in compute_dtype() of the inputs; contiguous, sharing memory with nothing.
+  // Results in result_dtype(); contiguous, sharing memory with nothing.
   void* drift;      // [C, D]
   void* proximity;  // [C]
 };
+
+inline DType result_dtype(const DriftParams& params) {
+  return compute_dtype({params.prototypes.dtype, params.before.dtype, params.after.dtype});
+}
+
+// Throws OpError unless shapes and numbers are as said above.
+inline void check(const DriftParams& params) {
+  constexpr const char* kOp = "prototype_drift";
+  check_anchors(kOp, params);
+  check_scalar(kOp, "temperature", params.temperature, 1 / kLargestScalar);
+}
 
 namespace cpu {
 

@@ -11,6 +11,7 @@
 // class on top.
 #pragma once
 
+#include "segp/contract.h"
 #include "segp/matrix.h"
 #include "segp/scalars.h"
 
@@ -26,12 +27,30 @@ struct DualTargetParams {
   double logit_scale;    // s, from 0 to kLargestScalar
   double visual_weight;  // lambda, from -kLargestScalar to kLargestScalar
 
-  // Results in compute_dtype() of the inputs; contiguous, sharing memory with nothing. A gradient is that of
-  // loss_b with respect to row b.
+  // Results in result_dtype(); contiguous, sharing memory with nothing. A gradient is that of loss_b with respect to
+  // row b.
   void* loss;            // [B]
   void* grad_embedding;  // [B, De]; null if it is not wanted
   void* grad_feature;    // [B, Dr]; null if it is not wanted
 };
+
+inline DType result_dtype(const DualTargetParams& params) {
+  return compute_dtype({params.embedding.dtype, params.feature.dtype, params.text.dtype, params.prototypes.dtype});
+}
+
+// Throws OpError unless shapes and numbers are as said above. `targets` is how many `target` holds; it does not look at
+// them.
+inline void check(const DualTargetParams& params, int64_t targets) {
+  constexpr const char* kOp = "dual_target_loss";
+  check_width(kOp, {"text", params.text}, {"embedding", params.embedding});
+  check_width(kOp, {"prototypes", params.prototypes}, {"feature", params.feature});
+  check_rows(kOp, {"feature", params.feature}, {"embedding", params.embedding});
+  check_rows(kOp, {"prototypes", params.prototypes}, {"text", params.text});
+  check_target(kOp, targets, params.embedding.rows, "row");
+  check_has_class(kOp, {"text", params.text}, params.embedding.rows);
+  check_scalar(kOp, "logit_scale", params.logit_scale, 0);
+  check_scalar(kOp, "visual_weight", params.visual_weight, -kLargestScalar);
+}
 
 namespace cpu {
 

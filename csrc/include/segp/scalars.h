@@ -7,6 +7,4 @@ namespace segp {
 // theirs overflows float.
 constexpr double kLargestScalar = 1e6;
 
-inline bool is_scalar_in_range(double value, double minimum) { return value >= minimum && value <= kLargestScalar; }
-
 }  // namespace segp

@@ -12,6 +12,7 @@
 // of other classes.
 #pragma once
 
+#include "segp/contract.h"
 #include "segp/matrix.h"
 
 namespace segp {
@@ -23,8 +24,20 @@ struct TransferParams {
   MatrixRef before;      // [A, D]
   MatrixRef after;       // [A, D]
 
-  void* result;  // [C, D] in compute_dtype() of the inputs; contiguous, sharing memory with nothing
+  void* result;  // [C, D] in result_dtype(); contiguous, sharing memory with nothing
 };
+
+inline DType result_dtype(const TransferParams& params) {
+  return compute_dtype({params.prototypes.dtype, params.before.dtype, params.after.dtype});
+}
+
+// Throws OpError unless shapes are as said above. `targets` is how many targets there are; it does not look at them.
+inline void check(const TransferParams& params, int64_t targets) {
+  constexpr const char* kOp = "prototype_transfer";
+  check_anchors(kOp, params);
+  check_target(kOp, targets, params.before.rows, "anchor");
+  check_has_class(kOp, {"prototypes", params.prototypes}, params.before.rows);
+}
 
 namespace cpu {
 
