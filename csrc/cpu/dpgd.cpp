@@ -35,6 +35,15 @@ struct BoundTable {
   std::vector<Acc> upper;
 
   int64_t size() const { return static_cast<int64_t>(step_size.size()); }
+  SEGP_ALWAYS_INLINE Bounds<Acc> at(size_t entry) const {
+    return {step_size[entry], epsilon[entry], lower[entry], upper[entry]};
+  }
+  void add(const Bounds<Acc>& bounds) {
+    step_size.push_back(bounds.step_size);
+    epsilon.push_back(bounds.epsilon);
+    lower.push_back(bounds.lower);
+    upper.push_back(bounds.upper);
+  }
 };
 
 template <class T, class G>
@@ -81,11 +90,10 @@ SEGP_ALWAYS_INLINE void in_floats(const Span<Half, G>& at, int64_t count, const 
 
 // One channel, all arrays contiguous.
 template <class T, class G, class Acc>
-SEGP_ALWAYS_INLINE void run_span(const Span<T, G>& at, int64_t count, Acc step_size, Acc epsilon, Acc lower,
-                                 Acc upper) {
+SEGP_ALWAYS_INLINE void run_span(const Span<T, G>& at, int64_t count, Bounds<Acc> bounds) {
   if constexpr (std::is_same_v<T, Half>) {
     return in_floats(at, count, [&](const Span<float, float>& floats, int64_t, int64_t n) SEGP_INLINE_LAMBDA {
-      run_span(floats, n, step_size, epsilon, lower, upper);
+      run_span(floats, n, bounds);
     });
   }
   T* out = at.out;
@@ -94,8 +102,7 @@ SEGP_ALWAYS_INLINE void run_span(const Span<T, G>& at, int64_t count, Acc step_s
   const T* seed = at.seed;
   SEGP_INDEPENDENT_ITERATIONS
   for (int64_t i = 0; i < count; ++i) {
-    out[i] = Store<T>::from(
-        dpgd_pixel<Acc>(load_value(x[i]), load_value(grad[i]), load_value(seed[i]), step_size, epsilon, lower, upper));
+    out[i] = Store<T>::from(dpgd_pixel<Acc>(load_value(x[i]), load_value(grad[i]), load_value(seed[i]), bounds));
   }
 }
 
@@ -114,8 +121,8 @@ SEGP_ALWAYS_INLINE void run_table(const Span<T, G>& at, int64_t count, const Acc
   const T* seed = at.seed;
   SEGP_INDEPENDENT_ITERATIONS
   for (int64_t i = 0; i < count; ++i) {
-    out[i] = Store<T>::from(dpgd_pixel<Acc>(load_value(x[i]), load_value(grad[i]), load_value(seed[i]), step_size[i],
-                                            epsilon[i], lower[i], upper[i]));
+    out[i] = Store<T>::from(dpgd_pixel<Acc>(load_value(x[i]), load_value(grad[i]), load_value(seed[i]),
+                                            Bounds<Acc>{step_size[i], epsilon[i], lower[i], upper[i]}));
   }
 }
 
@@ -135,7 +142,7 @@ SEGP_ALWAYS_INLINE void run_flat(const Plan<T, G>& plan, int64_t begin, int64_t 
                 bounds.lower.data() + inside, bounds.upper.data() + inside);
     } else {
       const size_t c = static_cast<size_t>((i / run) % plan.layout.channels);
-      run_span(at, count, bounds.step_size[c], bounds.epsilon[c], bounds.lower[c], bounds.upper[c]);
+      run_span(at, count, bounds.at(c));
     }
     i += count;
   }
@@ -176,7 +183,7 @@ SEGP_ALWAYS_INLINE void run_strided(const Plan<T, G>& plan, int64_t begin, int64
     const Span<T, G> at{plan.out + offset[0], plan.x + offset[1], plan.grad + offset[2], plan.seed + offset[3]};
     size_t c = static_cast<size_t>(channels_inside ? inside : channel);
     if (contiguous && !channels_inside) {
-      run_span(at, count, bounds.step_size[c], bounds.epsilon[c], bounds.lower[c], bounds.upper[c]);
+      run_span(at, count, bounds.at(c));
     } else if (contiguous) {
       run_table(at, count, &bounds.step_size[c], &bounds.epsilon[c], &bounds.lower[c], &bounds.upper[c]);
     } else {
@@ -184,9 +191,9 @@ SEGP_ALWAYS_INLINE void run_strided(const Plan<T, G>& plan, int64_t begin, int64
       SEGP_INDEPENDENT_ITERATIONS
       for (int64_t k = 0; k < count; ++k) {
         const size_t entry = c + static_cast<size_t>(k) * next;
-        at.out[k * out_stride] = Store<T>::from(dpgd_pixel<accumulator_t<T>>(
-            load_value(at.x[k * x_stride]), load_value(at.grad[k * grad_stride]), load_value(at.seed[k * seed_stride]),
-            bounds.step_size[entry], bounds.epsilon[entry], bounds.lower[entry], bounds.upper[entry]));
+        at.out[k * out_stride] = Store<T>::from(
+            dpgd_pixel<accumulator_t<T>>(load_value(at.x[k * x_stride]), load_value(at.grad[k * grad_stride]),
+                                         load_value(at.seed[k * seed_stride]), bounds.at(entry)));
       }
     }
     i += count;
@@ -212,12 +219,7 @@ BoundTable<accumulator_t<T>> make_bounds(const DpgdParams& params, const Layout&
   const int64_t repeats = tiled ? std::max<int64_t>(1, kTile / channels) : 1;
   BoundTable<Acc> bounds;
   for (int64_t i = 0; i < repeats * channels; ++i) {
-    const int64_t c = i % channels;
-    const auto range = PixelRange<T>::inside(params.lower.at(c), params.upper.at(c));
-    bounds.step_size.push_back(static_cast<Acc>(params.step_size.at(c)));
-    bounds.epsilon.push_back(static_cast<Acc>(params.epsilon.at(c)));
-    bounds.lower.push_back(range.lower);
-    bounds.upper.push_back(range.upper);
+    bounds.add(bounds_of<T>(params, i % channels));
   }
   return bounds;
 }
@@ -240,8 +242,7 @@ void launch(const DpgdParams& params, const Layout& layout) {
 }  // namespace
 
 void dpgd_step(const DpgdParams& params) {
-  const bool per_channel =
-      params.step_size.count > 1 || params.epsilon.count > 1 || params.lower.count > 1 || params.upper.count > 1;
+  const bool per_channel = has_bounds_per_channel(params);
   const Layout layout = Layout::make(
       params.size, {params.out_stride, params.x_stride, params.grad_stride, params.seed_stride}, per_channel);
   if (layout.count == 0) {

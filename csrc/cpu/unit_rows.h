@@ -23,8 +23,8 @@ SEGP_ALWAYS_INLINE bool is_usual_norm(T norm) {
 // The rows are consecutive numbers of type T, none of which two rows share.
 template <class T>
 bool has_plain_rows(const MatrixRef& matrix) {
-  return matrix.dtype == (sizeof(T) == sizeof(double) ? DType::kFloat64 : DType::kFloat32) &&
-         (matrix.col_stride == 1 || matrix.cols <= 1) && (matrix.row_stride >= matrix.cols || matrix.rows <= 1);
+  return matrix.dtype == kDTypeOf<T> && (matrix.col_stride == 1 || matrix.cols <= 1) &&
+         (matrix.row_stride >= matrix.cols || matrix.rows <= 1);
 }
 
 template <class T>

@@ -23,15 +23,6 @@ constexpr int kMaxChannels = 64;
 // neighbours in memory are then read by one thread or by neighbouring ones.
 constexpr int kMostWalked = 8;
 
-// Of one channel.
-template <class Acc>
-struct alignas(4 * sizeof(Acc) < 16 ? 4 * sizeof(Acc) : 16) Bounds {
-  Acc step_size;
-  Acc epsilon;
-  Acc lower;
-  Acc upper;
-};
-
 template <class T, class G>
 struct KernelArgs {
   T* out;
@@ -44,8 +35,7 @@ struct KernelArgs {
 
 template <class T, class G>
 __device__ __forceinline__ void step_element(T& out, T x, G grad, T seed, const Bounds<accumulator_t<T>>& bounds) {
-  device_store(out, dpgd_pixel<accumulator_t<T>>(device_load(x), device_load(grad), device_load(seed), bounds.step_size,
-                                                 bounds.epsilon, bounds.lower, bounds.upper));
+  device_store(out, dpgd_pixel<accumulator_t<T>>(device_load(x), device_load(grad), device_load(seed), bounds));
 }
 
 // Where neighbouring threads are at different channels, bounds come from shared memory: arguments are read for one
@@ -214,7 +204,6 @@ cudaError_t launch_group(const KernelArgs<T, G>& args, cudaStream_t stream) {
 // Channels [first, first + channels) of the images; `channels` is 1 in `layout` when they share their bounds.
 template <class T, class G>
 cudaError_t launch_channels(const DpgdParams& params, const Layout& layout, int64_t first, cudaStream_t stream) {
-  using Acc = accumulator_t<T>;
   KernelArgs<T, G> args;
   args.out = static_cast<T*>(params.out) + first * params.out_stride[1];
   args.x = static_cast<const T*>(params.x) + first * params.x_stride[1];
@@ -222,17 +211,14 @@ cudaError_t launch_channels(const DpgdParams& params, const Layout& layout, int6
   args.seed = static_cast<const T*>(params.seed) + first * params.seed_stride[1];
   args.layout = layout;
   for (int64_t c = 0; c < layout.channels; ++c) {
-    const auto range = PixelRange<T>::inside(params.lower.at(first + c), params.upper.at(first + c));
-    args.bounds[c] = {static_cast<Acc>(params.step_size.at(first + c)), static_cast<Acc>(params.epsilon.at(first + c)),
-                      range.lower, range.upper};
+    args.bounds[c] = bounds_of<T>(params, first + c);
   }
   return launch_group(args, stream);
 }
 
 template <class T, class G>
 cudaError_t launch_all(const DpgdParams& params, cudaStream_t stream) {
-  const bool per_channel =
-      params.step_size.count > 1 || params.epsilon.count > 1 || params.lower.count > 1 || params.upper.count > 1;
+  const bool per_channel = has_bounds_per_channel(params);
   const int64_t channels = params.size[1];
   const int64_t group = per_channel ? std::min<int64_t>(channels, kMaxChannels) : channels;
   for (int64_t first = 0; first < channels; first += group) {

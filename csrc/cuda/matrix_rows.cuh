@@ -26,25 +26,6 @@ constexpr int64_t kWorkspaceBytes = kTileBytes / 2 * 3;  // of all together
 constexpr int kRowThreads = 256;  // for kernels with a warp per row
 constexpr int64_t kRowsPerBlock = kRowThreads / kWarp;
 
-template <class T>
-struct TypeOf;
-template <>
-struct TypeOf<float> {
-  static constexpr DType kValue = DType::kFloat32;
-};
-template <>
-struct TypeOf<double> {
-  static constexpr DType kValue = DType::kFloat64;
-};
-template <>
-struct TypeOf<Half> {
-  static constexpr DType kValue = DType::kFloat16;
-};
-template <>
-struct TypeOf<BFloat16> {
-  static constexpr DType kValue = DType::kBFloat16;
-};
-
 // Rows per block for at most `most` of them: blocks of about one size and, where they are that large, a multiple of
 // 128, which products of matrices like.
 inline int64_t balanced(int64_t rows, int64_t most) {
@@ -90,7 +71,7 @@ inline int64_t padded(int64_t columns) { return (columns + 7) / 8 * 8; }
 
 template <class T>
 MatrixRef dense(T* data, int64_t rows, int64_t cols, int64_t row_stride) {
-  return {data, TypeOf<std::remove_const_t<T>>::kValue, rows, cols, row_stride, 1};
+  return {data, kDTypeOf<std::remove_const_t<T>>, rows, cols, row_stride, 1};
 }
 
 inline MatrixRef transposed(const MatrixRef& m) {
@@ -101,6 +82,17 @@ template <class T>
 MatrixRef row_range(const MatrixRef& m, int64_t begin, int64_t end) {
   const int64_t offset = m.cols > 0 ? begin * m.row_stride : 0;  // rows without columns may lie nowhere
   return {static_cast<const T*>(m.data) + offset, m.dtype, end - begin, m.cols, m.row_stride, m.col_stride};
+}
+
+// Makes the device current for the runtime that is linked to this library, and returns what run returns for the dtype's
+// type.
+template <class Run>
+cudaError_t on_device(int device, DType dtype, const Run& run) {
+  cudaError_t status = cudaSetDevice(device);
+  if (status == cudaSuccess) {
+    visit_dtype(dtype, [&](auto tag) { status = run(tag); });
+  }
+  return status;
 }
 
 // a += b, contiguous.

@@ -11,20 +11,29 @@
 
 namespace segp {
 
+// Of one channel. A device reads it in accesses of 16 bytes.
+template <class Acc>
+struct alignas(16) Bounds {
+  Acc step_size;
+  Acc epsilon;
+  Acc lower;
+  Acc upper;
+};
+
 // Acc: float or double. Grad: the type in which grad's sign is read.
 template <class Acc, class Grad>
-SEGP_HOST_DEVICE Acc dpgd_pixel(Acc x, Grad grad, Acc seed, Acc step_size, Acc epsilon, Acc lower, Acc upper) {
+SEGP_HOST_DEVICE Acc dpgd_pixel(Acc x, Grad grad, Acc seed, const Bounds<Acc>& bounds) {
   // Two selects instead of a product with sign(grad): no branch, and a NaN gradient fails both comparisons.
-  const Acc down = grad > Grad(0) ? step_size : Acc(0);
-  const Acc up = grad < Grad(0) ? step_size : Acc(0);
+  const Acc down = grad > Grad(0) ? bounds.step_size : Acc(0);
+  const Acc up = grad < Grad(0) ? bounds.step_size : Acc(0);
   Acc y = x - down + up;
-  const Acc nearest = seed - epsilon;
-  const Acc farthest = seed + epsilon;
+  const Acc nearest = seed - bounds.epsilon;
+  const Acc farthest = seed + bounds.epsilon;
   // Written so that a NaN in y survives: every comparison with it is false.
   y = y < nearest ? nearest : y;
   y = y > farthest ? farthest : y;
-  y = y < lower ? lower : y;
-  y = y > upper ? upper : y;
+  y = y < bounds.lower ? bounds.lower : y;
+  y = y > bounds.upper ? bounds.upper : y;
   return seed == seed ? y : seed;
 }
 
@@ -73,6 +82,20 @@ struct PixelRange {
 template <>
 inline PixelRange<double> PixelRange<double>::inside(double lower, double upper) {
   return {lower, upper};
+}
+
+// The bounds of a channel for values of type T.
+template <class T>
+Bounds<accumulator_t<T>> bounds_of(const DpgdParams& params, int64_t channel) {
+  using Acc = accumulator_t<T>;
+  const auto range = PixelRange<T>::inside(params.lower.at(channel), params.upper.at(channel));
+  return {static_cast<Acc>(params.step_size.at(channel)), static_cast<Acc>(params.epsilon.at(channel)), range.lower,
+          range.upper};
+}
+
+// Whether channels may have different bounds.
+inline bool has_bounds_per_channel(const DpgdParams& params) {
+  return params.step_size.count > 1 || params.epsilon.count > 1 || params.lower.count > 1 || params.upper.count > 1;
 }
 
 }  // namespace segp

@@ -28,6 +28,15 @@ struct Accumulator<double> {
 template <class T>
 using accumulator_t = typename Accumulator<T>::type;
 
+template <class T>
+constexpr DType kDTypeOf = DType::kFloat32;
+template <>
+inline constexpr DType kDTypeOf<double> = DType::kFloat64;
+template <>
+inline constexpr DType kDTypeOf<Half> = DType::kFloat16;
+template <>
+inline constexpr DType kDTypeOf<BFloat16> = DType::kBFloat16;
+
 inline int64_t size_of(DType dtype) { return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2; }
 
 // A type as a value, so that a dispatch can hand it to a generic lambda.
