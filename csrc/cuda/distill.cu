@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cosines.cuh"
+#include "distill_small.cuh"
 #include "matrix_rows.cuh"
+#include "norms.cuh"
+#include "project.cuh"
+#include "rounded.cuh"
 #include "segp/divergence.h"
-#include "small_rows.cuh"
 #include "softmax.cuh"
-#include "unit_rows.cuh"
 
 namespace segp {
 namespace cuda {
@@ -128,98 +131,6 @@ __global__ void __launch_bounds__(kWideThreads, sizeof(accumulator_t<T>) == size
   }
 }
 
-template <class T>
-struct SmallArgs {
-  using Acc = accumulator_t<T>;
-  Rows<T> student, text, teacher, teacher_text;
-  int64_t width;
-  Acc sharpness;      // of powers of two
-  Acc gradient;       // what sums of weights times unit vectors are multiplied by
-  Acc* grad_student;  // null if it is not wanted
-  Acc* grad_text;     // null if it is not wanted
-  Acc* weights;       // [classes, rows] p - q over the norm of the student
-  MeanLoss<Acc> mean;
-};
-
-// A block per row: its loss, its gradient, and the weights for the text's.
-template <class T, int kPack>
-__global__ void __launch_bounds__(kRowThreads, 2) distill_small_kernel(const __grid_constant__ SmallArgs<T> args) {
-  using Acc = accumulator_t<T>;
-  __shared__ Acc x[kMostOthers], y[kMostOthers], text_inverse[kMostOthers];
-  const int64_t row = blockIdx.x;
-  const UnitScale<Acc> scale = block_cosines<kPack>(args.student[row], args.text, args.width, x, text_inverse);
-  block_cosines<kPack>(args.teacher[row], args.teacher_text, args.width, y, static_cast<Acc*>(nullptr));
-  Softmax<Acc, false> student = Softmax<Acc, false>::empty(0);
-  Softmax<Acc, false> teacher = student;
-  for (int64_t c = threadIdx.x; c < args.text.count; c += blockDim.x) {
-    student.add(args.sharpness, x[c]);
-    teacher.add(args.sharpness, y[c]);
-  }
-  student = block_merge(student);
-  teacher = block_merge(teacher);
-  const Acc shift = log(teacher.sum / student.sum);
-  Acc loss = 0;
-  for (int64_t c = threadIdx.x; c < args.text.count; c += blockDim.x) {
-    const Acc student_below = student.below(args.sharpness, x[c]);
-    const Acc teacher_below = teacher.below(args.sharpness, y[c]);
-    const Acc p = student.term(student_below) / student.sum;
-    const Acc q = teacher.term(teacher_below) / teacher.sum;
-    loss += divergence_term(p, q, (teacher_below - student_below) * Acc(kLn2) - shift);
-    x[c] = (p - q) * text_inverse[c];
-    if (args.grad_text != nullptr) {
-      args.weights[c * args.student.count + row] = (p - q) * (scale.inverse * scale.power);
-    }
-  }
-  loss = block_sum(loss);  // waits for the weights too
-  if (threadIdx.x == 0) {
-    args.mean.rows[row] = loss;
-  }
-  if (args.grad_student != nullptr) {
-    block_gradient(args.student[row], scale, args.text, x, args.width, args.gradient,
-                   args.grad_student + row * args.width);
-  }
-}
-
-// The first block is for the loss, and one per class for the text's gradient, if it is wanted.
-template <class T>
-__global__ void __launch_bounds__(kRowThreads) distill_small_text_kernel(const __grid_constant__ SmallArgs<T> args) {
-  using Acc = accumulator_t<T>;
-  if (blockIdx.x == 0) {
-    block_mean(args.mean);
-    return;
-  }
-  __shared__ Acc weights[kMostOthers];
-  const int64_t c = blockIdx.x - 1;
-  for (int64_t b = threadIdx.x; b < args.student.count; b += blockDim.x) {
-    weights[b] = args.weights[c * args.student.count + b];
-  }
-  __syncthreads();
-  const UnitScale<Acc> scale = or_zero(unit_scale<1>(args.text[c], args.width));
-  block_gradient(args.text[c], scale, args.student, weights, args.width, args.gradient,
-                 args.grad_text + c * args.width);
-}
-
-// Rows and classes are each other's others: the text's gradient is a sum over rows.
-inline bool takes_small_kernels(const DistillParams& params) {
-  return params.student.rows <= kMostOthers &&
-         is_small(params.student.rows, params.student_text.rows, params.student.cols);
-}
-
-// The parts of the small kernels' workspace; with a null base, their size.
-template <class T>
-struct SmallParts {
-  using Acc = accumulator_t<T>;
-  Acc *row_loss, *weights;
-  int64_t bytes;
-
-  SmallParts(const DistillParams& params, void* base) {
-    Workspace workspace(base);
-    row_loss = workspace.take<Acc>(params.student.rows);
-    weights = workspace.take<Acc>(params.student.rows * params.student_text.rows);
-    bytes = workspace.bytes();
-  }
-};
-
 // The parts of the workspace; with a null base, their size.
 template <class T>
 struct Parts {
@@ -284,53 +195,15 @@ void add_text_gradient(const Parts<T>& parts, const MatrixRef& weights, const Ma
 }
 
 template <class T>
-cudaError_t run(const DistillParams& params, void* base, int device, cudaStream_t stream) {
+cudaError_t run_tiled(const DistillParams& params, void* base, int device, cudaStream_t stream) {
   using Acc = accumulator_t<T>;
-  constexpr int kPack = kVectorBytes / static_cast<int>(sizeof(T));
   const int64_t rows = params.student.rows;
   const int64_t classes = params.student_text.rows;
   const int64_t width = params.student.cols;
   Acc* grad_student = static_cast<Acc*>(params.grad_student);
   Acc* grad_text = static_cast<Acc*>(params.grad_student_text);
-  if (rows == 0 || classes == 0) {
-    cudaMemsetAsync(params.loss, 0, sizeof(Acc), stream);
-    if (grad_student != nullptr) {
-      cudaMemsetAsync(grad_student, 0, static_cast<size_t>(rows * width) * sizeof(Acc), stream);
-    }
-    if (grad_text != nullptr) {
-      cudaMemsetAsync(grad_text, 0, static_cast<size_t>(classes * width) * sizeof(Acc), stream);
-    }
-    return cudaGetLastError();
-  }
-  const double sharpness = params.logit_scale / params.temperature;
-  const double squared = params.temperature * params.temperature / static_cast<double>(rows);
-  MeanLoss<Acc> mean{nullptr, rows, static_cast<Acc>(squared), static_cast<Acc*>(params.loss)};
-  // The loss's own factor comes last, so that weights in a half type are of the size that their factor was chosen for.
-  const auto gradient = static_cast<Acc>(squared * sharpness);
-  if (takes_small_kernels(params)) {
-    const SmallParts<T> parts(params, base);
-    mean.rows = parts.row_loss;
-    const SmallArgs<T> args{Rows<T>(params.student),
-                            Rows<T>(params.student_text),
-                            Rows<T>(params.teacher),
-                            Rows<T>(params.teacher_text),
-                            width,
-                            static_cast<Acc>(sharpness * kLog2E),
-                            gradient,
-                            grad_student,
-                            grad_text,
-                            parts.weights,
-                            mean};
-    const bool packs = can_pack<kPack, T>(params.student) && can_pack<kPack, T>(params.student_text) &&
-                       can_pack<kPack, T>(params.teacher) && can_pack<kPack, T>(params.teacher_text);
-    launch(packs ? distill_small_kernel<T, kPack> : distill_small_kernel<T, 1>, static_cast<unsigned>(rows),
-           kRowThreads, stream, args);
-    launch(distill_small_text_kernel<T>, static_cast<unsigned>(grad_text != nullptr ? classes : 0) + 1, kRowThreads,
-           stream, args);
-    return cudaGetLastError();
-  }
+  const double sharpness = sharpness_of(params);
   const Parts<T> parts(params, base);
-  mean.rows = parts.row_loss;
   cudaMemsetAsync(parts.flags, 0, 4 * sizeof(int), stream);
   launch_norms<T>({{norms_of<T>(params.student, parts.student), norms_of<T>(params.student_text, parts.student_text),
                     norms_of<T>(params.teacher, parts.teacher), norms_of<T>(params.teacher_text, parts.teacher_text)},
@@ -373,31 +246,42 @@ cudaError_t run(const DistillParams& params, void* base, int device, cudaStream_
       group_begin = end;
     }
   }
+  const auto gradient = gradient_of<Acc>(params);
   ProjectArgs<T> project{};
-  project.mean = mean;
+  project.mean = mean_of(params, parts.row_loss);
   project.width = width;
   if (grad_student != nullptr) {
-    project.sets[0] = {static_cast<const T*>(params.student.data),
-                       params.student.row_stride,
-                       rows,
-                       parts.student,
-                       parts.row_factor,
-                       {},
-                       gradient,
-                       grad_student};
+    project.sets[0] = projection_of<T>(params.student, parts.student, gradient, grad_student);
+    project.sets[0].row_factor = parts.row_factor;
   }
   if (grad_text != nullptr) {
-    project.sets[1] = {static_cast<const T*>(params.student_text.data),
-                       params.student_text.row_stride,
-                       classes,
-                       parts.student_text,
-                       nullptr,
-                       parts.student,
-                       gradient / args.text_factor,
-                       grad_text};
+    project.sets[1] = projection_of<T>(params.student_text, parts.student_text, gradient / args.text_factor, grad_text);
+    project.sets[1].factor_of = parts.student;
   }
   launch_project(project, stream);
   return cudaGetLastError();
+}
+
+template <class T>
+cudaError_t run(const DistillParams& params, void* base, int device, cudaStream_t stream) {
+  using Acc = accumulator_t<T>;
+  const int64_t rows = params.student.rows;
+  const int64_t classes = params.student_text.rows;
+  const int64_t width = params.student.cols;
+  Acc* grad_student = static_cast<Acc*>(params.grad_student);
+  Acc* grad_text = static_cast<Acc*>(params.grad_student_text);
+  if (rows == 0 || classes == 0) {
+    cudaMemsetAsync(params.loss, 0, sizeof(Acc), stream);
+    if (grad_student != nullptr) {
+      cudaMemsetAsync(grad_student, 0, static_cast<size_t>(rows * width) * sizeof(Acc), stream);
+    }
+    if (grad_text != nullptr) {
+      cudaMemsetAsync(grad_text, 0, static_cast<size_t>(classes * width) * sizeof(Acc), stream);
+    }
+    return cudaGetLastError();
+  }
+  return takes_distill_small(params) ? run_distill_small<T>(params, base, stream)
+                                     : run_tiled<T>(params, base, device, stream);
 }
 
 }  // namespace
@@ -406,19 +290,15 @@ int64_t geometry_distill_workspace(const DistillParams& params) {
   int64_t bytes = 0;
   visit_dtype(params.student.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    bytes = takes_small_kernels(params) ? SmallParts<T>(params, nullptr).bytes : Parts<T>(params, nullptr).bytes;
+    bytes = takes_distill_small(params) ? DistillSmallParts<T>(params, nullptr).bytes : Parts<T>(params, nullptr).bytes;
   });
   return bytes;
 }
 
 int geometry_distill(const DistillParams& params, void* workspace, int device, void* stream) {
-  cudaError_t status = cudaSetDevice(device);  // for the runtime that is linked to this library
-  if (status == cudaSuccess) {
-    visit_dtype(params.student.dtype, [&](auto tag) {
-      status = run<typename decltype(tag)::type>(params, workspace, device, static_cast<cudaStream_t>(stream));
-    });
-  }
-  return status;
+  return on_device(device, params.student.dtype, [&](auto tag) {
+    return run<typename decltype(tag)::type>(params, workspace, device, static_cast<cudaStream_t>(stream));
+  });
 }
 
 }  // namespace cuda

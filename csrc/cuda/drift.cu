@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "cosines.cuh"
 #include "matrix_rows.cuh"
+#include "norms.cuh"
 #include "small_rows.cuh"
 #include "softmax.cuh"
 #include "unit_rows.cuh"
@@ -266,13 +268,9 @@ int64_t prototype_drift_workspace(const DriftParams& params) {
 }
 
 int prototype_drift(const DriftParams& params, void* workspace, int device, void* stream) {
-  cudaError_t status = cudaSetDevice(device);  // for the runtime that is linked to this library
-  if (status == cudaSuccess) {
-    visit_dtype(params.prototypes.dtype, [&](auto tag) {
-      status = run<typename decltype(tag)::type>(params, workspace, device, static_cast<cudaStream_t>(stream));
-    });
-  }
-  return status;
+  return on_device(device, params.prototypes.dtype, [&](auto tag) {
+    return run<typename decltype(tag)::type>(params, workspace, device, static_cast<cudaStream_t>(stream));
+  });
 }
 
 }  // namespace cuda

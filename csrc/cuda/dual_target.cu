@@ -2,7 +2,10 @@
 
 #include <algorithm>
 
+#include "cosines.cuh"
 #include "matrix_rows.cuh"
+#include "norms.cuh"
+#include "project.cuh"
 #include "small_rows.cuh"
 #include "softmax.cuh"
 #include "unit_rows.cuh"
@@ -303,14 +306,9 @@ cudaError_t run(const DualTargetParams& params, void* base, int device, cudaStre
   }
   if (gradient != nullptr) {
     ProjectArgs<T> project{};
-    project.sets[0] = {static_cast<const T*>(params.embedding.data),
-                       params.embedding.row_stride,
-                       rows,
-                       parts.embedding,
-                       nullptr,
-                       parts.text,
-                       static_cast<Acc>(params.logit_scale),
-                       gradient};
+    project.sets[0] =
+        projection_of<T>(params.embedding, parts.embedding, static_cast<Acc>(params.logit_scale), gradient);
+    project.sets[0].factor_of = parts.text;
     project.width = width;
     launch_project(project, stream);
   }
@@ -329,13 +327,9 @@ int64_t dual_target_loss_workspace(const DualTargetParams& params) {
 }
 
 int dual_target_loss(const DualTargetParams& params, void* workspace, int device, void* stream) {
-  cudaError_t status = cudaSetDevice(device);  // for the runtime that is linked to this library
-  if (status == cudaSuccess) {
-    visit_dtype(params.embedding.dtype, [&](auto tag) {
-      status = run<typename decltype(tag)::type>(params, workspace, device, static_cast<cudaStream_t>(stream));
-    });
-  }
-  return status;
+  return on_device(device, params.embedding.dtype, [&](auto tag) {
+    return run<typename decltype(tag)::type>(params, workspace, device, static_cast<cudaStream_t>(stream));
+  });
 }
 
 }  // namespace cuda

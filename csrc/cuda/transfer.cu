@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "launch.cuh"
+#include "matrix_rows.cuh"
 #include "unit_rows.cuh"
 
 namespace segp {
@@ -278,13 +280,9 @@ int64_t prototype_transfer_workspace(const TransferParams& params) {
 
 int prototype_transfer(const TransferParams& params, const int64_t* sorted, const int64_t* order, void* workspace,
                        int device, void* stream) {
-  cudaError_t status = cudaSetDevice(device);  // for the runtime that is linked to this library
-  if (status == cudaSuccess) {
-    visit_dtype(params.prototypes.dtype, [&](auto tag) {
-      status = run<typename decltype(tag)::type>(params, sorted, order, workspace, static_cast<cudaStream_t>(stream));
-    });
-  }
-  return status;
+  return on_device(device, params.prototypes.dtype, [&](auto tag) {
+    return run<typename decltype(tag)::type>(params, sorted, order, workspace, static_cast<cudaStream_t>(stream));
+  });
 }
 
 }  // namespace cuda
