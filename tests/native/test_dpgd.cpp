@@ -7,12 +7,13 @@
 #include <vector>
 
 #include "check.h"
+#include "random.h"
 #include "segp/dpgd.h"
 #include "segp/half.h"
 
 namespace {
 
-using segp::DType;
+using segp_test::uniform;
 
 struct Bounds {
   std::vector<double> step_size, epsilon, lower, upper;
@@ -29,42 +30,34 @@ Four channels_last(const Four& size) {
   return {{size.at[1] * size.at[2] * size.at[3], 1, size.at[3] * size.at[1], size.at[1]}};
 }
 
-template <class T>
-DType dtype_of();
-template <>
-DType dtype_of<float>() {
-  return DType::kFloat32;
-}
-template <>
-DType dtype_of<double>() {
-  return DType::kFloat64;
-}
-template <>
-DType dtype_of<segp::Half>() {
-  return DType::kFloat16;
-}
-template <>
-DType dtype_of<segp::BFloat16>() {
-  return DType::kBFloat16;
-}
-
 segp::ChannelValues values(const std::vector<double>& list) { return {list.data(), static_cast<int64_t>(list.size())}; }
 
+struct Strides {
+  Four out, x, grad, seed;
+};
+
 template <class T, class G>
-void step(const Four& size, T* out, const Four& out_stride, const T* x, const Four& x_stride, const G* grad,
-          const Four& grad_stride, const T* seed, const Four& seed_stride, const Bounds& bounds) {
+struct Images {
+  T* out;
+  const T* x;
+  const G* grad;
+  const T* seed;
+};
+
+template <class T, class G>
+void step(const Four& size, const Images<T, G>& images, const Strides& strides, const Bounds& bounds) {
   segp::DpgdParams params;
-  params.dtype = dtype_of<T>();
-  params.grad_dtype = dtype_of<G>();
+  params.dtype = segp::kDTypeOf<T>;
+  params.grad_dtype = segp::kDTypeOf<G>;
   std::copy_n(size.at, 4, params.size);
-  params.out = out;
-  params.x = x;
-  params.grad = grad;
-  params.seed = seed;
-  std::copy_n(out_stride.at, 4, params.out_stride);
-  std::copy_n(x_stride.at, 4, params.x_stride);
-  std::copy_n(grad_stride.at, 4, params.grad_stride);
-  std::copy_n(seed_stride.at, 4, params.seed_stride);
+  params.out = images.out;
+  params.x = images.x;
+  params.grad = images.grad;
+  params.seed = images.seed;
+  std::copy_n(strides.out.at, 4, params.out_stride);
+  std::copy_n(strides.x.at, 4, params.x_stride);
+  std::copy_n(strides.grad.at, 4, params.grad_stride);
+  std::copy_n(strides.seed.at, 4, params.seed_stride);
   params.step_size = values(bounds.step_size);
   params.epsilon = values(bounds.epsilon);
   params.lower = values(bounds.lower);
@@ -74,13 +67,6 @@ void step(const Four& size, T* out, const Four& out_stride, const T* x, const Fo
 #else
   segp::cpu::dpgd_step(params);
 #endif
-}
-
-// A small generator of its own, so that the numbers are the same with every standard library.
-double uniform() {
-  static uint64_t state = 0x9e3779b97f4a7c15ull;
-  state = state * 6364136223846793005ull + 1442695040888963407ull;
-  return static_cast<double>(state >> 11) / 9007199254740992.0;
 }
 
 double at(const std::vector<double>& list, int64_t channel) {
@@ -96,8 +82,7 @@ double by_definition(double x, double grad, double seed, const Bounds& bounds, i
 }
 
 template <class T, class G>
-void compare(const Four& size, const Four& out_stride, const Four& x_stride, const Four& grad_stride,
-             const Four& seed_stride, const Bounds& bounds, double tolerance, size_t offset = 0) {
+void compare(const Four& size, const Strides& strides, const Bounds& bounds, double tolerance, size_t offset = 0) {
   auto extent = [&](const Four& stride) {
     int64_t last = 0;
     for (int d = 0; d < 4; ++d) {
@@ -105,16 +90,16 @@ void compare(const Four& size, const Four& out_stride, const Four& x_stride, con
     }
     return static_cast<size_t>(last + 1) + offset;
   };
-  std::vector<T> out(extent(out_stride)), x(extent(x_stride)), seed(extent(seed_stride));
-  std::vector<G> grad(extent(grad_stride));
+  std::vector<T> out(extent(strides.out)), x(extent(strides.x)), seed(extent(strides.seed));
+  std::vector<G> grad(extent(strides.grad));
   for (T& value : x) value = segp::Store<T>::from(static_cast<segp::accumulator_t<T>>(uniform() * 1.4 - 0.2));
   for (T& value : seed) value = segp::Store<T>::from(static_cast<segp::accumulator_t<T>>(uniform()));
   for (G& value : grad) {
     const double drawn = uniform() - 0.5;
     value = segp::Store<G>::from(static_cast<segp::accumulator_t<G>>(drawn < -0.4 ? 0.0 : drawn));
   }
-  step(size, out.data() + offset, out_stride, x.data() + offset, x_stride, grad.data() + offset, grad_stride,
-       seed.data() + offset, seed_stride, bounds);
+  step<T, G>(size, {out.data() + offset, x.data() + offset, grad.data() + offset, seed.data() + offset}, strides,
+             bounds);
   for (int64_t b = 0; b < size.at[0]; ++b) {
     for (int64_t c = 0; c < size.at[1]; ++c) {
       for (int64_t h = 0; h < size.at[2]; ++h) {
@@ -123,9 +108,9 @@ void compare(const Four& size, const Four& out_stride, const Four& x_stride, con
             return offset + static_cast<size_t>(b * s.at[0] + c * s.at[1] + h * s.at[2] + w * s.at[3]);
           };
           const double wanted =
-              by_definition(segp::load_value(x[place(x_stride)]), segp::load_value(grad[place(grad_stride)]),
-                            segp::load_value(seed[place(seed_stride)]), bounds, c);
-          const double got = segp::load_value(out[place(out_stride)]);
+              by_definition(segp::load_value(x[place(strides.x)]), segp::load_value(grad[place(strides.grad)]),
+                            segp::load_value(seed[place(strides.seed)]), bounds, c);
+          const double got = segp::load_value(out[place(strides.out)]);
           CHECK(std::abs(got - wanted) <= tolerance);
           CHECK(got >= at(bounds.lower, c) && got <= at(bounds.upper, c));
         }
@@ -149,13 +134,13 @@ void compare_layouts(double tolerance) {
     for (const Four& size : kSizes) {
       const Four plain = contiguous(size);
       const Four last = channels_last(size);
-      compare<T, G>(size, plain, plain, plain, plain, bounds, tolerance);
-      compare<T, G>(size, last, last, last, last, bounds, tolerance);
-      compare<T, G>(size, plain, plain, last, plain, bounds, tolerance);
-      compare<T, G>(size, last, plain, last, Four{{0, 0, 0, 0}}, bounds, tolerance);
+      compare<T, G>(size, {plain, plain, plain, plain}, bounds, tolerance);
+      compare<T, G>(size, {last, last, last, last}, bounds, tolerance);
+      compare<T, G>(size, {plain, plain, last, plain}, bounds, tolerance);
+      compare<T, G>(size, {last, plain, last, Four{{0, 0, 0, 0}}}, bounds, tolerance);
       const Four holes = {{plain.at[0] * 2, plain.at[1] * 2, plain.at[2] * 2, 2}};
-      compare<T, G>(size, holes, plain, plain, holes, bounds, tolerance);
-      compare<T, G>(size, plain, plain, plain, plain, bounds, tolerance, 1);  // not aligned to more than an element
+      compare<T, G>(size, {holes, plain, plain, holes}, bounds, tolerance);
+      compare<T, G>(size, {plain, plain, plain, plain}, bounds, tolerance, 1);  // not aligned to more than an element
     }
   }
 }
@@ -181,8 +166,8 @@ TEST_CASE(more_channels_than_travel_at_once) {
   }
   const Four size = {{2, 70, 3, 2}};
   const Four plain = contiguous(size), last = channels_last(size);
-  compare<float, float>(size, plain, plain, plain, plain, bounds, 3e-7);
-  compare<float, float>(size, last, last, plain, last, bounds, 3e-7);
+  compare<float, float>(size, {plain, plain, plain, plain}, bounds, 3e-7);
+  compare<float, float>(size, {last, last, plain, last}, bounds, 3e-7);
 }
 
 // The numbers of tests/ops/test_dpgd.py's case by hand.
@@ -194,8 +179,8 @@ TEST_CASE(by_hand_in_place) {
   const std::vector<float> wanted = {0.4375f, 0.5625f, 0.6875f, 0.3125f, 0.125f, 0.875f, 0.125f, 0.875f};
   const Four size = {{1, 2, 1, 4}};
   const Four stride = contiguous(size);
-  step(size, x.data(), stride, x.data(), stride, grad.data(), stride, seed.data(), stride,
-       Bounds{{0.125, 0.25}, {0.0625, 0.5}, {0.0, 0.125}, {1.0, 0.875}});
+  step<float, float>(size, {x.data(), x.data(), grad.data(), seed.data()}, {stride, stride, stride, stride},
+                     Bounds{{0.125, 0.25}, {0.0625, 0.5}, {0.0, 0.125}, {1.0, 0.875}});
   CHECK(x == wanted);
 }
 
@@ -207,7 +192,7 @@ TEST_CASE(nan_pixels_stay_nan) {
   seed[21] = nan;
   const Four size = {{1, 1, 1, 40}};
   const Four stride = contiguous(size);
-  step(size, out.data(), stride, x.data(), stride, grad.data(), stride, seed.data(), stride, kShared);
+  step<float, float>(size, {out.data(), x.data(), grad.data(), seed.data()}, {stride, stride, stride, stride}, kShared);
   for (size_t i = 0; i < out.size(); ++i) {
     CHECK(std::isnan(out[i]) == (i == 3 || i == 21));
   }
@@ -216,7 +201,7 @@ TEST_CASE(nan_pixels_stay_nan) {
 TEST_CASE(empty_reads_and_writes_nothing) {
   const Four size = {{2, 0, 4, 4}};
   const Four stride = contiguous(size);
-  step<float, float>(size, nullptr, stride, nullptr, stride, nullptr, stride, nullptr, stride, kShared);
+  step<float, float>(size, {}, {stride, stride, stride, stride}, kShared);
 }
 
 }  // namespace

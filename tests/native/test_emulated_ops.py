@@ -27,7 +27,7 @@ SOURCES = [
 LEFT_OUT = {
     "test_target_out_of_range": "an error on the CPU; on CUDA, where looking would wait for the device, NaN",
     "test_the_native_op_checks_the_range_for_itself": "the same",
-    "test_more_rows_than_a_block_holds": "minutes here; test_matrix_ops.cpp has several blocks",
+    "test_more_rows_than_a_block_holds": "minutes here; test_distill.cpp and its likes have several blocks",
 }
 """Tests that do not run here, and why."""
 
