@@ -1,7 +1,9 @@
-"""What the weight of the visual path does: `python -m evidence.beta COMPARISON --rows ... --seeds ... --betas ... --out FILE.md`.
+"""Measures how the weight beta of the visual path changes the accuracy of the dual path, text + beta · visual.
 
-COMPARISON is a folder that segp_ext.compare wrote. The final model of each run scores all test images once, and its dual path, text +
-beta · visual, is taken with each beta in turn. Beta is a setting of prediction alone: nothing would have been learnt otherwise.
+    python -m evidence.beta COMPARISON --rows ... --seeds ... --betas ... --out FILE.md
+
+COMPARISON is a folder that segp_ext.compare wrote. The final model of each run scores all test images once. The dual path is then computed
+with each beta in turn. Beta acts in prediction alone: with another beta, a run would have learnt the same model.
 """
 
 from __future__ import annotations
@@ -19,7 +21,11 @@ from segp_ext.report.table import spread
 
 
 def accuracies(betas: list[float], run: Path) -> list[float]:
-    """Of the run's final model on the dual path over all classes: with each beta, and last with its own."""
+    """Computes the accuracy of a run's final model on the dual path, over all classes and all test images.
+
+    Returns:
+        One fraction for each beta, and last the one with the run's own beta.
+    """
     learner, scenario = opened(run)
     betas = [*betas, learner.config.inference.beta]
     hits, count, first = torch.zeros(len(betas), dtype=torch.float64), 0, 0
@@ -36,11 +42,14 @@ def accuracies(betas: list[float], run: Path) -> list[float]:
 
 def main() -> None:
     parser = arguments("evidence.beta", __doc__)
-    parser.add_argument("--betas", nargs="+", type=float, default=[0, 0.03, 0.1, 0.3, 1, 3, 10])
+    parser.add_argument(
+        "--betas", nargs="+", type=float, default=[0, 0.03, 0.1, 0.3, 1, 3, 10], help="weights of the visual path"
+    )
     options = parser.parse_args()
     table = [["method", "beta", "Last, dual path", "− that with its own"]]
     for row, found in of_every_run(parser, options, partial(accuracies, options.betas)).items():
-        for beta, own in zip(options.betas, zip(*found, strict=True), strict=False):  # the last one is its own
+        # The last accuracy is with the run's own beta; it gets no row.
+        for beta, own in zip(options.betas, zip(*found, strict=True), strict=False):
             apart = Difference.of([a - values[-1] for a, values in zip(own, found, strict=True)])
             table.append([row, f"{beta:g}", spread(own), str(apart)])
     write_table(options.out, parser.prog, table)

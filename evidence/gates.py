@@ -1,11 +1,13 @@
-"""Says whether a scene can tell methods apart: `python -m evidence.gates COMPARISON`.
+"""Checks whether a scene can tell methods apart: `python -m evidence.gates COMPARISON`.
 
 COMPARISON is a folder that segp_ext.compare wrote, with the methods linear-probe, joint and lora, and the scene's clean images held out:
 
     python -m segp_ext.compare --out COMPARISON --methods lora joint linear-probe --seeds 1 2 3 --held_out '[SCENES/{seed}/clean]' ...
 
-Three gates, each on the mean over seeds: the model knows the clean classes; training helps its features; plain fine-tuning forgets. On a
-scene that fails one, no method can show that it learns without forgetting, and no ablation says anything.
+Three gates test means over seeds: the model knows the clean classes; training improves its features; plain fine-tuning forgets. On a scene
+that fails a gate, no method can show that it learns without forgetting, and ablations say nothing.
+
+The exit status is 0 if all gates pass, and 1 if one fails.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ METHODS = ("linear-probe", "joint", "lora")
 
 
 def results(folder: Path) -> dict[str, list[RunResult]]:
-    """Finished runs of `METHODS` by seed, by method; of several rows of one, those of the row without settings of its own.
+    """Reads the results of the finished runs of `METHODS`, sorted by seed, by method.
+
+    Where a comparison has several rows of a method, the row without settings of its own counts.
 
     Raises:
-        ValueError: if there are several rows, and all have such settings, or the methods' seeds differ.
+        ValueError: if a method has several rows and each has settings of its own, or if the methods' seeds differ.
     """
     rows: dict[str, dict[str, list[RunResult]]] = {}
     for path in sorted(folder.glob("runs/*/result.json")):
@@ -49,7 +53,7 @@ def results(folder: Path) -> dict[str, list[RunResult]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("comparison", type=Path)
+    parser.add_argument("comparison", type=Path, help="folder that segp_ext.compare wrote")
     options = parser.parse_args()
     try:
         found = results(options.comparison)

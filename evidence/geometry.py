@@ -1,12 +1,16 @@
-"""How far old classes' distributions move with each task: `python -m evidence.geometry COMPARISON --rows ... --seeds ... --out DIR`.
+"""Measures how far the class probabilities of old classes' images move with each task.
 
-COMPARISON is a folder that segp_ext.compare wrote with `--run.keep_checkpoints null`. For each run and every task after the first,
-the test images of all older classes are scored on the text path by the model before the task and by the one after it, p and q, both
-softmax over the older classes; the drift of an image is their Jensen-Shannon divergence in bits, from 0 (nothing moved) to 1. Core
-are the third of the images on which the model before was surest (largest gap between its two highest probabilities), boundary the third on
-which it was least sure. The model before is that of the task before: a drift is one task's.
+    python -m evidence.geometry COMPARISON --rows ... --seeds ... --out DIR
 
-Writes DIR/geometry.csv, DIR/geometry.md and DIR/geometry.png.
+COMPARISON is a folder that segp_ext.compare wrote with `--run.keep_checkpoints null`. In each run, for every task after the first, two
+models score the test images of all older classes on the text path: the model before the task and the model after it. Both give a softmax
+over the older classes, p and q. The drift of an image is the Jensen-Shannon divergence of p and q in bits, from 0 (nothing moved) to 1.
+Each drift covers a single task.
+
+There are two regions of images. Core is the third on which the model before the task was surest: largest gap between its two highest
+probabilities. Boundary is the third on which it was least sure.
+
+The command writes DIR/geometry.csv, DIR/geometry.md and DIR/geometry.png.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ REGIONS = ("core", "boundary")
 
 
 def divergence(p: Tensor, q: Tensor) -> Tensor:
-    """Jensen-Shannon divergence in bits of the distributions in the rows of p and q `[N, C]`, `[N]`."""
+    """Computes the Jensen-Shannon divergence, in bits, of each row of p `[N, C]` from the same row of q `[N, C]`; returns `[N]`."""
     middle = (p + q) / 2
 
     def to_middle(a: Tensor) -> Tensor:
@@ -43,7 +47,7 @@ def divergence(p: Tensor, q: Tensor) -> Tensor:
 
 
 def regions(p: Tensor) -> dict[str, Tensor]:
-    """Indices of the rows of p `[N, C]` that belong to each of `REGIONS`, a third each."""
+    """Returns the indices of the rows of p `[N, C]` that belong to each of `REGIONS`, a third of the rows each."""
     first, second = p.topk(2, dim=1).values.unbind(dim=1)
     order = (first - second).argsort(stable=True)
     third = len(p) // 3
@@ -52,18 +56,18 @@ def regions(p: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def probabilities(learner: SeGPCL, images: list[Images], classes: int) -> Tensor:
-    """Text path's softmax over the first `classes` classes, `[N, classes]`, of all images in order."""
+    """Computes the text path's softmax over the first `classes` classes for all images in order, `[N, classes]`."""
     text = F.normalize(learner.text_embeddings()[:classes], dim=-1)
     rows = [F.normalize(embedding, dim=-1) @ text.T for own in images for _, embedding, _ in learner.encode(own)]
     return (learner.backbone.logit_scale * torch.cat(rows)).double().softmax(dim=1)
 
 
 def drifts(run: Path) -> Iterator[tuple[int, str, float]]:
-    """(task, region, mean drift of the older classes' images) for each task of a run after its first.
+    """Yields (task, region, mean drift of the older classes' images in bits) for each task of a run after its first.
 
     Raises:
         FileNotFoundError: if the run did not keep all its checkpoints.
-        ValueError: if it has one task, or one class in its first.
+        ValueError: if the run has only one task, or only one class in its first task.
     """
     config, scenario = scenario_of(run)
     tasks = scenario.tasks
@@ -89,7 +93,12 @@ def drifts(run: Path) -> Iterator[tuple[int, str, float]]:
 
 @drawing()
 def draw(values: dict[tuple[str, str, int], list[float]], file: Path) -> None:
-    """One panel a region, one line a row: mean drift by task, with the standard deviation over seeds."""
+    """Draws the mean drift by task, with the standard deviation over seeds: a panel for each region, a line for each row.
+
+    Args:
+        values: drifts in bits, one per seed, by (row, region, task).
+        file: the picture to write.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -115,7 +124,7 @@ def draw(values: dict[tuple[str, str, int], list[float]], file: Path) -> None:
 
 
 def main() -> None:
-    parser = arguments("evidence.geometry", __doc__, "folder for the table, the single drifts and the plot")
+    parser = arguments("evidence.geometry", __doc__, "folder for the table, the drift of each task and the plot")
     options = parser.parse_args()
     values: dict[tuple[str, str, int], list[float]] = {}
     overall: dict[tuple[str, str], list[float]] = {}

@@ -1,11 +1,16 @@
-"""What would the visual path score if nothing of old classes were lost?
+"""Measures what the visual path would score if no statistics of old classes were lost.
 
     python -m evidence.hindsight COMPARISON --rows ... --seeds ... --out FILE.md
 
-COMPARISON is a folder that segp_ext.compare wrote, its rows with `prototypes.score mahalanobis`. The final model of each run scores all
-test images three times: with the prototypes and covariances that the run ended with; with covariances measured anew on the training
-images of all tasks; with both measured anew. The last two keep what no method may keep: they say how much a better transfer could
-bring, and so where the rest comes from.
+COMPARISON is a folder that segp_ext.compare wrote; its rows must have `prototypes.score mahalanobis`. The final model of each run scores
+all test images three times:
+
+- with the prototypes and covariances at the run's end
+- with covariances measured again on the training images of all tasks
+- with both measured again on these images
+
+The last two use old images, which no method may keep. They tell how much a better transfer of statistics could gain. What is missing
+beyond that has other causes.
 """
 
 from __future__ import annotations
@@ -28,10 +33,10 @@ KINDS = ("as the run ended", "covariances anew", "covariances and prototypes ane
 
 
 def accuracies(run: Path) -> list[float]:
-    """Of the run's final model on the visual path over all classes, in the order of `KINDS`.
+    """Computes the accuracies of a run's final model on the visual path, over all classes, in the order of `KINDS`.
 
     Raises:
-        ValueError: if its visual path has no covariances.
+        ValueError: if the run's visual path has no covariances.
     """
     learner, scenario = opened(run)
     settings = learner.config.prototypes

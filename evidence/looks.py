@@ -1,9 +1,9 @@
-"""Which looks leave something to learn? `python -m evidence.looks --data DIR --names FILE --model MODEL --out FILE.md`.
+"""Measures which looks leave something to learn: `python -m evidence.looks --data DIR --names FILE --model MODEL --out FILE.md`.
 
-The search that the looks of `evidence.scene` come from. For each look in turn all images of the same classes, drawn from those that the
-model knows best, are put into it. What training can gain is the accuracy of the image tower with all weights trained (against the frozen
-text vectors) less that of a linear probe on its frozen features; a look without gain tells nobody's methods apart. All from the scene's
-training images: three quarters learn, the others are scored.
+The looks of `evidence.scene` were chosen by this search. It draws classes from those that the model knows best, and changes all their
+images by each look in turn. It then measures two accuracies: of the image tower with all weights trained (against the frozen text vectors),
+and of a linear probe on the tower's frozen features. The first minus the second is what training can gain. A look without gain tells no
+methods apart. All images are the scene's training images: three quarters train, the others are scored.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _quarters(image: Image.Image) -> Image.Image:
 
 
 def _with_mask(image: Image.Image, mask: np.ndarray) -> Image.Image:
-    """Colours inverted where the mask `[H, W]` says so."""
+    """Inverts the colours where the mask, bool `[H, W]`, is true."""
     pixels = np.asarray(image)
     return Image.fromarray(np.where(mask[..., None], 255 - pixels, pixels))
 
@@ -69,7 +69,7 @@ def _checked(image: Image.Image) -> Image.Image:
 
 
 def _draws(image: Image.Image) -> np.random.RandomState:
-    """The same for the same image."""
+    """Makes a generator that is seeded by the image's pixels, so that an image looks the same every time."""
     return np.random.RandomState(zlib.crc32(image.tobytes()))
 
 
@@ -103,7 +103,7 @@ LOOKS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "faint": lambda image: Image.fromarray((np.asarray(image) // 10 + 200).astype(np.uint8)),
     "solarised": lambda image: _with_mask(image, np.asarray(image.convert("L")) > 100),
 }
-"""Those of the scene."""
+"""Looks of the scene, by name."""
 OTHERS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "inverted": lambda image: Image.fromarray(255 - np.asarray(image)),
     "turned": lambda image: image.transpose(Image.Transpose.ROTATE_90),
@@ -118,22 +118,28 @@ OTHERS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "mist": lambda image: _washed(image, 0.12, (190, 60, 120)),
     "dusk": lambda image: _washed(image, 0.12, (5, 5, 25), noise=4),
 }
-"""Those that were tried and left."""
+"""Looks that were tried and not taken, by name."""
 
 
 def known_classes(model: Path, wnids: list[str], known: int) -> list[int]:
-    """Labels of the `known` classes that the model of `evidence.pretrain` knows best, by its accuracy on the scene's training images."""
+    """Returns the labels, in order, of the `known` classes with the highest zero-shot accuracy on the scene's training images.
+
+    Args:
+        model: folder that `evidence.pretrain` wrote, with the accuracies.
+        wnids: the classes, by label.
+        known: how many classes to return.
+    """
     accuracy = json.loads((model / "pretrain.json").read_text())["zero-shot by class, scene"]
     return sorted(sorted(range(len(wnids)), key=lambda label: -accuracy[wnids[label]])[:known])
 
 
 class Trial:
-    """What a model can do with images of one look.
+    """Measures what a model can learn about images of one look.
 
     Args:
-        backbone: the model; it is left as it is.
-        names: of the classes.
-        options: of the command line.
+        backbone: the model; every call leaves it as it was.
+        names: names of the classes, by label.
+        options: options of the command line.
     """
 
     def __init__(self, backbone: Backbone, names: list[str], options: argparse.Namespace) -> None:
@@ -168,7 +174,13 @@ class Trial:
         visual.requires_grad_(False)
 
     def __call__(self, pixels: Tensor, label: Tensor, held: Tensor) -> dict[str, float]:
-        """Accuracies on the images that `held`, bool `[N]`, says: zero-shot, of a probe and with all weights trained on the others."""
+        """Computes accuracies on held-out images: "zero-shot", "probe", and "all weights", the last two after training on the others.
+
+        Args:
+            pixels: images of all classes, uint8 `[N, 3, H, W]`.
+            label: their classes, int64 `[N]`.
+            held: which images are held out, bool `[N]`.
+        """
         label, held = label.to(self.backbone.device), held.to(self.backbone.device)
         pixels = pixels.to(self.backbone.device)
         start = copy.deepcopy(self.backbone.clip.visual.state_dict())
@@ -191,13 +203,15 @@ def main() -> None:
     parser.add_argument("--names", type=Path, required=True, help="JSON: wnid to names, the commonest first")
     parser.add_argument("--model", type=Path, required=True, help="folder that evidence.pretrain wrote")
     parser.add_argument("--out", type=Path, required=True, help="file for the table")
-    parser.add_argument("--known", type=int, default=70, help="as evidence.scene")
-    parser.add_argument("--classes", type=int, default=48)
-    parser.add_argument("--seed", type=int, default=101)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--learning_rate", type=float, default=1e-3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--known", type=int, default=70, help="draw the classes from this many that the model knows best"
+    )
+    parser.add_argument("--classes", type=int, default=48, help="number of classes to draw")
+    parser.add_argument("--seed", type=int, default=101, help="seed of the drawn classes and of training")
+    parser.add_argument("--epochs", type=int, default=8, help="epochs of training all weights, for each look")
+    parser.add_argument("--batch_size", type=int, default=64, help="images per step of that training")
+    parser.add_argument("--learning_rate", type=float, default=1e-3, help="its learning rate at the start")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--device", default="auto", help="torch device; auto takes CUDA where it is usable")
     options = parser.parse_args()
     if options.classes > options.known:

@@ -1,9 +1,13 @@
-"""Would other test images have said the same? `python -m evidence.paired COMPARISON --rows ... --seeds ... --out FILE.md`.
+"""Checks whether other test images would have led to the same conclusion, by an interval over test images.
 
-COMPARISON is a folder that segp_ext.compare wrote. Its table says how much a difference of Last varies from order to order; where all
-orders are tested on the same images, that holds for these images alone. Here the final model of each run predicts all test images again,
-on the path by which its method predicts. Differences from the first row are then averaged over the orders image by image, and their 95 %
-interval is that over images (Student's t; images that are the same, pixel by pixel, count as one in all orders).
+    python -m evidence.paired COMPARISON --rows ... --seeds ... --out FILE.md
+
+COMPARISON is a folder that segp_ext.compare wrote. Its table shows how much a difference of Last varies from class order to class order.
+Where all orders are tested on the same images, that interval holds for these images alone.
+
+Here the final model of each run predicts all test images again, on its method's path of prediction. For each image, the difference from
+the first row is averaged over the orders. The 95 % interval is taken over images (Student's t). Images of one class that are the same,
+pixel by pixel, count as one image in all orders.
 """
 
 from __future__ import annotations
@@ -23,7 +27,11 @@ from segp_ext.report.table import spread
 
 @torch.no_grad()
 def hits(run: Path) -> dict[str, list[bool]]:
-    """Whether the run's final model predicts the class of each test image, over all classes; by a hash of the image and its class."""
+    """Tells for each test image whether the run's final model predicts its class, over all classes.
+
+    Returns:
+        By a hash of the image and its class: one value for each of the equal images.
+    """
     learner, scenario = opened(run)
     found: dict[str, list[bool]] = {}
     first = 0
@@ -39,7 +47,11 @@ def hits(run: Path) -> dict[str, list[bool]]:
 
 
 def difference(own: list[dict[str, list[bool]]], others: list[dict[str, list[bool]]]) -> Difference:
-    """Of the accuracy of `own` runs from that of `others`, paired by order and image, with the interval over images.
+    """Computes the accuracy of the runs `own` minus that of the runs `others`, paired by order and image, with the interval over images.
+
+    Args:
+        own: the result of `hits` for each order.
+        others: the same, in the same orders.
 
     Raises:
         ValueError: if the runs were not all tested on the same images.
@@ -48,7 +60,7 @@ def difference(own: list[dict[str, list[bool]]], others: list[dict[str, list[boo
     for a, b in zip(own, others, strict=True):
         if not a.keys() == b.keys() == own[0].keys():
             raise ValueError(
-                "its runs were not all tested on the same images, so an order's interval is one over images too"
+                "its runs were not all tested on the same images; their interval over orders covers the choice of images already"
             )
         for name in a:
             apart.setdefault(name, []).append(statistics.fmean(a[name]) - statistics.fmean(b[name]))

@@ -1,16 +1,14 @@
 """Trains a small CLIP from scratch on Tiny-ImageNet at 32 pixels: `python -m evidence.pretrain --data DIR --names FILE --out MODEL`.
 
-What it makes is the frozen start of the natural-image scene (`evidence.scene`), for want of a real CLIP where none can be had: a tower that
-knows 200 names in photographs and none of the looks that the scene's tasks come in. The last HELD_OUT training images of every class
-are never seen here; they are what is learnt later.
+The natural-image scene (`evidence.scene`) starts from this model, where no real CLIP can be had. The model knows 200 names in photographs,
+and none of the looks of the scene's tasks. It never sees the last HELD_OUT training images of every class; the scene trains on them.
 
-The image tower learns first, against one free vector per class; in the last epochs the text tower takes over these vectors' part, and both
-towers learn from captions: templates around a class's names, the commonest one half the time. That gets further in the same time than
-captions from the start.
+At first the image tower learns alone, against one free vector per class. In the last epochs both towers also learn from captions, which are
+templates around a class's names; half the time around the commonest one. In the same time this gets further than captions from the start.
 
-Stops after `--minutes` and goes on when called again, until `--epochs` are done. Writes MODEL/open_clip_config.json and the weights, which
-`--model.name local-dir:MODEL` loads, and MODEL/pretrain.json with what it did and its zero-shot accuracy on the classes' other images:
-"scene", those held out for the scene's training, and "val".
+The command stops after `--minutes` and continues when called again, until `--epochs` are done. It writes MODEL/open_clip_config.json and
+the weights; `--model.name local-dir:MODEL` loads both. It also writes MODEL/pretrain.json: the settings, the losses, and the zero-shot
+accuracy on two sets of other images. "scene" are the images held out for the scene's training; "val" are the validation images.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ from tqdm import tqdm
 from segp_ext.storage.sealed import write_atomically
 
 HELD_OUT = 150
-"""Training images of each class that are kept for the scene, the last ones by name."""
+"""Number of training images per class that are kept for the scene: the last ones by name."""
 CONFIG = {
     "embed_dim": 128,
     "custom_text": True,
@@ -52,7 +50,16 @@ TEMPLATES = (
 
 
 def images(data: Path, wnids: list[str], part: str) -> tuple[Tensor, Tensor]:
-    """Pixels uint8 `[N, 3, 32, 32]` and labels int64 `[N]` of "train" (for pre-training), "scene" (held out of it) or "val"."""
+    """Reads one part of Tiny-ImageNet.
+
+    Args:
+        data: its folder.
+        wnids: the classes, by label.
+        part: "train" (for pre-training), "scene" (held out of "train") or "val".
+
+    Returns:
+        Pixels uint8 `[N, 3, 32, 32]` and labels int64 `[N]`.
+    """
     if part == "val":
         rows = [line.split("\t")[:2] for line in (data / "val/val_annotations.txt").read_text().splitlines()]
         listed = [(data / "val/images" / name, wnids.index(wnid)) for name, wnid in rows if wnid in wnids]
@@ -66,7 +73,10 @@ def images(data: Path, wnids: list[str], part: str) -> tuple[Tensor, Tensor]:
 
 
 def augmented(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """uint8 `[B, 3, 32, 32]` → float in [0, 1]: shifted, zoomed, mirrored, brighter or darker, with more or less contrast."""
+    """Shifts, zooms and mirrors images at random, and changes their brightness and contrast.
+
+    Takes uint8 `[B, 3, 32, 32]`, and returns floats in [0, 1] of the same shape.
+    """
     count = len(pixels)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -86,19 +96,19 @@ def augmented(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 CAPTIONED = 0.5
-"""The share of all epochs that learns from captions, the last ones, ..."""
+"""Share of the epochs, the last ones, that learn from captions."""
 EVERY = 2
-"""... at every so many steps: captions of 200 classes cost half of what 128 small images do."""
+"""Number of steps from one with captions to the next, as captions of 200 classes cost half as much time as 128 small images."""
 MIXED = 0.3
-"""Both parameters of the Beta distribution that the shares of two mixed images come from (mixup, arXiv 1710.09412)."""
+"""Both parameters of the Beta distribution that draws the shares of two mixed images (mixup, arXiv 1710.09412)."""
 
 
 class Captions:
-    """Token ids of all captions of all classes; draws one for each class.
+    """Token ids of all captions of all classes.
 
     Args:
-        names: of each class, the commonest first.
-        tokenizer: open_clip's.
+        names: names of each class, the commonest first.
+        tokenizer: open_clip's tokenizer.
     """
 
     def __init__(self, names: list[list[str]], tokenizer: open_clip.tokenizer.SimpleTokenizer) -> None:
@@ -107,7 +117,7 @@ class Captions:
         ]
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """`[C, L]`."""
+        """Draws one caption for each class, int64 `[C, L]`: half the time with the commonest name, else with any of its names."""
         count = len(self.tokens)
         common = torch.rand(count, generator=generator) < 0.5
         which, template = torch.randint(2**31, (2, count), generator=generator)
@@ -119,22 +129,22 @@ class Captions:
 
 
 def build() -> torch.nn.Module:
-    """The model, with random weights."""
+    """Makes the model with random weights."""
     settings = {key: value for key, value in CONFIG.items() if key != "custom_text"}
     return open_clip.CustomTextCLIP(**settings, cast_dtype=torch.float32)
 
 
 def tokenizer() -> open_clip.tokenizer.SimpleTokenizer:
-    """Its tokenizer."""
+    """Makes the model's tokenizer."""
     return open_clip.tokenizer.SimpleTokenizer(context_length=CONFIG["text_cfg"]["context_length"])  # type: ignore[index]
 
 
 class Pretraining:
-    """The model in training, and all that it needs to go on.
+    """The model in training, with everything that is needed to continue.
 
     Args:
-        options: of the command line.
-        steps: optimiser steps in all.
+        options: options of the command line.
+        steps: number of optimiser steps in all epochs together.
     """
 
     def __init__(self, options: argparse.Namespace, steps: int) -> None:
@@ -158,7 +168,7 @@ class Pretraining:
         self.losses: list[float] = []
 
     def state(self) -> dict[str, object]:
-        """For `restore`."""
+        """Returns the state that `restore` takes."""
         parts = (self.model, self.optimizer, self.schedule)
         return {
             "options": self.options,
@@ -168,10 +178,10 @@ class Pretraining:
         }  # fmt: skip
 
     def restore(self, state: dict) -> None:
-        """Takes over what `state` gave.
+        """Restores what `state` returned.
 
         Raises:
-            ValueError: naming an option that was another one then.
+            ValueError: if an option differs from the one at that time; the message names it.
         """
         for name, value in self.options.items():
             if state["options"][name] != value:
@@ -183,14 +193,21 @@ class Pretraining:
         self.epoch, self.seconds, self.losses = state["epoch"], state["seconds"], state["losses"]
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Float `[B, 3, 32, 32]` in [0, 1] → normalised embeddings."""
+        """Encodes images, float `[B, 3, 32, 32]` in [0, 1], as normalised embeddings `[B, 128]`."""
         mean, std = (torch.tensor(values, device=self.device).view(3, 1, 1) for values in
                      (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD))  # fmt: skip
         x = ((pixels.to(self.device) - mean) / std).contiguous(memory_format=torch.channels_last)
         return self.model.encode_image(x, normalize=True)
 
     def train(self, pixels: Tensor, labels: Tensor, captions: Captions, batch: int) -> None:
-        """One epoch."""
+        """Trains one epoch.
+
+        Args:
+            pixels: all training images, uint8 `[N, 3, 32, 32]`.
+            labels: their classes, int64 `[N]`.
+            captions: captions of the classes.
+            batch: images per step.
+        """
         self.model.train()
         start, total = time.perf_counter(), 0.0
         order = torch.randperm(len(pixels), generator=self.generator)
@@ -225,7 +242,13 @@ class Pretraining:
 
     @torch.no_grad()
     def accuracies(self, pixels: Tensor, labels: Tensor, names: list[str]) -> list[float]:
-        """Zero-shot over all classes in the first template, class by class."""
+        """Computes the zero-shot accuracy of each class, over all classes, with the first template.
+
+        Args:
+            pixels: images, uint8 `[N, 3, 32, 32]`.
+            labels: their classes, int64 `[N]`.
+            names: one name for each class.
+        """
         self.model.eval()
         tokens = tokenizer()([TEMPLATES[0].format(name) for name in names]).to(self.device)
         text = self.model.encode_text(tokens, normalize=True)
@@ -243,15 +266,15 @@ def main() -> None:
     )
     parser.add_argument("--names", type=Path, required=True, help="JSON: wnid to names, the commonest first")
     parser.add_argument("--out", type=Path, required=True, help="the model's folder")
-    parser.add_argument("--epochs", type=int, default=36)
+    parser.add_argument("--epochs", type=int, default=36, help="epochs in all, over all calls")
     parser.add_argument(
-        "--minutes", type=float, default=math.inf, help="stop at the end of the epoch in which they are over"
+        "--minutes", type=float, default=math.inf, help="stop at the end of the epoch in which this time is over"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--learning_rate", type=float, default=2e-3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
+    parser.add_argument("--batch_size", type=int, default=128, help="images per step")
+    parser.add_argument("--learning_rate", type=float, default=2e-3, help="highest learning rate, after the warm-up")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="torch device")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     begun = time.perf_counter()
@@ -266,7 +289,7 @@ def main() -> None:
         try:
             training.restore(torch.load(kept, weights_only=True, map_location=options.device))
         except ValueError as error:
-            parser.error(f"{kept} cannot go on: {error}. Give that, or another --out")
+            parser.error(f"cannot continue from {kept}: {error}. Give the same value, or another --out")
     while training.epoch < options.epochs and time.perf_counter() - begun < 60 * options.minutes:
         training.train(pixels, labels, captions, options.batch_size)
         aside = kept.with_suffix(".new")

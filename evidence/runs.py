@@ -1,4 +1,4 @@
-"""Finished runs of a comparison, opened again: for the commands that ask their models something."""
+"""Opens the finished runs of a comparison again, for the commands that question their models."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ Found = TypeVar("Found")
 
 
 def scenario_of(run: Path) -> tuple[Config, Scenario]:
-    """A finished run's settings, and the data that it learnt.
+    """Returns the settings of a finished run and the data that it learnt.
 
     Raises:
-        OSError, ValueError: if there is no such run, it did not end, or its data are others now.
+        OSError: if there is no such run.
+        ValueError: if the run did not finish, or its data have changed.
     """
     check_version(run)
     config = from_dict(Config, read_settings(run / "config.yaml"))
@@ -38,10 +39,11 @@ def scenario_of(run: Path) -> tuple[Config, Scenario]:
 
 
 def opened(run: Path) -> tuple[SeGPCL, Scenario]:
-    """A finished run's last model, its text embeddings made as they were for its own figures, and its data.
+    """Returns the last model of a finished run and the data that it learnt.
 
     Raises:
-        OSError, ValueError: as `scenario_of`.
+        OSError: as `scenario_of`.
+        ValueError: as `scenario_of`, or if the checkpoint does not hold all classes.
     """
     config, scenario = scenario_of(run)
     learner = SeGPCL.load(run / "checkpoints/latest", config.model.device)
@@ -56,18 +58,21 @@ def arguments(module: str, description: str, out: str = "file for the table") ->
     """Makes the parser of a command that opens a comparison's runs.
 
     Args:
-        module: the command's module, "evidence.beta".
-        description: what the command does, for its help.
-        out: what its `--out` is.
+        module: the command's module, as "evidence.beta".
+        description: the command's help.
+        out: help of `--out`.
     """
     parser = argparse.ArgumentParser(
         f"python -m {module}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("comparison", type=Path, help="folder that segp_ext.compare wrote")
     parser.add_argument(
-        "--rows", nargs="+", required=True, help="methods as segp_ext.compare has them, the reference first"
+        "--rows",
+        nargs="+",
+        required=True,
+        help="rows of the comparison, as given to segp_ext.compare; the reference first",
     )
-    parser.add_argument("--seeds", nargs="+", type=int, required=True)
+    parser.add_argument("--seeds", nargs="+", type=int, required=True, help="seeds of the comparison")
     parser.add_argument("--out", type=Path, required=True, help=out)
     return parser
 
@@ -75,7 +80,18 @@ def arguments(module: str, description: str, out: str = "file for the table") ->
 def of_every_run(
     parser: argparse.ArgumentParser, options: argparse.Namespace, ask: Callable[[Path], Found]
 ) -> dict[str, list[Found]]:
-    """What `ask` finds in the folder of each run, by row, in the order of the seeds; what is wrong ends the command before it begins."""
+    """Calls `ask` with the folder of each run, after checking that every run is finished and its data are there.
+
+    An error ends the command with a message that names the row.
+
+    Args:
+        parser: the command's parser.
+        options: its options, with `comparison`, `rows`, `seeds` and `out`.
+        ask: takes the folder of a run, and returns its finding.
+
+    Returns:
+        The findings by row, in the order of the seeds.
+    """
     for name in ("rows", "seeds"):
         values = getattr(options, name)
         if len({*values}) < len(values):

@@ -1,14 +1,20 @@
-"""Writes the natural-image scene: known names under a look that differs from task to task.
+"""Writes the natural-image scene: classes with known names, under a look that differs from task to task.
 
     python -m evidence.scene --data DIR --names FILE --model MODEL --seed 1 --out SCENES/1
 
-Classes are drawn from those that the model knows best, by its zero-shot accuracy on the images that the scene will train on, as they are
-without any look (`evidence.pretrain` notes it; no test image takes part). A task is a few classes of Tiny-ImageNet in photographs that
-`evidence.pretrain` has not seen, all of its images changed in one way: colours inverted, noise, a false-colour scale ... The text tower
-knows the names, so there is something to preserve; every look is new to the vision tower, so there is something to learn; and what one task
-needs is not what the next one needs, so there is something to forget. The seed chooses classes and which look comes when. Writes
-{train,test}/<class>/ in three folders: OUT/scene, with order.txt, a list of the classes in the order of learning; OUT/clean, the same
-images as they were; OUT/untouched, with the test images of the classes that no task has.
+The seed draws classes and the order of the looks. Classes come from those that the model knows best: by its zero-shot accuracy on the
+scene's training images before any look changes them. `evidence.pretrain` notes that accuracy; no test image takes part.
+
+A task is a few classes of Tiny-ImageNet, in photographs that `evidence.pretrain` has not seen. One look changes all images of a task:
+colours inverted in a checked pattern, noise, a false-colour scale ... So there is something to preserve, as the text tower knows the names.
+There is something to learn, as every look is new to the vision tower. And there is something to forget, as the next task needs other
+features.
+
+The command writes {train,test}/<class>/ in three folders:
+
+- OUT/scene: the scene, with order.txt, the list of classes in the order of learning
+- OUT/clean: the same images without any look
+- OUT/untouched: the test images of the classes that are in no task
 """
 
 from __future__ import annotations
@@ -31,13 +37,13 @@ def main() -> None:
     parser.add_argument("--names", type=Path, required=True, help="JSON: wnid to names, the commonest first")
     parser.add_argument("--model", type=Path, required=True, help="folder that evidence.pretrain wrote")
     parser.add_argument(
-        "--known", type=int, default=70, help="classes are drawn from so many that the model knows best"
+        "--known", type=int, default=70, help="draw the classes from this many that the model knows best"
     )
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tasks", type=int, default=6, help=f"at most {len(LOOKS)}")
-    parser.add_argument("--classes", type=int, default=8, help="of each task")
-    parser.add_argument("--images", type=int, default=150, help="training images of each class")
+    parser.add_argument("--seed", type=int, required=True, help="draws the classes and the order of the looks")
+    parser.add_argument("--out", type=Path, required=True, help="a new or an empty folder for the scene")
+    parser.add_argument("--tasks", type=int, default=6, help=f"number of tasks, at most {len(LOOKS)}")
+    parser.add_argument("--classes", type=int, default=8, help="classes per task")
+    parser.add_argument("--images", type=int, default=150, help="training images per class")
     options = parser.parse_args()
     if not 1 <= options.tasks <= len(LOOKS):
         parser.error(f"--tasks must be from 1 to {len(LOOKS)}; got {options.tasks}")
@@ -57,7 +63,7 @@ def main() -> None:
     folder_of = [names[wnid][0].replace("/", " ") for wnid in wnids]
     if len({*folder_of}) < len(folder_of):
         alike = next(name for name in folder_of if folder_of.count(name) > 1)
-        parser.error(f"--names must give each class a first name of its own; {alike!r} is that of two")
+        parser.error(f"--names must give each class a first name of its own; two classes have {alike!r}")
     for part, where in (("scene", "train"), ("val", "test")):
         pixels, labels = images(options.data, wnids, part)
         counts: dict[int, int] = {}
@@ -68,7 +74,7 @@ def main() -> None:
             if label in task_of:
                 if where == "test" or number <= options.images:
                     made = [("scene", LOOKS[looks[task_of[label]]](image)), ("clean", image)]
-            elif where == "test" or number == 1:  # nothing is learnt from these
+            elif where == "test" or number == 1:  # untouched classes are not learnt; train/ must hold an image of each
                 made = [("untouched", image)]
             for place, content in made:
                 path = options.out / place / where / folder_of[label] / f"{number:04}.png"

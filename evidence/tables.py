@@ -1,4 +1,4 @@
-"""Tables of the commands here: printed, and written as Markdown."""
+"""Prints the tables of the commands in this folder, and writes them as Markdown."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from segp_ext.storage.sealed import write_atomically
 
 
 def write_table(file: Path, program: str, rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table and writes it, below the command that made it.
+    """Prints a table, and writes it below the command that made it.
 
     Args:
-        file: the Markdown file.
-        program: how this command was called, without its arguments: "python -m evidence.beta".
-        rows: the table, its header first.
+        file: the Markdown file to write.
+        program: the command without its arguments, as "python -m evidence.beta".
+        rows: the rows of the table, its header first.
     """
     made = markdown_table(rows)
     print(made)
