@@ -1,4 +1,4 @@
-"""Made data sets on disk: the tests need no real ones."""
+"""Makes small data sets on disk, so that the tests need no real ones."""
 
 import functools
 import io
@@ -15,7 +15,7 @@ from segp_ext.data import Scenario, load_collection, load_scenario
 
 @functools.cache
 def encoded(index: int, ending: str) -> bytes:
-    """A small image file; another one for every index."""
+    """Returns the bytes of a small image file, which differ for every index."""
     pixels = np.random.RandomState(index).randint(0, 255, (6, 5, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG" if ending.lower() in ("jpg", "jpeg") else ending.upper())
@@ -33,19 +33,19 @@ def make(root: Path, tree: dict[str, int]) -> Path:
 
 
 def scenario(root: Path, **settings) -> Scenario:
-    """The scenario of a made data set, two classes a task in the data set's own order unless `settings` say otherwise."""
+    """Loads a made data set: two classes a task, in the data set's own order, unless `settings` say otherwise."""
     return load_scenario(DataConfig(root=str(root), **{"classes_per_task": 2, "order": None, **settings}))
 
 
 def split(root, train, test, **settings):
-    """The data set of two lists."""
+    """Writes two lists, and loads the data set that they split."""
     (root / "train.txt").write_text("".join(f"{line}\n" for line in train))
     (root / "test.txt").write_text("".join(f"{line}\n" for line in test))
     return load_collection(DataConfig(root=str(root), train_list="train.txt", test_list="test.txt", **settings))
 
 
 def as_python2_wrote(content: dict) -> bytes:
-    """A pickle with Python 2's opcodes for texts and NumPy 1's module names, as the published CIFAR100 archive has them."""
+    """Makes a pickle with Python 2's opcodes for strings and NumPy 1's module names, like the published CIFAR100 archive."""
     out = [b"\x80\x02}("]
 
     def put(value):
@@ -79,7 +79,7 @@ def as_python2_wrote(content: dict) -> bytes:
 
 
 def cifar100(root: Path, style: str = "python2", per_class: tuple[int, int] = (2, 1), classes: int = 100) -> Path:
-    """A CIFAR100 archive of few images: every class's images are of one colour that tells the class."""
+    """Makes a CIFAR100 archive of few images. The colour of an image tells its class."""
     folder = root / "cifar-100-python"
     folder.mkdir(parents=True)
     names = [f"thing_{c:02d}" for c in range(classes)]

@@ -1,18 +1,17 @@
 """Finds image data sets on disk and cuts them into tasks. Start with `load_scenario`.
 
-To add a benchmark, write a function in `benchmarks`, enter it in `benchmarks.READERS`, and add its name to `config.data_sections.DataName`.
+To add a benchmark: write a function in `benchmarks`, enter it in `benchmarks.READERS`, and add its name to
+`segp_ext.config.data_sections.DataName`.
 
-Modules, in the order in which a data set passes through them:
+The modules, in the order in which a data set passes through them:
 
-- `benchmarks`, `digits`, `folder` (with `tiny_imagenet`): one function per data set or layout, which makes a `Collection`;
-- `layouts`: what most of them share: `train/` and `test/`, `train/` alone, class folders without parts;
-- `split_lists`, `list_lines`: the split by `data.train_list` and `data.test_list`; the forms of their lines;
-- `tree`: the images of each class folder, and checks; `class_folders`, `parts`, `files`: which folders and files count;
-- `class_names`, `imagenet`: class names from folders, files and wnids;
-- `scenario`: `Collection` → `Scenario` of `Task`s: the class order, validation images, the split's hash;
-- `unreadable`: leaves images out that cannot be read;
-- `items`: the (image, label) of any data set; `decoding`: any image → 8-bit RGB; `images`: pixels for the backbone, kept in memory;
-- `array_pickle`: CIFAR100's pickles, read without running anything in them; `messages`: phrases of errors.
+- Data sets, each found as a `Collection`: `benchmarks`, `digits`, and a user's own `folder` (with `tiny_imagenet`).
+- Layouts that they share: `layouts` (`train/` and `test/`, `train/` alone, no parts), `split_lists`, `list_lines`.
+- Images below class folders: `tree`; which folders and files count: `class_folders`, `parts`, `files`.
+- Class names, from folders and files: `class_names`, `imagenet`.
+- Tasks: `scenario` cuts a `Collection` into a `Scenario`, and `unreadable` leaves out images that cannot be read.
+- Pixels: `items` takes (image, label) out of any data set, `decoding` makes 8-bit RGB, `images` keeps pixels for the backbone.
+- Helpers: `array_pickle` reads CIFAR100's pickles without running anything in them, `messages` holds phrases of errors.
 """
 
 from __future__ import annotations

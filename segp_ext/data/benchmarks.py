@@ -1,7 +1,7 @@
 """Reads the five benchmarks of class-incremental CLIP, in the layouts that their users have on disk.
 
-Every function reads `data.root` and says in `Collection.layout` what it found. It raises FileNotFoundError or ValueError, which say what
-was looked for and what is there. `READERS` lists the functions by the name in `data.name`.
+Every function reads `data.root` and says in `Collection.layout` what it found. FileNotFoundError and ValueError name the
+layouts that are taken, and what is there. `READERS` lists the functions by the name in `data.name`.
 """
 
 from __future__ import annotations

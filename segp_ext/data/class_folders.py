@@ -97,7 +97,7 @@ def unwrapped_set(root: Path) -> Path:
 def is_class(base: Path, folder: str) -> bool:
     """Tells whether a folder that is named like a part is a class.
 
-    It is a class if its images lie where those of the folders beside it lie: in the folder itself, or in one folder of `IMAGES`.
+    It is a class if its images lie at the same depth as in the folders beside it: in the folder itself, or in one folder of `IMAGES`.
     """
     others = [name for name in class_folders(base) if not is_part(name)]
     if holds_images(base / folder):

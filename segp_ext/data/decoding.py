@@ -135,7 +135,7 @@ def to_pil(image: Any, what: str = "image", upright: bool = False) -> Image.Imag
             - a PIL image;
             - the path of an image file, `~` for the home folder;
             - the bytes of an image file, or a file open in binary mode;
-            - pixels, as a tensor or an array: `[C, H, W]` or `[H, W, C]` with 1, 3 or 4 channels, or `[H, W]`;
+            - pixels, as a tensor or an array: `[C, H, W]` or `[H, W, C]` with 1, 3 or 4 channels, or `[H, W]`. They are
               uint8, or floating-point in [0, 1]. A fourth channel (transparency) is dropped.
         what: how an error names the image.
         upright: turn images by their EXIF orientation.

@@ -100,9 +100,9 @@ class Images:
     CLIP's own preprocessing (resize, crop) ends in 8-bit pixels, and no protocol here augments. So decoding once and keeping uint8 is
     exact. A data set that does not fit into the reader's memory is decoded again on every pass.
 
-    An image is the same on every pass, kept or not, in any process, and after a run is resumed: teacher and student must see the same.
-    A data set that augments at random draws from Python's, NumPy's and torch's generators, which are seeded with the image's index. So
-    each image has one view. A data set with a generator of its own gives other pixels on the next pass, which is an error.
+    An image is the same on every pass, kept or not, in any process, and after a run is resumed. Teacher and student must see the same
+    pixels. A data set that augments at random draws from Python's, NumPy's and torch's generators, which are seeded with the image's
+    index. So each image has one view. A data set with a generator of its own gives other pixels on the next pass, which is an error.
 
     Args:
         dataset: map-style data set of (image, label), or of dicts with the keys image and label; images as

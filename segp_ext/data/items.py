@@ -135,8 +135,8 @@ def labels_of(dataset: SizedDataset) -> Tensor:
 def _known_labels(dataset: Any) -> Any:
     """Returns the labels that a data set lists, or None where its items alone tell them.
 
-    The attributes `labels` and `targets` are not trusted blindly: they may hold the names of the classes, or the labels of the whole data
-    set behind a subset.
+    The attributes `labels` and `targets` may hold other things: the names of the classes, or the labels of the whole data set behind a
+    subset. Such attributes are skipped.
     """
     if getattr(dataset, "target_transform", None) is not None:
         return None

@@ -70,7 +70,8 @@ def names_image(text: str) -> bool:
 def readings(line: str) -> list[str]:
     """Lists the paths that a line may mean, the longest first, as names may hold spaces and endings.
 
-    They are: the whole line, columns, the line without its last or first word, the line up to an image's ending, its first or last word.
+    A path may be the whole line or a column. It may be the line without its last or first word, or the line up to an image's ending. It
+    may also be the first or the last word.
     """
     ended = _LISTED.match(line)
     columns = _SEPARATOR.split(line)

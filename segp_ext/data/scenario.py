@@ -115,7 +115,7 @@ class Task:
     Attributes:
         class_names: names of the task's classes.
         train: training images; labels are indices into `class_names`.
-        test: test images, likewise.
+        test: test images, labelled as the training images are.
     """
 
     class_names: list[str]

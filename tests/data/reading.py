@@ -1,4 +1,4 @@
-"""Reads made data sets as pixels, for the tests of what reads them."""
+"""Reads made data sets as pixels, for the tests of items, decoding and images."""
 
 import numpy as np
 import torch

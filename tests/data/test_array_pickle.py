@@ -1,4 +1,4 @@
-"""Pickles of arrays: what Python 2, NumPy 1 and NumPy 2 wrote is read; anything that would run something is not."""
+"""Pickles of arrays by Python 2, NumPy 1 and NumPy 2 are read; a pickle that would run something is refused."""
 
 import os
 import pickle
@@ -39,7 +39,7 @@ def test_what_python_2_wrote_is_read(tmp_path):
 
 
 class Runs:
-    """Unpickled by the standard library, makes a folder."""
+    """An object whose pickle calls a function when the standard library unpickles it."""
 
     def __init__(self, call, *arguments):
         self.call, self.arguments = call, arguments
@@ -63,7 +63,7 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path, monkeypatch, cal
 
 
 def test_known_names_take_no_state(tmp_path):
-    """A pickle may also set attributes of what it names (BUILD), to change what the name does later."""
+    """A pickle may also set attributes of a function that it names (BUILD), to change what the function does later."""
     (tmp_path / "file").write_bytes(b"\x80\x02cnumpy\ndtype\n}U\x05_callK\x01sb.")
     with pytest.raises(ValueError, match="file is refused .*: state for a name"):
         read_arrays(tmp_path / "file")
@@ -92,7 +92,7 @@ def test_what_is_no_pickle_of_numbers_is_refused(tmp_path, content, message):
 
 
 def test_a_few_bytes_take_little_memory(tmp_path):
-    """An index into the unpickler's memo, for which the one in C makes room for all that come before."""
+    """The file holds an index into the unpickler's memo. The unpickler in C makes room for all indices before it."""
     (tmp_path / "bomb").write_bytes(b"\x80\x04}r\xff\xff\xff\x0f.")
     code = (
         "import resource, sys; from pathlib import Path; from segp_ext.data.array_pickle import read_arrays\n"

@@ -14,9 +14,12 @@ def test_missing_root():
         load_scenario(DataConfig(name="folder"))
 
 
-def test_a_root_above_several_data_sets_is_named(tmp_path):
-    sets = {f"{place}/{part}/{c}": 2 for place in ("birds", "train/birds") for part in ("train", "test") for c in "ab"}
-    make(tmp_path, {**sets, "test/a": 1})
+@pytest.mark.parametrize(
+    ("places", "beside"), [(("birds", "train/birds"), {"test/a": 1}), (("birds", "fish"), {}), (("birds",), {"cat": 2})]
+)
+def test_a_root_above_several_data_sets_is_named(tmp_path, places, beside):
+    sets = {f"{place}/{part}/{c}": 2 for place in places for part in ("train", "test") for c in "ab"}
+    make(tmp_path, {**sets, **beside})
     with pytest.raises(
         ValueError, match=r"folder 'birds' of .* holds train/, so it is a data set, not a class; give '.*/birds'"
     ):

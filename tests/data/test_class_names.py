@@ -43,7 +43,7 @@ def test_names_are_texts_that_read_alike_when_they_are(tmp_path):
 
 
 def test_accents_may_be_written_either_way(tmp_path):
-    """macOS takes é apart; what is unpacked elsewhere, or typed into a list, does not."""
+    """macOS writes é as two characters. Archives unpacked elsewhere, and lists typed by hand, have one."""
     apart = {name: unicodedata.normalize("NFD", name) for name in ("café", "naïve")}
     assert all(len(name) < len(other) for name, other in apart.items())
     parts = make(

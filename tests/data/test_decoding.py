@@ -24,14 +24,15 @@ def test_16_bit_grey_is_scaled():
 
 
 @pytest.mark.parametrize("suffix", ["pgm", "png"])
-def test_16_bit_files_are_scaled(tmp_path, suffix):
+@pytest.mark.parametrize(("values", "seen"), [([0, 255, 256, 32768, 65535], [0, 0, 1, 128, 255]), ([0, 255], [0, 0])])
+def test_16_bit_files_are_scaled(tmp_path, suffix, values, seen):
     """PIL reads such a PGM file, and before its version 11 such a PNG, as pixels of 32 bits."""
-    pixels, path = np.array([[0, 255, 256, 32768, 65535]], dtype=np.uint16), tmp_path / f"grey.{suffix}"
+    pixels, path = np.array([values], dtype=np.uint16), tmp_path / f"grey.{suffix}"
     if suffix == "pgm":
-        path.write_bytes(b"P5 5 1 65535\n" + pixels.astype(">u2").tobytes())
+        path.write_bytes(b"P5 %d 1 65535\n" % len(values) + pixels.astype(">u2").tobytes())
     else:
         Image.fromarray(pixels).save(path)
-    assert np.asarray(open_image(path))[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+    assert np.asarray(open_image(path))[0, :, 0].tolist() == seen
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_orientation_by_exif_when_asked(tmp_path, dtype):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("upright", [True, False])
 def test_pil_turns_tiff_files_in_any_case(tmp_path, dtype, upright):
-    """As it reads them, a path like the bytes."""
+    """PIL turns them as it reads them, whether it is given a path or bytes."""
     exif = Image.Exif()
     exif[274] = 6
     Image.fromarray(np.zeros((2, 3), dtype)).save(tmp_path / "x.tif", exif=exif)

@@ -68,7 +68,7 @@ def test_memory_is_shared_and_given_back():
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_image_drawn_at_random_is_the_same_on_every_pass(workers):
-    """Kept or not, in any order, in a process of its own or not, and in another run: the same pixels, and nothing of the caller's."""
+    """Kept or not, in any order, in any process, and in another run. The caller's generators are left alone."""
 
     class Random:
         def __len__(self):
@@ -156,7 +156,7 @@ def test_images_of_one_size_can_be_resized_on_the_device():
 
 @pytest.mark.parametrize("kind", [int, np.int64, torch.tensor, lambda label: np.array([label])])
 def test_labels_that_were_changed_in_one_place_alone_are_refused(kind):
-    """Whoever renumbers ImageFolder.samples and leaves its targets, or the other way round."""
+    """As when someone renumbers ImageFolder.samples but not its targets, or the reverse."""
     items = [(np.zeros((3, 4, 4), np.uint8), kind(label)) for label in (0, 1, 2)]
 
     class Both(list):

@@ -14,7 +14,7 @@ from segp_ext.data.scenario import LabelledImages
 
 
 class Columns:
-    """As Hugging Face's data sets are: dicts, and columns by name."""
+    """A data set like Hugging Face's: items are dicts, and a name gives a column."""
 
     def __init__(self):
         self.column_names, self.decoded = ["image", "label"], 0
@@ -39,7 +39,7 @@ def test_items_may_be_dicts():
 
 
 class Streamed(torch.utils.data.IterableDataset):
-    """It has a length; the index that it inherits says nothing but that it is not implemented."""
+    """A data set with a length, whose inherited index only raises NotImplementedError."""
 
     def __len__(self):
         return 2
@@ -126,7 +126,7 @@ def test_reading_what_draws_nothing_leaves_the_generators_alone(monkeypatch):
     ],
 )
 def test_labels_that_list_nothing_are_passed_by(labels):
-    """Names of the classes, say, or the labels of all images behind a subset."""
+    """For example the names of the classes, or the labels of all images behind a subset."""
 
     class Odd:
         def __len__(self):
@@ -166,7 +166,7 @@ def test_labels_without_an_attribute_are_read_from_the_items():
 
 
 def test_labels_that_a_transform_changes_are_read_from_the_items(tmp_path):
-    """torchvision's data sets keep the labels of their files in `targets`, and change them as they are read."""
+    """torchvision's data sets keep the labels of their files in `targets`, and change labels as items are read."""
     folder = make(tmp_path, {"a": 1, "b": 2})
     assert labels_of(ImageFolder(folder)).tolist() == [0, 1, 1]
     assert labels_of(ImageFolder(folder, target_transform=lambda label: 1 - label)).tolist() == [1, 0, 0]

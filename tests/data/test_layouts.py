@@ -52,6 +52,10 @@ def test_other_names_of_the_held_out_part(tmp_path, held):
             {f"{part}/{c}": 2 for part in ("train", "training", "test") for c in "ab"},
             "train/ and test/ of <class>/ folders (training/ is not used)",
         ),
+        (
+            {f"{part}/{c}": 2 for part in ("TRAIN", "train", "test") for c in "ab"},
+            "train/ and test/ of <class>/ folders (TRAIN/ is not used)",
+        ),
         ({"TRAIN/a": 2, "TRAIN/b": 2, "dev/a": 2, "dev/b": 2}, "TRAIN/ and dev/ of <class>/ folders"),
         ({"train/a": 4, "train/b": 4, "test": 3}, "held out, seed 0; test/ has no class folders and is not used"),
         ({"a": 2, "b": 2, "lost+found": 0, "__pycache__": 0, "Annotations": 0}, "flat <class>/ folders"),

@@ -61,6 +61,12 @@ def test_an_ending_within_a_name_of_a_list(tmp_path, after):
     assert [file.name for file in found.train[0]] == ["00.jpg (1).jpg"]
 
 
+def test_a_mask_beside_an_image_is_not_part_of_its_name(tmp_path):
+    root = make(tmp_path, {"a": 2, "b": 2})
+    found = split(root, ["a/00.jpg,mask.png", "b/00.jpg,mask.png"], ["a/01.PNG", "b/01.PNG"])
+    assert [[file.name for file in files] for files in found.train] == [["00.jpg"], ["00.jpg"]]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -45,7 +45,7 @@ def test_lists_that_do_not_fit_the_images(tmp_path, train, test, error, message)
 @pytest.mark.parametrize("named", ["", "images/"])
 @pytest.mark.parametrize("beside", [{}, {"annotations": 0}])
 def test_lists_over_a_wrapped_tree(tmp_path, named, beside):
-    """The images stand in the lists as they do without lists, with the folder around the classes or without it."""
+    """Lists may name images with the folder around the classes or without it."""
     root = make(tmp_path, {"images/cat": 2, "images/dog": 2, **beside})
     found = split(root, [f"{named}cat/00.jpg", f"{named}dog/00.jpg"], [f"{named}cat/01.PNG", f"{named}dog/01.PNG"])
     assert found.class_names == ["cat", "dog"] and [file.name for file in found.train[0]] == ["00.jpg"]
@@ -109,7 +109,7 @@ def test_columns_that_are_no_labels_or_agree_with_the_folders(tmp_path, columns)
 @pytest.mark.parametrize("after", ["", " 0", ",0"])
 @pytest.mark.parametrize("gone", ["00 2.jpg", "00.jpg (1).jpg", "01 (1).PNG", "00,2.jpg", "deep/00.jpg"])
 def test_a_missing_image_of_a_list_is_no_other_image(tmp_path, gone, after):
-    """The names that a shorter reading would make of these are there, in the other list too."""
+    """A shorter reading of each missing name would name an image that is there, or in the other list."""
     root = make(tmp_path, {"a": 4, "b": 2, "a/deep": 0, "deep": 2})
     (root / "a/deep/99.jpg").write_bytes((root / "a/00.jpg").read_bytes())
     found = split(

@@ -24,6 +24,7 @@ def test_tiny_imagenet(tmp_path):
     assert found.class_names == ["goldfish", "European fox"]
     assert found.tasks[0].train.labels == [0, 0, 1, 1, 1] and found.tasks[0].test.labels == [0, 0, 1, 1]
     assert [s.name for s in found.tasks[0].test.sources] == ["00.jpg", "03.PNG", "01.PNG", "02.jpg"]
+    assert load_collection(DataConfig(root=str(tmp_path), names_file="names.json")).stray == []
     (tmp_path / "val/images/02.jpg").unlink()
     with pytest.raises(FileNotFoundError, match="val/images/02.jpg .in val_annotations.txt."):
         scenario(tmp_path)

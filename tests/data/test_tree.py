@@ -38,6 +38,6 @@ def test_images_outside_class_folders_and_other_files_are_named(tmp_path):
     (root / "test/b/film.mp4").write_bytes(b"")
     with pytest.warns(
         RuntimeWarning,
-        match=r"3 file\(s\) .* are left alone, .*: train/00.jpg \(in no class folder\), .*test/b/film.mp4",
+        match=r"3 file\(s\) .* are left alone: .*: train/00.jpg \(in no class folder\), .*test/b/film.mp4",
     ):
         scenario(root)
