@@ -70,7 +70,7 @@ def test_predict_refuses_what_it_cannot_use():
     with pytest.raises(ValueError, match="image 0 must have floating-point pixels.*Drop the normalisation"):
         learner.predict(torch.full((3, 8, 8), -1.0))
     with pytest.raises(
-        ValueError, match="^image 1: cannot read what was given as an image: cannot identify image file$"
+        ValueError, match="^image 1: cannot read the given data as an image: cannot identify image file$"
     ):
         learner.predict([image, b"xx"])
     with pytest.raises(ValueError, match=r"image 1 must be \[C, H, W\] or \[H, W, C\].*; got \[8, 3, 8\]"):
