@@ -1,7 +1,7 @@
 """Continual-learning metrics, defined once.
 
-R is a list of rows: R[i][j] is the accuracy on task j's test images after training task i over all classes seen by then, j ≤ i. Tasks
-count from zero here; a lower triangle is enough. Accuracies are fractions.
+R is a list of rows. R[i][j] is the accuracy on task j's test images after training task i, over all classes seen by then, for j ≤ i.
+Tasks count from zero here; a lower triangle is enough. Accuracies are fractions.
 
 The global R of the paper (SeGP-CL, arXiv 2603.12055, equations 33 and 34) scores all tasks after each one, over the class names of all
 tasks. Its row i is measured after i tasks: row 0 comes before the first one, and none of the metrics reads it.
@@ -51,18 +51,19 @@ def backward_transfer(matrix: Rows) -> float | None:
 def forward_transfer(next_task: Sequence[float | None]) -> float | None:
     """FWT: mean over tasks j > 0 of the zero-shot accuracy on task j before training it, over the classes of that task.
 
-    `next_task[i]` is the accuracy on task i + 1 after training task i; its last entry (no task follows) is left out, and so are tasks
-    of one class, where it is None: one class is always right. None if no task is left, or for a path that cannot score unseen classes.
+    `next_task[i]` is the accuracy on task i + 1 after training task i. Its last entry is left out, as no task follows. So are tasks of
+    one class, where it is None, as one class is always right. The metric is None if no task is left, and for a path that cannot score
+    unseen classes.
     """
     scores = [score for score in next_task[:-1] if score is not None]
     return sum(scores) / len(scores) if scores else None
 
 
 def within_chance(accuracy: float, images: int, classes: int) -> bool:
-    """Whether an accuracy on so many images is what guessing among the classes gives, or worse.
+    """Tells whether guessing among the classes may give this accuracy or a higher one on so many images.
 
-    That is, whether as many right guesses or more have a probability above 0.001 (binomial, each right with 1/classes). One class is
-    always guessed right.
+    It may if as many right guesses or more have a probability above 0.001 (binomial, each right with 1/classes). One class is always
+    guessed right.
     """
     from scipy.stats import binom
 

@@ -37,8 +37,9 @@ def test_a_line_has_its_value_and_name_at_its_end():
 @pytest.mark.parametrize(
     "names", [["a", "b", "c", "d", "e", "f", "g"], ["a long name of two lines here " + c for c in "abcde"]]
 )
-def test_labels_do_not_overlap_and_stay_within_the_picture(names):
-    svg = chart_of(*(Line(name, [90, 95 + 0.1 * n], style=n) for n, name in enumerate(names)))
+@pytest.mark.parametrize(("start", "end"), [(10, 95), (90, 0.5)])
+def test_labels_do_not_overlap_and_stay_within_the_picture(names, start, end):
+    svg = chart_of(*(Line(name, [start, end + 0.1 * n], style=n) for n, name in enumerate(names)))
     width, height = (float(size) for size in svg.get("viewBox").split()[2:])
     labels = sorted(
         y for x, y, text in texts(svg) if x > 0.5 * width and re.search("[a-z]{1}", text) and text != "tasks learnt"
