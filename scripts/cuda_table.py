@@ -1,9 +1,10 @@
-"""What the CUDA kernels cost before any GPU runs them, beside an earlier revision, as a Markdown page.
+"""Writes a Markdown page of what the CUDA kernels cost, found without a GPU: registers, instructions and launches.
 
-python scripts/cuda_table.py [--before REVISION] > benchmarks/results/cuda_table.md
+    python scripts/cuda_table.py [--before REVISION] > benchmarks/results/cuda_table.md
 
-Needs nvcc and a C++ compiler; cuobjdump too (pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm) for the count of instructions.
-Nothing is run on a GPU. Launches are counted by running the host code with kernels that do nothing.
+With --before, every number stands beside that of an earlier revision. The script needs nvcc and a C++ compiler. To count instructions, it
+also needs cuobjdump (pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm). Launches are counted by running the host code with kernels
+that do nothing.
 """
 
 from __future__ import annotations
@@ -26,22 +27,27 @@ ARCHITECTURE = "90"
 DTYPES = {"float": "float32", "segp::BFloat16": "bfloat16", "segp::Half": "float16", "double": "float64"}
 HOT = {"distill_rows_kernel": "geometry_distill", "dual_text_kernel": "dual_target_loss",
        "dual_rows_kernel": "dual_target_loss", "drift_chunk_kernel": "prototype_drift"}  # fmt: skip
-"""The kernels that go through every similarity, and their ops."""
-NUMBERS_AT_A_TIME = 4  # of a thread's step through a row, in all of them
+"""Op of each kernel that goes through every similarity."""
+NUMBERS_AT_A_TIME = 4  # similarities that a thread handles in one step through a row, in all of these kernels
 
 
 @dataclass
 class Source:
-    """One .cu file, compiled."""
+    """Costs of one compiled .cu file.
 
-    registers: dict[tuple[str, str], int] = field(
-        default_factory=dict
-    )  # the most of a kernel's forms, by kernel and dtype
+    Attributes:
+        registers: registers per thread by kernel and dtype; the most of a kernel's instantiations.
+        spills: bytes that spill to memory, stores and loads.
+        instructions: instructions per similarity by op and dtype.
+    """
+
+    registers: dict[tuple[str, str], int] = field(default_factory=dict)
     spills: int = 0
-    instructions: dict[tuple[str, str], float] = field(default_factory=dict)  # of a similarity, by kernel and dtype
+    instructions: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
 def run(*command: str | Path) -> str:
+    """Runs a command and returns its output and errors; ends the script with them if the command fails."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command[:3]))} … failed:\n{done.stdout}{done.stderr}")
@@ -49,13 +55,13 @@ def run(*command: str | Path) -> str:
 
 
 def dtype_of(name: str) -> str:
-    """The dtype of a kernel from its demangled name."""
+    """Returns the dtype in a kernel's demangled name; "?" if there is none."""
     first = re.search(r"_kernel<([\w:]+)", name)
     return DTYPES.get(first[1], first[1]) if first else "?"
 
 
 def loops(assembly: str) -> list[list[str]]:
-    """The bodies of a kernel's innermost loops: what lies between a branch backwards and its target."""
+    """Returns the instructions of each innermost loop of a kernel: from the target of a backward branch up to the branch."""
     lines = re.findall(r"/\*([0-9a-f]{4,})\*/ +([^;]*);", assembly)
     places = {int(address, 16): i for i, (address, _) in enumerate(lines)}
     spans = []
@@ -68,7 +74,11 @@ def loops(assembly: str) -> list[list[str]]:
 
 
 def per_similarity(assembly: str) -> float:
-    """Instructions that a kernel spends on one similarity: of its loops that raise two to a power, but for those over warps' shares."""
+    """Counts the instructions that a kernel spends on one similarity.
+
+    It counts in the innermost loops that raise two to a power (MUFU.EX2). Loops that read shared memory (LDS) are left out: they add up the
+    warps' shares.
+    """
     bodies = [
         body
         for body in loops(assembly)
@@ -78,6 +88,7 @@ def per_similarity(assembly: str) -> float:
 
 
 def compiled(source: Path, include: Path, folder: Path) -> Source:
+    """Compiles one .cu file into `folder` with nvcc, and reads its costs; instructions only where cuobjdump is there."""
     target = folder / f"{source.stem}.o"
     text = run("nvcc", "-O3", "-std=c++17", f"-gencode=arch=compute_{ARCHITECTURE},code=sm_{ARCHITECTURE}",
                f"-I{include}", "-Xptxas=-v", "-c", source, "-o", target)  # fmt: skip
@@ -103,11 +114,12 @@ def compiled(source: Path, include: Path, folder: Path) -> Source:
 
 
 def run_filter(text: str) -> str:
+    """Demangles the C++ names in a string with c++filt."""
     return subprocess.run(["c++filt"], input=text, capture_output=True, text=True, check=True).stdout
 
 
 def launches(csrc: Path, folder: Path) -> dict[tuple[str, str, str], list[int]]:
-    """Kernels, products and memsets of a call, by op, sizes and dtype."""
+    """Counts the kernels, matrix products and memsets of one call, by op, sizes and dtype."""
     program = folder / "count_launches"
     run("c++", "-std=c++20", "-O1", "-w", "-DSEGP_EMULATED_CUDA=1", f"-I{EMULATION}", f"-I{csrc}/include",
         EMULATION / "count_launches.cpp", "-x", "c++", *sorted((csrc / "cuda").glob("*.cu")), "-o", program)  # fmt: skip
@@ -116,7 +128,7 @@ def launches(csrc: Path, folder: Path) -> dict[tuple[str, str, str], list[int]]:
 
 
 def look_at(csrc: Path, folder: Path) -> tuple[dict[str, Source], dict[tuple[str, str, str], list[int]]]:
-    """Everything about one state of the sources."""
+    """Finds the costs of one state of the sources: of each .cu file by its name, and the launches."""
     folder.mkdir()
     sources = sorted((csrc / "cuda").glob("*.cu"))
     with ThreadPoolExecutor(2) as pool:
@@ -125,7 +137,10 @@ def look_at(csrc: Path, folder: Path) -> tuple[dict[str, Source], dict[tuple[str
 
 
 def extracted(revision: str, folder: Path) -> Path:
-    """The sources of a revision; kernels are started as they are now, which the emulation needs."""
+    """Extracts the sources of a revision into `folder`, and returns their `csrc`.
+
+    `launch.cuh` is that of the working tree, as the emulation needs it to start kernels.
+    """
     archive = folder / "csrc.tar"
     with archive.open("wb") as file:
         subprocess.run(["git", "archive", revision, "csrc"], cwd=ROOT, stdout=file, check=True)
@@ -135,16 +150,18 @@ def extracted(revision: str, folder: Path) -> Path:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
+    """Formats a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def change(before: object, now: object) -> str:
-    """Two cells in one."""
+    """Formats a cell: "before → now", or `now` alone if nothing changed or there is no earlier value."""
     return str(now) if before is None or before == now else f"{before} → {now}"
 
 
 def registers_page(old: dict[str, Source], now: dict[str, Source]) -> str:
+    """Formats the section on registers and spills."""
     rows = []
     for stem, source in now.items():
         before = old.get(stem, Source()).registers
@@ -156,6 +173,7 @@ def registers_page(old: dict[str, Source], now: dict[str, Source]) -> str:
 
 
 def instructions_page(old: dict[str, Source], now: dict[str, Source]) -> str:
+    """Formats the section on instructions per similarity."""
     earlier = {key: value for source in old.values() for key, value in source.instructions.items()}
     rows = []
     for source in now.values():
@@ -166,6 +184,7 @@ def instructions_page(old: dict[str, Source], now: dict[str, Source]) -> str:
 
 
 def launches_page(old: dict[tuple[str, str, str], list[int]], now: dict[tuple[str, str, str], list[int]]) -> str:
+    """Formats the section on launches per call."""
     rows = []
     for key, numbers in now.items():
         before = old.get(key)
@@ -176,9 +195,10 @@ def launches_page(old: dict[tuple[str, str, str], list[int]], now: dict[tuple[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--before", metavar="REVISION", help="a revision to compare with")
+    parser.add_argument("--before", metavar="REVISION", help="git revision to compare with")
     given = parser.parse_args()
-    os.environ["PATH"] += os.pathsep + str(Path(sysconfig.get_path("purelib"), "nvidia/cu13/bin"))  # cuobjdump's wheel
+    # The wheel puts cuobjdump here.
+    os.environ["PATH"] += os.pathsep + str(Path(sysconfig.get_path("purelib"), "nvidia/cu13/bin"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         now, launched = look_at(ROOT / "csrc", folder / "now")

@@ -1,9 +1,9 @@
-"""What distillation should cost on a GPU as it is built, and what one fused kernel would bring: a table of estimates.
+"""Estimates the time of distillation on a GPU, as it is built and in designs with fused kernels; prints a table.
 
-python scripts/fused_budget.py [--tflops 780] [--bandwidth 4.3] [--multiprocessors 132] [--clock 1.75]
+    python scripts/fused_budget.py [--tflops 780] [--bandwidth 4.3] [--multiprocessors 132] [--clock 1.75]
 
-Every number follows from the sizes, the four rates and the counts below; none is measured. The defaults are an H200's: what one large
-bfloat16 product and one large copy reach there, and its multiprocessors.
+Every number follows from the sizes, the four rates and the counts in this file; none is measured. The default rates are an H200's: the
+speeds that one large bfloat16 product and one large copy reach there, the number of its multiprocessors, and its clock.
 """
 
 from __future__ import annotations
@@ -13,24 +13,31 @@ from dataclasses import dataclass
 
 SIZES = (512, 20_000), (5_000, 25_000)
 WIDTH = 512  # De of ViT-B/16
-INSTRUCTIONS = 71  # of a similarity, bfloat16: benchmarks/results/cuda_table.md
-EXPONENTIALS_A_CLOCK = 16  # of a multiprocessor
-INSTRUCTIONS_A_CLOCK = 128
+INSTRUCTIONS = 71  # per similarity in bfloat16, from benchmarks/results/cuda_table.md
+EXPONENTIALS_A_CLOCK = 16  # per multiprocessor
+INSTRUCTIONS_A_CLOCK = 128  # per multiprocessor
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What one launch does, or several alike, for every similarity."""
+    """Work of one launch, or of several equal ones, per similarity.
 
-    products: float = 0  # of the images with the text in size
-    moved: float = 0  # bytes to and from memory
+    Attributes:
+        products: matrix products, each of the size of images times text.
+        moved: bytes to and from memory.
+        instructions: instructions between the products.
+        exponentials: exponentials among them.
+    """
+
+    products: float = 0
+    moved: float = 0
     instructions: float = 0
     exponentials: float = 0
 
 
 DESIGNS = {
     "four products alone": [Stage(products=4)],
-    # Two float32 products are written, read for the softmax and again for the weights; two bfloat16 weights are written and read.
+    # Two float32 products are written, read for the softmax, and read again for the weights. Two bfloat16 weights are written and read.
     "tiled, as built": [
         Stage(products=2, moved=8),
         Stage(moved=8 + 8 + 4, instructions=INSTRUCTIONS, exponentials=4),
@@ -41,13 +48,13 @@ DESIGNS = {
         Stage(moved=8 + 4, instructions=INSTRUCTIONS, exponentials=4),
         Stage(products=2, moved=4),
     ],
-    # Statistics in a first pass, weights in a second one that makes the products again.
+    # A first pass finds the softmax's statistics. A second pass computes the products again, and writes the weights.
     "fused up to the weights": [
         Stage(products=2, instructions=INSTRUCTIONS / 3, exponentials=2),
         Stage(products=2, moved=4, instructions=2 * INSTRUCTIONS / 3, exponentials=2),
         Stage(products=2, moved=4),
     ],
-    # Nothing is kept: each gradient makes the products and the weights again.
+    # Nothing is kept: each gradient computes the products and the weights again.
     "fused throughout": [
         Stage(products=2, instructions=INSTRUCTIONS / 3, exponentials=2),
         Stage(products=3, instructions=2 * INSTRUCTIONS / 3, exponentials=2),
@@ -58,13 +65,28 @@ DESIGNS = {
 
 @dataclass(frozen=True)
 class Rates:
-    tflops: float  # of bfloat16 products, 10¹² operations a second
-    bandwidth: float  # TB/s
+    """Rates of a GPU.
+
+    Attributes:
+        tflops: speed of bfloat16 products, 10¹² operations per second.
+        bandwidth: speed of memory, TB/s.
+        multiprocessors: their number.
+        clock: clock rate, GHz.
+    """
+
+    tflops: float
+    bandwidth: float
     multiprocessors: int
-    clock: float  # GHz
+    clock: float
 
     def times(self, stage: Stage, rows: int, classes: int) -> tuple[float, float, float]:
-        """Microseconds of a stage's products, of its memory, and of its arithmetic between the products."""
+        """Estimates the microseconds of a stage's products, of its memory traffic, and of its arithmetic between the products.
+
+        Args:
+            stage: the work per similarity.
+            rows: number of images B.
+            classes: number of classes C.
+        """
         similarities = rows * classes
         clocks = max(stage.instructions / INSTRUCTIONS_A_CLOCK, stage.exponentials / EXPONENTIALS_A_CLOCK)
         return (
@@ -76,10 +98,12 @@ class Rates:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tflops", type=float, default=780, help="10¹² operations a second of a bfloat16 product")
-    parser.add_argument("--bandwidth", type=float, default=4.3, help="TB/s of memory")
-    parser.add_argument("--multiprocessors", type=int, default=132)
-    parser.add_argument("--clock", type=float, default=1.75, help="GHz")
+    parser.add_argument(
+        "--tflops", type=float, default=780, help="speed of a bfloat16 product, 10¹² operations per second"
+    )
+    parser.add_argument("--bandwidth", type=float, default=4.3, help="speed of memory, TB/s")
+    parser.add_argument("--multiprocessors", type=int, default=132, help="number of multiprocessors")
+    parser.add_argument("--clock", type=float, default=1.75, help="clock rate, GHz")
     rates = Rates(**vars(parser.parse_args()))
     print(
         "| B, C | design | products µs | memory µs | arithmetic µs | × products, all in turn | × products, stages overlap within |"

@@ -1,4 +1,7 @@
-"""Builds the native library in place for the GPU at hand alone, unless it is there already: `python scripts/gpu_build.py cuda`."""
+"""Builds the native library in place, for this machine's GPU alone, unless it is there already: `python scripts/gpu_build.py cuda`.
+
+With `cpu` instead of `cuda`, the script builds the CPU kernels alone.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def is_built(cuda: bool, architecture: str) -> bool:
-    """Whether the library beside the sources is theirs, and has this architecture."""
+    """Tells whether the library beside the sources was built from them and, with `cuda`, for this architecture."""
     code = "import segp_ext; i = segp_ext.build_info(); print(i['ops_path'], i['cuda_built'], i['cuda_architectures'])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     path, _, rest = done.stdout.strip().partition(" ")
@@ -22,6 +25,7 @@ def is_built(cuda: bool, architecture: str) -> bool:
 
 
 def main(device: str) -> int:
+    """Builds the library for "cuda" or "cpu"; returns the exit status."""
     cuda = device == "cuda"
     architecture = ".".join(map(str, torch.cuda.get_device_capability())) if cuda else ""
     if cuda:

@@ -1,6 +1,6 @@
-"""Names the packages that a machine without a package index lacks, with the versions wanted: `python scripts/gpu_needs.py cuda`.
+"""Names the packages and tools that this machine lacks, with the versions wanted: `python scripts/gpu_needs.py cuda`.
 
-Needs nothing but Python.
+The script serves machines without a package index, and needs nothing but Python. With `cpu` instead of `cuda`, it asks for no CUDA tools.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 
 def main(device: str) -> int:
+    """Prints what is there and what is missing for "cuda" or "cpu"; returns 1 if anything is missing."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
     wanted = [
         *project["project"]["dependencies"],

@@ -1,7 +1,8 @@
-"""One page from what `benchmarks/run_gpu.sh` has left in a folder: `python scripts/gpu_page.py OUT > OUT/results.md`.
+"""Writes a Markdown page about the results of `benchmarks/run_gpu.sh`: `python scripts/gpu_page.py OUT > OUT/results.md`.
 
-First how the steps went. Then each op's time over its floor: its matrix products alone, or a stream of its memory. Beside it the time
-of everything else over the op's; where the op loses, that is below 1 and bold. Needs nothing but Python.
+The page begins with the outcome of each step. A table for each op follows. It holds the op's time divided by its floor, which is its matrix
+products alone or a stream of its memory. It also holds the time of each other candidate divided by the op's. Where the op loses, that ratio
+is below 1 and bold. The script needs nothing but Python.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ from pathlib import Path
 STAMP = ("date", "commit", "device", "torch")
 OPS = ("geometry_distill", "distill"), ("dual_target_loss", "dual_target"), ("prototype_drift", "drift"), \
       ("prototype_transfer", "transfer"), ("dpgd_step", "dpgd")  # fmt: skip
-"""Each op, and the file of its benchmark."""
+"""Each op, and the name of its benchmark's CSV file."""
 FLOORS = ("GEMMs alone", "stream")
 Row = dict[str, str]
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Formats a Markdown table."""
     head = list(head)
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows])
 
 
 def read(path: Path) -> list[Row]:
-    """A benchmark's rows; a row that was cut off by a kill is left out."""
+    """Reads a benchmark's rows, and leaves out a row that a kill cut off; no rows if there is no file."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
@@ -33,12 +35,12 @@ def read(path: Path) -> list[Row]:
 
 
 def op_table(rows: list[Row]) -> str:
-    """A line per case and fused candidate, with its time and everything else's time over it."""
+    """Formats an op's table: a line per case and fused candidate, with its time, and each other candidate's time divided by it."""
     columns = list(rows[0])
     unit = "us" if "us" in columns else "ms"
     sizes = columns[len(STAMP) : columns.index("candidate")]
     cases: dict[tuple[str, ...], dict[str, Row]] = {}
-    for row in rows:  # of a case that was measured again, the last
+    for row in rows:  # where a case was measured again, the last row counts
         cases.setdefault(tuple(row[c] for c in sizes), {})[row["candidate"]] = row
     names = list(dict.fromkeys(row["candidate"] for row in rows))
     fused = [name for name in names if name.startswith("fused")]
@@ -60,12 +62,13 @@ def op_table(rows: list[Row]) -> str:
 
 
 def plain_table(rows: list[Row]) -> str:
+    """Formats a benchmark's rows as they are, without date, commit, device and torch."""
     columns = [c for c in rows[0] if c not in STAMP]
     return table(columns, [[row[c] for c in columns] for row in rows])
 
 
 def page(folder: Path) -> str:
-    """The page, in Markdown."""
+    """Makes the page from the files in `folder`, in Markdown."""
     parts = ["# Measured by `benchmarks/run_gpu.sh`"]
     summary = folder / "summary.txt"
     if summary.is_file():
@@ -81,7 +84,7 @@ def page(folder: Path) -> str:
 
 
 def stamp(rows: list[Row]) -> str:
-    """What the rows were measured on; more than one line if they differ."""
+    """Lists date, commit, device and torch of the rows; several lists, separated by "; ", if rows differ."""
     return "; ".join(dict.fromkeys(", ".join(row[c] for c in STAMP) for row in rows))
 
 

@@ -1,8 +1,9 @@
 """Trains the built-in "glyph" CLIP from scratch on rendered digits and letters: `python scripts/pretrain_glyph.py`.
 
-Glyphs are rendered once from the fonts that matplotlib ships, then bent, thickened, shrunk and blurred anew in every batch, so that
-printed shapes come to look handwritten. No handwriting is trained on. Zero-shot accuracy on the *training* part of scikit-learn's digits is
-printed as a measure; their test part is never looked at. Writes segp_ext/clip/assets/glyph.safetensors (fp16) and glyph.json.
+Glyphs are rendered once from the fonts that matplotlib ships. In every batch they are bent, thickened, shrunk and blurred anew, so that
+printed shapes look handwritten. The model trains on no handwriting. As a measure, the script prints the zero-shot accuracy on the
+*training* part of scikit-learn's digits; it never reads their test part. It writes segp_ext/clip/assets/glyph.safetensors (fp16) and
+glyph.json.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ UNSEEN_FONTS = ("cmtt10",)
 
 
 def render(fonts: tuple[str, ...]) -> Tensor:
-    """Masks of all glyphs, float `[glyphs, fonts, CANVAS, CANVAS]` in [0, 1], scaled to fill the canvas but for a margin."""
+    """Renders masks of all glyphs, float `[glyphs, fonts, CANVAS, CANVAS]` in [0, 1].
+
+    Each glyph is scaled to fill the canvas up to a margin of 5 pixels.
+    """
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     masks = np.zeros((len(glyph.GLYPHS), len(fonts), CANVAS, CANVAS), np.uint8)
     for column, name in enumerate(fonts):
@@ -72,18 +76,25 @@ def render(fonts: tuple[str, ...]) -> Tensor:
 
 
 class Augmentation:
-    """Turns masks `[B, CANVAS, CANVAS]` into pictures `[B, 3, 16, 16]` in [0, 1], at random."""
+    """Turns masks `[B, CANVAS, CANVAS]` into random pictures `[B, 3, 16, 16]` in [0, 1].
+
+    Args:
+        generator: source of all random numbers.
+    """
 
     def __init__(self, generator: torch.Generator) -> None:
         self.generator = generator
 
     def uniform(self, count: int, low: float, high: float) -> Tensor:
+        """Draws `count` numbers from `low` to `high`, `[count, 1, 1, 1]`."""
         return torch.rand(count, 1, 1, 1, generator=self.generator) * (high - low) + low
 
     def chance(self, count: int, probability: float) -> Tensor:
+        """Draws `count` numbers that are 1 with this probability, else 0, `[count, 1, 1, 1]`."""
         return (self.uniform(count, 0, 1) < probability).float()
 
     def pick(self, choices: list[int]) -> int:
+        """Draws one of the choices."""
         return choices[int(torch.randint(len(choices), (1,), generator=self.generator))]
 
     def __call__(self, masks: Tensor) -> Tensor:
@@ -109,7 +120,7 @@ class Augmentation:
         return x.clamp(0, 1).expand(-1, 3, -1, -1)
 
     def _bent_grid(self, count: int) -> Tensor:
-        """Sampling grids `[B, 32, 32, 2]`: an affine map and a smooth random displacement."""
+        """Makes sampling grids `[B, 32, 32, 2]`, each an affine map plus a smooth displacement, both random."""
         angle, shear = self.uniform(count, -0.35, 0.35), self.uniform(count, -0.35, 0.35)
         wide, high = self.uniform(count, 0.75, 1.45), self.uniform(count, 0.8, 1.25)
         right, down = self.uniform(count, -0.15, 0.15), self.uniform(count, -0.15, 0.15)
@@ -124,9 +135,15 @@ class Augmentation:
 
 
 def contrastive_loss(image: Tensor, text: Tensor, target: Tensor, scale: Tensor) -> Tensor:
-    """Image → caption cross-entropy over all classes, plus 0.15 of caption → images with several positives.
+    """Computes the cross-entropy from images to captions over all classes, plus 0.15 times the one from captions to images.
 
-    image `[B, De]` and text `[C, De]` are normalised, target is int64 `[B]`.
+    In the second term a caption has all images of its class as positives.
+
+    Args:
+        image: normalised embeddings of the images, `[B, De]`.
+        text: normalised embeddings of the captions, one for each class, `[C, De]`.
+        target: class of each image, int64 `[B]`.
+        scale: factor of the similarities, `[]`.
     """
     logits = scale * image @ text.T
     positive = F.one_hot(target, len(text)).T.float()  # [C, B]
@@ -137,7 +154,15 @@ def contrastive_loss(image: Tensor, text: Tensor, target: Tensor, scale: Tensor)
 
 @torch.no_grad()
 def accuracy(backbone: Backbone, pixels: Tensor, target: Tensor, names: tuple[str, ...], template: str) -> float:
-    """Zero-shot accuracy of pixels `[N, 3, 16, 16]` in [0, 1] over the classes `names`."""
+    """Computes the zero-shot accuracy on pixels `[N, 3, 16, 16]` in [0, 1] over the classes `names`.
+
+    Args:
+        backbone: the model.
+        pixels: the images.
+        target: index in `names` of each image's class, int64 `[N]`.
+        names: the classes' glyphs.
+        template: the prompt, with `{}` for the name.
+    """
     text = backbone.encode_text(backbone.tokenize([template.format(glyph.caption_name(name)) for name in names]))
     embedding, _ = backbone.encode_image(pixels)
     predicted = (F.normalize(embedding, dim=-1) @ F.normalize(text, dim=-1).T).argmax(dim=1)
@@ -145,7 +170,11 @@ def accuracy(backbone: Backbone, pixels: Tensor, target: Tensor, names: tuple[st
 
 
 def scores(masks: Tensor) -> dict[str, float]:
-    """Zero-shot accuracies of the saved model: real digits (training part) and unseen renderings by group."""
+    """Computes the saved model's zero-shot accuracies on real digits (training part) and on each group of rendered glyphs.
+
+    Args:
+        masks: result of `render` for a font that the model was not trained on.
+    """
     clip, tokenizer = glyph.build()
     backbone = Backbone(clip, tokenizer, "glyph", None)
     collection = digits()
@@ -167,11 +196,11 @@ def scores(masks: Tensor) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--learning_rate", type=float, default=1e-3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
+    parser.add_argument("--steps", type=int, default=2000, help="optimiser steps")
+    parser.add_argument("--batch_size", type=int, default=128, help="images per step")
+    parser.add_argument("--learning_rate", type=float, default=1e-3, help="highest learning rate, after the warm-up")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)

@@ -1,7 +1,8 @@
-"""Runs a CUDA compilation and says what each kernel takes of the GPU: `ptxas_report.py nvcc … -c kernel.cu`.
+"""Runs a CUDA compilation, and sums up the registers that its kernels use: `ptxas_report.py nvcc … -c kernel.cu`.
 
-CMakeLists.txt puts this in front of nvcc. The command must ask for the figures (`-Xptxas=-v`); they are summed up in a line per
-architecture instead of three per kernel. A kernel that spills registers to memory fails the build: it would run many times slower.
+CMakeLists.txt puts this script in front of nvcc. The command must ask ptxas for its figures (`-Xptxas=-v`). The script prints one line per
+architecture, instead of ptxas's three lines per kernel. A kernel that spills registers to memory fails the build, as it would run many
+times slower.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _REGISTERS = re.compile(r"Used (\d+) registers")
 
 
 def summary(text: str) -> tuple[list[str], list[str]]:
-    """From ptxas's words: a line per architecture, and a line per kernel that spills."""
+    """Reads ptxas's output; returns a line per architecture, and a line per kernel that spills."""
     registers: dict[str, list[int]] = {}
     spilling, kernel, arch = [], "", ""
     for line in text.splitlines():
@@ -35,6 +36,7 @@ def summary(text: str) -> tuple[list[str], list[str]]:
 
 
 def main(command: list[str]) -> int:
+    """Runs the compilation and prints its report; returns the compiler's exit status, or 1 if a kernel spills."""
     done = subprocess.run(command, capture_output=True, text=True)
     text = done.stdout + done.stderr
     lines, spilling = summary(text)

@@ -1,4 +1,4 @@
-"""The page about result.json, with its JSON Schema: `python scripts/result_page.py > docs/result.md`."""
+"""Writes the page about result.json, with its JSON Schema: `python scripts/result_page.py > docs/result.md`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segp_ext.report.result import FORMAT, Row, RunResult
 
 
 def schema() -> dict[str, Any]:
-    """Gives the JSON Schema of result.json (draft 2020-12)."""
+    """Makes the JSON Schema of result.json (draft 2020-12)."""
     numbers = {"type": "array", "items": {"type": "number", "minimum": 0, "maximum": 1}}
     or_none = {"type": ["number", "null"]}
     entry = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 3, "maxItems": 3}
@@ -47,7 +47,7 @@ _JSON = {str: "string", int: "integer", float: "number", bool: "boolean", NoneTy
 
 
 def _schema(kind: Any) -> dict[str, Any]:
-    """Gives the JSON Schema of a type."""
+    """Makes the JSON Schema of a type."""
     inside = get_args(kind)
     if dataclasses.is_dataclass(kind):
         hints, abouts = get_type_hints(kind), _abouts(kind)
@@ -76,7 +76,7 @@ def _abouts(kind: Any) -> dict[str, str]:
 
 
 def page() -> str:
-    """Writes the page about result.json, in Markdown."""
+    """Returns the page about result.json, in Markdown."""
     entries = "\n".join(f"| `{name}` | {about} |" for name, about in _abouts(RunResult).items())
     return f"""# result.json
 

@@ -1,7 +1,4 @@
-"""Makes docs/settings.md from the facts about every setting and the tables beside them.
-
-python scripts/settings_page.py > docs/settings.md
-"""
+"""Makes docs/settings.md from the facts about every setting: `python scripts/settings_page.py > docs/settings.md`."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from segp_ext.report.table import markdown_table
 
 
 def page() -> str:
-    """Returns docs/settings.md."""
+    """Returns the content of docs/settings.md."""
     facts = facts_of(Config)
     value = {name: shown(default) for name, default in dotted(dataclasses.asdict(Config())).items()}
     stated = [[f"`{name}`", value[name], f.paper] for name, f in facts.items() if f.paper]

@@ -1,8 +1,8 @@
-"""Three faults as their users would meet them: threads that predict at once, float64 by default, weights that moved.
+"""Tries three faults of earlier versions as a user would meet them: threads that predict at once, float64 by default, moved weights.
 
     python scripts/three_faults.py
 
-Runs with earlier versions too: tests/situations.md shows before and after.
+The script runs with earlier versions too. tests/situations.md shows its output before and after the faults were mended.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MODEL = {
 
 
 def learn(tasks: list, model: segp_ext.clip.backbone.Backbone) -> segp_ext.SeGPCL:
-    """A learner of these tasks; few steps, which suffice for the faults."""
+    """Returns a learner that has learnt the tasks in few steps; these are enough to show the faults."""
     settings = config.MethodConfig()
     settings.training.epochs, settings.anchors.steps, settings.anchors.seeds_per_class = 4, 2, 5
     settings.training.optimizer, settings.training.learning_rate = "adamw", 1e-2
@@ -41,12 +41,12 @@ def learn(tasks: list, model: segp_ext.clip.backbone.Backbone) -> segp_ext.SeGPC
 
 
 def answers(learner: segp_ext.SeGPCL, images: list) -> list[list[tuple[str, float]]]:
-    """Names and scores, comparable over learners."""
+    """Returns the three best (name, score rounded to 3 digits) of each image, to compare between learners."""
     return [[(guess.name, round(float(guess.score), 3)) for guess in row] for row in learner.predict(images, topk=3)]
 
 
 def threads_at_once(tasks: list, images: list, folder: Path) -> str:
-    """Four threads ask a learner that was just loaded."""
+    """Lets four threads ask a learner that was just loaded, `BURSTS` times; says how often an answer differed."""
     learn(tasks, segp_ext.load_clip("glyph")).save(folder / "digits")
     expected = answers(segp_ext.SeGPCL.load(folder / "digits"), images)
     wrong = 0
@@ -70,7 +70,7 @@ def threads_at_once(tasks: list, images: list, folder: Path) -> str:
 
 
 def float64_by_default(tasks: list, images: list, folder: Path) -> str:
-    """A scientist's process: every new tensor is float64."""
+    """Learns, saves and loads in a process where every new tensor is float64; says whether predictions stay the same."""
     torch.set_default_dtype(torch.float64)
     try:
         learner = learn(tasks, segp_ext.load_clip("glyph"))
@@ -83,7 +83,10 @@ def float64_by_default(tasks: list, images: list, folder: Path) -> str:
 
 
 def weights_that_moved(tasks: list, images: list, folder: Path) -> str:
-    """Learnt in one folder from a file beside it, loaded from another folder after both were copied elsewhere."""
+    """Learns in a folder with a weights file, moves that folder, and loads the learner from another working directory.
+
+    Says whether predictions stay the same.
+    """
     (folder / "made-tiny.json").write_text(json.dumps(MODEL))
     open_clip.add_model_config(folder / "made-tiny.json")
     torch.manual_seed(0)
