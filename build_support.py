@@ -1,7 +1,7 @@
-"""What this machine can build: finds the C++ compiler and the CUDA toolkit for `setup.py`.
+"""Finds the C++ compiler and the CUDA toolkit that `setup.py` can build with on this machine.
 
-Every question has an answer in words, so that `setup.py` can print one clear line instead of guessing silently.
-Nothing here imports torch or setuptools; `tests/test_packaging.py` runs it against faked toolkits.
+Every answer comes with a reason in words, so that `setup.py` can print one clear line instead of guessing silently. This file imports
+neither torch nor setuptools. `tests/test_build_support.py` runs it against faked toolkits.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Ampere and Hopper data-centre cards, Ampere desktop cards, and PTX from which newer drivers compile the rest.
+# Code for data-centre cards of Ampere and Hopper and desktop cards of Ampere; drivers compile the PTX for newer cards.
 DEFAULT_CUDA_ARCHITECTURES = "8.0;8.6;9.0+PTX"
 USUAL_TOOLKITS = ("/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda")
 
 
 class BuildError(RuntimeError):
-    """The build that the user asked for is not possible here."""
+    """The build that the user asked for is not possible on this machine."""
 
 
 def load_source_hash(root: Path) -> Callable[[Path], str]:
-    """`segp_ext.ops._sources.source_hash`, without importing the package (which would need torch)."""
+    """Loads the function `segp_ext.ops._sources.source_hash` without importing the package, which would need torch."""
     spec = importlib.util.spec_from_file_location("segp_ext_sources", root / "segp_ext" / "ops" / "_sources.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -43,7 +43,12 @@ def load_source_hash(root: Path) -> Callable[[Path], str]:
 
 @dataclass(frozen=True)
 class Compiler:
-    """A C++ compiler that builds and links a small C++17 program, or the reason why there is none."""
+    """A C++ compiler that builds and links a small C++17 program, or the reason why there is none.
+
+    Attributes:
+        command: how to call it; None if no compiler works.
+        reason: why none works; empty otherwise.
+    """
 
     command: str | None
     reason: str = ""
@@ -61,7 +66,7 @@ extern "C" int segp_ext_probe(int n) {
 
 
 def _probe_compiler(command: str) -> str:
-    """Empty if `command` compiles and links a shared library, else what it said."""
+    """Compiles and links a small shared library; returns "" if that works, else the compiler's first line of error."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.cpp")
         source.write_text(_PROBE_PROGRAM)
@@ -79,7 +84,7 @@ def _probe_compiler(command: str) -> str:
 
 
 def find_compiler(environ: Mapping[str, str] = os.environ) -> Compiler:
-    """The C++ compiler to use: $CXX if set (and then no other), else Python's own, c++, g++, clang++."""
+    """Finds the C++ compiler to use: $CXX and no other if it is set, else the first that works of Python's own, c++, g++ and clang++."""
     asked = environ.get("CXX", "").strip()
     path = environ.get("PATH")
     candidates = [asked] if asked else [sysconfig.get_config_var("CXX") or "", "c++", "g++", "clang++"]
@@ -89,7 +94,7 @@ def find_compiler(environ: Mapping[str, str] = os.environ) -> Compiler:
         words = shlex.split(candidate)
         if not words:
             continue
-        # Python's CXX carries options of the machine that built Python; the program itself is what counts.
+        # Python's CXX has options that fit the machine where Python was built, so only its program is taken.
         command = candidate if asked else words[0]
         if command in tried:
             continue
@@ -110,23 +115,34 @@ def find_compiler(environ: Mapping[str, str] = os.environ) -> Compiler:
 
 @dataclass(frozen=True)
 class Toolkit:
-    """A CUDA toolkit that can build the kernels."""
+    """A CUDA toolkit that can build the kernels.
+
+    Attributes:
+        home: its folder.
+        version: its version, as "13.0".
+        static_runtime: its libcudart_static.a.
+    """
 
     home: Path
-    version: str  # "13.0"
+    version: str
     static_runtime: Path
 
 
 @dataclass(frozen=True)
 class CudaChoice:
-    """What `SEGP_EXT_CUDA` comes to on this machine: a toolkit, or the reason why the build is CPU only."""
+    """The decision about CUDA on this machine: a toolkit, or the reason why the build is CPU only.
+
+    Attributes:
+        toolkit: the toolkit to build with; None for a CPU build.
+        reason: why the build is CPU only; empty otherwise.
+    """
 
     toolkit: Toolkit | None
     reason: str = ""
 
 
 def _ask(command: Sequence[str]) -> str:
-    """Standard output and error of a command, empty if it cannot run."""
+    """Returns the standard output and error of a command; "" if it cannot run."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
@@ -135,7 +151,7 @@ def _ask(command: Sequence[str]) -> str:
 
 
 def toolkit_of_nvcc(nvcc: Path) -> Path | None:
-    """Where the toolkit of an nvcc is, asked of nvcc itself: a wrapper script may stand anywhere."""
+    """Asks an nvcc for the folder of its toolkit, as nvcc may be a wrapper script in any folder; None if it does not answer."""
     match = re.search(r"^#\$ TOP=(.+)$", _ask([str(nvcc), "--dryrun", "-x", "cu", os.devnull]), re.MULTILINE)
     if match is None:
         return None
@@ -152,7 +168,7 @@ def _static_runtime(home: Path) -> Path | None:
 
 
 def inspect_toolkit(home: Path) -> Toolkit | str:
-    """The toolkit at `home`, or what it lacks."""
+    """Returns the toolkit at `home`, or a sentence that says what it lacks."""
     nvcc = home / "bin" / "nvcc"
     if not nvcc.is_file():
         return f"{home} has no bin/nvcc"
@@ -168,7 +184,7 @@ def inspect_toolkit(home: Path) -> Toolkit | str:
 
 
 def _candidate_homes(environ: Mapping[str, str], usual: Sequence[str]) -> list[Path]:
-    """Where to look, in order: what the user named (and then nothing else), nvcc on PATH, the usual places."""
+    """Lists the folders to look in, in order: the one that the user named and no other, else nvcc's on PATH, then the usual ones."""
     for name in ("CUDA_HOME", "CUDA_PATH"):
         if environ.get(name):
             return [Path(environ[name])]
@@ -186,10 +202,12 @@ def _candidate_homes(environ: Mapping[str, str], usual: Sequence[str]) -> list[P
 def find_toolkit(
     torch_cuda: str | None, environ: Mapping[str, str] = os.environ, usual: Sequence[str] = USUAL_TOOLKITS
 ) -> CudaChoice:
-    """The first complete toolkit of the CUDA major version that torch was built with.
+    """Finds the first complete toolkit of the CUDA major version that torch was built with.
 
     Args:
         torch_cuda: `torch.version.cuda` of the torch at build time; None for a torch without CUDA.
+        environ: environment variables.
+        usual: folders to look in if the user names none.
     """
     if torch_cuda is None:
         return CudaChoice(None, "the torch at build time has no CUDA")
@@ -211,7 +229,16 @@ def find_toolkit(
 def choose_cuda(
     torch_cuda: str | None, environ: Mapping[str, str] = os.environ, usual: Sequence[str] = USUAL_TOOLKITS
 ) -> CudaChoice:
-    """Settles `SEGP_EXT_CUDA=auto|0|1`. Raises BuildError under 1 where CUDA cannot be built."""
+    """Decides, by `SEGP_EXT_CUDA=auto|0|1`, whether to build the CUDA kernels.
+
+    Args:
+        torch_cuda: as for `find_toolkit`.
+        environ: environment variables.
+        usual: as for `find_toolkit`.
+
+    Raises:
+        BuildError: if the value is another one, or is 1 where CUDA cannot be built.
+    """
     asked = environ.get("SEGP_EXT_CUDA", "auto").strip().lower() or "auto"
     if asked not in ("auto", "0", "1"):
         raise BuildError(f"SEGP_EXT_CUDA must be auto, 0 or 1; got {asked!r}")
@@ -227,14 +254,19 @@ def choose_cuda(
 
 
 def cuda_architectures(device_capabilities: Sequence[tuple[int, int]], environ: Mapping[str, str] = os.environ) -> str:
-    """The value of TORCH_CUDA_ARCH_LIST: the user's, else the default list and the visible devices."""
+    """Returns the value of TORCH_CUDA_ARCH_LIST: the user's if set, else the default list and the visible devices that need more.
+
+    Args:
+        device_capabilities: (major, minor) of each visible device.
+        environ: environment variables; "native" in TORCH_CUDA_ARCH_LIST means the visible devices alone.
+    """
     asked = environ.get("TORCH_CUDA_ARCH_LIST", "").strip()
     if asked and asked != "native":
         return asked
     devices = list(dict.fromkeys(device_capabilities))
     if asked == "native" and devices:
         return ";".join(f"{major}.{minor}" for major, minor in devices)
-    # Devices newer than the default list run its PTX; only those older than all of it need code of their own.
+    # Devices newer than the default list run its PTX. Only devices older than the whole list need code of their own.
     older = [f"{major}.{minor}" for major, minor in devices if (major, minor) < (8, 0)]
     return ";".join([*older, DEFAULT_CUDA_ARCHITECTURES])
 
@@ -243,7 +275,7 @@ def cuda_architectures(device_capabilities: Sequence[tuple[int, int]], environ: 
 
 
 def write_build_info(folder: Path, info: Mapping[str, object]) -> None:
-    """Writes segp_build_info.h with the JSON text as one string literal; untouched if it says the same already."""
+    """Writes segp_build_info.h, with `info` as JSON in one string literal; leaves the file untouched if it is the same already."""
     text = json.dumps(info, sort_keys=True)
     literal = text.replace("\\", "\\\\").replace('"', '\\"')
     header = f'#pragma once\n#define SEGP_EXT_BUILD_INFO "{literal}"\n'

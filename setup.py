@@ -1,12 +1,14 @@
 """Builds the native library of segp_ext; everything else about the package is in pyproject.toml.
 
-    SEGP_EXT_CUDA=auto|0|1        CUDA kernels where a usable toolkit is found (auto), never, or always
+Environment variables:
+
+    SEGP_EXT_CUDA=auto|0|1        build CUDA kernels where a usable toolkit is found (auto), never (0), or always (1)
     SEGP_EXT_REQUIRE_NATIVE=1     fail instead of installing without the native library
     TORCH_CUDA_ARCH_LIST          architectures of the CUDA kernels
-    MAX_JOBS                      compile jobs at a time
+    MAX_JOBS                      number of compile jobs at a time
 
-One build serves every torch >= 2.11 and every Python >= 3.11: it uses torch's stable ABI only, nothing of
-Python's C API, and is linked to no CUDA library.
+One build serves every torch >= 2.11 and every Python >= 3.11. It uses torch's stable ABI only and nothing of Python's C API, and it is
+linked to no CUDA library.
 """
 
 from __future__ import annotations
@@ -54,23 +56,27 @@ CUDA_SOURCES = [
     "csrc/cuda/dual_target.cu",
     "csrc/cuda/transfer.cu",
 ]
-# Comparisons may be turned into selects. No contraction to fused multiply-add: every instruction set must round alike.
-# Nothing else of fast-math.
+# The compiler may turn comparisons into selects. It may not contract to fused multiply-add, as every instruction set must round alike.
+# No other part of fast-math is on.
 CXX_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"]
 
 
 def say(line: str) -> None:
-    """One line of the build log (pip shows it with -v, or when the build fails)."""
+    """Prints one line of the build log; pip shows it with -v, or when the build fails."""
     print(f"segp_ext: {line}", file=sys.stderr)
 
 
 class CleanBuild(build):
-    """Forgets what earlier builds left, which would end up in the wheel, and records why nothing native is in it."""
+    """The build command, which keeps remains of earlier builds out of the wheel.
+
+    Attributes:
+        no_native_reason: why the wheel has no native library; empty if it has one.
+    """
 
     no_native_reason = ""
 
     def run(self) -> None:
-        """Empties the library folder, builds, and leaves the reason where the loader finds it."""
+        """Empties the library folder, builds, and writes the reason to a file that the loader reads."""
         shutil.rmtree(self.build_lib, ignore_errors=True)
         super().run()
         if self.no_native_reason:
@@ -78,7 +84,11 @@ class CleanBuild(build):
 
 
 def native_extension() -> Extension | None:
-    """The native library, or None (after saying why) where no compiler works and none was demanded."""
+    """Describes the native library to setuptools; None, after printing why, where no compiler works and none is required.
+
+    Raises:
+        BuildError: if no compiler works although the environment requires the library or CUDA, or if the CUDA kernels cannot be built.
+    """
     required = os.environ.get("SEGP_EXT_REQUIRE_NATIVE") == "1"
     compiler = build_support.find_compiler()
     if compiler.command is None:
@@ -90,7 +100,7 @@ def native_extension() -> Extension | None:
         say(f"{compiler.reason}; installing without native kernels, the eager path will run")
         CleanBuild.no_native_reason = f"it was installed where there was {compiler.reason}"
         return None
-    # torch's build helpers ask for `c++`, setuptools for its own idea of a C compiler: they get what works.
+    # torch's build helpers look for `c++`, and setuptools for a C compiler of its own choice. Both get the compiler that works.
     os.environ.setdefault("CXX", compiler.command)
     if shutil.which(os.environ.get("CC", "cc")) is None:
         os.environ["CC"] = compiler.command
@@ -109,11 +119,11 @@ def native_extension() -> Extension | None:
         architectures = build_support.cuda_architectures([torch.cuda.get_device_capability(d) for d in devices])
         say(f"building CPU and CUDA kernels: {cuda.toolkit.home}, CUDA {cuda.toolkit.version}, for {architectures}")
         os.environ["TORCH_CUDA_ARCH_LIST"] = architectures
-        # torch settled this when it was imported, perhaps on a wrapper's folder without a toolkit.
+        # torch chose CUDA_HOME when it was imported, perhaps the folder of a wrapper script without a toolkit.
         os.environ["CUDA_HOME"] = str(cuda.toolkit.home)
         cpp_extension.CUDA_HOME = str(cuda.toolkit.home)
         sources += CUDA_SOURCES
-        # The runtime is linked statically and hidden, so that the library loads where there is no CUDA at all.
+        # The runtime is linked statically and hidden, so that the library also loads where there is no CUDA.
         link_flags = [str(cuda.toolkit.static_runtime), "-Wl,--exclude-libs,ALL", "-ldl", "-lrt", "-lpthread"]
 
     build_support.write_build_info(
@@ -144,7 +154,7 @@ def native_extension() -> Extension | None:
 
 
 def command_classes(extension: Extension | None) -> dict[str, type]:
-    """The build commands; torch's own only where there is something to compile."""
+    """Returns the build commands by name; torch's own command only where there is something to compile."""
     if extension is None:
         return {"build": CleanBuild}
     from torch.utils.cpp_extension import BuildExtension
@@ -152,7 +162,7 @@ def command_classes(extension: Extension | None) -> dict[str, type]:
     return {"build": CleanBuild, "build_ext": BuildExtension}
 
 
-# A frontend that only wants metadata or a source archive must not need a compiler.
+# A frontend that asks only for metadata or a source archive must not need a compiler.
 BUILDS = not {"egg_info", "dist_info", "sdist", "clean"} & set(sys.argv[1:])
 library = native_extension() if BUILDS else None
 setup(
