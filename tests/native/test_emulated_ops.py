@@ -41,8 +41,9 @@ def build(folder: Path) -> None:
     info = json.dumps({"source_hash": "", "torch_target": "2.11", "cuda": False, "cuda_reason": "the emulation"})
     (folder / "segp_build_info.h").write_text(f"#define SEGP_EXT_BUILD_INFO {json.dumps(info)}\n")
     includes = [EMULATION, ROOT / "csrc/include", folder, *cpp_extension.include_paths()]
-    flags = ["-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-Wno-unknown-pragmas", "-DSEGP_EMULATED_CUDA=1", "-DSEGP_CUDA_TILE_BYTES=40960",
-             "-DTORCH_TARGET_VERSION=0x020b000000000000ull", *(f"-I{path}" for path in includes)]  # fmt: skip
+    flags = ["-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-Wno-unknown-pragmas", "-DSEGP_EMULATED_CUDA=1",
+             "-DSEGP_CUDA_TILE_BYTES=40960", "-DTORCH_TARGET_VERSION=0x020b000000000000ull",
+             *(f"-I{path}" for path in includes)]  # fmt: skip
 
     def compiled(source: Path) -> str:
         target = folder / f"{source.stem}-{source.parent.name}.o"
