@@ -32,6 +32,16 @@ def test_weights_hash_ignores_the_adapter_and_sees_the_weights(backbone):
     assert tiny_backbone(seed=1).weights_hash() != plain
 
 
+def test_weights_are_the_same_while_the_adapter_is_merged(backbone):
+    plain, known = {name: tensor.clone() for name, tensor in backbone.weights().items()}, backbone.weights_hash()
+    backbone.adapt(LoraConfig(rank=4), seed=0)
+    shake(backbone)
+    with backbone.merged():
+        assert backbone.weights_hash() == known and not backbone.has_other_weights()
+        own = backbone.weights()
+        assert own.keys() == plain.keys() and all(torch.equal(own[name], tensor) for name, tensor in plain.items())
+
+
 @pytest.mark.parametrize("dim", [0, 1])
 def test_weights_in_another_order_are_others(dim, tmp_path):
     learner = SeGPCL(segp_ext.load_clip("glyph"), MethodConfig())
