@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from segp_ext.clip.backbone import Backbone
+from segp_ext.clip.description import ARCHITECTURE
 from segp_ext.clip.model_names import LOCAL, OWN, brings_weights, model_in_words, names_file
 from segp_ext.clip.own_files import WEIGHTS, load_own
 from segp_ext.clip.pretrained import load_clip
@@ -73,7 +74,10 @@ def _sources(saved: SavedLearner, is_folder: bool) -> list[str | None]:
     if facts.place is None and not is_folder and not is_file:
         return [facts.pretrained]
     places = list(dict.fromkeys(place.absolute() for place in _possible_places(facts, saved.path)))
-    found: list[str | None] = [str(place) for place in places if (place.is_dir() if is_folder else place.is_file())]
+    # A folder of the same name may be anything, and is often the checkpoint itself.
+    found: list[str | None] = [
+        str(place) for place in places if ((place / ARCHITECTURE).is_file() if is_folder else place.is_file())
+    ]
     if not found:
         raise FileNotFoundError(
             f"the checkpoint {saved.path} stands on {model_in_words(facts.name, facts.pretrained)}, which is not there. "

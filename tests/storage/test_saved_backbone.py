@@ -148,3 +148,10 @@ def test_a_file_that_is_called_like_weights_of_a_model_is_none_of_them(tmp_path,
         == SeGPCL.load(tmp_path / "kept", pretrained="openai").weights_from
         == "own"
     )
+
+
+def test_a_checkpoint_may_be_called_like_its_models_folder(tmp_path):
+    """The folder beside a checkpoint that has the name of the weights is then the checkpoint itself."""
+    local_model(tmp_path / "models/pets")
+    SeGPCL(load_clip(f"local-dir:{tmp_path / 'models/pets'}")).save(tmp_path / "kept/pets")
+    assert SeGPCL.load(tmp_path / "kept/pets").weights_from == str(tmp_path / "models/pets")
