@@ -136,6 +136,9 @@ def test_a_run_on_two_processes(tmp_path):
         for metric in ("avg", "last", "forgetting", "bwt"):
             assert two["scores"][row][metric] == pytest.approx(scores[metric], abs=0.005), (row, metric)
         assert two["scores"][row].get("global_A") == pytest.approx(scores.get("global_A"), abs=0.005), row
+        counts = two["scores"][row]["confusion"]  # of both processes' images
+        right = sum(count for true, predicted, count in counts if true == predicted)
+        assert right / sum(count for *_, count in counts) == two["scores"][row]["last"], row
     first = "checkpoints/task-001/adapter_model.safetensors"
     ours, theirs = load_file(tmp_path / "one" / first), load_file(tmp_path / "two" / first)
     for name, tensor in ours.items():
