@@ -1,4 +1,4 @@
-"""A tiny CLIP with random weights and made images: the method's tests need neither weights nor data."""
+"""Makes a tiny CLIP with random weights, and images, so that the method's tests need neither weights nor data."""
 
 import threading
 import zlib
@@ -17,11 +17,11 @@ from segp_ext.storage import sealed
 CONTEXT = 10
 VOCABULARY = 50
 TEXTS = ["a", "a photo of a red fox", "one two three four five six seven eight"]
-"""Strings that the tiny model's context holds."""
+"""Strings that fit into the tiny model's context."""
 
 
 class WordTokenizer:
-    """One token per word: a hash of it between the padding (0) and the end of the text (the highest id)."""
+    """A tokenizer with one token per word, from the word's hash; 0 is padding, 1 starts the string, the highest id ends it."""
 
     def __call__(self, texts, context_length=CONTEXT):
         tokens = torch.zeros(len(texts), context_length, dtype=torch.int64)
@@ -38,7 +38,7 @@ class WordTokenizer:
 
 
 def tiny_clip(seed: int = 0):
-    """open_clip's own model, with random weights that the seed fixes."""
+    """Makes open_clip's own model, with random weights from the seed."""
     import open_clip
 
     torch.manual_seed(seed)
@@ -51,23 +51,24 @@ def tiny_clip(seed: int = 0):
 
 
 def tiny_backbone(seed: int = 0, **options) -> Backbone:
+    """Makes a backbone of the tiny CLIP; `options` go to `Backbone`."""
     return Backbone(tiny_clip(seed), WordTokenizer(), "tiny", None, **options)
 
 
 def pixels(count=5, seed=0):
-    """Images in [0, 1] of the tiny model's size."""
+    """Makes random images of the tiny model's size, float `[count, 3, 8, 8]` in [0, 1]."""
     return torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
 def shake(backbone, seed=1):
-    """Gives the adapter a non-zero state."""
+    """Gives the adapter a random state that is not zero."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in backbone.trained_parameters():
         parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
 
 
 def made_images(classes: int, per_class: int, seed: int = 0) -> LabelledImages:
-    """Images whose class shows in their mean colour, plus noise: uint8 `[3, 8, 8]`."""
+    """Makes images, uint8 `[3, 8, 8]`: the mean colour tells the class, and noise is added."""
     draw = np.random.RandomState(seed)
     colours = np.random.RandomState(1234).randint(40, 216, (16, 3, 1, 1))
     labels = [c for c in range(classes) for _ in range(per_class)]
@@ -78,7 +79,7 @@ def made_images(classes: int, per_class: int, seed: int = 0) -> LabelledImages:
 
 
 def small_config(**changes) -> MethodConfig:
-    """A configuration that trains in a second; `changes` are dotted settings with __ for the dot."""
+    """Makes a configuration that trains in a second; `changes` are settings by dotted name, with __ for the dot."""
     config = MethodConfig(template="a photo of {}.")
     config.lora.rank = 4
     config.training.epochs, config.training.batch_size = 2, 8
@@ -93,7 +94,7 @@ def small_config(**changes) -> MethodConfig:
 
 
 def learnt_glyph():
-    """A learner on the built-in model after two tasks of two classes each."""
+    """Makes a learner on the built-in model that has learnt two tasks of two classes each."""
     config = MethodConfig(min_images_per_class=2)
     config.lora.rank, config.training.epochs = 4, 1
     learner = SeGPCL(load_clip("glyph"), config)
@@ -103,27 +104,36 @@ def learnt_glyph():
 
 
 def reseal(folder, changed):
-    """Replaces files of a checkpoint and seals it again, as somebody would who wants it to be read."""
+    """Replaces files of a checkpoint, by name, and seals it again, so that only its contents can give the change away."""
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     sealed.seal(folder, {name: content for name, content in {**files, **changed}.items() if name != sealed.SUMS})
 
 
 def images_of(dataset, backbone: Backbone, **loading) -> Images:
+    """Makes `Images` of a data set for a backbone; `loading` are settings of `LoadingConfig`."""
     return Images(dataset, Reader(backbone.transform, LoadingConfig(**loading), backbone.device))
 
 
 def encoded(learner, images: Images) -> tuple[torch.Tensor, torch.Tensor]:
-    """All embeddings and raw features of `images`, in order."""
+    """Encodes all images in order; returns embeddings `[N, d]` and raw features `[N, D]`."""
     batches = list(learner.encode(images))
     return torch.cat([v for _, v, _ in batches]), torch.cat([z for _, _, z in batches])
 
 
 def pixels_of(images: Images, indices) -> torch.Tensor:
+    """Reads the pixels of the images at `indices`."""
     return next(images.read([torch.as_tensor(indices)]))[1]
 
 
 def save_tokenizer(folder, words, template, **special):
-    """Writes a Hugging Face tokenizer of one token per word; `special` are its special tokens, `template` says where they go."""
+    """Writes a Hugging Face tokenizer with one token per word to `folder`.
+
+    Args:
+        folder: the folder to write.
+        words: the vocabulary; a word's position is its id.
+        template: places of the special tokens around the string `$A`.
+        **special: special tokens by their role, as `pad_token`.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -135,7 +145,7 @@ def save_tokenizer(folder, words, template, **special):
 
 
 def at_once(learner, images):
-    """What four threads that ask at the same time are told."""
+    """Predicts the images in four threads at the same time; returns the answer of each thread."""
     start, answers = threading.Barrier(4), []
 
     def ask():

@@ -1,4 +1,4 @@
-"""Pages read again, for tests of what stands on them."""
+"""Reads HTML pages, for tests of their structure and contents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SVG = "{http://www.w3.org/2000/svg}"
 
 
 class _Checked(HTMLParser):
-    """Checks that elements are nested well, that ids are unique, and that links within the page lead somewhere."""
+    """A parser that asserts that elements are nested well, and collects ids and the targets of links."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class _Checked(HTMLParser):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass  # of an SVG
+        pass  # elements of an SVG that have no content
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
@@ -61,7 +61,7 @@ def pictures(page: str) -> list[ET.Element]:
 
 
 def texts(svg: ET.Element) -> list[tuple[float, float, str]]:
-    """The texts of a picture, with the place of each: x, y, and the words."""
+    """Returns x, y and the words of each string in a picture."""
     found = []
     for text in svg.iter(f"{_SVG}text"):
         spans = list(text.iter(f"{_SVG}tspan")) or [text]

@@ -1,4 +1,4 @@
-"""Results that no run has found, for tests of what is done with them."""
+"""Makes results without a run, for tests of the code that reads, compares and shows results."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from segp_ext.runtime.timing import Phase
 
 
 def task(steps: int, seconds: float) -> TaskReport:
-    """A report of a task of one class and ten images."""
+    """Makes the report of a task of one class and ten images, with seconds of training unless `steps` is 0."""
     return TaskReport(["a"], 10, steps, phases={"training": Phase(seconds)} if steps else {})
 
 
 def made(last: float, drop: float, **changed: Any) -> RunResult:
-    """A finished run of two tasks by a method m: its Last and the first task's drop, the same on all paths; global rows on text."""
+    """Makes the result of a finished run of two tasks by a method m, with the same accuracies on all paths, and global ones on text.
+
+    Args:
+        last: accuracy of the last task, and of all classes, after the last task.
+        drop: how far the first task's accuracy falls by then.
+        **changed: values of `RunResult` to replace.
+    """
     paths = {path: PathResult([[0.9], [0.9 - drop, last]], [0.9, last], [None, None]) for path in PATHS}
     paths["text"].global_matrix = [[0.5, 0.4], [0.9, 0.5], [0.9 - drop, last]]
     paths["text"].global_pooled = [0.45, 0.7, last]
@@ -34,7 +40,7 @@ def made(last: float, drop: float, **changed: Any) -> RunResult:
 
 
 def write(folder: Path, result: RunResult) -> None:
-    """As a run's folder has it."""
+    """Writes a result to a folder, as a run does."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_bytes(result.to_json())
 
@@ -46,7 +52,17 @@ def keep(run: RunResult, retention: dict[str, list[float]]) -> None:
 
 
 def made_run(tasks: int, per_task: int, method: str = "segp", seed: int = 1, name: str = "class") -> RunResult:
-    """A finished run of many tasks and classes with all that a result can hold; 20 test images a class, numbers drawn from the seed."""
+    """Makes the result of a finished run with every entry that a result can have.
+
+    There are 20 test images per class. Method and seed draw the numbers.
+
+    Args:
+        tasks: number of tasks.
+        per_task: classes per task.
+        method: name of the method.
+        seed: seed of the run.
+        name: first word of the class names.
+    """
     draws = random.Random(f"{method} {seed}")
     names = [f"{name} {place}" for place in range(tasks * per_task)]
     rows = [
@@ -71,7 +87,7 @@ def made_run(tasks: int, per_task: int, method: str = "segp", seed: int = 1, nam
 
 
 def _made_path(tasks: int, per_task: int, level: float, measures_global: bool, draws: random.Random) -> PathResult:
-    """Accuracies that fall from task to task, and the confusions of the last one."""
+    """Makes a path's accuracies, which fall from task to task, and its confusions after the last task."""
     confusion, last = _made_confusion(tasks, per_task, level, draws)
     matrix = [[min(1.0, last[j] + 0.02 * (tasks - 1 - i)) for j in range(i + 1)] for i in range(tasks)]
     pooled = [sum(row) / len(row) for row in matrix]
@@ -84,7 +100,7 @@ def _made_path(tasks: int, per_task: int, level: float, measures_global: bool, d
 
 
 def _made_confusion(tasks: int, per_task: int, level: float, draws: random.Random) -> tuple[Confusion, list[float]]:
-    """Counts of 20 images a class, and the accuracy of each task that they give."""
+    """Draws the confusion counts of 20 images per class; returns them, and each task's accuracy by these counts."""
     count, images = tasks * per_task, 20
     confusion, right = [], [0] * tasks
     for true in range(count):

@@ -1,4 +1,4 @@
-"""The runs of a comparison in the test's own process: each one that a comparison starts costs several seconds of imports."""
+"""Runs the runs of a comparison in the test's own process, as each new process would spend several seconds on imports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segp_ext.run import jobs
 
 
 def _run(command: list[str], stdout: TextIO, **_: Any) -> subprocess.CompletedProcess[str]:
-    """`subprocess.run` of `python -m segp_ext.train ARGUMENTS`."""
+    """Replaces `subprocess.run` for the command `python -m segp_ext.train ARGUMENTS`."""
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stdout):
         try:
             status = train.main(command[3:])
@@ -24,5 +24,5 @@ def _run(command: list[str], stdout: TextIO, **_: Any) -> subprocess.CompletedPr
 
 
 def runs_here(patch: pytest.MonkeyPatch) -> None:
-    """Until `patch` is undone, a comparison's runs start no process."""
+    """Lets a comparison's runs run in this process until `patch` is undone."""
     patch.setattr(jobs, "subprocess", SimpleNamespace(run=_run))

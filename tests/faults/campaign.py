@@ -1,9 +1,9 @@
-"""The whole of it, for a release: the built-in run killed at random instants, at every write point, and with a full disk at every write.
+"""Tries all faults before a release: kills the built-in run at random instants and at every write point, and fills the disk at every write.
 
     python tests/faults/campaign.py [--kills 50] [--lanes 2] [--only TEXT] [--out benchmarks/results/faults.md] [ARGUMENT...]
 
-Every run goes on to its end and must give the uninterrupted run's weights and numbers, bit for bit, with no more steps done again than
-lie between two positions. Further ARGUMENTs go to `segp_ext.train`.
+Every run is then resumed to its end. It must give the uninterrupted run's weights and numbers, bit for bit. It may repeat no more steps
+than lie between two saved positions. Further ARGUMENTs go to `segp_ext.train`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,15 @@ EVERY = 5
 
 
 def cases(trial: Trial, kills: int, seed: int) -> list[tuple[str, dict[str, Any]]]:
-    """What is done, by a name for the log; in an order of its own, so that every lane has some of each kind."""
+    """Lists the cases: a name for the log, and the arguments of `Trial.survives`.
+
+    They are shuffled by the seed, so that every lane gets some of each kind.
+
+    Args:
+        trial: tells the write points and the time of the uninterrupted run.
+        kills: number of kills at random instants.
+        seed: seed of all draws.
+    """
     draw = random.Random(seed)
     found: list[tuple[str, dict[str, Any]]] = []
     for _ in range(kills):
@@ -47,7 +55,17 @@ def cases(trial: Trial, kills: int, seed: int) -> list[tuple[str, dict[str, Any]
 
 
 def lane(number: int, count: int, options: argparse.Namespace, folder: Path) -> list[tuple[str, str, bool]]:
-    """One process of victims and its share of the cases: name, outcome, and whether it is as it must be."""
+    """Runs one lane's share of the cases in a process of victims.
+
+    Args:
+        number: which lane this is, from 0.
+        count: number of lanes.
+        options: options of the command line.
+        folder: where the lane makes its folder.
+
+    Returns:
+        Name, outcome, and whether the run survived as it must, for each case.
+    """
     place = folder / f"lane{number}"
     place.mkdir()
     victims = Victims(place)
@@ -70,9 +88,9 @@ def lane(number: int, count: int, options: argparse.Namespace, folder: Path) -> 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50, help="kills at random instants")
-    parser.add_argument("--lanes", type=int, default=2, help="runs at a time, of one thread each")
-    parser.add_argument("--only", default="", help="the cases alone whose names in the log hold this")
-    parser.add_argument("--out", type=Path, help="file for the log, Markdown")
+    parser.add_argument("--lanes", type=int, default=2, help="runs at a time, with one thread each")
+    parser.add_argument("--only", default="", help="run only the cases whose names in the log contain this string")
+    parser.add_argument("--out", type=Path, help="Markdown file for the log")
     options, options.arguments = parser.parse_known_args()
     begin = time.time()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.lanes) as threads:

@@ -1,4 +1,4 @@
-"""Random trees of images and random settings: each is taken, or refused with a message that names what is wrong.
+"""Tries random trees of images and random settings: each must be taken, or refused with a message that names the fault.
 
 python tests/faults/fuzz.py [--inputs 100000] [--seed 0]
 """
@@ -64,7 +64,7 @@ OPTIONS = [
 
 
 def pictures() -> list[bytes]:
-    """Contents of files: images of several kinds, whole, cut and wrong."""
+    """Makes contents for image files: images of several kinds, cut images, and bytes that are no image."""
     found = []
     for mode, form in (
         ("RGB", "JPEG"),
@@ -84,11 +84,14 @@ def pictures() -> list[bytes]:
 
 
 class Fuzz:
-    """Makes inputs from one generator.
+    """Makes random inputs from one generator, and tries them.
 
     Args:
-        seed: of the generator.
-        folder: where trees are made.
+        seed: seed of the generator.
+        folder: where trees are made; each replaces the one before.
+
+    Attributes:
+        outcomes: how often each outcome came, by kind of input.
     """
 
     def __init__(self, seed: int, folder: Path) -> None:
@@ -101,7 +104,7 @@ class Fuzz:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         places = [self.folder]
-        if draw.random() < 0.5:  # a tree that is right, before the rest comes in
+        if draw.random() < 0.5:  # begins with a correct tree, before random folders and files come in
             for part in draw.choice([["train", "test"], ["train", "val"], [""]]):
                 for name in ("cat", "red_fox", "n01440764"):
                     (self.folder / part / name).mkdir(parents=True)
@@ -145,7 +148,11 @@ class Fuzz:
         return chosen
 
     def text(self, made: list[str]) -> bytes:
-        """A text file: lists of what is there and what is not, JSON, and noise."""
+        """Makes a text file: a list of files that exist and files that do not, JSON, or noise.
+
+        Args:
+            made: paths of the images in the tree.
+        """
         draw = self.draw
         if draw.random() < 0.1:
             return bytes(draw.randrange(256) for _ in range(20))
@@ -160,7 +167,7 @@ class Fuzz:
         return "\n".join(lines).encode(errors="surrogateescape")
 
     def load(self) -> str:
-        """Loads one random tree, and reads an image of each task; returns what came of it."""
+        """Loads one random tree, and reads an image of each part of each task; returns "loaded" or "refused"."""
         given = self.tree()
         try:
             with warnings.catch_warnings():
@@ -174,11 +181,11 @@ class Fuzz:
             return self.refused(error, given)
         names = [name for task in scenario.tasks for name in task.class_names]
         assert len({*names}) == len(names) and all(names), names
-        json.dumps(names, ensure_ascii=False).encode()  # what a run writes into its result
+        json.dumps(names, ensure_ascii=False).encode()  # as a run does for its result
         return "loaded"
 
     def settings(self) -> str:
-        """Reads random settings as a checkpoint's or a file's; returns what came of it."""
+        """Reads random settings as from a checkpoint or a file; returns "taken" or "refused"."""
         draw = self.draw
         kind = draw.choice([Config, MethodConfig, DataConfig])
         values = copy.deepcopy(dataclasses.asdict(kind()))
@@ -198,7 +205,7 @@ class Fuzz:
         return "taken"
 
     def file(self) -> str:
-        """Reads a random file of settings; returns what came of it."""
+        """Reads a random file of settings; returns "taken" or "refused"."""
         draw, file = self.draw, self.folder.with_suffix(".yaml")
         values = copy.deepcopy(dataclasses.asdict(Config()))
         group = draw.choice(list(values))
@@ -218,7 +225,7 @@ class Fuzz:
         return "taken"
 
     def damaged(self, content: bytes) -> bytes:
-        """`content` with a few bytes changed, left out, or written twice."""
+        """Returns `content` with a few bytes changed, left out, or put in."""
         draw, found = self.draw, bytearray(content)
         for _ in range(draw.randint(1, 3)):
             place = draw.randrange(len(found) + 1)
@@ -229,7 +236,7 @@ class Fuzz:
         return bytes(found)
 
     def command(self) -> str:
-        """Reads random settings through the command line and a file, as users give them; slow."""
+        """Reads random settings from the command line and a file, as users give them; returns "taken" or "refused". Slow."""
         draw = self.draw
         file = self.folder.with_suffix(".yaml")
         file.write_text(draw.choice([*TEXTS, yaml.safe_dump({"anchors": {"steps": draw.choice(VALUES)}})]))
@@ -246,13 +253,13 @@ class Fuzz:
 
     @staticmethod
     def refused(error: Exception, given: object, naming: str = "") -> str:
-        """A refusal must say something (and name what it is about), and must not be one of Python's own about text."""
+        """Asserts that an error says something, contains `naming`, and is not Python's own error about an encoding."""
         text = str(error)
         assert len(text) > 10 and naming in text and not isinstance(error, UnicodeError), (repr(error), given)
         return "refused"
 
     def run(self, inputs: int) -> None:
-        """Tries so many inputs: half trees, a quarter settings, a quarter files of them, and one in a thousand the command line."""
+        """Tries `inputs` inputs: half are trees, a quarter settings, a quarter files of settings, and one in a thousand a command line."""
         kinds = {"command": self.command, "tree": self.load, "settings": self.settings, "file": self.file}
         for number in range(inputs):
             what = "command" if number % 1000 == 7 else ("tree", "settings", "tree", "file")[number % 4]
@@ -264,8 +271,8 @@ class Fuzz:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inputs", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--inputs", type=int, default=100_000, help="number of inputs to try")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all inputs")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         fuzz = Fuzz(options.seed, Path(folder) / "tree")

@@ -1,4 +1,4 @@
-"""Runs that are killed and gone on with, compared with one that was not."""
+"""Kills runs, resumes them, and compares them with an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 from victims import Victim, Victims
 
 LAST = ("learner.safetensors", "learner.json", "adapter_model.safetensors", "adapter_config.json")
-"""The files of the last checkpoint that must be the same to the byte."""
+"""Files of the last checkpoint that must be the same, byte for byte."""
 TIMES = {"name", "phases", "started", "updated", "resumed"}
-"""What may differ between the results of two equal runs."""
+"""Entries of result.json that may differ between two equal runs."""
 
 
 def findings(run: Path) -> dict[str, Any]:
-    """Everything in a finished run's folder that must not depend on what happened to it on the way."""
+    """Reads everything in a finished run's folder that must be the same whether it was interrupted or not."""
     result = json.loads((run / "result.json").read_text())
     del result["settings"]["run"]["name"]
     for task in result["tasks"]:
@@ -28,12 +28,12 @@ def findings(run: Path) -> dict[str, Any]:
 
 
 class Trial:
-    """One set of arguments: the uninterrupted run, and runs that are killed.
+    """An uninterrupted run, to compare interrupted runs of the same arguments with.
 
     Args:
-        victims: where they run.
-        arguments: of `segp_ext.train`, without those of the folder.
-        every: `run.checkpoint_steps` among them.
+        victims: starts the runs.
+        arguments: arguments of `segp_ext.train`, without the run's folder and `run.checkpoint_steps`.
+        every: value of `run.checkpoint_steps`.
     """
 
     def __init__(self, victims: Victims, arguments: list[str], every: int) -> None:
@@ -49,7 +49,7 @@ class Trial:
         self.expected = findings(victims.folder / "whole")
 
     def points(self) -> list[str]:
-        """The write points that the uninterrupted run passes, by their names for a run called `cut`."""
+        """Lists the write points that the uninterrupted run passed, by their names in a run called `cut`."""
         return [name.replace(" whole", " cut", 1) for name in self.whole.passed if name.split()[1].startswith("whole")]
 
     def survives(
@@ -60,11 +60,16 @@ class Trial:
         full: bool = False,
         damage: Callable[[Path], None] | None = None,
     ) -> str:
-        """Ends a run, goes on with it, and compares; returns what happened in a line, or fails with what is wrong.
+        """Interrupts a run, resumes it, and asserts that it ends like the uninterrupted run.
 
         Args:
-            point, after, full: where and how it ends; see `Victims.run`.
-            damage: what happens to its folder before it goes on.
+            point: see `Victims.run`.
+            after: see `Victims.run`.
+            full: see `Victims.run`.
+            damage: takes the run's folder, and damages it before the run is resumed.
+
+        Returns:
+            One line that says what happened.
         """
         path = self.victims.folder / "cut"
         shutil.rmtree(path, ignore_errors=True)
@@ -81,7 +86,7 @@ class Trial:
         if damage is not None:
             damage(path)
         going_on = ["--resume", str(path)]
-        if not (path / "config.yaml").exists():  # killed before it was a run; its name must be free
+        if not (path / "config.yaml").exists():  # killed before the run was made: its name must be free again
             going_on = [*self.arguments, "--run.name=cut"]
         resumed = self.victims.run(going_on)
         assert resumed.status == 0, resumed.output
@@ -95,7 +100,7 @@ class Trial:
         return f"killed after {killed.seconds:.1f} s, {len(killed.steps)} steps; {again} redone"
 
     def redone(self, killed: Victim, resumed: Victim, limit: int | None) -> int:
-        """Steps that were done twice; all are done, and no more than `limit` of them again."""
+        """Counts the steps that were done twice; asserts that all steps were done, and at most `limit` of them again."""
         assert {*killed.steps, *resumed.steps} == {*self.whole.steps}
         again = sum((Counter(killed.steps) & Counter(resumed.steps)).values())
         assert limit is None or again <= limit, f"{again} steps were done again"

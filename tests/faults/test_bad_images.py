@@ -1,4 +1,4 @@
-"""The list of bad data, one by one: what is read, as what, and what is refused, naming the file or class."""
+"""Bad images and labels: some are read by a stated rule, the others are refused by a message that names the file or class."""
 
 import math
 import struct
@@ -16,7 +16,7 @@ from segp_ext.data import load_scenario
 
 
 def tree(root, **odd):
-    """Two classes of two images in each part; `odd` files go to train/a."""
+    """Makes two classes of two images in each part; functions in `odd` write further files to train/a."""
     for part in ("train", "test"):
         for c in "ab":
             (root / part / c).mkdir(parents=True)
@@ -28,7 +28,7 @@ def tree(root, **odd):
 
 
 def header_only(path, width, height):
-    """A PNG of a few bytes that claims to be large."""
+    """Writes a PNG of a few bytes whose header claims a large image."""
     parts = [b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT" + zlib.compress(b"")]
     chunks = [struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in parts]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
@@ -40,13 +40,13 @@ def cut(path):
 
 
 def frames(path):
-    """A moving image, whose first frame counts."""
+    """Writes an animated image; its first frame is red."""
     red, blue = (Image.new("RGB", (6, 5), colour) for colour in ((255, 0, 0), (0, 0, 255)))
     red.save(path, save_all=True, append_images=[blue], lossless=True)
 
 
 def see_through(path):
-    """A palette whose colours have a transparency each."""
+    """Writes a palette image with a transparency for each colour."""
     Image.new("RGB", (6, 5), (255, 0, 0)).convert("P").save(path, transparency=bytes(256))
 
 
@@ -68,7 +68,7 @@ REFUSED = {
     "game__png": lambda path: Image.new("RGB", (6, 5)).save(path, "TGA"),
     "long__tif": lambda path: Image.fromarray(np.full((5, 6), 70_000, np.int32)).save(path),
 }
-READ = {  # and the colour that comes out
+READ = {  # how to write each file, and the colour to be read
     "phone__avif": (lambda path: Image.new("RGB", (6, 5), (255, 255, 255)).save(path), (255, 255, 255)),
     "map__jp2": (lambda path: Image.new("RGB", (6, 5), (9, 8, 7)).save(path), (9, 8, 7)),
     "game__tga": (lambda path: Image.new("RGB", (6, 5), (9, 8, 7)).save(path), (9, 8, 7)),
@@ -137,7 +137,7 @@ def dataset(labels, colour=None):
 
 
 def test_classes_of_images_that_are_all_alike(learner):
-    """They are learnt; nothing becomes infinite, and prediction works."""
+    """Such classes are learnt: nothing becomes infinite, and prediction works."""
     learner.learn_task(dataset([0, 0, 0, 1, 1, 1], (7, 7, 7)), ["a", "b"])
     learner.learn_task(dataset([0, 0, 0, 1, 1, 1], (7, 7, 7)), ["c", "d"])
     for path in ("text", "visual", "dual"):

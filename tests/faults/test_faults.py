@@ -1,4 +1,4 @@
-"""Runs killed anywhere go on to the same numbers. The whole of it, on the built-in run: `python tests/faults/campaign.py`."""
+"""Runs that are killed anywhere are resumed to the same numbers. `python tests/faults/campaign.py` tries all faults on the built-in run."""
 
 import random
 
@@ -23,7 +23,7 @@ def test_killed_at_any_instant(trial):
         trial.survives(after=draw.uniform(0.02, 0.98) * trial.whole.seconds)
 
 
-# One of each kind; the campaign takes all of them, and in all places.
+# One write point of each kind; the campaign takes all of them.
 @pytest.mark.parametrize(
     ("point", "which"),
     [
@@ -63,7 +63,7 @@ def test_a_full_disk_is_named_and_gone_on_after(trial, point, which):
 
 
 def flip(pattern):
-    """Damages the newest checkpoint of a run: a byte of one of its files."""
+    """Returns a function that flips one bit in the newest of a run's files that match `pattern`."""
 
     def damage(run):
         path = sorted(run.glob(pattern))[-1]

@@ -1,4 +1,4 @@
-"""A short form of `python tests/faults/fuzz.py`."""
+"""Random trees and settings, in a short form of `python tests/faults/fuzz.py`."""
 
 import os
 
@@ -18,7 +18,7 @@ def test_random_trees_and_settings_are_taken_or_refused(tmp_path):
 
 
 def test_trees_that_made_trouble(tmp_path):
-    """Names that are no UTF-8; a pipe in an image's place, which would be waited for."""
+    """Names that are not valid UTF-8, and a pipe in an image's place, which a reader would wait for."""
     fuzz = Fuzz(0, tmp_path / "tree")
     for name in ("cat", "dog"):
         for part in ("train", "test"):

@@ -1,7 +1,7 @@
-"""Processes that run `segp_ext.train` and are killed where a test wants it, as by a power cut: SIGKILL, with nothing cleaned up.
+"""Runs `segp_ext.train` in processes that are killed where a test wants it: by SIGKILL, so that nothing is cleaned up, as in a power cut.
 
-This file is also the process that makes them. It imports everything once and forks a victim per request, which saves most of a small
-run's time.
+As a program, this file is the process that makes these victims. It imports everything once and forks a victim per request; that saves most
+of a small run's time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 _EVENTS = {"open": 0, "os.rename": 1, "os.remove": 0, "os.rmdir": 0, "os.mkdir": 0, "os.symlink": 1}
-"""What Python tells its audit hooks about writes, and which argument is the path written to (a rename's is where it goes)."""
+"""Python's audit events of writes, and which of their arguments is the path that is written to; for a rename it is the new path."""
 
 
 @dataclass
@@ -29,11 +29,11 @@ class Victim:
     """How a victim ended.
 
     Attributes:
-        status: exit status; minus the signal's number if one killed it.
-        seconds: how long it ran.
-        passed: how often it passed each write point.
+        status: exit status; the negative number of the signal if a signal killed it.
+        seconds: time that it ran.
+        passed: how often it passed each write point, by name.
         steps: optimiser steps that it did, as "task N, epoch N: step".
-        output: what it printed.
+        output: its standard output and standard error.
     """
 
     status: int
@@ -47,7 +47,7 @@ class Victims:
     """Starts victims, one at a time.
 
     Args:
-        folder: where their runs are; relative to it are names of write points.
+        folder: folder of their runs; names of write points are relative to it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -69,9 +69,13 @@ class Victims:
         after: float | None = None,
         full: bool = False,
     ) -> Victim:
-        """Runs the command with `arguments`; kills it at the `point` (its name, which one), or `after` so many seconds.
+        """Runs `segp_ext.train`, and interrupts it where a test wants it.
 
-        With `full`, no write to the run's folder succeeds from the point on, instead.
+        Args:
+            arguments: arguments of `segp_ext.train`.
+            point: name of a write point, and at which of its occurrences, from 1, to kill the victim.
+            after: seconds after which to kill it.
+            full: instead of a kill, let no write to the run's folder succeed from the point on, as on a full disk.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(
@@ -81,14 +85,14 @@ class Victims:
         return Victim(**json.loads(self._process.stdout.readline()))
 
     def close(self) -> None:
-        """Ends the process that starts them."""
+        """Ends the process that starts the victims."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
 
 
 def point_name(event: str, arguments: tuple[Any, ...], root: str) -> str | None:
-    """The name of a write inside `root`: what is done, and to which file, numbers replaced by N. None for anything else."""
+    """Names a write inside `root` by its kind and file, with numbers replaced by N; returns None for all other events."""
     if event not in _EVENTS or (event == "open" and not _writes(arguments)):
         return None
     path = arguments[_EVENTS[event]]
@@ -103,7 +107,14 @@ def _writes(arguments: tuple[Any, ...]) -> bool:
 
 
 def _victim(request: dict[str, Any], root: str, output: str, notes: str) -> int:
-    """Runs in the forked process."""
+    """Runs `segp_ext.train` in the forked process; returns its exit status.
+
+    Args:
+        request: the arguments of `Victims.run`.
+        root: folder of the runs.
+        output: file for standard output and standard error.
+        notes: file that gets a line for each write point and each optimiser step.
+    """
     from segp_ext import train
     from segp_ext.method.loss_record import LossRecord
 
@@ -152,7 +163,7 @@ def main() -> None:
     import segp_ext.train  # noqa: F401
 
     del matplotlib, open_clip, peft, sklearn
-    torch.set_num_threads(1)  # no threads before the fork, which would not be there after it
+    torch.set_num_threads(1)  # threads would not survive the fork
     root = str(Path(sys.argv[1]).resolve())
     output, notes = f"{root}.output", f"{root}.notes"
     for line in sys.stdin:
