@@ -56,7 +56,7 @@ def parsed(page: str) -> list[str]:
 
 
 def pictures(page: str) -> list[ET.Element]:
-    """The inline SVGs of a page, each read as XML."""
+    """Reads each inline SVG of a page as XML."""
     return [ET.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
 
 
@@ -70,5 +70,5 @@ def texts(svg: ET.Element) -> list[tuple[float, float, str]]:
 
 
 def of_class(svg: ET.Element, name: str) -> list[str]:
-    """The paths of a picture's shapes of a class."""
+    """Returns the paths (attribute `d`) of all shapes in a picture that have the class `name`."""
     return [shape.get("d", "") for shape in svg.iter() if name in (shape.get("class") or "").split()]

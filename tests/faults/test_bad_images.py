@@ -137,7 +137,7 @@ def dataset(labels, colour=None):
 
 
 def test_classes_of_images_that_are_all_alike(learner):
-    """Such classes are learnt: nothing becomes infinite, and prediction works."""
+    """Learns such classes: nothing becomes infinite, and prediction works."""
     learner.learn_task(dataset([0, 0, 0, 1, 1, 1], (7, 7, 7)), ["a", "b"])
     learner.learn_task(dataset([0, 0, 0, 1, 1, 1], (7, 7, 7)), ["c", "d"])
     for path in ("text", "visual", "dual"):
