@@ -29,13 +29,25 @@ template <class T>
 using accumulator_t = typename Accumulator<T>::type;
 
 template <class T>
-constexpr DType kDTypeOf = DType::kFloat32;
+struct DTypeOf;
 template <>
-inline constexpr DType kDTypeOf<double> = DType::kFloat64;
+struct DTypeOf<float> {
+  static constexpr DType kValue = DType::kFloat32;
+};
 template <>
-inline constexpr DType kDTypeOf<Half> = DType::kFloat16;
+struct DTypeOf<double> {
+  static constexpr DType kValue = DType::kFloat64;
+};
 template <>
-inline constexpr DType kDTypeOf<BFloat16> = DType::kBFloat16;
+struct DTypeOf<Half> {
+  static constexpr DType kValue = DType::kFloat16;
+};
+template <>
+struct DTypeOf<BFloat16> {
+  static constexpr DType kValue = DType::kBFloat16;
+};
+template <class T>
+constexpr DType kDTypeOf = DTypeOf<T>::kValue;
 
 inline int64_t size_of(DType dtype) { return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2; }
 
