@@ -15,24 +15,12 @@ from segp_ext import train
 from segp_ext.method.learner import SeGPCL
 
 
-def test_an_interrupt_leaves_a_directory_that_says_what_was_done(tmp_path, monkeypatch, capsys):
-    original = SeGPCL.learn_task
-
-    def second_is_interrupted(self, dataset, names, kept=None):
-        if len(self.task_sizes) == 1 and self.config.training.epochs:
-            raise KeyboardInterrupt
-        return original(self, dataset, names, kept)
-
-    monkeypatch.setattr(SeGPCL, "learn_task", second_is_interrupted)
-    assert small_run(tmp_path) == 130
-    assert f"--resume {tmp_path / 'run'}" in capsys.readouterr().err
-    result = json.loads((tmp_path / "run/result.json").read_text())
+def test_an_interrupt_leaves_a_directory_that_says_what_was_done(capsys, stopped):
+    assert f"--resume {stopped}" in capsys.readouterr().err
+    result = json.loads((stopped / "result.json").read_text())
     assert result["status"] == "interrupted" and "after 1 of 2 tasks" in result["message"]
-    assert (
-        len(result["scores"]["segp (text)"]["A"]) == 1
-        and (tmp_path / "run/checkpoints/task-001/learner.json").is_file()
-    )
-    summary = (tmp_path / "run/summary.md").read_text()
+    assert len(result["scores"]["segp (text)"]["A"]) == 1 and (stopped / "checkpoints/task-001/learner.json").is_file()
+    summary = (stopped / "summary.md").read_text()
     assert "Status: interrupted" in summary and "not learnt" in summary
 
 
