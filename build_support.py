@@ -29,8 +29,8 @@ class BuildError(RuntimeError):
 
 
 def load_source_hash(root: Path) -> Callable[[Path], str]:
-    """Loads the function `segp_ext.ops._sources.source_hash` without importing the package, which would need torch."""
-    spec = importlib.util.spec_from_file_location("segp_ext_sources", root / "segp_ext" / "ops" / "_sources.py")
+    """Loads the function `segp_ext.ops._fingerprint.source_hash` without importing the package, which would need torch."""
+    spec = importlib.util.spec_from_file_location("segp_ext_sources", root / "segp_ext" / "ops" / "_fingerprint.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

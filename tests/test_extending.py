@@ -19,7 +19,7 @@ from segp_ext.method import task
 from segp_ext.method.heads import find_head
 from segp_ext.method.learner import SeGPCL
 from segp_ext.method.losses import find_loss
-from segp_ext.method.parts import own_code, source_of
+from segp_ext.method.named_parts import own_code, source_of
 from segp_ext.method.sources import find_source
 from segp_ext.report.result import RunResult
 from segp_ext.run import command_line

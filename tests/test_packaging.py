@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import segp_ext
-from segp_ext.ops import _sources
+from segp_ext.ops import _fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,8 +47,8 @@ def test_build_info_tells_what_there_is():
     assert INFO["torch_target"] == "2.11"
     assert "cpu" in INFO["devices"]
     assert len(INFO["source_hash"]) == 16
-    if _sources.has_sources(ROOT):
-        assert INFO["source_hash"] == _sources.source_hash(ROOT)
+    if _fingerprint.has_sources(ROOT):
+        assert INFO["source_hash"] == _fingerprint.source_hash(ROOT)
     assert INFO["cuda_built"] == bool(INFO["cuda_architectures"])
     assert INFO["cuda_built"] or INFO["cuda_reason"]
 

@@ -7,7 +7,7 @@ The modules, in the order in which a data set passes through them:
 
 - Data sets, each found as a `Collection`: `benchmarks`, `digits`, and a user's own `folder` (with `tiny_imagenet`).
 - Layouts that they share: `layouts` (`train/` and `test/`, `train/` alone, no parts), `split_lists`, `list_lines`.
-- Images below class folders: `tree`; which folders and files count: `class_folders`, `parts`, `files`.
+- Images below class folders: `tree`; which folders and files count: `class_folders`, `train_test_folders`, `files`.
 - Class names, from folders and files: `class_names`, `imagenet`.
 - Tasks: `scenario` cuts a `Collection` into a `Scenario`, and `unreadable` leaves out images that cannot be read.
 - Pixels: `items` takes (image, label) out of any data set, `decoding` makes 8-bit RGB, `images` keeps pixels for the backbone.

@@ -11,7 +11,7 @@ from segp_ext.config import DataConfig
 from segp_ext.data.class_names import composed
 from segp_ext.data.files import holds_images, image_files, is_ignored, loose_images, named_file, read_lines
 from segp_ext.data.messages import contents, several
-from segp_ext.data.parts import TRAIN, is_part, part_folder
+from segp_ext.data.train_test_folders import TRAIN, is_part, part_folder
 
 IMAGES = ("images", "image", "imgs", "img", "frames", "photos", "pictures")
 """Names, in small letters, of folders within a class that hold its images. They say nothing about the class."""

@@ -18,9 +18,9 @@ from segp_ext.data.class_folders import (
 )
 from segp_ext.data.files import SUFFIXES
 from segp_ext.data.messages import several
-from segp_ext.data.parts import HELD, TRAIN, part_folder
 from segp_ext.data.scenario import hold_out
 from segp_ext.data.split_lists import read_split_lists
+from segp_ext.data.train_test_folders import HELD, TRAIN, part_folder
 from segp_ext.data.tree import Tree, check_same_classes, scan
 
 

@@ -14,8 +14,8 @@ from segp_ext.data.class_names import composed, names_from_file
 from segp_ext.data.decoding import open_image
 from segp_ext.data.files import all_files, holds_images, image_files, is_image, loose_images
 from segp_ext.data.messages import several
-from segp_ext.data.parts import is_part
 from segp_ext.data.scenario import Collection
+from segp_ext.data.train_test_folders import is_part
 
 
 @dataclass

@@ -7,7 +7,7 @@ The learner:
 - `classifier.py`: what predicts, with the scores of the text, visual and dual path
 - `encoding.py`, `made_once.py`, `saved_tensors.py`: batches through the model, objects kept, names of tensors in checkpoints
 
-Parts that settings name, and that a user's module can add (`parts.py` finds them, docs/extending.md adds them):
+Parts that settings name, and that a user's module can add (`named_parts.py` finds them, docs/extending.md adds them):
 
 - `sources/`: where anchors come from. `base.py` chooses seeds, `gradient.py` moves them (DPGD, ADC), `still.py` leaves them or adds noise
 - `losses/`: terms of the training loss, one file each; `terms.py` adds them up

@@ -18,7 +18,7 @@ from segp_ext.method.checks import prompts
 from segp_ext.method.encoding import encode_prompts
 from segp_ext.method.heads import Head
 from segp_ext.method.made_once import MadeOnce
-from segp_ext.method.parts import check_parts, head_of, source_of
+from segp_ext.method.named_parts import check_parts, head_of, source_of
 from segp_ext.method.saved_tensors import check_prototypes, named, taken_apart
 from segp_ext.method.sources import Source
 from segp_ext.method.state_lock import StateLock

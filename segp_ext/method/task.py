@@ -21,7 +21,7 @@ from segp_ext.method.encoding import encode_images, encode_prompts
 from segp_ext.method.fit import fit
 from segp_ext.method.inputs import TaskInputs
 from segp_ext.method.losses import Loss
-from segp_ext.method.parts import loss_of, source_of
+from segp_ext.method.named_parts import loss_of, source_of
 from segp_ext.method.prototypes import ClassMeans, transfer
 from segp_ext.method.sources import Source, Teacher
 from segp_ext.method.state import State

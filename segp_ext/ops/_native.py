@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from . import _sources
+from . import _fingerprint
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _LIBRARY_PATTERN = "_C*.so"
@@ -70,7 +70,7 @@ def _installed_libraries(package: Path) -> Iterator[Path]:
 def find_library(package: Path = _PACKAGE) -> tuple[Path | None, str]:
     """Finds the library to load for the package in this folder, or the reason why there is none."""
     candidates = sorted(package.glob(_LIBRARY_PATTERN))
-    checkout = _sources.has_sources(package.parent)
+    checkout = _fingerprint.has_sources(package.parent)
     if checkout:  # its sources tell whether another copy's library is the right one
         candidates += _installed_libraries(package)
     if not candidates:
@@ -79,7 +79,7 @@ def find_library(package: Path = _PACKAGE) -> tuple[Path | None, str]:
         return None, f"{why}; {_REMEDY}"
     if not checkout:
         return candidates[0], ""
-    expected = _sources.source_hash(package.parent)
+    expected = _fingerprint.source_hash(package.parent)
     refused: list[str] = []
     for path in candidates:
         built_from = (read_library_info(path) or {}).get("source_hash", "unknown")

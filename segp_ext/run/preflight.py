@@ -17,7 +17,7 @@ from segp_ext.data.items import labels_of
 from segp_ext.data.messages import several
 from segp_ext.method.anchors import check_folder
 from segp_ext.method.checks import check_labels, prompts
-from segp_ext.method.parts import source_of
+from segp_ext.method.named_parts import source_of
 from segp_ext.runtime.progress import progress
 
 _CODE = re.compile(

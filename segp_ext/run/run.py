@@ -19,7 +19,7 @@ from segp_ext.data import load_scenario
 from segp_ext.data.images import Images, Reader
 from segp_ext.data.scenario import Joined
 from segp_ext.method.learner import SeGPCL
-from segp_ext.method.parts import own_code
+from segp_ext.method.named_parts import own_code
 from segp_ext.report import run_page, run_plots, run_tables
 from segp_ext.report.result import Row, RunResult, Status, TaskReport
 from segp_ext.report.table import percent

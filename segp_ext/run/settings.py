@@ -73,7 +73,7 @@ def settle(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
         ValueError: naming the setting that does not fit.
     """
     config = build(settings, given)
-    from segp_ext.method.parts import check_parts  # imports the models, which --help and errors do without
+    from segp_ext.method.named_parts import check_parts  # imports the models, which --help and errors do without
 
     check_parts(with_method(config))
     return config

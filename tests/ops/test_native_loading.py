@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from segp_ext.ops import _native, _sources
+from segp_ext.ops import _fingerprint, _native
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -46,17 +46,17 @@ def make_checkout(root: Path) -> Path:
 
 def test_source_hash_follows_the_sources(tmp_path):
     make_checkout(tmp_path)
-    before = _sources.source_hash(tmp_path)
+    before = _fingerprint.source_hash(tmp_path)
     assert before == build_support.load_source_hash(ROOT)(tmp_path)
     (tmp_path / "csrc" / "notes.txt").write_text("not a source")
-    assert _sources.source_hash(tmp_path) == before
+    assert _fingerprint.source_hash(tmp_path) == before
     (tmp_path / "csrc" / "kernel.cpp").write_bytes(b"int kernel;\r\n")
-    assert _sources.source_hash(tmp_path) == before
+    assert _fingerprint.source_hash(tmp_path) == before
     (tmp_path / "csrc" / "kernel.cpp").write_text("int kernel2;\n")
-    changed = _sources.source_hash(tmp_path)
+    changed = _fingerprint.source_hash(tmp_path)
     assert changed != before
     (tmp_path / "csrc" / "kernel.cpp").rename(tmp_path / "csrc" / "renamed.cpp")
-    assert _sources.source_hash(tmp_path) != changed
+    assert _fingerprint.source_hash(tmp_path) != changed
 
 
 def test_info_is_read_without_loading(tmp_path):
@@ -75,7 +75,7 @@ def test_library_of_other_sources_is_refused(tmp_path, alone):
     assert path is None
     assert "was built from sources 0123456789abcdef" in reason
     assert "pip install ." in reason
-    fake_library(library, source_hash=_sources.source_hash(tmp_path))
+    fake_library(library, source_hash=_fingerprint.source_hash(tmp_path))
     assert _native.find_library(package) == (library, "")
 
 
@@ -98,7 +98,7 @@ class Distribution:
 def test_a_checkout_finds_the_installed_library(tmp_path, alone, monkeypatch):
     """Also behind an .egg-info folder in the checkout, which comes first and knows no files."""
     package = make_checkout(tmp_path / "checkout")
-    fresh = _sources.source_hash(tmp_path / "checkout")
+    fresh = _fingerprint.source_hash(tmp_path / "checkout")
     site = tmp_path / "site"
     library = fake_library(site / "segp_ext" / "_C.abi3.so", source_hash=fresh)
     found = [

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from segp_ext.config.named import find
 from segp_ext.method.sources.base import Candidates, Source, Teacher, select_seeds
 from segp_ext.method.sources.gradient import Adc, Dpgd, TextPgd, VisualPgd
-from segp_ext.method.sources.still import NewImages, Noise, Reference, Seeds
+from segp_ext.method.sources.unmoved import NewImages, Noise, Reference, Seeds
 
 SOURCES: Mapping[str, type[Source]] = MappingProxyType(
     {

@@ -14,7 +14,7 @@ from segp_ext.config import (
     TrainingConfig,
 )
 from segp_ext.method.heads import LinearProbe
-from segp_ext.method.parts import check_parts
+from segp_ext.method.named_parts import check_parts
 
 
 def test_the_probe_is_logistic_regression(monkeypatch):

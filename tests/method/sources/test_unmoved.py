@@ -13,7 +13,7 @@ from segp_ext.config import (
 )
 from segp_ext.data import load_scenario
 from segp_ext.method.learner import SeGPCL
-from segp_ext.method.parts import check_parts
+from segp_ext.method.named_parts import check_parts
 from segp_ext.run.command_line import parse
 from segp_ext.run.preflight import attempts
 
