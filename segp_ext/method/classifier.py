@@ -79,7 +79,19 @@ class Classifier:
         if path == "text":
             return text
         visual = self.head.scores(feature, self.prototypes, scale)
-        return visual if path == "visual" else text + self.config.inference.beta * visual
+        return visual if path == "visual" else self.dual(text, visual)
+
+    def dual(self, text: Tensor, visual: Tensor) -> Tensor:
+        """Adds the scores of both paths (SeGP-CL, arXiv 2603.12055, equation 32): text + β·visual.
+
+        Args:
+            text: logits of the text path `[B, C]`.
+            visual: logits of the visual path `[B, C]`.
+
+        Returns:
+            Logits of the dual path `[B, C]`.
+        """
+        return text + self.config.inference.beta * visual
 
     @torch.no_grad()
     def logits(self, pixels: Tensor, path: ScorePath | None = None) -> Tensor:

@@ -158,7 +158,7 @@ class Evaluator:
             class of each image of the tasks learnt, by path.
         """
         learner, device = self.learner, self.learner.backbone.device
-        done, beta = len(learner.task_sizes), learner.config.inference.beta
+        done = len(learner.task_sizes)
         measures = self._global and (done == 0 or learner.config.training.epochs > 0)
         last = len(self.tasks) if measures else min(done + 1, len(self.tasks))
         unseen = [name for task in self.tasks[done:last] for name in task.class_names]
@@ -176,9 +176,8 @@ class Evaluator:
                 if j < done:
                     on_text, visual = (learner.scores(embedding, feature, path) for path in ("text", "visual"))
                     place = indices.to(device) + self._first_image[j]
-                    for row, (path, scores) in enumerate(
-                        zip(PATHS, (on_text, visual, on_text + beta * visual), strict=True)
-                    ):
+                    of_paths = (on_text, visual, learner.classifier().dual(on_text, visual))
+                    for row, (path, scores) in enumerate(zip(PATHS, of_paths, strict=True)):
                         right[path][j] += _right(scores, target)
                         predicted[row, place] = scores.argmax(dim=1)
                 if means is not None and j < done - 1:

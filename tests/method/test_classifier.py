@@ -16,6 +16,7 @@ def test_dual_path_is_text_plus_beta_visual():
     embedding, feature = encoded(learner, images_of(made_images(3, 4), learner.backbone))
     text, visual, dual = (learner.scores(embedding, feature, path) for path in ("text", "visual", "dual"))
     torch.testing.assert_close(dual, text + 0.7 * visual)
+    assert torch.equal(learner.classifier().dual(text, visual), dual)  # evaluation adds them so
     expected = learner.backbone.logit_scale * F.normalize(feature, dim=-1) @ F.normalize(learner.prototypes, dim=-1).T
     torch.testing.assert_close(visual, expected)
 
