@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from segp_ext.report.comparison import ENOUGH_PAIRS, Comparison, Difference
-from segp_ext.report.result import PathResult, Row, RunResult
+from segp_ext.report.result import Row, RunResult
 from segp_ext.report.table import percent
 
 _NAMED = 4
@@ -41,17 +41,19 @@ def predicting_row(result: RunResult) -> Row | None:
 
 
 def _one_run(own: Row, compared: list[Row]) -> list[str]:
-    """Says which gaps the choice of test images may explain, and that one run cannot tell more."""
+    """Says which gaps the choice of test images may explain, each against its own bound, and that one run cannot tell more."""
     said = []
     images = sum(count for *_, count in own.scores.confusion)
     if images:
-        done = len(own.scores.pooled)
+        done, last = len(own.scores.pooled), own.scores.pooled[-1]
         others = [row.scores.pooled[done - 1] for row in compared]
-        reach = [sampling_half(own.scores, other, images) for other in others]
+        reach = [sampling_half(last, other, images) for other in others]
+        bounds = " and ".join(
+            f"of up to {percent(half)}{'' if place else ' points'} to {row.name}"
+            for place, (row, half) in enumerate(zip(compared, reach, strict=True))
+        )
         inside = [
-            row.name
-            for row, other, half in zip(compared, others, reach, strict=True)
-            if abs(own.scores.pooled[-1] - other) <= half
+            row.name for row, other, half in zip(compared, others, reach, strict=True) if abs(last - other) <= half
         ]
         small = (
             f"the gap to {' and the gap to '.join(inside)} {'is' if len(inside) == 1 else 'are'} that small"
@@ -59,24 +61,28 @@ def _one_run(own: Row, compared: list[Row]) -> list[str]:
             else ""
         )
         large = "the gap is larger" if len(compared) == 1 else "both gaps are larger"
-        said.append(
-            f"With {images:,} test images, a gap of up to {percent(max(reach))} points may be chance: {small or large}."
-        )
+        said += [
+            f"With {images:,} test images, a gap {bounds} may be chance: {small or large}.",
+            f"{'This is an upper bound' if len(compared) == 1 else 'These are upper bounds'} at 95 %, as a run does not keep which "
+            "images each row gets right.",
+        ]
     return [*said, "One run cannot tell what another seed or class order would give; segp_ext.compare runs several."]
 
 
-def sampling_half(own: PathResult, other: float, images: int) -> float:
-    """Computes half the 95 % interval of a difference of two accuracies on the same number of images.
+def sampling_half(one: float, other: float, images: int) -> float:
+    """Computes the largest possible half of the 95 % interval of a difference of two accuracies on the same images.
 
-    It takes the two as independent. Both are measured on the same images, so the interval is rather too wide than too narrow.
+    Let b be the share of images that only one row gets right, and c the share that only the other gets right. The difference is b - c,
+    with the variance (b + c - (b - c)^2) / images, as in McNemar's test. The accuracies alone leave b + c open. It is largest where the
+    rows share as few right and as few wrong images as they can.
 
     Args:
-        own: accuracies whose last one is compared.
+        one: accuracy, as a fraction.
         other: accuracy to compare with, as a fraction.
         images: number of test images.
     """
-    last = own.pooled[-1]
-    return 1.96 * math.sqrt((last * (1 - last) + other * (1 - other)) / images)
+    apart = min(one + other, 2 - one - other)
+    return 1.96 * math.sqrt(max(apart - (one - other) ** 2, 0.0) / images)
 
 
 def _apart(difference: float) -> str:

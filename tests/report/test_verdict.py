@@ -1,5 +1,8 @@
 """The sentences at the top of a page, for made cases."""
 
+import itertools
+import statistics
+
 import pytest
 from made_results import made, made_run
 
@@ -96,16 +99,40 @@ def run_with(own, *frozen, images=400):
 
 def test_a_run_is_compared_with_zero_shot_and_the_best_frozen_head():
     said = run_with(0.8, 0.5, 0.7, 0.79)
-    # half an interval of .8 and .5 over 400 images: 1.96 * sqrt((.16 + .25) / 400) = .0627
+    # bounds over 400 images: .8 and .5 1.96 * sqrt((.7 - .09) / 400) = .0765; .8 and .79 1.96 * sqrt((.41 - .0001) / 400) = .0627
     assert said == (
         "After two tasks, m (dual path) gets 80.0 % of the test images right: 30.0 points above zero-shot (50.0 %) and 1.0 points above "
-        "frozen rda (79.0 %, the best frozen head). With 400 test images, a gap of up to 6.3 points may be chance: the gap to frozen rda "
-        "is that small. One run cannot tell what another seed or class order would give; segp_ext.compare runs several."
+        "frozen rda (79.0 %, the best frozen head). With 400 test images, a gap of up to 7.7 points to zero-shot and of up to 6.3 to "
+        "frozen rda may be chance: the gap to frozen rda is that small. These are upper bounds at 95 %, as a run does not keep which "
+        "images each row gets right. One run cannot tell what another seed or class order would give; segp_ext.compare runs several."
     )
     assert "both gaps are larger" in run_with(0.8, 0.5, 0.6)
     assert "the gap to zero-shot and the gap to frozen prototypes are that small" in run_with(0.8, 0.8, 0.79)
     assert "level with zero-shot (80.0 %)" in run_with(0.8, 0.8)
     assert "20.0 points below zero-shot (90.0 %)" in run_with(0.7, 0.9) and "the gap is larger" in run_with(0.7, 0.9)
+
+
+def test_each_gap_is_told_against_its_own_bound():
+    said = run_with(0.957, 0.5, 0.7, 0.987, images=540)
+    # 1.96 * sqrt((.543 - .2088) / 540) = .0488 and 1.96 * sqrt((.056 - .0009) / 540) = .0198, which is below the gap of .03
+    assert (
+        "of up to 4.9 points to zero-shot and of up to 2.0 to frozen rda may be chance: both gaps are larger." in said
+    )
+    assert (
+        "a gap of up to 6.5 points to zero-shot may be chance: the gap is larger. This is an upper bound"
+        in run_with(0.9, 0.5)
+    )
+
+
+def test_the_bound_holds_for_every_way_to_share_the_images():
+    """For 10 images and two accuracies: the largest of the half intervals over all numbers of images that both rows get right."""
+    images = 10
+    for one, other in itertools.product(range(images + 1), repeat=2):
+        halves = []
+        for both in range(max(0, one + other - images), min(one, other) + 1):
+            apart = [1] * (one - both) + [-1] * (other - both)
+            halves.append(1.96 * statistics.pstdev(apart + [0] * (images - len(apart))) / images**0.5)
+        assert verdict.sampling_half(one / images, other / images, images) == pytest.approx(max(halves), abs=1e-9)
 
 
 def test_a_run_without_what_it_takes_to_compare():
