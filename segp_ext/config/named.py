@@ -38,8 +38,14 @@ def find(setting: str, name: str, known: Mapping[str, type[Part]], base: type[Pa
         )
     try:
         found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{setting}: {name} cannot be imported: {error}; its folder must be in PYTHONPATH, or --import must name its file"
+        ) from error
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{setting}: {name} cannot be imported: {error}") from error
+    except Exception as error:
+        raise ValueError(f"{setting}: {name} cannot be imported: {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ValueError(
             f"{setting}: {name} must be a subclass of {base.__module__}.{base.__qualname__}; got {found!r}"
@@ -47,9 +53,15 @@ def find(setting: str, name: str, known: Mapping[str, type[Part]], base: type[Pa
     return found
 
 
+def is_own(part: object | type) -> bool:
+    """Says whether a class, or an object's class, is the user's own, and not of this package."""
+    kind = part if isinstance(part, type) else type(part)
+    return kind.__module__.split(".")[0] != "segp_ext"
+
+
 def code_hash(part: type) -> str | None:
     """Returns the SHA-256 of the file that defines a class of the user's own, or None for a class of this package."""
-    if part.__module__.split(".")[0] == "segp_ext":
+    if not is_own(part):
         return None
     return file_hash(Path(inspect.getfile(part)))
 

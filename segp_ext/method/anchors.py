@@ -14,8 +14,10 @@ from torch import Tensor
 
 from segp_ext.clip.backbone import Backbone
 from segp_ext.config import AnchorsConfig
+from segp_ext.config.named import is_own
 from segp_ext.data.images import Images
 from segp_ext.method.encoding import encode_images
+from segp_ext.method.own_parts import OwnPartError, check_returned, naming, title
 from segp_ext.method.sources import Candidates, Source, Teacher
 from segp_ext.runtime.processes import Processes
 from segp_ext.runtime.progress import progress
@@ -193,6 +195,10 @@ def make_anchors(
         generator: CPU generator of the source's draws.
         processes: the processes that share the work.
         timer: measures the phases "seeds" and "anchors".
+
+    Raises:
+        OwnPartError: if a source of the user's own fails, or returns seeds or anchors that do not fit.
+        ValueError: if not every anchor was made.
     """
     backbone, text, config = teacher.backbone, teacher.text, source.settings
     encoded = partial(encode_images, backbone, images, encode_batch_size, processes, "teacher")
@@ -202,7 +208,9 @@ def make_anchors(
             return encoded_by_teacher(backbone, images, encode_batch_size, config, processes)
 
     with timer.phase("seeds"):
-        seeds = source.seeds(teacher, Candidates(len(images), encoded, generator, processes))
+        with naming("anchors.kind", source):
+            seeds = source.seeds(teacher, Candidates(len(images), encoded, generator, processes))
+        _check_seeds(source, seeds, len(text), len(images))
     with timer.phase("anchors"):
         index = seeds.flatten().cpu()
         target = torch.arange(len(text), device=text.device).repeat_interleave(seeds.shape[1])
@@ -218,15 +226,43 @@ def make_anchors(
                 zip(read, targets, drawn, strict=True), "anchors", total=len(targets)
             ):
                 seed = backbone.to_unit(pixels)
-                x = source.move(teacher, seed, piece, None if numbers is None else numbers.to(seed))
+                with naming("anchors.kind", source):
+                    x = source.move(teacher, seed, piece, None if numbers is None else numbers.to(seed))
+                _check_moved(source, x, seed)
                 yield x, *backbone.encode_image(x)
 
         start = 0
         for made in processes.in_order(moved(), len(pieces)):
             anchors.write(start, *made)
             start += len(made[0])
+        if start != len(index):
+            raise ValueError(f"{title('anchors.kind', source)} must make {len(index)} anchors; got {start}")
         processes.wait()
     return anchors
+
+
+def _check_seeds(source: Source, seeds: object, classes: int, images: int) -> None:
+    """Refuses seeds of the user's own source that are no image numbers `[C, K]`."""
+    if not is_own(source):
+        return
+    named = f"{title('anchors.kind', source)}: seeds"
+    needs = f"{named} must return an int64 tensor [{classes}, K] of image numbers below {images}, K at least 1"
+    if not isinstance(seeds, Tensor):
+        raise OwnPartError(f"{needs}; got {type(seeds).__name__}")
+    if seeds.dtype != torch.int64 or seeds.ndim != 2 or len(seeds) != classes or not seeds.numel():
+        raise OwnPartError(f"{needs}; got {str(seeds.dtype).removeprefix('torch.')} {list(seeds.shape)}")
+    least, most = int(seeds.min()), int(seeds.max())
+    if least < 0 or most >= images:
+        raise OwnPartError(f"{needs}; got numbers from {least} to {most}")
+
+
+def _check_moved(source: Source, moved: Tensor, seed: Tensor) -> None:
+    """Refuses what the user's own source made of `seed`, if the encoder could not take it or an anchor would be missing."""
+    if is_own(source):
+        named = f"{title('anchors.kind', source)}: move"
+        check_returned(named, moved, seed.shape, seed.dtype, seed.device)
+        if not moved.isfinite().all():
+            raise OwnPartError(f"{named} must return finite values; got NaN or infinity")
 
 
 def _draws(
@@ -234,6 +270,7 @@ def _draws(
 ) -> Iterator[Tensor | None]:
     """Yields the source's draws for this process's pieces. Draws for other processes are made too, so that all draw alike."""
     for number, piece in enumerate(pieces):
-        drawn = source.draw((len(piece), 3, side, side), generator)
+        with naming("anchors.kind", source):
+            drawn = source.draw((len(piece), 3, side, side), generator)
         if number % processes.count == processes.rank:
             yield drawn

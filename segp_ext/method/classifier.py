@@ -18,6 +18,7 @@ from segp_ext.config import PATHS, MethodConfig, ScorePath
 from segp_ext.data.decoding import prepared
 from segp_ext.method.heads import Head
 from segp_ext.method.losses import clip_scores
+from segp_ext.method.own_parts import check_returned, naming, title
 from segp_ext.runtime.process_state import without_autocast
 
 
@@ -70,6 +71,7 @@ class Classifier:
 
         Raises:
             ValueError: for another path.
+            OwnPartError: if a head of the user's own fails, or returns scores of another shape.
         """
         path = self.config.inference.path if path is None else path
         if path not in PATHS:
@@ -78,7 +80,10 @@ class Classifier:
         text = clip_scores(embedding, self.text, scale)
         if path == "text":
             return text
-        visual = self.head.scores(feature, self.prototypes, scale)
+        with naming("prototypes.score", self.head):
+            visual = self.head.scores(feature, self.prototypes, scale)
+        named = f"{title('prototypes.score', self.head)}: scores"
+        check_returned(named, visual, text.shape, None, text.device)
         return visual if path == "visual" else self.dual(text, visual)
 
     def dual(self, text: Tensor, visual: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from segp_ext.method.fit import fit
 from segp_ext.method.inputs import TaskInputs
 from segp_ext.method.losses import Loss
 from segp_ext.method.named_parts import loss_of, source_of
+from segp_ext.method.own_parts import naming
 from segp_ext.method.prototypes import ClassMeans, transfer
 from segp_ext.method.sources import Source, Teacher
 from segp_ext.method.state import State
@@ -112,7 +113,8 @@ class TaskLearning:
             check_finite("adapter", self.backbone.trained_parameters(), task.number)
             check_finite("prototypes", (new, old), task.number)
             moved = torch.cat([old, new])
-            self.state.head.finish(self.processes)
+            with naming("prototypes.score", self.state.head):
+                self.state.head.finish(self.processes)
             return Prototypes(moved, None if old is self.state.prototypes else self.state.prototypes)
 
     def _anchors(self, source: Source, teacher_text: Tensor) -> Anchors:
@@ -194,12 +196,15 @@ class TaskLearning:
         """Prototypes of the task's classes `[C_new, Dr]`; the head takes the features too."""
         images, classes = self.task.images, len(self.task.names)
         means = ClassMeans(classes, self.backbone, self.config.prototypes.features == "unit")
-        self.state.head.begin(classes)
+        head = self.state.head
+        with naming("prototypes.score", head):
+            head.begin(classes)
         batch_size = self.config.inference.batch_size
         for indices, _, feature in encode_images(self.backbone, images, batch_size, self.processes):
             label = images.labels[indices].to(feature.device)
             means.add(feature, label)
-            self.state.head.add(feature, label, indices)
+            with naming("prototypes.score", head):
+                head.add(feature, label, indices)
         return means.read(self.processes)
 
     def _generator(self, purpose: int) -> torch.Generator:
