@@ -14,20 +14,31 @@ from segp_ext.method.losses.base import Loss, Samples
 from segp_ext.method.losses.classification import Classification
 from segp_ext.method.losses.distillation import Acgd
 from segp_ext.method.losses.text_geometry import Tsgr
+from segp_ext.method.own_parts import naming
 
 TERMS: Mapping[str, type[Loss]] = {"classification": Classification, "acgd": Acgd, "tsgr": Tsgr}
 """The terms of every method's loss, by the name that reports and messages have for them."""
 EXTRA = "extra"
 """The name that they have for a loss of one's own."""
+SETTING = "extra_loss.kind"
+"""The setting that names it."""
+HOOKS = ("of_images", "of_anchors", "of_text")
+"""The methods of `Loss` that compute a term; each term overrides one or more."""
 
 
 def find_loss(kind: str) -> type[Loss]:
     """Finds the loss that `extra_loss.kind` names.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or if it overrides no hook, so that it computes nothing.
     """
-    return find("extra_loss.kind", kind, {}, Loss)
+    found = find(SETTING, kind, {}, Loss)
+    if all(getattr(found, hook) is getattr(Loss, hook) for hook in HOOKS):
+        own = [name for name in vars(found) if not name.startswith("__")]
+        raise ValueError(
+            f"{SETTING}: {kind} must override one or more of {', '.join(HOOKS)}; got {', '.join(own) or 'nothing'}"
+        )
+    return found
 
 
 class TaskLosses:
@@ -50,7 +61,10 @@ class TaskLosses:
         if config.extra_loss.kind is not None:
             kinds[EXTRA] = find_loss(config.extra_loss.kind)
         self.names = tuple(kinds)
-        made = {name: kind(config, task, logit_scale) for name, kind in kinds.items()}
+        made = {}
+        for name, kind in kinds.items():
+            with naming(SETTING, kind):
+                made[name] = kind(config, task, logit_scale)
         self.used = {name: loss for name, loss in made.items() if loss.weight > 0}
         self.draws_anchors = task.anchors is not None and any(loss.reads_anchors() for loss in self.used.values())
         classification = self.used["classification"]
@@ -71,10 +85,11 @@ class TaskLosses:
         """
         values = {}
         for name, loss in self.used.items():
-            means = [
-                (shares[0], loss.of_images(images, text) if len(images) else None),
-                (shares[1], loss.of_anchors(anchors, text) if len(anchors) else None),
-            ]
+            with naming(SETTING, loss):
+                means = [
+                    (shares[0], loss.of_images(images, text) if len(images) else None),
+                    (shares[1], loss.of_anchors(anchors, text) if len(anchors) else None),
+                ]
             values[name] = [loss.weight * share * _scalar(name, mean) for share, mean in means if mean is not None]
         return self._stacked(values, text)
 
@@ -84,7 +99,10 @@ class TaskLosses:
         Returns:
             A value for each of `names`, `[terms]`; None if no term has such a part.
         """
-        found = {name: loss.of_text(text) for name, loss in self.used.items()}
+        found = {}
+        for name, loss in self.used.items():
+            with naming(SETTING, loss):
+                found[name] = loss.of_text(text)
         values = {
             name: [self.used[name].weight * _scalar(name, value)] for name, value in found.items() if value is not None
         }
@@ -96,6 +114,8 @@ class TaskLosses:
 
 
 def _scalar(name: str, value: Tensor) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"loss {name} must be a scalar tensor; got {type(value).__name__}")
     if value.ndim != 0:
         raise ValueError(f"loss {name} must be a scalar, such as a mean; got a tensor {list(value.shape)}")
     return value

@@ -8,6 +8,7 @@ from made import images_of, made_images, pixels_of, small_config, tiny_backbone
 from segp_ext.method.learner import SeGPCL
 from segp_ext.method.loss_record import LossRecord
 from segp_ext.method.losses import Loss
+from segp_ext.method.own_parts import OwnPartError
 
 FIRST, SECOND = ["red", "green", "blue"], ["cat", "dog"]
 
@@ -194,7 +195,7 @@ class PerSample(Loss):
         return images.embedding.sum(dim=1)
 
 
-class Refusing(Loss):
+class Refusing(Ones):
     @classmethod
     def check(cls, config):
         if config.lora.rank < 8:
@@ -206,6 +207,39 @@ def test_what_does_not_fit_is_named():
         learn(PerSample)
     with pytest.raises(ValueError, match="lora.rank must be 8 or more for this loss; got 4"):
         learn(Refusing)
+
+
+class Misspelt(Loss):
+    def of_image(self, images, text):
+        return images.embedding.sum()
+
+
+class NoTensor(Loss):
+    def of_text(self, text):
+        return 1.0
+
+
+class Dividing(Loss):
+    def of_images(self, images, text):
+        return 1 / 0
+
+
+def test_a_loss_without_a_hook_is_refused_with_the_hooks():
+    needs = "Misspelt must override one or more of of_images, of_anchors, of_text; got of_image$"
+    with pytest.raises(ValueError, match=f"extra_loss.kind: .*{needs}"):
+        learn(Misspelt)
+
+
+def test_a_loss_that_is_no_tensor_is_named():
+    with pytest.raises(ValueError, match="loss extra must be a scalar tensor; got float"):
+        learn(NoTensor)
+
+
+def test_a_loss_that_fails_is_named_with_its_own_error():
+    said = f"^extra_loss.kind {__name__}:Dividing: ZeroDivisionError: division by zero$"
+    with pytest.raises(OwnPartError, match=said) as failed:
+        learn(Dividing)
+    assert isinstance(failed.value.__cause__, ZeroDivisionError)
 
 
 class Broken(Loss):
