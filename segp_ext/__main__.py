@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from segp_ext import COMMANDS, WAIT_POLICY, __version__
-from segp_ext.runtime.program import program
+from segp_ext.runtime.program import CONSOLE, program
 from segp_ext.runtime.progress import run_command
 
 
@@ -63,6 +63,8 @@ def dispatch(arguments: Sequence[str]) -> int:
 def main() -> NoReturn:
     """Runs `segp` with the arguments of the process, and ends the process."""
     os.environ.setdefault(*WAIT_POLICY)  # before a sub-command imports torch, which reads it once
+    if program() == CONSOLE and not sys.flags.safe_path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does; parts of the user's own are found there
     run_command(lambda: dispatch(sys.argv[1:]))
 
 

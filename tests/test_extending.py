@@ -115,6 +115,26 @@ def test_a_file_that_cannot_be_imported_is_named(name, code, said, tmp_path, cap
         import_files([str(tmp_path / name)])
 
 
+def test_a_file_may_import_modules_beside_it_then_and_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "imports_sibling.py").write_text("import sibling_one\ndef later(): import sibling_two; return 2\n")
+    (tmp_path / "sibling_one.py").write_text("")
+    (tmp_path / "sibling_two.py").write_text("")
+    (tmp_path / "json.py").write_text("1 / 0")
+    import_files([str(tmp_path / "imports_sibling.py")])
+    assert sys.modules["imports_sibling"].later() == 2
+    assert sys.path[-1] == str(tmp_path)  # so json.py hides nothing
+    for name in ("imports_sibling", "sibling_one", "sibling_two"):
+        del sys.modules[name]
+
+
+def test_a_module_that_fails_as_it_is_imported_is_named(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "divides.py").write_text("1 / 0")
+    with pytest.raises(ValueError, match="anchors.kind: divides:Mine cannot be imported: ZeroDivisionError: division"):
+        find_source("divides:Mine")
+
+
 def test_settings_that_a_method_cannot_fix_are_named(parts, capsys):
     methods.add_method("odd", {"anchors.stepz": 3})
     with pytest.raises(SystemExit):
@@ -141,6 +161,7 @@ def test_a_head_scores_as_it_says(parts):
     [
         (find_source, "dpgt", "anchors.kind must be one of dpgd, text.* got 'dpgt'; close: dpgd"),
         (find_source, "no_such:Thing", "anchors.kind: no_such:Thing cannot be imported: No module named 'no_such'"),
+        (find_source, "no_such:Thing", "its folder must be in PYTHONPATH, or --import must name its file$"),
         (find_source, "mirrored:Other", "anchors.kind: mirrored:Other cannot be imported: .* has no attribute 'Other'"),
         (
             find_source,

@@ -142,6 +142,22 @@ def test_the_installed_command_is_this_one():
     assert getattr(importlib.import_module(module), function) is main
 
 
+@pytest.mark.parametrize(
+    ("started", "options", "first"), [("segp", [], True), ("segp", ["-P"], False), ("x", [], False)]
+)
+def test_the_installed_command_finds_modules_in_the_current_folder(started, options, first, tmp_path):
+    """As `python -m` does, unless Python was told to leave that folder out (-P)."""
+    code = (
+        f"import os, sys; sys.path.remove('') if '' in sys.path else 0; sys.argv = ['/bin/{started}', '--version'];"
+        "import atexit; atexit.register(lambda: print(sys.path[0] == os.getcwd()));"
+        "from segp_ext.__main__ import main; main()"
+    )
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    command = [sys.executable, *options, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.stdout.splitlines()[-1] == str(first), done.stderr
+
+
 @pytest.mark.parametrize("own", [None, "active"])
 def test_commands_let_threads_wait_without_spinning(own):
     environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}

@@ -11,6 +11,8 @@ from pathlib import Path
 def import_files(files: Sequence[str]) -> None:
     """Runs Python files as modules under their own names: `mine.py` becomes `mine`. A file that ran before does not run again.
 
+    A file's folder joins the end of `sys.path`, so that the file can import modules beside it, then and later.
+
     Args:
         files: paths of the files.
 
@@ -33,6 +35,9 @@ def import_files(files: Sequence[str]) -> None:
             raise ValueError(f"--import {name}: not a Python file")
         made = importlib.util.module_from_spec(spec)
         sys.modules[module] = made
+        folder = str(file.parent)
+        if folder not in sys.path:
+            sys.path.append(folder)  # not first, or its files could hide installed modules
         try:
             spec.loader.exec_module(made)
         except Exception as error:

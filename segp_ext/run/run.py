@@ -69,6 +69,7 @@ def run_config(
         The result, which is also in `result.json`.
 
     Raises:
+        TypeError: If `config` is no `Config`, such as the name of a file.
         FileNotFoundError: If data, weights or the run to resume are not there.
         FileExistsError: If the folder holds a run already, or another process works in it.
         ValueError: If settings do not fit the data or the model, or if something changed since the start of a resumed run.
@@ -76,6 +77,10 @@ def run_config(
         OSError: If a file cannot be read or written.
         torch.OutOfMemoryError: If the memory of the device runs out; the last of its notes names the phase.
     """
+    if not isinstance(config, Config):
+        raise TypeError(
+            f"config must be a segp_ext.Config, as segp_ext.load_config(...) returns it; got {type(config).__name__} {config!r}"
+        )
     run: Run | None = None
     try:
         run = Run(config, resume, say)

@@ -43,6 +43,14 @@ def test_a_run_from_python_gives_its_result_and_tells_what_is_asked_for(finished
     assert capsys.readouterr().out == ""  # nothing was printed
 
 
+@pytest.mark.parametrize("config", ["x", {"seed": 1}, None])
+def test_settings_that_are_no_config_are_refused(config):
+    with pytest.raises(
+        TypeError, match=r"config must be a segp_ext.Config, as segp_ext.load_config\(...\) returns it; got"
+    ):
+        segp_ext.run_config(config)
+
+
 def test_a_run_that_fails_lets_others_work_in_its_folder(stopped, tmp_path):
     """In a notebook, for one, the process lives on after the error."""
     config = parse([f"--config={stopped / 'config.yaml'}", "--training.epochs=3"])
