@@ -37,6 +37,53 @@ def test_a_gpu_whose_memory_runs_out_says_what_to_lower(tmp_path, monkeypatch, c
     assert message.endswith(f"\nto go on: segp train --resume {tmp_path / 'run'}\n")
 
 
+OWN = """
+from segp_ext.method.heads import Head
+from segp_ext.method.losses import Loss
+from segp_ext.method.sources import Source
+
+
+class Moving(Source):
+    def move(self, teacher, seed, target, drawn):
+        return 1 / 0
+
+
+class Scoring(Head):
+    def scores(self, feature, prototypes, logit_scale):
+        return 1 / 0
+
+
+class Losing(Loss):
+    def of_images(self, images, text):
+        return 1 / 0
+
+
+class Narrow(Head):
+    def scores(self, feature, prototypes, logit_scale):
+        return super().scores(feature, prototypes, logit_scale)[:, :-1]
+"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "said"),
+    [
+        ("anchors.kind", "Moving", " ZeroDivisionError: division by zero"),
+        ("prototypes.score", "Scoring", " ZeroDivisionError: division by zero"),
+        ("extra_loss.kind", "Losing", " ZeroDivisionError: division by zero"),
+        ("prototypes.score", "Narrow", " scores must return a floating-point tensor ["),
+    ],
+)
+def test_a_part_of_ones_own_that_fails_is_named_in_one_line(setting, name, said, tmp_path, monkeypatch, capsys):
+    (tmp_path / "parts_that_fail.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/segp", "train"])
+    assert small_run(tmp_path, f"--{setting}=parts_that_fail:{name}", "--model.device=cpu") == 2
+    error, go_on = capsys.readouterr().err.splitlines()[-2:]
+    assert error.startswith(f"error: {setting} parts_that_fail:{name}:{said}")
+    assert go_on == f"to go on: segp train --resume {tmp_path / 'run'}"
+    sys.modules.pop("parts_that_fail")
+
+
 @pytest.mark.slow
 def test_a_terminated_run_says_how_to_go_on(tmp_path):
     command = [sys.executable, "-m", "segp_ext.train", *FAST, "--training.epochs=500"]
