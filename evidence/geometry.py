@@ -31,6 +31,7 @@ from segp_ext.data.images import Images
 from segp_ext.method.learner import SeGPCL
 from segp_ext.report.comparison import Difference
 from segp_ext.report.drawing import drawing
+from segp_ext.report.table import signed
 from segp_ext.storage.sealed import write_atomically
 
 REGIONS = ("core", "boundary")
@@ -143,7 +144,9 @@ def main() -> None:
     for (row, region), own in overall.items():
         apart = Difference.of([a - b for a, b in zip(own, overall[first, region], strict=True)])
         half = f" ± {apart.half:.4f}" if len(own) > 1 else ""
-        table.append([row, region, f"{statistics.fmean(own):.4f}", "–" if row == first else f"{apart.mean:+.4f}{half}"])
+        table.append(
+            [row, region, f"{statistics.fmean(own):.4f}", "–" if row == first else f"{signed(apart.mean, 4)}{half}"]
+        )
     options.out.mkdir(exist_ok=True)
     write_table(options.out / "geometry.md", parser.prog, table)
     write_atomically(options.out / "geometry.csv", lines.getvalue().encode())

@@ -15,6 +15,7 @@ import segp_ext
 from evidence import beta, gates, geometry, hindsight, paired, runs
 from segp_ext import compare
 from segp_ext.data.images import Images
+from segp_ext.report.table import signed
 from segp_ext.run.command_line import parse
 from segp_ext.run.rows import Row, read_rows
 
@@ -191,7 +192,7 @@ def test_hindsight_measures_what_the_transfer_loses(tmp_path, monkeypatch):
     )
     table = [line.split(" | ") for line in lines]
     assert [table[2][2], table[4][2]] == [f"{100 * last:.1f}" for last in ends]
-    assert table[3][3] == "+0.0 |" and table[2][3] != "+0.0 |"  # 3 is its own
+    assert table[3][3] == "0.0 |" and table[2][3] != "0.0 |"  # 3 is its own
 
     call(paired.main, monkeypatch, tmp_path, "--rows", "lora", "rda", "--seeds", 1, "--out", tmp_path / "p.md")
     scores = {
@@ -200,7 +201,7 @@ def test_hindsight_measures_what_the_transfer_loses(tmp_path, monkeypatch):
     last = {"lora": scores["lora"]["lora (dual)"]["last"], "rda": scores["rda"]["rda (visual)"]["last"]}
     lines = (tmp_path / "p.md").read_text().splitlines()[2:]
     assert lines[2] == f"| lora | {100 * last['lora']:.1f} | – | – |"
-    assert lines[3].startswith(f"| rda | {100 * last['rda']:.1f} | {100 * (last['rda'] - last['lora']):+.1f} | ")
+    assert lines[3].startswith(f"| rda | {100 * last['rda']:.1f} | {signed(100 * (last['rda'] - last['lora']))} | ")
     assert sum(map(len, paired.hits(tmp_path / "runs/lora-1").values())) == 120
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from segp_ext.config import ScorePath
 from segp_ext.report.result import RunResult
 from segp_ext.report.run_tables import is_chance
+from segp_ext.report.table import signed
 
 ENOUGH_PAIRS = 3
 """Fewest pairs from which a difference is told. With two pairs the interval reaches 12.7 standard errors to each side."""
@@ -92,10 +93,10 @@ class Difference:
         """Writes the interval in percentage points; empty if it is infinite."""
         if math.isinf(self.half):
             return ""
-        return f"{100 * (self.mean - self.half):+.1f} to {100 * (self.mean + self.half):+.1f}"
+        return f"{signed(100 * (self.mean - self.half))} to {signed(100 * (self.mean + self.half))}"
 
     def __str__(self) -> str:
-        return f"{100 * self.mean:+.1f}" + (f" ({self.interval()})" if self.interval() else "")
+        return signed(100 * self.mean) + (f" ({self.interval()})" if self.interval() else "")
 
 
 class Comparison:

@@ -39,7 +39,7 @@ class Share:
     digits: int = 1
 
     def __str__(self) -> str:
-        return "" if math.isnan(self.value) else f"{100 * self.value:.{self.digits}f}"
+        return "" if math.isnan(self.value) else f"{100 * self.value:z.{self.digits}f}"
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,14 @@ class Table:
 
 
 def percent(value: float | None) -> str:
-    """Writes a fraction as percent with one decimal; a dash for None."""
-    return "–" if value is None else f"{100 * value:.1f}"
+    """Writes a fraction as percent with one decimal; a dash for None, and no sign before a zero."""
+    return "–" if value is None else f"{100 * value:z.1f}"
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """Writes a number with its sign; a number that rounds to zero has none."""
+    written = f"{value:+z.{digits}f}"
+    return written if float(written) else written.removeprefix("+")
 
 
 def spread(values: Sequence[float | None]) -> str:
@@ -111,7 +117,7 @@ def spread(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
     if len(known) < len(values) or not known:
         return "–"
-    mean = f"{100 * statistics.fmean(known):.1f}"
+    mean = percent(statistics.fmean(known))
     return mean if len(known) == 1 else f"{mean} ± {100 * statistics.stdev(known):.1f}"
 
 

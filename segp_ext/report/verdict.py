@@ -6,7 +6,7 @@ import math
 
 from segp_ext.report.comparison import ENOUGH_PAIRS, Comparison, Difference
 from segp_ext.report.result import Row, RunResult
-from segp_ext.report.table import percent
+from segp_ext.report.table import percent, signed
 
 _NAMED = 4
 """Rows that a sentence names; it counts the others."""
@@ -94,13 +94,18 @@ def _apart(difference: float) -> str:
 
 
 def of_comparison(comparison: Comparison) -> list[str]:
-    """Says which rows differ from the reference in Last, which do not, and for which there are too few seeds to tell."""
+    """Says which rows differ from the reference in Last, which do not, and for which there are too few seeds to tell.
+
+    Each row stands with the path by which it predicts, as a table's differences are between equal paths.
+    """
     reference = comparison.reference
     others = [row for row in comparison.all_rows if row != reference]
     if reference not in comparison.rows:
         return [f"{reference} has no finished run, so that the other rows have nothing to be compared with."]
     if not others:
         return [f"{reference} stands alone: there is no other row to compare it with."]
+    first = f"{reference} ({comparison.path_of(reference)})"
+    paths = {row: str(comparison.path_of(row)) for row in others}
     found = {row: difference for row in others if (difference := comparison.predicted_difference(row, "last"))}
     few = {row: d for row, d in found.items() if d.pairs < ENOUGH_PAIRS}
     told = {row: d for row, d in found.items() if d.pairs >= ENOUGH_PAIRS}
@@ -112,33 +117,32 @@ def of_comparison(comparison: Comparison) -> list[str]:
     begin = f"Over {_counted(max((d.pairs for d in told.values()), default=0), 'seed')}, "
     for rows, where in ((above, "above"), (below, "below")):
         if rows:
-            said.append(
-                f"{begin}{_named(rows)} {'ends' if len(rows) == 1 else 'end'} {where} {reference} after the last task."
-            )
+            end = "ends" if len(rows) == 1 else "end"
+            said.append(f"{begin}{_named(rows, paths)} {end} {where} {first} after the last task.")
             begin = ""
     if level:
-        said.append(f"{begin}{'no' if begin else 'No'} difference from {reference} can be told for {_named(level)}.")
+        said.append(f"{begin}{'no' if begin else 'No'} difference from {first} can be told for {_named(level, paths)}.")
     if few:
         count = max(d.pairs for d in few.values())
-        which = ", ".join([*few][:_NAMED]) if told else "any row"
+        which = ", ".join(f"{row} ({paths[row]})" for row in [*few][:_NAMED]) if told else "any row"
         verb = "is" if count == 1 else "are"
-        said.append(f"{_counted(count, 'seed').capitalize()} {verb} too few to tell {which} from {reference}.")
+        said.append(f"{_counted(count, 'seed').capitalize()} {verb} too few to tell {which} from {first}.")
         if not told:
-            said.append(f"So far the differences after the last task are: {_named(few, intervals=False)}.")
+            said.append(f"So far the differences after the last task are: {_named(few, paths, intervals=False)}.")
     missing = [row for row in others if row not in found]
     if missing:
         said.append(f"No seed is shared by {reference} and {', '.join(missing[:_NAMED])}.")
     return said
 
 
-def _named(found: dict[str, Difference], intervals: bool = True) -> str:
-    """Names rows with their differences in points, the largest first, and counts what is too much for a sentence."""
+def _named(found: dict[str, Difference], paths: dict[str, str], intervals: bool = True) -> str:
+    """Names rows with their paths and differences in points, the largest first, and counts what is too much for a sentence."""
     order = sorted(found, key=lambda row: -abs(found[row].mean))
     parts: list[str] = []
     for row in order[:_NAMED]:
-        points = f"{100 * found[row].mean:+.1f} points" if not parts else f"{100 * found[row].mean:+.1f}"
+        points = signed(100 * found[row].mean) + ("" if parts else " points")
         behind = f", {found[row].interval()}" if intervals else ""
-        parts.append(f"{row} ({(points + behind).replace('-', '−')})")
+        parts.append(f"{row} ({paths[row]}; {(points + behind).replace('-', '−')})")
     more = len(order) - len(parts)
     if more:
         parts.append(f"{more} more row{'' if more == 1 else 's'}")

@@ -12,7 +12,7 @@ from made_results import keep, made, task
 from segp_ext.report import comparison_page, comparison_plots, comparison_tables
 from segp_ext.report.comparison import Comparison, Difference
 from segp_ext.report.result import Resumption, Row
-from segp_ext.report.table import spread
+from segp_ext.report.table import percent, signed, spread
 
 
 def test_differences_are_paired_by_seed():
@@ -26,12 +26,14 @@ def test_differences_are_paired_by_seed():
         4.302653 * 0.0251661 / math.sqrt(3), rel=1e-4
     )
     assert str(apart) == "+9.7 (+3.4 to +15.9)"
+    assert str(Difference(-0.0004, 0.0002, 3)) == "0.0 (-0.1 to 0.0)"  # a zero has no sign
+    assert (percent(-0.0004), spread([-0.0004, -0.0004]), signed(-0.00004, 4)) == ("0.0", "0.0 ± 0.0", "0.0000")
     assert found.difference("a", "text", "last") is None
     table = comparison_tables.seen_table(found)
     header, rows = table.header, table.rows
     numbers = ["79.8 ± 4.4", "69.7 ± 8.7", "10.0 ± 0.0", "-10.0 ± 0.0", "–"]
     # Avg is (.9 + Last) / 2, so its differences are half of Last's
-    assert rows[3] == ["b", "text", "3", *numbers, "+4.8 (+1.7 to +8.0)", str(apart), "+0.0 (+0.0 to +0.0)"]
+    assert rows[3] == ["b", "text", "3", *numbers, "+4.8 (+1.7 to +8.0)", str(apart), "0.0 (0.0 to 0.0)"]
     assert header[-3:] == ["Avg − a's", "Last − a's", "Forgetting − a's"]
     table = comparison_tables.global_table(found)
     header, rows = table.header, table.rows
@@ -164,7 +166,7 @@ def test_retention_is_compared_by_the_sets_places():
     apart = str(Difference.of([-0.1, -0.2]))
     assert rows[0] == ["a", "clean", "70.0 ± 14.1", "50.0 ± 0.0", "–"]
     assert rows[2] == ["b", "clean", "70.0 ± 14.1", "35.0 ± 7.1", apart]
-    assert rows[3] == ["b", "other", "10.0 ± 0.0 (chance)", "10.0 ± 0.0", "+0.0 (+0.0 to +0.0)"]
+    assert rows[3] == ["b", "other", "10.0 ± 0.0 (chance)", "10.0 ± 0.0", "0.0 (0.0 to 0.0)"]
     assert [row[0] for row in rows] == ["a", "a", "b", "b"]  # c has other data sets
     lines = comparison_tables.retention_csv(found).splitlines()
     assert lines[0] == "row,data_set,seed,tasks,accuracy" and len(lines) == 1 + 2 * 2 * 2 * 2

@@ -23,36 +23,41 @@ def test_clear_differences_are_told_with_their_intervals():
     said = compared({"a": [0.5, 0.6, 0.7], "b": [0.6, 0.71, 0.79], "c": [0.4, 0.49, 0.61]})
     # differences of b .10 .11 .09, of c -.10 -.11 -.09: half an interval is 4.303 * .01 / sqrt(3)
     assert said == (
-        "Over three seeds, b (+10.0 points, +7.5 to +12.5) ends above a after the last task. "
-        "c (−10.0 points, −12.5 to −7.5) ends below a after the last task."
+        "Over three seeds, b (dual; +10.0 points, +7.5 to +12.5) ends above a (dual) after the last task. "
+        "c (dual; −10.0 points, −12.5 to −7.5) ends below a (dual) after the last task."
     )
 
 
 def test_a_difference_whose_interval_holds_zero_is_not_told():
     said = compared({"a": [0.5, 0.6, 0.7], "b": [0.6, 0.59, 0.71], "c": [0.4, 0.49, 0.61]})
     assert said == (
-        "Over three seeds, c (−10.0 points, −12.5 to −7.5) ends below a after the last task. "
-        "No difference from a can be told for b (+3.3 points, −11.2 to +17.9)."
+        "Over three seeds, c (dual; −10.0 points, −12.5 to −7.5) ends below a (dual) after the last task. "
+        "No difference from a (dual) can be told for b (dual; +3.3 points, −11.2 to +17.9)."
     )
     said = compared({"a": [0.5, 0.6, 0.7], "b": [0.6, 0.59, 0.71]})
-    assert said == "Over three seeds, no difference from a can be told for b (+3.3 points, −11.2 to +17.9)."
+    assert (
+        said == "Over three seeds, no difference from a (dual) can be told for b (dual; +3.3 points, −11.2 to +17.9)."
+    )
     said = compared({"a": [0.5, 0.6, 0.7], "b": [0.5, 0.6, 0.7]})  # the same numbers
-    assert said == "Over three seeds, no difference from a can be told for b (+0.0 points, +0.0 to +0.0)."
+    assert said == "Over three seeds, no difference from a (dual) can be told for b (dual; 0.0 points, 0.0 to 0.0)."
 
 
 @pytest.mark.parametrize(
     ("seeds", "begin"),
-    [(1, "One seed is too few to tell any row from a."), (2, "Two seeds are too few to tell any row from a.")],
+    [
+        (1, "One seed is too few to tell any row from a (dual)."),
+        (2, "Two seeds are too few to tell any row from a (dual)."),
+    ],
 )
 def test_few_seeds_tell_nothing(seeds, begin):
     said = compared({"a": [0.5] * seeds, "b": [0.9] * seeds, "c": [0.45] * seeds})
-    assert said == f"{begin} So far the differences after the last task are: b (+40.0 points) and c (−5.0)."
+    assert said == f"{begin} So far the differences after the last task are: b (dual; +40.0 points) and c (dual; −5.0)."
 
 
 def test_rows_with_fewer_seeds_than_others():
     said = compared({"a": [0.5, 0.6, 0.7], "b": [0.6, 0.71, 0.79], "c": [0.9, 0.9, None]})
-    assert said.endswith("Two seeds are too few to tell c from a.") and said.startswith(
-        "Over three seeds, b (+10.0 points"
+    assert said.endswith("Two seeds are too few to tell c (dual) from a (dual).") and said.startswith(
+        "Over three seeds, b (dual; +10.0 points"
     )
     said = compared({"a": [0.5, 0.6, None, None], "b": [None, None, 0.5, 0.6]})
     assert said == "No seed is shared by a and b."
@@ -67,7 +72,7 @@ def test_comparisons_without_two_rows():
 
 def test_many_rows_are_counted():
     said = compared({"a": [0.5, 0.6, 0.7], **{f"b{n}": [0.6 + n / 100, 0.71, 0.79] for n in range(7)}})
-    assert said.count("(") == 4 and "and 3 more rows end above a" in said
+    assert said.count("(dual; ") == 4 and "and 3 more rows end above a (dual)" in said
 
 
 def test_rows_are_compared_by_the_paths_by_which_they_predict():
@@ -82,7 +87,7 @@ def test_rows_are_compared_by_the_paths_by_which_they_predict():
     found = Comparison(runs, "command")
     assert found.difference("ranpac", "visual", "last").mean == 0
     assert found.predicted_difference("ranpac", "last").mean == pytest.approx(-0.3)
-    assert "ranpac (−30.0 points, −30.0 to −30.0) ends below a" in " ".join(verdict.of_comparison(found))
+    assert "ranpac (visual; −30.0 points, −30.0 to −30.0) ends below a (dual)" in " ".join(verdict.of_comparison(found))
 
 
 def run_with(own, *frozen, images=400):
