@@ -13,17 +13,22 @@ from segp_ext.clip.backbone import Backbone
 from segp_ext.method.anchors import Anchors
 
 
-def listed(class_names: Any) -> list[Any]:
+def listed(class_names: Any, argument: str = "class_names") -> list[Any]:
     """Returns class names as a list.
+
+    Args:
+        class_names: what the caller passed.
+        argument: the argument's name, for messages.
 
     Raises:
         TypeError: for one string, which would be taken apart into letters, and for a collection without an order.
     """
     if isinstance(class_names, (str, bytes)):
-        raise TypeError(f"class_names must be a list of names; got the string {class_names!r}: write [{class_names!r}]")
+        raise TypeError(f"{argument} must be a list of names; got the string {class_names!r}: write [{class_names!r}]")
     if isinstance(class_names, (set, frozenset, Mapping)) or not isinstance(class_names, Iterable):
+        order = " in the order of their labels" if argument == "class_names" else ""
         raise TypeError(
-            f"class_names must be a list of names in the order of their labels; got a {type(class_names).__name__}, which has no such order"
+            f"{argument} must be a list of names{order}; got a {type(class_names).__name__}, which has no such order"
         )
     return [str(name) if isinstance(name, np.str_) else name for name in class_names]
 
@@ -93,6 +98,25 @@ def prompts(backbone: Backbone, template: str, names: Sequence[str]) -> Tensor:
                 f"class names {names[other]!r} and {name!r} read the same to the text encoder; they need different words"
             )
     return tokens
+
+
+def prompts_of_others(backbone: Backbone, template: str, learnt: Sequence[str], others: Sequence[str]) -> Tensor:
+    """Makes the token ids of names that were never learnt, `[O, L]`.
+
+    Args:
+        backbone: its tokenizer is used.
+        template: the prompt; {} stands for the name.
+        learnt: names of the learnt classes.
+        others: the names that were never learnt.
+
+    Raises:
+        ValueError: naming a name that is empty, learnt, given twice, too long, or read like another one by the text encoder.
+    """
+    try:
+        check_new_names(others, learnt)
+        return prompts(backbone, template, [*learnt, *others])[len(learnt) :]
+    except ValueError as error:
+        raise ValueError(f"others: {error}") from error
 
 
 def check_anchors(anchors: Anchors, task: int) -> None:

@@ -187,7 +187,9 @@ class SeGPCL(State):
         """Scores preprocessed images `[B, 3, S, S]`, float in [0, 1], on the backbone's device; see `Classifier.logits`."""
         return self.classifier().logits(pixels, path)
 
-    def predict(self, images: Any, topk: int | None = 5, path: ScorePath | None = None) -> list[list[Prediction]]:
+    def predict(
+        self, images: Any, topk: int | None = 5, path: ScorePath | None = None, others: Sequence[str] = ()
+    ) -> list[list[Prediction]]:
         """Names the classes of images. Any number of threads may call it at a time.
 
         It follows every change of the learner, its model and its settings, except changes of weights through `.data`, as
@@ -198,16 +200,19 @@ class SeGPCL(State):
                 (`segp_ext.data.decoding.to_pil`). A `[B, 3, H, W]` tensor is a list of its rows.
             topk: how many classes to name, best first; None names all.
             path: text, visual or dual; the configuration's by default.
+            others: names that were never learnt, which compete by text alone (`Classifier.probabilities`).
 
         Returns:
-            For every image its `topk` predictions, or all where there are fewer classes.
+            For every image its `topk` predictions, or all where there are fewer names.
 
         Raises:
-            ValueError: if nothing has been learnt, or `topk` or `path` is not valid, or a file cannot be read.
+            TypeError: for images or `others` of another kind, saying what to pass.
+            ValueError: if nothing has been learnt, or `topk` or `path` is not valid, or a file cannot be read. Also for a name among
+                `others` that is empty, learnt, given twice, too long, or read like another one by the text encoder.
             FloatingPointError: if an image's scores are not finite.
             RuntimeError: if the learner is learning; `classifier`, asked before, gives what predicts meanwhile.
         """
-        return self.classifier().predict(images, topk, path)
+        return self.classifier().predict(images, topk, path, others)
 
     def eval(self) -> SeGPCL:
         """Returns the learner, which is always ready to predict: its encoders are in evaluation mode, also while it learns."""

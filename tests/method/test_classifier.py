@@ -1,5 +1,7 @@
 """What a classifier takes, names and refuses."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -116,3 +118,85 @@ def test_a_set_of_images_is_refused():
     learner, _ = learnt()
     with pytest.raises(TypeError, match="images must have an order, which answers follow; got a set. Pass a list"):
         learner.predict({"a.png", "b.png"})
+
+
+OTHERS = ["zebra", "old lion"]
+
+
+def pixels_for(learner, count=4):
+    return learner.backbone.to_unit(torch.stack([torch.from_numpy(image) for image, _ in made_images(2, count // 2)]))
+
+
+@pytest.mark.parametrize("path", ["text", "visual", "dual"])
+def test_names_never_learnt_compete_by_text_and_leave_the_rest_to_the_learnt_classes(path):
+    classifier = learnt(inference__path=path)[0].classifier()
+    pixels = pixels_for(classifier)
+    found = classifier.probabilities(pixels, others=OTHERS)
+    embedding, _ = classifier.backbone.encode_image(pixels)
+    prompts = [f"a photo of {name}." for name in (*classifier.class_names, *OTHERS)]
+    text = classifier.backbone.encode_text(classifier.backbone.tokenize(prompts)).detach()
+    logits = classifier.backbone.logit_scale * F.normalize(embedding, dim=-1) @ F.normalize(text, dim=-1).T
+    expected = logits.softmax(dim=1)
+    torch.testing.assert_close(found[:, 5:], expected[:, 5:])
+    shared = classifier.logits(pixels).softmax(dim=1)
+    torch.testing.assert_close(found[:, :5], shared * expected[:, :5].sum(dim=1, keepdim=True))
+    if path == "text":
+        torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(4))
+    assert (found[:, :5].argsort(dim=1) == shared.argsort(dim=1)).all()
+    assert (classifier.probabilities(pixels) == shared).all()
+
+
+def test_predict_names_what_was_never_learnt():
+    learner, _ = learnt()
+    images = [image for image, _ in made_images(2, 2)]
+    alone, with_others = learner.predict(images, topk=None), learner.predict(images, topk=None, others=OTHERS)
+    for few, all_names in zip(alone, with_others, strict=True):
+        assert {prediction.name for prediction in all_names} == {*learner.class_names, *OTHERS}
+        assert sum(prediction.score for prediction in all_names) == pytest.approx(1)
+        assert [p.name for p in all_names if p.name not in OTHERS] == [p.name for p in few]
+    assert learner.predict(images, others=[]) == learner.predict(images, others=()) == learner.predict(images)
+    assert learner.predict(images, others=np.array(OTHERS)) == learner.predict(images, others=OTHERS)
+
+
+def test_a_name_that_fits_the_image_better_wins():
+    """The other name's text embedding is made to be the image's own."""
+    learner, _ = learnt()
+    classifier = learner.classifier()
+    embedding, _ = classifier.backbone.encode_image(pixels_for(classifier))
+    for others, better in ((("zebra",), embedding[:1]), (("lion",), -embedding[:1])):
+        classifier._text_of_others._kept = others, better
+        first = classifier.predict(made_images(1, 2)[0][0], topk=1, others=others)[0][0]
+        assert (first.name == "zebra") == (others == ("zebra",))
+
+
+def test_the_text_of_names_never_learnt_is_encoded_once_and_follows_the_template(monkeypatch):
+    learner, _ = learnt()
+    classifier, encoded = learner.classifier(), []
+    encode = classifier.backbone.encode_text
+    monkeypatch.setattr(classifier.backbone, "encode_text", lambda tokens: encoded.append(tokens) or encode(tokens))
+    image = made_images(1, 2)[0][0]
+    first = classifier.predict(image, topk=None, others=OTHERS)
+    assert classifier.predict(image, topk=None, others=OTHERS) == first and len(encoded) == 1
+    classifier.predict(image, others=OTHERS[:1])
+    assert len(encoded) == 2
+    changed = dataclasses.replace(classifier.config, template="one {}")
+    dataclasses.replace(classifier, config=changed).predict(image, others=OTHERS[:1])
+    assert len(encoded) == 3 and not torch.equal(encoded[1], encoded[2])
+
+
+def test_names_that_cannot_compete_are_refused():
+    learner, _ = learnt(training__epochs=0)
+    image = made_images(1, 2)[0][0]
+    for others, message in (
+        (["lion", "cat"], "others: class name 'cat' is learnt already"),
+        (["lion", "lion"], "others: class name 'lion' is given twice"),
+        (["lion", " "], "others: class names must be strings that are not empty; got ' '"),
+        (["CAT"], "others: class names 'cat' and 'CAT' read the same to the text encoder"),
+        (["a b c d e f g h i"], "others: prompt does not fit the 10 tokens"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            learner.predict(image, others=others)
+    for others, got in (("zebra", r"the string 'zebra': write \['zebra'\]"), ({"zebra"}, "a set"), (3, "an? int")):
+        with pytest.raises(TypeError, match=f"others must be a list of names; got {got}"):
+            learner.predict(image, others=others)
