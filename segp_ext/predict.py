@@ -1,4 +1,4 @@
-"""Names the classes of image files with a saved learner: `segp predict CHECKPOINT IMAGE...`."""
+"""Names the classes of image files with a saved learner: `segp predict LEARNER PATH...`."""
 
 from __future__ import annotations
 
@@ -8,26 +8,32 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+import torch
 
 from segp_ext.config import PATHS
-from segp_ext.data.decoding import open_image
+from segp_ext.data.chosen_files import chosen_files
 from segp_ext.method.learner import SeGPCL
+from segp_ext.report.prediction_rows import FORMATS, RowFormat, check_out, choose_format, rows_written
 from segp_ext.run.arguments import unrecognized
 from segp_ext.run.help import HelpFormatter
-from segp_ext.run.prediction import answers, chosen_files, find_checkpoint
+from segp_ext.run.prediction import FilePredictor, Question, find_checkpoint
 from segp_ext.runtime.program import as_typed, program
-from segp_ext.runtime.progress import plain_warnings, run_command
+from segp_ext.runtime.progress import is_terminal, plain_warnings, progress, run_command
 
 DESCRIPTION = """\
-Name the classes of images with what was learnt. An image that cannot be read is named and skipped.
+Name the classes of images with what was learnt: a row for each image, with its best names and their scores.
 
-Exit status: 0 if all images were named, 2 if one was not.
+An image that cannot be read is a row with its error, and the rest goes on. A path that is not there, or a folder without images, is
+an error before the learner is loaded.
+
+Exit status: 0 if all images were named, 1 if one was not, 2 if the command could not do its work.
 
 examples:
   python -m segp_ext.predict runs/NAME photo.jpg
-  python -m segp_ext.predict runs/NAME photos --topk 1
+  python -m segp_ext.predict saved photos --topk 1 --out names.csv
   python -m segp_ext.predict saved 'photos/*.png' --path text --device cpu
+  python -m segp_ext.predict saved photos --others zebra "old lion"
+  find photos -name '*.jpg' | python -m segp_ext.predict saved - --format jsonl
 """
 
 
@@ -40,11 +46,43 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "checkpoint", type=Path, help="folder of a saved learner, or of a run (its last checkpoint is taken)"
+        "learner",
+        metavar="LEARNER",
+        type=Path,
+        help="folder of a saved learner, or of a run (its last checkpoint is taken)",
     )
-    parser.add_argument("images", nargs="+", help="image files, folders of them, or patterns such as 'photos/*.jpg'")
-    parser.add_argument("--topk", type=int, default=3, metavar="N", help="classes to name for each image (default: 3)")
+    parser.add_argument(
+        "images",
+        metavar="PATH",
+        nargs="+",
+        help="image files, folders at any depth, patterns such as 'photos/*.jpg', or - for a list of them on standard input, one a line",
+    )
+    parser.add_argument("--topk", type=int, default=3, metavar="N", help="names for each image (default: 3)")
     parser.add_argument("--path", choices=PATHS, help="scores to use (default: as the learner was configured)")
+    parser.add_argument(
+        "--others",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="names that were never learnt, which compete by text alone",
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="form of the rows (default: by the ending of --out, else a table on a terminal, csv in a pipe or file)",
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help="file to write, which appears whole at the end, and replaces another"
+    )
+    parser.add_argument("--batch_size", type=int, metavar="N", help="images encoded together (default: the learner's)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that decode images ahead of the model (default: the learner's loading.workers, or else up to 8 for a GPU, and none "
+        "on the CPU, whose cores the model needs)",
+    )
     parser.add_argument("--device", default="auto", help="torch device (default: CUDA where it is usable)")
     parser.add_argument(
         "--pretrained",
@@ -54,8 +92,10 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     options, unknown = parser.parse_known_args(argv)
     if unknown:
         parser.error(unrecognized(unknown, parser))
-    if options.topk < 1:
-        parser.error(f"--topk must be 1 or more; got {options.topk}")
+    for name, least in (("topk", 1), ("batch_size", 1), ("workers", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            parser.error(f"--{name} must be {least} or more; got {value}")
     return options
 
 
@@ -66,46 +106,53 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; those of the process by default.
 
     Returns:
-        Exit status, as `DESCRIPTION` says.
+        Exit status, as `DESCRIPTION` says; 130 after Ctrl-C.
     """
     plain_warnings()
     options = read_options(argv)
-    status = 0
-
-    def fails(reason: object) -> None:
-        nonlocal status
-        print(f"error: {reason}", file=sys.stderr)
-        status = 2
-
-    files: list[Path] = []
-    for text in options.images:
-        try:
-            files += chosen_files(text)
-        except (OSError, ValueError) as error:
-            fails(error)
-    if not files:
-        return status
     try:
-        learner = SeGPCL.load(
-            find_checkpoint(Path(os.path.expanduser(options.checkpoint))), options.device, options.pretrained
-        )
-    except (FileNotFoundError, ValueError) as error:
-        fails(error)
-        return status
-    size = learner.config.inference.batch_size
-    for start in range(0, len(files), size):
-        read: list[tuple[Path, Image.Image]] = []
-        for file in files[start : start + size]:
-            try:
-                read.append((file, open_image(file)))
-            except ValueError as error:
-                fails(error)
-        for file, found in answers(learner, read, options.topk, options.path) if read else ():
-            if isinstance(found, Exception):
-                fails(f"{file}: {found}")
-            else:
-                print(f"{file}: " + ", ".join(f"{name} {100 * score:.1f} %" for name, score in found))
-    return status
+        out = None if options.out is None else Path(os.path.expanduser(options.out))
+        form = choose_format(options.format, out, is_terminal(sys.stdout))
+        if out is not None:
+            check_out(out)
+        files = chosen_files(options.images, sys.stdin.buffer)
+        place = find_checkpoint(Path(os.path.expanduser(options.learner)))
+        learner = SeGPCL.load(place, options.device, options.pretrained)
+        question = Question(options.topk, options.path, tuple(options.others))
+        predictor = FilePredictor(learner.classifier(), question, options.batch_size, options.workers)
+        failed = predict_files(predictor, files, form, out)
+    except BrokenPipeError:
+        raise
+    except torch.OutOfMemoryError:
+        print("error: the GPU's memory ran out; lower --batch_size", file=sys.stderr)
+        return 2
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    if failed:
+        print(f"error: {failed} of {len(files)} images could not be named; their rows say why", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def predict_files(predictor: FilePredictor, files: Sequence[Path], form: RowFormat, out: Path | None) -> int:
+    """Predicts the files and writes their rows under a progress bar.
+
+    Returns:
+        The number of files that could not be named.
+    """
+    failed = 0
+    with (
+        rows_written(form, predictor.layout(files), out) as write,
+        progress((), "predicting", total=len(files)) as bar,
+    ):
+        for rows in predictor.rows(files):
+            write(rows)
+            bar.update(len(rows))
+            failed += sum(row.error is not None for row in rows)
+    return failed
 
 
 if __name__ == "__main__":

@@ -138,6 +138,7 @@ def call(command: str, arguments: list[str]) -> None:
         # The settings of a run that goes on are its own; its help reads the rest of the line.
         arguments = [*arguments, "--help" if "--resume" in arguments else "--print_config"]
     said = io.StringIO()
+    sys.stdin = io.TextIOWrapper(io.BytesIO(b"cat.jpg\n"))  # a list of paths, for those that read one
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             status = importlib.import_module(f"segp_ext.{command}").main(arguments)

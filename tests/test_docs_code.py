@@ -12,7 +12,19 @@ import pytest
 from documented import COMMANDS, PAGES, ROOT, Block, blocks, commands
 
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
-ELSEWHERE = {"accelerate", "cmake", "ctest", "git", "mkdocs", "pre-commit", "ruff", "mypy", "sha256sum", "torchrun"}
+ELSEWHERE = {
+    "accelerate",
+    "cmake",
+    "ctest",
+    "find",
+    "git",
+    "mkdocs",
+    "pre-commit",
+    "ruff",
+    "mypy",
+    "sha256sum",
+    "torchrun",
+}
 """Programs of others, whose options are theirs to check."""
 
 

@@ -159,10 +159,10 @@ class Images:
         loader = DataLoader(
             self._decoded, batch_sampler=wanted, num_workers=workers, collate_fn=_stacked, generator=own
         )
-        with torch.device("cpu"), _workers_named(workers):
+        with torch.device("cpu"), workers_named(workers):
             decoded = iter(loader)
         for chunk, indices in zip(chunks, missing, strict=True):
-            with _workers_named(workers):
+            with workers_named(workers):
                 pixels: Any = next(decoded) if len(indices) else None
             if isinstance(pixels, Exception):
                 raise pixels
@@ -204,7 +204,7 @@ class Images:
 
 
 @contextmanager
-def _workers_named(workers: int) -> Iterator[None]:
+def workers_named(workers: int) -> Iterator[None]:
     """Explains why a worker process may have ended. Errors of the data set come as items, not this way.
 
     Raises:
@@ -224,7 +224,8 @@ def _workers_named(workers: int) -> Iterator[None]:
             raise
         raise ChildProcessError(
             f"reading images in {workers} process(es) beside this one failed: {first_line(error)}. Shared memory (/dev/shm; in a container "
-            "--shm-size), memory, or the number of open files (ulimit -n) may be used up; loading.workers 0 reads without them"
+            "--shm-size), memory, or the number of open files (ulimit -n) may be used up; loading.workers 0 reads without them "
+            "(predict: --workers 0)"
         ) from error
 
 

@@ -1,19 +1,18 @@
-"""Finds the checkpoint and the image files that a prediction names, and predicts image by image where a batch fails."""
+"""Finds the checkpoint that a prediction names, and predicts many image files in a stream."""
 
 from __future__ import annotations
 
-import glob
-import os
+import dataclasses
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from segp_ext.config import ScorePath
-from segp_ext.data.files import SUFFIXES, image_files
-from segp_ext.method.classifier import Prediction
-from segp_ext.method.learner import SeGPCL
+from segp_ext.data.file_batches import FileBatch, file_batches
+from segp_ext.data.images import Reader
+from segp_ext.method.classifier import NOT_FINITE, Classifier, Prediction
+from segp_ext.report.prediction_rows import Layout, PredictionRow
 from segp_ext.run.directory import saved_tasks
 from segp_ext.storage.sealed import check_seal, recovered
 
@@ -39,56 +38,79 @@ def find_checkpoint(place: Path) -> Path:
     raise FileNotFoundError(f"no checkpoint at {place}: neither learner.json nor a whole checkpoints/task-* is there")
 
 
-def chosen_files(text: str) -> list[Path]:
-    """Lists the image files that an argument names.
+@dataclass(frozen=True)
+class Question:
+    """What is asked about every image.
+
+    Attributes:
+        topk: Number of names for each image.
+        path: Path whose scores are used; the learner's own if None.
+        others: Names that were never learnt, which compete too.
+    """
+
+    topk: int
+    path: ScorePath | None = None
+    others: tuple[str, ...] = ()
+
+
+class FilePredictor:
+    """Names image files with a classifier, batch by batch. No more than a few batches of pixels are in memory at a time.
 
     Args:
-        text: A file, a folder (all its images are taken), or a pattern that the shell left alone. A folder that matches a pattern
-            gives its images.
-
-    Returns:
-        The files. A file that is not there is returned too: reading it says what is wrong.
+        classifier: Classifier that predicts.
+        question: What is asked.
+        batch_size: Files encoded together; the learner's setting if None.
+        workers: Processes that decode ahead of the model; the learner's setting if None.
 
     Raises:
-        OSError: If a folder may not be read.
-        ValueError: If a folder has no images, a pattern matches nothing, or the argument is an address.
+        ValueError: If nothing has been learnt, or a name among the question's others cannot compete.
     """
-    path = Path(os.path.expanduser(text))
-    if path.is_dir():
-        found, none = image_files(path), f"no image in the folder {text}"
-    elif path.exists():
-        return [path]
-    elif "://" in text:
-        raise ValueError(f"{text} is an address; download it, and give the file")
-    elif glob.has_magic(text):
-        matched = sorted(map(Path, glob.glob(str(path), recursive=True)))
-        each = [file for match in matched for file in (image_files(match) if match.is_dir() else [match])]
-        found, none = [*dict.fromkeys(each)], f"no file matches {text}"
-    else:
-        return [path]
-    if not found:
-        raise ValueError(f"{none}; known endings: {', '.join(sorted(SUFFIXES))}")
-    return found
 
+    def __init__(
+        self, classifier: Classifier, question: Question, batch_size: int | None = None, workers: int | None = None
+    ) -> None:
+        if not classifier.class_names:
+            raise ValueError("the learner has learnt no class yet")
+        if question.others:
+            classifier.encode_others(question.others)  # refuses names before any file is read
+        config, backbone = classifier.config, classifier.backbone
+        self.classifier = classifier
+        self.batch_size = config.inference.batch_size if batch_size is None else batch_size
+        self.names = (*classifier.class_names, *question.others)
+        self.question = dataclasses.replace(question, topk=min(question.topk, len(self.names)))
+        # As learner.predict reads images: exactly, whatever loading.resize says of training.
+        loading = dataclasses.replace(config.loading, resize="exact")
+        if workers is not None:
+            loading = dataclasses.replace(loading, workers=workers)
+        self.reader = Reader(backbone.transform, loading, backbone.device)
 
-def answers(
-    learner: SeGPCL, images: Sequence[tuple[Path, Image.Image]], topk: int, path: ScorePath | None
-) -> Iterator[tuple[Path, list[Prediction] | Exception]]:
-    """Yields each image's file with its predictions, or with the error that it met. An image that does not fit costs the others nothing.
+    def layout(self, files: Sequence[Path]) -> Layout:
+        """Returns what the rows of these files have in common."""
+        return Layout(self.question.topk, max(len(str(file)) for file in files), max(map(len, self.names)))
 
-    Args:
-        learner: Learner that predicts.
-        images: Files with their opened images.
-        topk: Number of classes to name for each image.
-        path: Path whose scores are used; the learner's own if None.
-    """
-    try:
-        found = learner.predict([image for _, image in images], topk, path)
-    except (ValueError, FloatingPointError) as error:
-        if len(images) == 1:
-            yield images[0][0], error
-            return
-        for image in images:
-            yield from answers(learner, [image], topk, path)
-    else:
-        yield from zip((file for file, _ in images), found, strict=True)
+    def rows(self, files: Sequence[Path]) -> Iterator[list[PredictionRow]]:
+        """Yields the rows of each batch of files, in order. A file that cannot be read is a row with its error.
+
+        Raises:
+            ChildProcessError: If a worker process ends.
+        """
+        start = 0
+        for batch in file_batches(files, self.reader, self.batch_size):
+            names = [str(file) for file in files[start : start + len(batch.errors)]]
+            start += len(names)
+            yield self._answered(names, batch)
+
+    def _answered(self, names: list[str], batch: FileBatch) -> list[PredictionRow]:
+        ask, classifier = self.question, self.classifier
+        answers: Iterator[list[Prediction] | None] = iter(())
+        if batch.pixels is not None:
+            unit = classifier.backbone.to_unit(batch.pixels)
+            answers = classifier.best(classifier.probabilities(unit, ask.path, ask.others), ask.topk, ask.others)
+        rows = []
+        for name, error in zip(names, batch.errors, strict=True):
+            named = None if error is not None else next(answers)
+            if named is None:
+                rows.append(PredictionRow(name, error=error or f"{name}: its scores {NOT_FINITE}"))
+            else:
+                rows.append(PredictionRow(name, named))
+        return rows

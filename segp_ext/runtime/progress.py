@@ -26,7 +26,7 @@ def progress(items: Iterable[T], description: str, total: int | None = None, ini
         total: number of items, where `items` has no length.
         initial: number of items that are done already.
     """
-    shown = _is_terminal(sys.stderr) and os.environ.get("RANK", "0") == "0"
+    shown = is_terminal(sys.stderr) and os.environ.get("RANK", "0") == "0"
     return tqdm(items, description, total, leave=False, dynamic_ncols=True, disable=not shown, initial=initial)
 
 
@@ -37,7 +37,7 @@ def say(line: str, stream: TextIO | None = None) -> None:
     stream.flush()
 
 
-def _is_terminal(stream: Any) -> bool:
+def is_terminal(stream: Any) -> bool:
     """Whether a stream is a terminal; it may be None (a service has no streams), closed, or a logger."""
     return hasattr(stream, "isatty") and not getattr(stream, "closed", False) and stream.isatty()
 
@@ -81,7 +81,7 @@ def _open_what_is_closed() -> None:
 def plain_warnings() -> None:
     """Shows this package's warnings in one line each, without the place in the code, and all warnings above bars; for commands."""
     warnings.formatwarning = _formatted
-    if _is_terminal(sys.stderr):
+    if is_terminal(sys.stderr):
         warnings.showwarning = _shown
 
 

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 try:
     import fcntl
@@ -39,9 +39,24 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: naming the file, if it could not be written; the old content is there then.
     """
+    with replaced(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """Opens a hidden file, which takes the place of `path` once it is written; after an error inside, the old file is there.
+
+    Args:
+        path: the file to replace, there or not.
+
+    Raises:
+        OSError: naming the file, if it could not be written.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        _write(aside, content)
+        with _written(aside) as file:
+            yield file
         os.replace(aside, path)
         _sync(path.parent)
     finally:
@@ -196,13 +211,20 @@ def _hidden(path: Path, what: str) -> Path:
 
 
 def _write(path: Path, content: bytes) -> None:
+    with _written(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file to write, and flushes it to the disk at the end."""
     try:
         with open(path, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        if error.filename is None:  # an error of writing names no file
+        if error.filename is None and error.errno is not None:  # an error of writing names no file
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
