@@ -118,7 +118,7 @@ def _options(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; `argv` are its arguments, by default those of the process. Returns its exit status, as `DESCRIPTION` says."""
+    """Runs the command; `argv` are its arguments, by default the process's arguments. Returns its exit status, as `DESCRIPTION` says."""
     plain_warnings()
     options, given = _options(argv)
     devices = usable_devices()

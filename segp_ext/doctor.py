@@ -1,4 +1,4 @@
-"""Shows what is built and seen on this machine, and what is wrong with a data set: `segp doctor`."""
+"""Shows what is built and seen on this machine, and the faults of a data set: `segp doctor`."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
     Args:
-        argv: Arguments; those of the process by default.
+        argv: Arguments; by default the process's arguments.
 
     Returns:
         Exit status, as `DESCRIPTION` says.

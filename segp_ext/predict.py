@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
     Args:
-        argv: Arguments; those of the process by default.
+        argv: Arguments; by default the process's arguments.
 
     Returns:
         Exit status, as `DESCRIPTION` says; 130 after Ctrl-C.

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
     Args:
-        argv: Arguments; those of the process by default.
+        argv: Arguments; by default the process's arguments.
 
     Returns:
         Exit status: 0 after the last task, 2 after an error, 130 after Ctrl-C, 143 after SIGTERM.

@@ -201,7 +201,7 @@ class Adapter:
 
     @contextmanager
     def merged(self) -> Iterator[None]:
-        """Merges the adapter for what is inside; afterwards it is as it was."""
+        """Merges the adapter inside the block, and restores it afterwards."""
         before = bool(self.merged_layers)
         self.merge()
         try:
@@ -212,7 +212,7 @@ class Adapter:
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """Switches the adapter off for what is inside; afterwards it is as it was."""
+        """Switches the adapter off inside the block, and restores it afterwards."""
         before = bool(self.merged_layers)
         self.unmerge()
         if self._peft is None:

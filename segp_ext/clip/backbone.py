@@ -35,8 +35,8 @@ class Backbone(nn.Module):
         tokenizer: maps a list of strings to token ids, int64 `[N, L]`, as open_clip's tokenizers do.
         name: the model's name, recorded in checkpoints.
         pretrained: tag or file of the weights that it was loaded from, recorded likewise.
-        resize_mode: "shortest" (short side to the input size, centre crop), "squash" (both sides, ignoring aspect) or "longest" (long
-            side to the input size, padded); the model's own way by default.
+        resize_mode: way to fit an image to the square input; the model's own by default. "shortest" scales the short side and crops
+            the centre. "squash" scales both sides and ignores the aspect. "longest" scales the long side and pads.
         precision: arithmetic of the encoders: fp32, bf16 and fp16 by autocast, or fp64. Weights, results and gradients are float64 with
             fp64, else float32.
         compile: compile the encoders with `torch.compile`.
@@ -158,9 +158,9 @@ class Backbone(nn.Module):
         return self._base.hash()
 
     def has_other_weights(self) -> bool:
-        """Whether the pre-trained weights are not those that `name` and `pretrained` tell.
+        """Tells whether the pre-trained weights differ from the weights that `name` and `pretrained` name.
 
-        So it is once they were changed, also through `.data`, or `load_weights` loaded others.
+        They differ once they were changed, also through `.data`, or once `load_weights` loaded others.
         """
         return self._base.are_others()
 
@@ -244,8 +244,8 @@ class Backbone(nn.Module):
         """Names of the layers that `adapt` adapts.
 
         Raises:
-            ValueError: for targets that are not there or that an adapter could not change (see `segp_ext.clip.lora_targets`), and for a
-                rank above the width of every layer.
+            ValueError: if a target does not exist, or an adapter could not change it (see `segp_ext.clip.lora_targets`).
+            ValueError: if the rank is above the width of every layer.
         """
         layers = {name: self.clip.get_submodule(name) for name in chosen_layers(self.clip, self.name, config)}
         widest = max(layers, key=lambda name: widest_rank(layers[name]))
@@ -302,13 +302,13 @@ class Backbone(nn.Module):
 
     @contextmanager
     def merged(self) -> Iterator[None]:
-        """Merges the adapter for what is inside, as for the teacher and for inference; afterwards it is as it was."""
+        """Merges the adapter inside the block, as for the teacher and for inference. Restores it afterwards."""
         with self._adapter.merged():
             yield
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """Switches the adapter off for what is inside: the pre-trained model, G⁰ of the text geometry. Afterwards it is as it was."""
+        """Switches the adapter off inside the block: the pre-trained model remains, G⁰ of the text geometry."""
         with self._adapter.off():
             yield
 

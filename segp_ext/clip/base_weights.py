@@ -16,7 +16,7 @@ class BaseWeights:
     """The weights of a CLIP model that no adapter changes, as they were before the adapter was merged into them.
 
     Args:
-        clip: an open_clip model, whose weights are now those that its name and the name of its weights tell.
+        clip: an open_clip model, which still has the weights that its two names (model and weights) tell.
         projection: the vision tower's projection `[Dr, De]` where it was taken out of the model, else None.
         adapter: the model's adapter.
         name: the model's name, for messages.
@@ -76,7 +76,7 @@ class BaseWeights:
         return self._hash[1]
 
     def are_others(self) -> bool:
-        """Whether the weights are not those that the model's names tell: changed since, also through `.data`, or loaded as others."""
+        """Tells whether the weights differ from the named ones: they changed, also through `.data`, or were loaded as others."""
         return self._told is None or self._told != self._checksums()
 
     def _checksums(self) -> list[int]:

@@ -46,8 +46,8 @@ def caption_name(glyph: str) -> str:
 class GlyphTokenizer:
     """open_clip's tokenizer with other ids: a small range for the words of the pre-training captions, then all others.
 
-    The ids are, in this order: 0 for padding, the words of the captions in open_clip's order, open_clip's whole vocabulary for all other
-    words, the start of text, the end of text. CLIP's pooling needs the end of text to be the highest.
+    The ids begin with 0 for padding and the words of the captions, in open_clip's order. open_clip's whole vocabulary follows, for all
+    other words. The last two ids are the start of text and the end of text. CLIP's pooling needs the end of text to be the highest.
     """
 
     context_length = CONTEXT

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def asking_once(needed: bool) -> Iterator[None]:
-    """Asks the hub whether it answers, if it is needed. If it does not, what is inside reads the local cache alone.
+    """Asks the hub whether it answers, if it is needed. If it does not, the block reads the local cache alone.
 
     Without this, each missing file would be asked for seven times, with pauses of half a minute in all.
 
     Args:
-        needed: whether what is inside may need the hub.
+        needed: whether the block may need the hub.
     """
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session

@@ -37,7 +37,7 @@ def known_tag(name: str, pretrained: str | None) -> str | None:
 
     Args:
         name: a model name; open_clip must know it.
-        pretrained: a tag, or None where there is none to check.
+        pretrained: a tag, or None if no tag is to be checked.
 
     Raises:
         FileNotFoundError: if `pretrained` is no tag and looks like a file.

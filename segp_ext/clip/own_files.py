@@ -63,7 +63,7 @@ def load_own(folder: Path, name: str, pretrained: str | None, others: bool, devi
     Args:
         folder: the folder that holds the files.
         name, pretrained: what the backbone and its weights are called.
-        others: whether its weights are not those that `name` and `pretrained` tell.
+        others: whether the weights differ from the weights that `name` and `pretrained` name.
         device: a torch device, as `load_clip` takes it.
         settings: further arguments of `Backbone`.
 

@@ -49,9 +49,10 @@ def load_clip(
         The backbone, on the device.
 
     Raises:
-        ValueError: for an unknown model, weights tag or device; for weights or a tokenizer that cannot be had or do not fit; for a model
-            without a raw feature.
-        FileNotFoundError: if `pretrained` looks like a file and is none.
+        ValueError: if the model, the weights tag or the device is unknown.
+        ValueError: if the weights or the tokenizer cannot be had, or do not fit.
+        ValueError: if the model has no raw feature.
+        FileNotFoundError: if `pretrained` looks like a file that does not exist.
     """
     one_thread_if_forked()
     chosen = usable_device(device)

@@ -215,8 +215,8 @@ class Vision:
 class Text:
     """A text tower, which maps token ids to embeddings u.
 
-    In some towers, tokens after the end of a text change nothing: causal towers that pool at the end-of-text token, and towers from
-    transformers, which mask the padding. There, token ids are cut to the longest text. Other towers (SigLIP, CLIPA) read the padding too,
+    In some towers, tokens after the end of a text change nothing. Such towers are causal and pool at the end-of-text token, or come from
+    transformers and mask the padding. They get token ids cut to the longest text. Other towers (SigLIP, CLIPA) read the padding too,
     and get their whole context.
 
     Args:

@@ -13,7 +13,7 @@ Groups of settings:
     layers: which setting holds among defaults, protocol, files and changes.
 
 Files and names:
-    settings_files: reading files of settings, and those of the package (segp_ext/presets/).
+    settings_files: reading files of settings, and the package's own files (segp_ext/presets/).
     yaml_dialect: the YAML of these files.
     imports: running the Python files of --import.
     named: the class that a setting names.

@@ -1,4 +1,4 @@
-"""Checks of single values for all sections of settings. Each error names the setting, what it must be, and what came."""
+"""Checks of single values for all sections of settings. Each error names the setting, the expected value and the given one."""
 
 from __future__ import annotations
 

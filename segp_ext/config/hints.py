@@ -18,8 +18,11 @@ _USUAL_NAMES = {
 def close_names(name: str, known: Collection[str]) -> list[str]:
     """Finds the names that a user may have meant by an unknown name.
 
-    The first rule that finds a name decides: the same last part, preferably in a group of similar spelling; the usual name of a setting
-    in other programs; similar spelling.
+    The first rule that finds a name decides:
+
+    - the same last part, preferably in a group of similar spelling;
+    - the usual name of a setting in other programs;
+    - similar spelling.
 
     Args:
         name: the unknown name.

@@ -1,4 +1,4 @@
-"""The layers that settings come from, the lower ones first: defaults, protocol, files, and what is given directly."""
+"""The layers that settings come from, the lower ones first: defaults, protocol, files, and values given directly."""
 
 from __future__ import annotations
 

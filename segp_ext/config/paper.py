@@ -1,7 +1,7 @@
-"""What the paper states and what is ours: tables beside the facts that every setting has itself (`setting.py`).
+"""Choices of ours that no single setting states itself (`setting.py` holds each setting's own facts).
 
 The paper is "Continual Learning with Vision-Language Models via Semantic-Geometry Preservation" (SeGP-CL, arXiv 2603.12055, v1).
-`python scripts/settings_page.py > docs/settings.md` makes the page from these tables and the facts.
+`python scripts/settings_page.py > docs/settings.md` makes the page from these tables and the settings' own facts.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from segp_ext.config.setting import facts_of
 
 @dataclass(frozen=True)
 class Choice:
-    """A choice of ours, about which the paper is silent or which goes beyond it.
+    """A choice of ours: the paper is silent about it, or the choice goes beyond the paper.
 
     Attributes:
-        why: what the choice is, and what it is for.
+        why: the choice and its purpose.
         measured: file of this project with the measurement behind it; empty without one.
     """
 

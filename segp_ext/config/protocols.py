@@ -1,6 +1,6 @@
 """Named protocols: the measurements of the paper and its peers, as settings.
 
-A protocol fixes the data set, its class order and tasks, the class names, the prompt, the weights, the transform and the images of the
+A protocol fixes the data set, its class order and its tasks. It also fixes class names, prompt, weights, transform and the images of the
 evaluation. Every other setting belongs to the method. A comment says "ours" where the authors behind a protocol's name state nothing.
 """
 

@@ -1,4 +1,4 @@
-"""Files of settings: those of the package by name, reading them, and the value that a writer means."""
+"""Files of settings: the package's files by name, reading files, and the value that a writer means."""
 
 from __future__ import annotations
 

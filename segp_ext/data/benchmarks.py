@@ -246,7 +246,7 @@ def _check_cub_folders(base: Path, images: dict[str, str], labels: dict[str, str
     """Refuses paths that repeat or lead out of `images/`, and class numbers that contradict the folders.
 
     Raises:
-        ValueError: naming the table and what is wrong.
+        ValueError: naming the table and its fault.
     """
     folder_of: dict[str, str] = {}
     repeated = [file for file, times in Counter(images.values()).items() if times > 1]

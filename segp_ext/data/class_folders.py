@@ -97,7 +97,8 @@ def unwrapped_set(root: Path) -> Path:
 def is_class(base: Path, folder: str) -> bool:
     """Tells whether a folder that is named like a part is a class.
 
-    It is a class if its images lie at the same depth as in the folders beside it: in the folder itself, or in one folder of `IMAGES`.
+    It is a class if its images lie at the same depth as in the folders beside it. They may lie in the folder itself, or in one folder of
+    `IMAGES`.
     """
     others = [name for name in class_folders(base) if not is_part(name)]
     if holds_images(base / folder):
@@ -170,7 +171,7 @@ def no_class_folders(base: Path, place: Path, accepted: str) -> str:
 
 
 def chosen_classes(config: DataConfig, base: Path, folders: Sequence[str]) -> list[str]:
-    """Returns the class folders to take: all, or those that the file `data.class_list` names, in its order.
+    """Returns the class folders to take: all folders, or the folders that the file `data.class_list` names, in its order.
 
     Args:
         config: settings with `class_list`.

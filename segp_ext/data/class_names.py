@@ -28,7 +28,7 @@ def class_name(folder: str) -> str:
 def names_from_file(config: DataConfig, base: Path, folders: Sequence[str]) -> dict[str, str]:
     """Reads the class name of each folder from the JSON file `data.names_file`.
 
-    A class may have a list of names, of which the first is taken.
+    A class may have a list of names; the first is taken.
 
     Args:
         config: settings with `names_file`.

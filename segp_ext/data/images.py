@@ -76,7 +76,7 @@ class _Decoded(Dataset):
         return pixels
 
     def _check_label(self, label: Any, index: int) -> None:
-        """Refuses an item whose label is not the one that the data set lists: one of the two was changed, the other forgotten."""
+        """Refuses an item whose label differs from the label that the data set lists: one of the two was changed, the other forgotten."""
         whole = whole_number(label)
         if whole is not None and whole != int(self.labels[index]):
             raise ValueError(

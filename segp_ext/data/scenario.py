@@ -92,7 +92,7 @@ class Collection:
         test: the sources of each class's test images.
         opener: turns a source into a PIL image or uint8 `[3, H, W]` pixels; raises ValueError naming the source if it cannot be read.
         fingerprint: turns a source into a stable string (relative path and file size, or a hash of pixels) for the split's hash.
-        layout: one line on what was found on disk.
+        layout: one line about the layout found on disk.
         missing: images that lists, annotations or links name but that are not there, by path in the data set; not among the sources.
         stray: files and entries of lists that are not images, and images in no class folder, by path in the data set; left alone.
     """
@@ -131,7 +131,7 @@ class Scenario:
         name: the data set's name in results.
         tasks: the tasks.
         split_hash: SHA-256 that changes when any image changes its part, its class or its place; files also when they change their size.
-        layout: one line on what was found on disk.
+        layout: one line about the layout found on disk.
     """
 
     name: str

@@ -26,7 +26,7 @@ class Tree:
         base: the data set's folder.
         train: training images by class folder.
         test: test images by class folder.
-        layout: one line on what was found, as in `Collection`.
+        layout: one line about the layout found, as in `Collection`.
         missing: listed or linked images that are not there, as in `Collection`.
         stray: files that are not images, or lie in no class folder, as in `Collection`.
         mixed: class folders that hold images and, beside them, several folders of images.
@@ -158,7 +158,7 @@ def tree_collection(tree: Tree, name: str, label: str, config: DataConfig, namer
     """Makes a data set of a tree.
 
     Args:
-        tree: what is on disk.
+        tree: the files and folders on disk.
         name: the data set's name in results.
         label: its name at the start of `layout`.
         config: settings with `names_file`, which goes before `namer`.

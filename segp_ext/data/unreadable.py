@@ -13,7 +13,7 @@ from segp_ext.runtime.progress import progress
 
 
 def leave_out_unreadable(collection: Collection) -> None:
-    """Opens every image once, takes those that cannot be read out of `collection`, and warns which they are.
+    """Opens every image once, takes unreadable ones out of `collection`, and names them in a warning.
 
     The warning names the caller's caller as its place.
     """

@@ -2,10 +2,15 @@
 
 The learner:
 
-- `learner.py`: `SeGPCL`, which learns, predicts, saves and loads; `state.py` holds what it is made of, `state_lock.py` who may change it
-- `task.py`: one task from its anchors to its prototypes; `checks.py` refuses tasks and results that cannot be used
-- `classifier.py`: what predicts, with the scores of the text, visual and dual path
-- `encoding.py`, `made_once.py`, `saved_tensors.py`: batches through the model, objects kept, names of tensors in checkpoints
+- `learner.py`: `SeGPCL`, which learns, predicts, saves and loads
+- `state.py`: the learner's parts
+- `state_lock.py`: the lock that guards the state
+- `task.py`: one task from its anchors to its prototypes
+- `checks.py`: refuses tasks and results that cannot be used
+- `classifier.py`: predictions, from the scores of the text, visual and dual path
+- `encoding.py`: batches through the model
+- `made_once.py`: objects made once and kept
+- `saved_tensors.py`: names of tensors in checkpoints
 
 Parts that settings name, and that a user's module can add (`named_parts.py` finds them, docs/extending.md adds them):
 
@@ -19,6 +24,12 @@ Anchors and prototypes:
 - `prototypes.py`: class means, and `transfer`, the rules by which old prototypes follow the drift of anchors. The weights of
   own-anchors and all-anchors are computed in `segp_ext/ops/transfer.py` and `segp_ext/ops/drift.py`
 
-Training on one task, from the outside in: `fit.py` (the loop and an epoch), `step.py` (one step), `prompts.py` (its text embeddings),
-`training_state.py` (the optimiser), `loss_record.py` (means and finite losses), `inputs.py` (what all of it is given).
+Training on one task, from the outside in:
+
+- `fit.py`: the loop and an epoch
+- `step.py`: one step
+- `prompts.py`: the step's text embeddings
+- `training_state.py`: the optimiser
+- `loss_record.py`: means and finite losses
+- `inputs.py`: the inputs of all these modules
 """

@@ -74,18 +74,20 @@ class SeGPCL(State):
         Args:
             dataset: map-style dataset of (image, label), images as `segp_ext.data.decoding.to_pil` takes them; labels index
                 `class_names`. A dataset with an attribute `labels` or `targets` is not read twice. Random augmentation gives each image
-                one view (`segp_ext.data.images.Images`). Hugging Face's dicts with the keys image and label do as well. So does `Images`
-                with such a dataset, to be used again by the caller.
+                one view (`segp_ext.data.images.Images`). Hugging Face's dicts with the keys image and label are taken too. So is an
+                `Images` of such a dataset, which the caller may use again.
             class_names: a list of the new classes' names, none of them seen before.
-            kept: keeps the task's progress on disk; learning goes on from what is there.
+            kept: keeps the task's progress on disk; learning goes on from the progress found there.
 
         Returns:
             What learning took and showed.
 
         Raises:
-            TypeError: for a `dataset` or `class_names` of another kind, saying what to pass.
-            ValueError: for a name that is repeated or known, a label out of range, a class of fewer images than
-                `min_images_per_class`, or a prompt that does not fit the text context. Nothing is changed then.
+            TypeError: if `dataset` or `class_names` has another type. The message says which types to pass.
+            ValueError: if a name is repeated or already learnt. This error and the next three leave the learner as it was.
+            ValueError: if a label is out of range.
+            ValueError: if a class has fewer images than `min_images_per_class`.
+            ValueError: if a prompt does not fit the text context.
             FloatingPointError: if the loss stops being finite. The learner is as it was before the task.
             RuntimeError: if another thread lets it learn.
         """

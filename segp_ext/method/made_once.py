@@ -1,4 +1,4 @@
-"""Things that are made once, and anew when what they are made from changes."""
+"""Objects that are made once, and made anew when their sources change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Made = TypeVar("Made")
 
 
 class MadeOnce(Generic[Made]):
-    """Keeps one thing together with what it was made from."""
+    """Keeps one object together with its sources."""
 
     def __init__(self) -> None:
         self._kept: tuple[Any, Made] | None = None

@@ -47,8 +47,8 @@ def transfer(prototypes: Tensor, before: Tensor, after: Tensor, settings: Protot
     - all-anchors (ours): μ_c + proximity_c · drift_c, over all anchors.
     - sdc: μ_c + drift_c. Weights are a Gaussian of the distance between unit vectors, σ² = τ_p (Semantic Drift Compensation,
       arXiv 2004.00440).
-    - adc: μ_c + the mean drift of the class's own samples (Adversarial Drift Compensation, arXiv 2405.19074; its authors leave out
-      samples that do not reach their class).
+    - adc: μ_c + the mean drift of the class's own samples (Adversarial Drift Compensation, arXiv 2405.19074). Its authors leave out
+      samples that do not reach their class.
 
     With `settings.features` unit, the last three take unit features and give unit prototypes. With raw, own-anchors turns a prototype and
     keeps its length.

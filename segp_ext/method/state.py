@@ -54,7 +54,7 @@ class State:
             backbone.adapt(self.config.lora, self.config.seed)
 
     def _reset_what_was_made(self) -> None:
-        """Resets what is made from the state, and the lock that guards it."""
+        """Resets the objects made from the state, and the lock that guards the state."""
         self._lock = StateLock()
         self._reader, self._source, self._text = MadeOnce[Reader](), MadeOnce[Source | None](), MadeOnce[Tensor]()
         self._classifier: Any = None  # the classifier of the present state, with what it was made from

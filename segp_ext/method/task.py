@@ -75,7 +75,7 @@ class TaskLearning:
     Args:
         state: the learner before the task. Its model and head are changed in place, the rest is left alone.
         task: the task.
-        kept: keeps the task's progress on disk; learning goes on from what is there.
+        kept: keeps the task's progress on disk; learning goes on from the progress found there.
 
     Attributes:
         report: what learning took and showed.

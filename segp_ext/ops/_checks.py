@@ -1,4 +1,4 @@
-"""Validation shared by the ops: every complaint names the op, the argument, what was expected and what came.
+"""Validation shared by the ops: every error names the op, the argument, the expected value and the given one.
 
 The kernels' own rules are in `csrc/include/segp/`: an op's in its header, what ops share in `contract.h`, in the same words. They
 are said once more here for calls that reach no kernel: the eager path, fake tensors, and devices without native code. Change both.

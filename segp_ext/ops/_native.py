@@ -68,7 +68,7 @@ def _installed_libraries(package: Path) -> Iterator[Path]:
 
 
 def find_library(package: Path = _PACKAGE) -> tuple[Path | None, str]:
-    """Finds the library to load for the package in this folder, or the reason why there is none."""
+    """Finds the library to load for the package in this folder, or the reason why no library is there."""
     candidates = sorted(package.glob(_LIBRARY_PATTERN))
     checkout = _fingerprint.has_sources(package.parent)
     if checkout:  # its sources tell whether another copy's library is the right one
@@ -122,13 +122,18 @@ def native() -> Native:
 
 
 def build_info() -> dict[str, Any]:
-    """Tells what was built and what is usable now.
+    """Tells which parts were built, and which are usable now.
 
     Returns:
-        A dict with `version`; `ops_path` ("native" or "eager") and `reason` (why eager; empty for native); `library` (its
-        path); `source_hash`; `torch` (the running version), `torch_target` (the oldest version that the library runs
-        under), `torch_at_build`; `compiler`; `cuda_built`, `cuda_reason` (why CUDA was not built), `cuda_version`,
-        `cuda_architectures`, `cuda_usable`; and `devices`, on which native ops run now (empty on the eager path).
+        A dict with these entries:
+
+        - `version`: the package's version.
+        - `ops_path`: "native" or "eager"; `reason`: why eager, empty for native.
+        - `library`: the library's path; `source_hash`: the hash of its sources; `compiler`: its compiler.
+        - `torch`: the running version; `torch_at_build`: the version at the build; `torch_target`: the oldest version that
+          the library runs under.
+        - `cuda_built`, `cuda_usable`, `cuda_version`, `cuda_architectures`; `cuda_reason`: why CUDA was not built.
+        - `devices`: where native ops run now; empty on the eager path.
     """
     from .. import __version__
 

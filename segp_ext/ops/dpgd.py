@@ -53,8 +53,8 @@ def dpgd_step(
 
     Raises:
         TypeError: an argument is no floating tensor, or `seed` differs from `x` in dtype.
-        ValueError: shapes or devices differ; γ or ε is negative; a bound is not finite; `lower > upper`; or an input
-            requires grad while autograd records, as the step has no gradient.
+        ValueError: shapes or devices differ, γ or ε is negative, a bound is not finite, or `lower > upper`.
+        ValueError: an input requires grad while autograd records; the step has no gradient.
     """
     bounds = _validate("dpgd_step", (x, grad, seed), (step_size, epsilon, lower, upper))
     if runs_native(x):

@@ -51,8 +51,8 @@ def dual_target_loss(
 
     Raises:
         TypeError: an argument is no floating tensor, or `target` is not int64.
-        ValueError: shapes or devices do not fit; `text` or `prototypes` requires grad; a number is out of range; or, on
-            the CPU, a target is out of range. On CUDA and in torch.func's transforms the loss of such a target is NaN,
+        ValueError: shapes or devices do not fit, `text` or `prototypes` requires grad, or a number is out of range.
+        ValueError: a target is out of range, on the CPU. On CUDA and in torch.func's transforms the loss of such a target is NaN,
             as reading the target would wait for the device.
         RuntimeError: in a backward pass with `create_graph=True`.
     """

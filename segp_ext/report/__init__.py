@@ -6,7 +6,7 @@ The numbers:
     metrics: Avg, Last, Forgetting, BWT and FWT.
     comparison: means and paired differences over runs of several methods and seeds.
 
-What is said of them:
+Statements about them:
     verdict: the sentences at the top of a page and at the end of a command.
     glossary: the meaning of columns, rows, paths and phases.
     table, run_tables, comparison_tables: tables for the terminal and the pages alike; results.csv and matrices.jsonl.

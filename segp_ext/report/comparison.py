@@ -178,8 +178,8 @@ class Comparison:
     def _retention_by_name(self) -> dict[tuple[str, str], dict[int, list[float]]]:
         """Collects zero-shot accuracies by (row, data set) and seed.
 
-        Data sets are told apart by their place in the list, as a seed may be part of a folder's name. A row whose data sets differ from
-        those of the first run of its seed is left out.
+        Data sets are told apart by their place in the list, as a seed may be part of a folder's name. A row is left out if its
+        data sets differ from the data sets of its seed's first run.
         """
         of_seed: dict[int, list[str]] = {}
         for (_, seed), result in self.results.items():

@@ -3,8 +3,8 @@
 R is a list of rows. R[i][j] is the accuracy on task j's test images after training task i, over all classes seen by then, for j ≤ i.
 Tasks count from zero here; a lower triangle is enough. Accuracies are fractions.
 
-The global R of the paper (SeGP-CL, arXiv 2603.12055, equations 33 and 34) scores all tasks after each one, over the class names of all
-tasks. Its row i is measured after i tasks: row 0 comes before the first one, and none of the metrics reads it.
+The paper's global R (SeGP-CL, arXiv 2603.12055, equations 33 and 34) scores all tasks after each task. Its scores are over the class
+names of all tasks. Its row i is measured after i tasks: row 0 comes before the first one, and none of the metrics reads it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,10 @@ def global_forgetting(rows: Rows) -> float | None:
 
 
 def global_backward_transfer(rows: Rows) -> float | None:
-    """BWT: mean over old tasks j of R[T][j] minus R after task j, of the global R after T tasks; None for fewer than two tasks."""
+    """Computes BWT of the global R after T tasks: the mean over old tasks j of R[T][j] minus R after task j.
+
+    None for fewer than two tasks.
+    """
     last = len(rows) - 1
     if last < 2:
         return None
@@ -90,7 +93,7 @@ def global_backward_transfer(rows: Rows) -> float | None:
 
 
 def global_forward_transfer(rows: Rows) -> float | None:
-    """FWT: mean over tasks j > 0 of the global R just before task j, learnt so far; None for fewer than two tasks."""
+    """Computes FWT: the mean, over the tasks j > 0 learnt so far, of the global R just before task j. None for fewer than two tasks."""
     last = len(rows) - 1
     if last < 2:
         return None

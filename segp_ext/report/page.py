@@ -62,7 +62,7 @@ class Page:
         """Adds a picture.
 
         Args:
-            caption: what it shows.
+            caption: text that says what the picture shows.
             drawn: the picture as HTML, such as an inline SVG.
             file: path of an image that Markdown links to, from the page's folder; None leaves the picture out there.
         """

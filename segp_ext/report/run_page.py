@@ -275,7 +275,7 @@ def _time(made: Page, result: RunResult) -> None:
 
 
 def _conditions(made: Page, result: RunResult) -> None:
-    """Adds what was measured and with what."""
+    """Adds the protocol, and the programs and machine that measured."""
     made.heading("What was measured")
     made.text(f"Protocol `{result.protocol['id']}`:")
     made.items([f"{key}: {_plain(value)}" for key, value in result.protocol.items() if key not in ("id", "tasks")])

@@ -42,8 +42,11 @@ def shown(table: Table) -> str:
 def aligned(table: Table, width: int = WIDTH) -> str:
     """Writes a table as aligned text.
 
-    What is too wide becomes narrower in steps: smaller gaps and headers of two lines; then an ellipsis for optional columns in the
-    middle; then several blocks below each other, each with the names of the rows.
+    A table that is too wide becomes narrower in steps:
+
+    - headers of two lines, and smaller gaps;
+    - an ellipsis for optional columns in the middle;
+    - several blocks below each other, each with the names of the rows.
 
     Args:
         table: the table.

@@ -136,7 +136,7 @@ def of_comparison(comparison: Comparison) -> list[str]:
 
 
 def _named(found: dict[str, Difference], paths: dict[str, str], intervals: bool = True) -> str:
-    """Names rows with their paths and differences in points, the largest first, and counts what is too much for a sentence."""
+    """Names rows with their paths and differences in points, the largest first. Counts the rows that are too many for a sentence."""
     order = sorted(found, key=lambda row: -abs(found[row].mean))
     parts: list[str] = []
     for row in order[:_NAMED]:

@@ -2,9 +2,9 @@
 
 config.yaml, result.json, summary.md, report.html, plots/
 run.lock                     the process that works here
-checkpoints/task-003/        the learner after three tasks, with the results until then; a sealed folder (`segp_ext.storage.sealed`)
+checkpoints/task-003/        the learner and the results after three tasks; a sealed folder (`segp_ext.storage.sealed`)
 checkpoints/latest           link to the newest checkpoint
-checkpoints/learning-004/    the task that is being learnt, a `segp_ext.storage.task_progress.TaskProgress`
+checkpoints/learning-004/    the task that is being learnt: a `segp_ext.storage.task_progress.TaskProgress`
 """
 
 from __future__ import annotations

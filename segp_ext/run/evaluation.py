@@ -48,7 +48,7 @@ class Evaluated:
 
 
 class Evaluator:
-    """Scores a learner on the test images of a scenario's tasks, and on sets that it never learns.
+    """Scores a learner on the test images of a scenario's tasks, and on data sets that the learner never learns.
 
     Args:
         learner: learner to score.
@@ -60,9 +60,9 @@ class Evaluator:
 
     Attributes:
         paths: results by path, one entry per evaluated task. Confusions are of the last task evaluated.
-        prototype_distance: per task after the first, the mean cosine distance over old classes between the prototype and the mean
-            feature of the class's test images in the current model: [before transfer, after transfer]. A diagnosis that uses
-            old classes' test images; nothing learns from it.
+        prototype_distance: per task after the first, [before transfer, after transfer], a mean cosine distance over old classes. The
+            distance lies between a prototype and the mean feature of the class's test images in the current model. It is a
+            diagnosis that uses old classes' test images; nothing learns from it.
         retention: for each held-out set, its zero-shot accuracy over its own classes: before the first task, then after each.
         timer: time of the phases "text" and "evaluation".
 
@@ -153,9 +153,9 @@ class Evaluator:
             means: takes old tasks' features; None for no such features.
 
         Returns:
-            The number of images scored right in each task, by what was scored: a path, over the classes seen; "next", the next task
-            over its own classes, by the text path; "global", over the classes of all tasks, by the text path. And the predicted
-            class of each image of the tasks learnt, by path.
+            Two dicts. The first holds the number of images scored right in each task. Its keys are the paths, over the classes seen,
+            and two scores of the text path. "next" scores the next task over its own classes, "global" all tasks over all classes.
+            The second holds, by path, the predicted class of each image of the tasks learnt.
         """
         learner, device = self.learner, self.learner.backbone.device
         done = len(learner.task_sizes)

@@ -53,7 +53,7 @@ class Report:
         environment: Kernels, devices and versions, by subject.
         settings: Protocol, model and data set, in words.
         data: The data set; None if it cannot be read.
-        problems: What is wrong, each with its remedy.
+        problems: Faults, each with its remedy.
         notes: What a reader of the numbers should know.
     """
 
@@ -150,7 +150,10 @@ def _check_images(report: Report, config: Config, collection: Collection) -> Con
 
 
 def _inner_folder(collection: Collection) -> str | None:
-    """Returns the name of a folder that holds all images of a class, if it is the same in every class and is no word for images."""
+    """Returns the name of the folder that holds all images of a class.
+
+    Returns None if the name differs between classes, or is a word for images.
+    """
     sources = [[source for source in of_class if isinstance(source, Path)] for of_class in collection.train]
     if len(sources) < 2 or not all(sources):
         return None

@@ -29,8 +29,12 @@ def changed_settings(config: Config) -> list[str]:
 def identify(config: Config, scenario: Scenario, backbone: Backbone) -> dict[str, Any]:
     """Describes what a run measures. Two results may be compared only if their hashes are equal.
 
-    The hash covers the data set and its split, the part that is evaluated, the class names of every task in order, naming, template,
-    transform, arithmetic of the encoders, and weights.
+    The hash covers:
+
+    - the data set, its split and the part that is evaluated;
+    - the class names of every task, in order;
+    - naming, template and transform;
+    - the encoders' arithmetic and weights.
 
     Args:
         config: Settings of the run.
@@ -90,5 +94,5 @@ def _bare(name: str) -> str:
 
 
 def _tag(pretrained: str | None) -> str | None:
-    """Returns the tag of weights, or the name of a local file; its folder is no part of what is measured."""
+    """Returns the tag of weights, or the name of a local file; the file's folder does not change the measurement."""
     return Path(pretrained).name if pretrained is not None and Path(pretrained).is_file() else pretrained

@@ -30,7 +30,7 @@ def find_saved(
         directory: Folder of the run.
         held: The same folder, held by the main process; None in the others.
         processes: Processes that share the run.
-        device: Device for what they exchange.
+        device: Device for the tensors that processes exchange.
 
     Raises:
         ValueError: If there are checkpoints, but all of them are damaged.
@@ -44,9 +44,9 @@ def find_saved(
 
 
 def take_over(saved: SavedRun, now: RunResult, backbone: Backbone, directory: Path) -> RunResult:
-    """Checks that a run can go on here, and returns its result until now, with the resumption noted.
+    """Checks that a run can go on here. Returns its result until now, with a note of the resumption.
 
-    Warns if versions, device, threads or processes are not those of the start.
+    Warns if versions, device, threads or processes differ from the start of the run.
 
     Args:
         saved: Checkpoint of the run.

@@ -60,7 +60,7 @@ def run_config(
         print(result.row("dual").scores.metrics()["last"])
 
     Args:
-        config: Settings of the run. `Config()` has the paper's; `segp_ext.load_config` reads those of the package and files.
+        config: Settings of the run. `Config()` has the paper's; `segp_ext.load_config` reads the package's settings and files.
         resume: Folder of a run that stopped; it goes on there. `config` must then hold the settings of its config.yaml.
         say: Called in the main process with each line that tells how far the run is; silent by default.
         begun: Called once with the run, when its folder is there and nothing is learnt yet.

@@ -20,7 +20,7 @@ def free_memory(root: Path = Path("/")) -> int:
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:
-    """Yields what is left of each limit in bytes that Linux's control groups set for this process.
+    """Yields the bytes left of each memory limit that Linux's control groups set for this process.
 
     Memory of files that were not read lately counts as free, as the system gives it up when needed.
     """

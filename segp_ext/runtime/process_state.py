@@ -29,7 +29,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seeds Python's, NumPy's and torch's generators for what is inside; afterwards they are as they were.
+    """Seeds Python's, NumPy's and torch's generators inside the block, and restores them afterwards.
 
     One thread at a time is inside. The generators are the whole process's: what other threads draw meanwhile depends on the seed too.
 
@@ -51,7 +51,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def float32_by_default() -> Iterator[None]:
-    """Makes float32 torch's default dtype for what is inside, and for all threads meanwhile; afterwards it is as it was."""
+    """Makes float32 torch's default dtype inside the block, for all threads. Restores the default afterwards."""
     before = torch.get_default_dtype()
     if before == torch.float32:
         yield
@@ -65,7 +65,7 @@ def float32_by_default() -> Iterator[None]:
 
 @contextmanager
 def without_autocast() -> Iterator[None]:
-    """Switches the caller's autocast off for what is inside, or for a function that it decorates: precision is a setting here."""
+    """Switches the caller's autocast off inside a block or a decorated function: precision is a setting here."""
     with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         yield
 

@@ -1,4 +1,4 @@
-"""The processes that share a run: how many there are, which one this is, and what they exchange.
+"""The processes that share a run: how many there are, the number of this one, and the data that they exchange.
 
 `torchrun` and `accelerate launch` start them, on one host or several. Every process runs the same code with the same draws. Expensive work
 is shared out by batches, and every process gets all results in the order in which one process would have made them.
@@ -97,7 +97,7 @@ class Processes:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """Lets the main process do what is inside before the others do it."""
+        """Lets the main process run the block before the others run it."""
         if not self.is_main:
             self.wait()
         yield
@@ -127,7 +127,7 @@ def share_cores(processes: Processes, threads: int | None) -> None:
     `torchrun` a 1 there does not count, as `torchrun` itself sets it.
 
     Args:
-        processes: this process among those of its run.
+        processes: this process among the processes of its run.
         threads: number of threads, or None.
     """
     by_launcher = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"

@@ -19,7 +19,7 @@ class Stopwatch:
 
     @contextmanager
     def running(self, device: torch.device) -> Iterator[None]:
-        """Measures what is inside; must not be nested."""
+        """Measures the block; must not be nested."""
         if device.type == "cuda":
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()
@@ -75,7 +75,7 @@ class Timer:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measures what is inside as part of the phase `name`; must not be nested.
+        """Measures the block as part of the phase `name`; must not be nested.
 
         An error of memory that runs out inside gets the name as a note.
         """

@@ -146,7 +146,7 @@ def _check_replaceable(path: Path) -> None:
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether a folder holds nothing but hidden files, as file managers leave them."""
+    """Tells whether a folder holds nothing but hidden files, as file managers leave them."""
     return path.is_dir() and all(entry.name.startswith(".") for entry in path.iterdir())
 
 
@@ -160,7 +160,7 @@ class BackboneFacts:
         weights: hash of the weights (`Backbone.weights_hash`).
         place: absolute path of the local file or folder from which the weights were read; None for others. Earlier versions did not
             write it.
-        others: whether the weights are not those that `name` and `pretrained` tell; they are in the checkpoint then.
+        others: whether the weights differ from the named ones; the checkpoint then holds them.
     """
 
     name: str = ""
@@ -208,7 +208,7 @@ class SavedLearner:
     tensors: dict[str, Tensor]
 
     def check_weights(self, backbone: Backbone) -> None:
-        """Raises ValueError if the weights of `backbone` are not those that the learner was trained on."""
+        """Raises ValueError if the weights of `backbone` differ from the weights that the learner was trained on."""
         if backbone.weights_hash() != self.backbone.weights:
             raise ValueError(
                 f"cannot load the checkpoint {self.path}: {model_in_words(backbone.name, backbone.pretrained)} is not the model it was "

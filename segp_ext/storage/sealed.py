@@ -196,7 +196,7 @@ def identity(path: Path) -> str:
 
 
 def _sums(path: Path) -> str:
-    """Reads a folder's file of checksums; empty if there is none."""
+    """Reads a folder's file of checksums; empty if the file is missing."""
     file = path / SUMS
     return file.read_bytes()[: 1 << 20].decode("ascii", errors="replace") if file.is_file() else ""
 

@@ -59,7 +59,7 @@ class TaskProgress:
             sealed.seal(self.folder / "anchors", {_ANCHORS: save(tensors()), _START: self.start.encode()})
 
     def load(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        """Loads the newest undamaged position, facts and tensors as `keep` took them; None if there is none."""
+        """Loads the newest undamaged position, facts and tensors as `keep` took them; None if no position is left."""
         from safetensors.torch import load_file
 
         found = (

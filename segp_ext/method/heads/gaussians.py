@@ -25,13 +25,13 @@ class Gaussians(Head):
     Args:
         width: Dr, the width of raw features.
         device: device of the features.
-        config: γ is `prototypes.shrinkage`. None estimates γ by oracle approximating shrinkage (Chen, Wiesel, Eldar, Hero 2010), from Σ
-            and the number of images: the share that fits normally distributed features best. λ is `prototypes.own_covariance`; above 0
-            every class keeps a matrix `[Dr, Dr]`.
+        config: γ is `prototypes.shrinkage`. None estimates γ from Σ and the number of images, by oracle approximating
+            shrinkage (Chen, Wiesel, Eldar, Hero 2010). This share fits normally distributed features best. λ is
+            `prototypes.own_covariance`; above 0 every class keeps a matrix `[Dr, Dr]`.
 
     Attributes:
-        scatters: sums of (z − μ)(z − μ)ᵀ, each image about its class's mean, float64: one sum of all classes `[1, Dr, Dr]`, or one of
-            each class `[C, Dr, Dr]` where λ is above 0.
+        scatters: sums of (z − μ)(z − μ)ᵀ, each image about its class's mean, float64. λ = 0 has one sum of all classes `[1, Dr, Dr]`;
+            λ above 0 has one of each class `[C, Dr, Dr]`.
         counts: number of images in each of these sums.
         lengths: lengths of the classes' means when they were learnt, float64 `[C]`.
     """
