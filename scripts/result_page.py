@@ -83,11 +83,11 @@ def page() -> str:
 The findings of a run, in the run's folder and in each of its checkpoints. Accuracies are fractions, times are seconds. The entry
 `format` says {FORMAT}; segp_ext refuses every other format. `python scripts/result_page.py` makes this page.
 
-Three entries came later, and format {FORMAT} stays: `class_names`, and in each row of `scores` `class_accuracy` and `confusion`. segp_ext
-still reads a result without them, as earlier versions wrote it. Metrics and `class_accuracy` are written for people and other programs;
-segp_ext computes them from the other numbers when it reads a result.
+Format {FORMAT} gained three entries: `class_names`, and in each row of `scores` the entries `class_accuracy` and `confusion`. Results of
+earlier versions lack these entries, and segp_ext still reads them. Metrics and `class_accuracy` are written for people and other
+programs. segp_ext computes them from the other numbers when it reads a result.
 
-| entry | what it holds |
+| entry | content |
 | --- | --- |
 {entries}
 

@@ -41,7 +41,7 @@ The paper is silent about these settings, or they go beyond it.
 
 They serve comparisons, or other models and data. Some are variants in the paper as well.
 
-{markdown_table([["value", "what it is", "measured in"], *other], numbers=False)}
+{markdown_table([["value", "meaning", "measured in"], *other], numbers=False)}
 
 ## Choices without a setting
 

@@ -82,7 +82,7 @@ class PathResult:
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> PathResult:
-        """Takes the raw numbers that `to_dict` gave; what is missing stays empty."""
+        """Takes the raw numbers that `to_dict` gave; missing entries stay empty."""
         optional = (found.get(key) or [] for key in ("global_R", "global_A", "confusion"))
         return cls(found["R"], found["A"], found["next_task"], *optional)
 
@@ -194,9 +194,9 @@ class RunResult:
     scores: Annotated[
         list[Row],
         "one entry per row, as `segp (dual)`: `method`, `path`, `baseline`, the metrics, and the accuracies behind them (`A`, `R`, "
-        "`next_task`, `global_A`, `global_R`; see segp_ext.report.metrics). After the last task learnt so far, over all classes seen: "
-        "`class_accuracy`, one number per class, and `confusion`, a list of [true class, predicted class, number of test images]. Their "
-        "classes are places in `class_names`, from 0",
+        "`next_task`, `global_A`, `global_R`; see segp_ext.report.metrics). Two entries hold the state after the last task learnt "
+        "so far, over all classes seen. `class_accuracy` has one number per class. `confusion` is a list of [true class, predicted class, "
+        "number of test images]; its classes are places in `class_names`, from 0",
     ]
     retention: Annotated[
         dict[str, list[float]],
@@ -204,8 +204,8 @@ class RunResult:
     ]
     prototype_distance: Annotated[
         list[list[float]],
-        "after each task from the second on: 1 − cos between old classes' prototypes and the mean of their test images, before the "
-        "transfer and after it",
+        "1 − cos between old classes' prototypes and the mean of their test images. Each task from the second on has two values: before "
+        "the transfer and after it",
     ]
     tasks: Annotated[list[TaskReport], "cost and losses of each task"]
     phases: Annotated[
