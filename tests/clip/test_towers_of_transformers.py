@@ -39,20 +39,22 @@ def language_model(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "pooler", "projection", "context", "block", "kv", "others", "ffn"),
+    ("kind", "pooler", "projection", "context", "layers"),
     [
-        ("xlm-roberta", "mean_pooler", "mlp", 20, "encoder.layer.1",
-         "attention.self.key attention.self.value", "attention.self.query attention.output.dense", "intermediate.dense output.dense"),
-        ("bert", "cls_pooler", "linear", 12, "encoder.layer.1",  # fewer places than the tokenizer would fill
-         "attention.self.key attention.self.value", "attention.self.query attention.output.dense", "intermediate.dense output.dense"),
-        ("mt5", "mean_pooler", "mlp", 20, "block.1",  # no limit of its own
+        ("xlm-roberta", "mean_pooler", "mlp", 20, ("encoder.layer.1",
+         "attention.self.key attention.self.value", "attention.self.query attention.output.dense", "intermediate.dense output.dense")),
+        ("bert", "cls_pooler", "linear", 12, ("encoder.layer.1",  # fewer places than the tokenizer would fill
+         "attention.self.key attention.self.value", "attention.self.query attention.output.dense", "intermediate.dense output.dense")),
+        ("mt5", "mean_pooler", "mlp", 20, ("block.1",  # no limit of its own
          "layer.0.SelfAttention.k layer.0.SelfAttention.v", "layer.0.SelfAttention.q layer.0.SelfAttention.o",
-         "layer.1.DenseReluDense.wi_0 layer.1.DenseReluDense.wi_1 layer.1.DenseReluDense.wo"),
-        ("m2m_100", "cls_pooler", "linear", 20, "layers.1",
-         "self_attn.k_proj self_attn.v_proj", "self_attn.q_proj self_attn.out_proj", "fc1 fc2"),
+         "layer.1.DenseReluDense.wi_0 layer.1.DenseReluDense.wi_1 layer.1.DenseReluDense.wo")),
+        ("m2m_100", "cls_pooler", "linear", 20, ("layers.1",
+         "self_attn.k_proj self_attn.v_proj", "self_attn.q_proj self_attn.out_proj", "fc1 fc2")),
     ],
 )  # fmt: skip
-def test_text_towers_from_transformers(tmp_path, kind, pooler, projection, context, block, kv, others, ffn):
+def test_text_towers_from_transformers(tmp_path, kind, pooler, projection, context, layers):
+    """Layers: a block, and the names in it of keys and values, of the rest of attention, and of the FFN."""
+    block, kv, others, ffn = layers
     language_model(kind).save_pretrained(tmp_path / kind)
     save_tokenizer(tmp_path / "words", WORDS, "<s> $A </s>", bos_token="<s>", eos_token="</s>", pad_token="<pad>")
     text = {"hf_model_name": str(tmp_path / kind), "hf_tokenizer_name": str(tmp_path / "words"), "context_length": 20}
