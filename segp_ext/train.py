@@ -68,7 +68,7 @@ def _run(config: Config, resume: Path | None) -> int:
 
     def begun(run: Run) -> None:
         runs.append(run)
-        run.say(f"{run.result.protocol['id']} → {run.directory}")
+        run.say(f"protocol {run.result.protocol['id']}, folder {run.directory}")
 
     def going_on() -> str:
         if not runs or not runs[0].processes.is_main:
@@ -93,7 +93,7 @@ def _run(config: Config, resume: Path | None) -> int:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(terminal.wrapped(line), flush=True)
 
 
 if __name__ == "__main__":

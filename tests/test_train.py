@@ -16,8 +16,10 @@ from segp_ext.method.learner import SeGPCL
 
 
 def test_an_interrupt_leaves_a_directory_that_says_what_was_done(capsys, stopped):
-    assert f"--resume {stopped}" in capsys.readouterr().err
+    said = capsys.readouterr()
     result = json.loads((stopped / "result.json").read_text())
+    assert " ".join(said.out.split()).startswith(f"protocol {result['protocol']['id']}, folder {stopped} ")
+    assert f"--resume {stopped}" in said.err
     assert result["status"] == "interrupted" and "after 1 of 2 tasks" in result["message"]
     assert len(result["scores"]["segp (text)"]["A"]) == 1 and (stopped / "checkpoints/task-001/learner.json").is_file()
     summary = (stopped / "summary.md").read_text()

@@ -21,8 +21,8 @@ def run_text(result: RunResult) -> str:
     return "\n\n".join(
         [
             *(shown(table) for table in tables if table.rows),
-            _wrapped(" ".join(verdict.of_run(result))),
-            *run_tables.sentences(result),
+            wrapped(" ".join(verdict.of_run(result))),
+            *map(wrapped, run_tables.sentences(result)),
         ]
     )
 
@@ -30,12 +30,12 @@ def run_text(result: RunResult) -> str:
 def comparison_text(comparison: Comparison) -> str:
     """Writes what a comparison says at its end: its tables with their legends, then the verdict."""
     tables = [shown(table) for table in comparison_tables.tables(comparison)]
-    return "\n\n".join([*tables, _wrapped(" ".join(verdict.of_comparison(comparison)))])
+    return "\n\n".join([*tables, wrapped(" ".join(verdict.of_comparison(comparison)))])
 
 
 def shown(table: Table) -> str:
     """Writes a table under its caption, and its legend below."""
-    parts = [_wrapped(table.caption), aligned(table), _wrapped(table.legend_text())]
+    parts = [wrapped(table.caption), aligned(table), wrapped(table.legend_text())]
     return "\n\n".join(filter(None, parts))
 
 
@@ -127,6 +127,9 @@ def _width(drawn: str) -> int:
     return max(map(len, drawn.splitlines()))
 
 
-def _wrapped(text: str) -> str:
-    """Breaks a paragraph into lines of the terminal's width."""
-    return textwrap.fill(text, WIDTH, break_on_hyphens=False, break_long_words=False)
+def wrapped(text: str) -> str:
+    """Breaks each line of a text at spaces, so that it fits the terminal; a path or another long word stays whole."""
+    return "\n".join(
+        textwrap.fill(line, WIDTH, break_on_hyphens=False, break_long_words=False) if len(line) > WIDTH else line
+        for line in text.splitlines()
+    )

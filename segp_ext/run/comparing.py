@@ -8,6 +8,7 @@ from pathlib import Path
 
 from segp_ext.config.methods import METHODS
 from segp_ext.report.result import RunResult
+from segp_ext.report.terminal import wrapped
 from segp_ext.run.arguments import take
 from segp_ext.run.jobs import Job
 from segp_ext.run.rows import Row
@@ -30,7 +31,7 @@ def make_jobs(
         row = Row(label)
         for setting in METHODS.get(row.method, {}):
             if take(given, f"--{setting}")[0]:
-                print(f"note: --{setting} does not apply to {label}, whose method sets it")
+                print(wrapped(f"note: --{setting} does not apply to {label}, whose method sets it"))
         try:
             jobs += [Job.of(row, seed, out, given, threads) for seed in seeds]
         except SystemExit as stop:

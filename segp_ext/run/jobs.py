@@ -21,6 +21,7 @@ from segp_ext.config.methods import METHODS
 from segp_ext.config.settings_files import read_settings
 from segp_ext.report.result import RunResult
 from segp_ext.report.table import percent
+from segp_ext.report.terminal import wrapped
 from segp_ext.run.arguments import joined, settings_given, take
 from segp_ext.run.command_line import parse
 from segp_ext.run.directory import check_version
@@ -204,5 +205,5 @@ def execute_jobs(
                 continue
             results[job] = result
             shown = ", ".join(f"{row.path} {percent(row.scores.metrics()['last'])}" for row in result.own)
-            say(f"{job.row.label}, seed {job.seed}: Last {shown}")
+            say(wrapped(f"{job.row.label}, seed {job.seed}: Last {shown}"))
     return failed

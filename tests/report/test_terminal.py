@@ -77,6 +77,7 @@ def test_what_cannot_be_left_out_goes_on_in_a_second_block():
 @pytest.mark.parametrize(("tasks", "per_task"), [(1, 1), (1, 5), (5, 2), (10, 10), (20, 2)])
 def test_tables_of_a_run_fit(tasks, per_task):
     text = terminal.run_text(made_run(tasks, per_task))
+    assert widest(text) <= 80
     tables = [part for part in text.split("\n\n") if "─" in part]
     assert len(tables) == 2 and all(widest(table) <= 80 for table in tables)
     said = " ".join(text.split())
@@ -92,3 +93,10 @@ def test_tables_of_a_comparison_fit():
     for caption in ("Over seen classes: ", "Global, text path: ", "Retention: ", "Cost. "):
         assert caption in text
     assert "Over three seeds, " in text
+
+
+def test_long_lines_are_wrapped_and_paths_stay_whole():
+    path = "/long-" + "folder/" * 12
+    text = f"protocol digits, folder {path}\n\n" + "word " * 30
+    lines = terminal.wrapped(text).splitlines()
+    assert lines[:3] == ["protocol digits, folder", path, ""] and max(map(len, lines[3:])) <= 80
