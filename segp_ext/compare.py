@@ -14,7 +14,7 @@ from segp_ext.report import comparison_page, terminal
 from segp_ext.report.comparison import Comparison
 from segp_ext.run.arguments import joined, settings_given, take, unrecognized
 from segp_ext.run.comparing import check_same_data, make_jobs
-from segp_ext.run.help import HelpFormatter
+from segp_ext.run.help import HelpFormatter, Parser, usage_of
 from segp_ext.run.jobs import execute_jobs, usable_devices
 from segp_ext.run.rows import check_rows, packaged_rows, read_rows
 from segp_ext.runtime.processes import cores
@@ -55,14 +55,14 @@ _OWN = {
 """Settings of a run that options of a comparison say."""
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     settings = (
         "All other arguments are settings for every run: --config, --protocol and --SECTION.SETTING. python -m segp_ext.train "
         "--help shows the settings that matter most, and --help all shows every setting."
     )
-    parser = argparse.ArgumentParser(
-        prog=program("compare"), description=as_typed(DESCRIPTION), formatter_class=HelpFormatter, epilog=as_typed(settings),
-        allow_abbrev=False,
+    parser = Parser(
+        prog=program("compare"), usage=usage_of("compare"), description=as_typed(DESCRIPTION), formatter_class=HelpFormatter,
+        epilog=as_typed(settings), allow_abbrev=False,
     )  # fmt: skip
     methods = "methods, each in one string with the settings in which it differs; default: " + " ".join(METHODS)
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help=methods)
@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finished = {(job.row.label, job.seed): results[job] for job in jobs if job in results}
     found = Comparison(finished, shlex.join(words), options.methods[0])
     comparison_page.write(options.out, found)
-    print(f"\n{terminal.comparison_text(found)}\n\nTables, plots and page: {options.out}")
+    print(terminal.wrapped(f"\n{terminal.comparison_text(found)}\n\nTables, plots and page: {options.out}"))
     for job, said in failed.items():
         print(f"error: {job.row.label}, seed {job.seed}: {said} (see {job.log})", file=sys.stderr)
     return 1 if failed else 0

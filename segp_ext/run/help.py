@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
@@ -20,6 +20,13 @@ from segp_ext.config.settings_files import preset_names
 from segp_ext.runtime.program import as_typed, program
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_RUN = ("[--config FILE]", "[--protocol NAME]", "[--method NAME]", "[--seed N]")
+"""Options in the usage of a command that makes or examines one run."""
+_COMPARE = (
+    "--out FOLDER", "[--methods METHOD ...]", "[--rows FILE]", "[--seeds SEED ...]", "[--jobs N]", "[--threads N]", "[--config FILE]",
+    "[--protocol NAME]",
+)  # fmt: skip
+"""Options in the usage of `segp compare`, which sets method and seed by row."""
 _LONGEST_CHOICES = 30
 """Characters of the choices of a setting that may stand beside its name."""
 
@@ -45,6 +52,23 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"tip: {self.prog} --help shows the options\nerror: {message}\n")
 
 
+def usage_of(command: str, flags: Iterable[str] = ()) -> str:
+    """Writes the usage of a command for the terminal's width. Lines break between options and never within one.
+
+    Args:
+        command: name of the command.
+        flags: further options of the command without a value.
+    """
+    width = max(shutil.get_terminal_size().columns - 2, 20)
+    own = _COMPARE if command == "compare" else [*(f"[{flag}]" for flag in flags), *_RUN]
+    lines = [f"usage: {program(command)}"]
+    for option in [*own, "[--SECTION.SETTING VALUE] ...", "[--print_config]"]:
+        if len(lines[-1]) + 1 + len(option) > width:
+            lines.append(" " * 6)
+        lines[-1] += f" {option}"
+    return "\n".join(lines).removeprefix("usage: ")
+
+
 def build_parser(
     command: str,
     description: str,
@@ -61,15 +85,9 @@ def build_parser(
         values: settings by dotted name that are shown as defaults in place of the usual ones.
         everything: show all settings, not only those with `short_help`.
     """
-    prog = program(command)
-    usage = (
-        f"{prog} {''.join(f'[{flag}] ' for flag in flags)}[--config FILE] [--protocol NAME] [--method NAME] [--seed N] "
-        "[--SECTION.SETTING VALUE] ... [--print_config]"
-    )
-    width = max(shutil.get_terminal_size().columns - 9, 20)
     parser = Parser(
-        prog=prog,
-        usage="\n       ".join(textwrap.wrap(usage, width, break_on_hyphens=False)),
+        prog=program(command),
+        usage=usage_of(command, flags),
         description=as_typed(description),
         formatter_class=HelpFormatter,
         add_help=False,

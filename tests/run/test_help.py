@@ -85,3 +85,23 @@ def test_help_and_settings_do_without_docstrings():
         command = [sys.executable, "-OO", "-m", "segp_ext.train", asked]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0 and done.stderr == "" and holds in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--methods", "foo", "--out=x"], ["--jobs=0", "--out=x"], ["--out=x", "--training.epochs=-1"]]
+)
+def test_compare_has_one_usage(arguments, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    usage = shown(compare.main, ["--help"], capsys).partition("\n\n")[0]
+    assert "--method " not in usage and "--seed " not in usage and "--config FILE" in usage
+    with pytest.raises(SystemExit):
+        compare.main(arguments)
+    assert capsys.readouterr().err.startswith(f"{usage}\ntip: ")
+
+
+@pytest.mark.parametrize("main", [train.main, doctor.main, compare.main])
+@pytest.mark.parametrize("columns", [50, 61, 80, 97])
+def test_a_usage_breaks_between_options(main, columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    usage = shown(main, ["--help"], capsys).partition("\n\n")[0]
+    assert all(len(line) <= columns and line.count("[") == line.count("]") for line in usage.splitlines())
