@@ -337,6 +337,20 @@ class Backbone(nn.Module):
         twin.merge()
         return twin
 
+    def to_export(self) -> Backbone:
+        """Returns a separate backbone in the present state that computes in float32, without autocast or compiling.
+
+        Its adapter is merged, and each of its weights has memory of its own.
+        """
+        twin = self._copied(self.tokenizer)
+        twin.merge()
+        twin.float()
+        for parameter in twin.parameters():
+            parameter.data = parameter.data.clone()  # queries, keys and values share memory
+        twin.dtype, twin.precision = torch.float32, "fp32"
+        twin._encoders.compute_in_float32()
+        return twin
+
     def _copied(self, *shared: Any) -> Backbone:
         """Returns a copy that shares the compiled code and some more things."""
         held: dict[int, Any] = {id(thing): thing for thing in (self._encoders.compilers, *shared)}

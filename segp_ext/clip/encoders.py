@@ -86,6 +86,10 @@ class Encoders:
         with self.stopwatch.running(output.device):
             output.backward(gradient)
 
+    def compute_in_float32(self) -> None:
+        """Makes all passes from here on eager and float32; the model's weights must be float32 already."""
+        self.dtype, self.compilers, self._autocast_dtype = torch.float32, None, None
+
     def _autocast(self, device: torch.device) -> torch.autocast:
         dtype = self._autocast_dtype
         # Inside another autocast, the weights that are cast and kept for this one would outlive the step that changes them.

@@ -77,6 +77,10 @@ class GlyphTokenizer:
         """Rows of the token embedding."""
         return 1 + self.known_words + self.unknown_words + 2
 
+    def id_of(self, word: int) -> int:
+        """Returns the id of a word, given its id in open_clip's own tokenizer."""
+        return self._ids.get(word, 1 + self.known_words + word)
+
     def unknown(self, text: str) -> bool:
         """Whether the model was not trained on what `text` names: a word is new, or the words do not name exactly one digit or letter."""
         words = self._words.encode(text)
@@ -91,10 +95,20 @@ class GlyphTokenizer:
         end = self.vocabulary_size - 1
         result = torch.zeros(len(rows), context_length, dtype=torch.int64, device="cpu")
         for row, text in zip(result, rows, strict=True):
-            words = [self._ids.get(word, 1 + self.known_words + word) for word in self._words.encode(text)]
+            words = [self.id_of(word) for word in self._words.encode(text)]
             ids = [end - 1, *words[: context_length - 2], end]
             row[: len(ids)] = torch.tensor(ids, device="cpu")
         return result
+
+
+def in_open_clips_order(embedding: Tensor, tokenizer: GlyphTokenizer) -> Tensor:
+    """Returns the rows of a full token embedding in the order of open_clip's own tokenizer, which then reads texts as `tokenizer` does.
+
+    Padding differs: it is the word of id 0 there. Nothing reads it, as text is read from left to right up to its end.
+    """
+    count = tokenizer.unknown_words
+    rows = [tokenizer.id_of(word) for word in range(count - 2)]
+    return embedding[[*rows, len(embedding) - 2, len(embedding) - 1]]
 
 
 def architecture(vocabulary_size: int) -> dict[str, Any]:

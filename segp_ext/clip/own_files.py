@@ -31,29 +31,51 @@ def own_files(backbone: Backbone) -> dict[str, bytes]:
         ValueError: for a model or tokenizer that open_clip did not make.
     """
     import open_clip
-    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
-    from open_clip.transformer import QuickGELU
     from safetensors.torch import save
 
     files = {WEIGHTS: save({name: tensor.cpu().contiguous().clone() for name, tensor in backbone.weights().items()})}
     if backbone.name == "glyph":
         return files
+    preprocessing = open_clip.get_model_preprocess_cfg(backbone.clip)
+    content = {"model_cfg": known_architecture(backbone, "with_weights"), "preprocess_cfg": preprocessing}
+    files[ARCHITECTURE] = json.dumps(content, indent=1).encode()
+    return files | tokenizer_files(backbone)
+
+
+def known_architecture(backbone: Backbone, asks: str) -> dict[str, Any]:
+    """Returns open_clip's configuration of a backbone's model, other than the built-in one.
+
+    Args:
+        backbone: the model.
+        asks: what needs the configuration, as an error begins.
+
+    Raises:
+        ValueError: for a model or tokenizer that open_clip did not make.
+    """
+    import open_clip
+    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+    from open_clip.transformer import QuickGELU
+
     known = backbone.architecture or open_clip.get_model_config(backbone.name)
     if known is None or not isinstance(backbone.tokenizer, (SimpleTokenizer, HFTokenizer)):
         raise ValueError(
-            f"with_weights: {backbone.name} with a {type(backbone.tokenizer).__name__} is no model of open_clip's, and could not be made "
-            "again"
+            f"{asks}: {backbone.name} with a {type(backbone.tokenizer).__name__} is no model of open_clip's, and could not be made again"
         )
     architecture = {**known}
     if any(isinstance(module, QuickGELU) for module in backbone.clip.modules()):
         architecture["quick_gelu"] = True  # as the weights' tag or archive had it
-    content = {"model_cfg": architecture, "preprocess_cfg": open_clip.get_model_preprocess_cfg(backbone.clip)}
-    files[ARCHITECTURE] = json.dumps(content, indent=1).encode()
-    if isinstance(backbone.tokenizer, HFTokenizer):
-        with tempfile.TemporaryDirectory() as folder:
-            backbone.tokenizer.save_pretrained(folder)
-            files |= {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
-    return files
+    return architecture
+
+
+def tokenizer_files(backbone: Backbone) -> dict[str, bytes]:
+    """Writes a backbone's Hugging Face tokenizer; returns the contents by name, none for another tokenizer."""
+    from open_clip.tokenizer import HFTokenizer
+
+    if not isinstance(backbone.tokenizer, HFTokenizer):
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        backbone.tokenizer.save_pretrained(folder)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
 
 
 @torch.inference_mode(False)
