@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "learn a data set task after task, and see the table",
     "compare": "run several methods and seeds, and compare them",
     "predict": "name the classes of images with what was learnt",
+    "export": "write what was learnt for use without this package",
     "doctor": "look for what is wrong with an installation or a data set",
 }
 """Sub-commands of `segp`, each with its meaning. The module `segp_ext.NAME` holds its `main(argv) -> exit status`."""
@@ -40,12 +41,14 @@ if TYPE_CHECKING:
     from .ops._native import build_info
     from .run.run import run_config
     from .run.settings import load_config
+    from .serving.exporting import export_learner
 
 # Public name -> the module that defines it; None if the name is a module itself.
 _LAZY: dict[str, str | None] = {
     "ops": None,
     "reference": None,
     "build_info": "ops._native",
+    "export_learner": "serving.exporting",
     "Config": "config",
     "MethodConfig": "config",
     "SeGPCL": "method.learner",
@@ -62,6 +65,7 @@ __all__ = [
     "__version__",
     "add_method",
     "build_info",
+    "export_learner",
     "load_clip",
     "load_config",
     "ops",

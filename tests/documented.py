@@ -24,7 +24,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "evidence/README.md",
 ]
-COMMANDS = ("train", "compare", "predict", "doctor")
+COMMANDS = ("train", "compare", "predict", "export", "doctor")
 _SHELL = """
 command_not_found_handle() { printf '%s\\0' "$@" >&3; printf '\\n\\0' >&3; }
 set -eu
@@ -134,14 +134,18 @@ def call(command: str, arguments: list[str]) -> None:
         ValueError: with what the command said, if it refuses them.
     """
     asks = {"-h", "--help"} & {*arguments}
-    if command != "predict" and not asks:
+    if command not in ("predict", "export") and not asks:
         # The settings of a run that goes on are its own; its help reads the rest of the line.
         arguments = [*arguments, "--help" if "--resume" in arguments else "--print_config"]
     said = io.StringIO()
     sys.stdin = io.TextIOWrapper(io.BytesIO(b"cat.jpg\n"))  # a list of paths, for those that read one
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            status = importlib.import_module(f"segp_ext.{command}").main(arguments)
+            module = importlib.import_module(f"segp_ext.{command}")
+            if command == "export":
+                module.read_options(arguments)
+                return
+            status = module.main(arguments)
     except SystemExit as stop:
         status = stop.code or 0
     if status:

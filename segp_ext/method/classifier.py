@@ -80,10 +80,24 @@ class Classifier:
             ValueError: for another path.
             OwnPartError: if a head of the user's own fails, or returns scores of another shape.
         """
+        return self.scores_at(embedding, feature, self.chosen_path(path), self.backbone.logit_scale)
+
+    def chosen_path(self, path: ScorePath | None) -> ScorePath:
+        """Returns `path`, or the configuration's for None.
+
+        Raises:
+            ValueError: for another path than those of `segp_ext.config.PATHS`.
+        """
         path = self.config.inference.path if path is None else path
         if path not in PATHS:
             raise ValueError(f"path must be one of {', '.join(PATHS)}; got {path!r}")
-        scale = self.backbone.logit_scale
+        return path
+
+    def scores_at(self, embedding: Tensor, feature: Tensor, path: ScorePath, scale: float) -> Tensor:
+        """Computes the logits of one path, given s as `scale`; see `scores`.
+
+        There is nothing but operations on tensors here, as exported models hold this code.
+        """
         text = clip_scores(embedding, self.text, scale)
         if path == "text":
             return text

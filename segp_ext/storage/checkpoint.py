@@ -89,7 +89,7 @@ def save_learner(
     from safetensors.torch import save
 
     path = path.resolve()
-    _check_replaceable(path)
+    sealed.check_replaceable(path, _STATE, "a checkpoint")
     backbone = learner.backbone
     others = backbone.has_other_weights()
     if others and not with_weights:
@@ -130,24 +130,6 @@ def save_learner(
             raise ValueError(text if text.startswith(NOT_SAVED) else f"{NOT_SAVED}: {text}") from error
 
     sealed.seal(path, files, check_files)
-
-
-def _check_replaceable(path: Path) -> None:
-    """Raises FileExistsError if a folder holds other things than a checkpoint, or is the folder that this process works in."""
-    if path.exists() and path.samefile("."):
-        raise FileExistsError(
-            f"{path} is the folder that this process works in, and cannot be replaced; save under a name in it"
-        )
-    # Another process that replaces the checkpoint takes it away for a moment.
-    with sealed.alone_beside(path, to_read=True):
-        taken = path.exists() and not (path / _STATE).is_file() and not _is_empty(path)
-    if taken:
-        raise FileExistsError(f"{path} exists and is not a checkpoint; choose another place")
-
-
-def _is_empty(path: Path) -> bool:
-    """Tells whether a folder holds nothing but hidden files, as file managers leave them."""
-    return path.is_dir() and all(entry.name.startswith(".") for entry in path.iterdir())
 
 
 @dataclass

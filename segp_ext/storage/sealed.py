@@ -63,6 +63,33 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
         aside.unlink(missing_ok=True)
 
 
+def check_replaceable(path: Path, marker: str, what: str) -> None:
+    """Refuses a folder that holds other things than a sealed folder of one kind.
+
+    Args:
+        path: the folder, there or not.
+        marker: name of a file that every sealed folder of the kind holds.
+        what: the kind in words, as in "a checkpoint".
+
+    Raises:
+        FileExistsError: if `path` is neither of the kind nor an empty folder, or is the folder that this process works in.
+    """
+    if path.exists() and path.samefile("."):
+        raise FileExistsError(
+            f"{path} is the folder that this process works in, and cannot be replaced; save under a name in it"
+        )
+    # Another process that replaces the folder takes it away for a moment.
+    with alone_beside(path, to_read=True):
+        taken = path.exists() and not (path / marker).is_file() and not _is_empty(path)
+    if taken:
+        raise FileExistsError(f"{path} exists and is not {what}; choose another place")
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a folder holds nothing but hidden files, as file managers leave them."""
+    return path.is_dir() and all(entry.name.startswith(".") for entry in path.iterdir())
+
+
 def seal(path: Path, files: Mapping[str, bytes], check: Callable[[Path], object] | None = None) -> None:
     """Writes a sealed folder, and replaces one that is there.
 
