@@ -22,15 +22,15 @@ DESCRIPTION = f"""\
 Write a saved learner for use without this package, into a folder. The export is compared with the learner on {IMAGES} images first: if a
 score or a best class differs, nothing is written.
 
-open_clip: merged weights as open_clip's own model, for the text path, with class names, prompts and prototypes beside it. torch: a
-program of torch.export from images to scores.
+open_clip: merged weights as open_clip's own model, for the text path, with class names, prompts and prototypes beside it. hub: the same
+with a model card, ready for the Hugging Face hub; nothing is uploaded. torch: a program of torch.export from images to scores.
 
 Exit status: 0 if the export was written, 2 if not.
 
 examples:
   python -m segp_ext.export runs/NAME --format open_clip
   python -m segp_ext.export saved --format torch --path dual --out for_torch
-  python -m segp_ext.export saved --format torch --images photos
+  python -m segp_ext.export runs/NAME --format hub --images photos
 """
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from segp_ext.clip.model_names import LOCAL
+from segp_ext.clip.backbone import Backbone
+from segp_ext.clip.model_names import LOCAL, names_file
 from segp_ext.method.learner import SeGPCL
 from segp_ext.run.installation import versions
 from segp_ext.serving.subject import Subject
@@ -40,13 +42,20 @@ def facts_of(subject: Subject, kind: str, packages: Mapping[str, str]) -> dict[s
         "scores": subject.path,
         "method": config.method,
         "head": None if subject.path == "text" else config.prototypes.score,
-        "model": {
-            "name": LOCAL.rstrip(":") if backbone.name.startswith(LOCAL) else backbone.name,
-            "weights_sha256": backbone.weights_hash(),
-        },
+        "model": model_facts(backbone),
         "learner_sha256": None if source is None else source.sha256,
         "preprocessing": preprocessing_of(learner),
         "versions": {**versions(), **packages},
+    }
+
+
+def model_facts(backbone: Backbone) -> dict[str, str | None]:
+    """Names a model and its weights before learning, without the folders that local ones lie in."""
+    name, pretrained = backbone.name, backbone.pretrained
+    return {
+        "name": Path(name.removeprefix(LOCAL)).name if name.startswith(LOCAL) else name,
+        "pretrained": Path(pretrained).name if pretrained is not None and names_file(pretrained) else pretrained,
+        "weights_sha256": backbone.weights_hash(),
     }
 
 
