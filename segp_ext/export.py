@@ -23,13 +23,14 @@ Write a saved learner for use without this package, into a folder. The export is
 score or a best class differs, nothing is written.
 
 open_clip: merged weights as open_clip's own model, for the text path, with class names, prompts and prototypes beside it. hub: the same
-with a model card, ready for the Hugging Face hub; nothing is uploaded. torch: a program of torch.export from images to scores.
+with a model card, ready for the Hugging Face hub; nothing is uploaded. onnx: a model from images to scores, for
+ONNX Runtime and others; pip install 'segp_ext[onnx]' once. torch: the same as a program of torch.export.
 
 Exit status: 0 if the export was written, 2 if not.
 
 examples:
   python -m segp_ext.export runs/NAME --format open_clip
-  python -m segp_ext.export saved --format torch --path dual --out for_torch
+  python -m segp_ext.export saved --format onnx --path dual --out for_the_server
   python -m segp_ext.export runs/NAME --format hub --images photos
 """
 
@@ -53,7 +54,7 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         help="folder to write; an export that is there is replaced (default: LEARNER-FORMAT, in the folder where you are)",
     )
     parser.add_argument(
-        "--path", choices=PATHS, help="scores that a program gives (default: as the learner was configured)"
+        "--path", choices=PATHS, help="scores that onnx and torch give (default: as the learner was configured)"
     )
     parser.add_argument(
         "--images",

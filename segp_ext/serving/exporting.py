@@ -15,7 +15,7 @@ from torch import Tensor
 
 from segp_ext.config import ScorePath
 from segp_ext.method.learner import SeGPCL
-from segp_ext.serving import facts, merged_weights, model_card, torch_program
+from segp_ext.serving import facts, merged_weights, model_card, onnx_model, torch_program
 from segp_ext.serving.agreement import Agreement, chosen_images, compare
 from segp_ext.serving.source import read_source
 from segp_ext.serving.subject import Subject
@@ -43,6 +43,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "open_clip": Format(merged_weights.merged_files, merged_weights.merged_scores, text_only=True),
         "hub": Format(model_card.hub_files, merged_weights.merged_scores, text_only=True),
+        "onnx": Format(onnx_model.onnx_files, onnx_model.onnx_scores, needs=onnx_model.PACKAGES),
         "torch": Format(torch_program.torch_files, torch_program.torch_scores),
     }
 )
@@ -82,9 +83,9 @@ def export_learner(
     Args:
         learner: a learner that has learnt a class at least. It is not changed.
         folder: the folder to write; an export that is there is replaced.
-        format: open_clip (merged weights as open_clip's own model, for the text path), hub (the same with a model card) or torch (a
-            program of torch.export).
-        path: the path whose scores a program gives: text, visual or dual; the configuration's by default.
+        format: open_clip (merged weights as open_clip's own model, for the text path), hub (the same with a model card), onnx (a
+            model for ONNX Runtime and others; needs the extra `onnx`) or torch (a program of torch.export).
+        path: the path whose scores an ONNX model or a program gives: text, visual or dual; the configuration's by default.
         images: images to compare on, as `segp_ext.data.decoding.to_pil` takes them, of which 100 are taken; 100 random ones by default.
         checkpoint: the folder that the learner was loaded from, if its checksum and the result of its run are to be in the export.
 

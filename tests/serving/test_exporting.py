@@ -30,6 +30,7 @@ HEADS = {
     "probe": {"prototypes__score": "probe", "training__epochs": 0, "training__joint": True},
 }
 """Every head, by the settings that make it."""
+QUICK = ("gaussians-own", "ridge")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,9 @@ def test_merged_weights_predict_in_open_clip_alone_as_the_learner(learner, tmp_p
     assert torch.equal(load_file(done.folder / "prototypes.safetensors")["prototypes"], learner.prototypes)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    "head", [head if head in QUICK else pytest.param(head, marks=pytest.mark.slow) for head in HEADS]
+)
 def test_every_head_becomes_a_program(head, tmp_path):
     learner = headed(HEADS[head])
     done = export_learner(learner, tmp_path / "out", "torch", path="visual")
@@ -98,7 +101,13 @@ print(extra["scores"], extra["class_names"], extra["preprocessing"])
 
 
 @pytest.mark.parametrize(
-    "options", [{"precision": "bf16"}, {"precision": "fp64"}, {"compile": True}, {"resize_mode": "squash"}]
+    "options",
+    [
+        {"precision": "bf16"},
+        pytest.param({"precision": "fp64"}, marks=pytest.mark.slow),
+        pytest.param({"compile": True}, marks=pytest.mark.slow),
+        {"resize_mode": "squash"},
+    ],
 )
 def test_exports_compute_in_float32_eagerly_whatever_the_learner_does(options, tmp_path):
     """A learner of half precision is compared in float32, as its own predictions are coarser than the tolerance."""
