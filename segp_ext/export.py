@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segp_ext.config import PATHS
+from segp_ext.data.chosen_files import chosen_files
 from segp_ext.method.learner import SeGPCL
 from segp_ext.run.arguments import unrecognized
 from segp_ext.run.help import HelpFormatter
-from segp_ext.run.prediction import chosen_files, find_checkpoint
+from segp_ext.run.prediction import find_checkpoint
 from segp_ext.runtime.program import as_typed, program
 from segp_ext.runtime.progress import first_line, plain_warnings, run_command
 from segp_ext.serving.agreement import IMAGES
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = Path(f"{place.name}-{options.format}") if options.out is None else options.out
     try:
         check_format(options.format, options.path)  # before a model is loaded
-        images = None if options.images is None else [file for text in options.images for file in chosen_files(text)]
+        images = None if options.images is None else chosen_files(options.images, sys.stdin.buffer)
         checkpoint = find_checkpoint(place)
         learner = SeGPCL.load(checkpoint, "cpu", options.pretrained)
         done = export_learner(learner, out, options.format, path=options.path, images=images, checkpoint=checkpoint)
