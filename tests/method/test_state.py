@@ -9,7 +9,6 @@ from made import made_images, small_config, tiny_backbone
 from method.learners import FIRST, SECOND, learnt, same, state
 from PIL import Image
 
-from segp_ext.clip import pretrained
 from segp_ext.data.images import Images
 from segp_ext.method.learner import SeGPCL
 
@@ -29,7 +28,7 @@ def test_a_learner_is_moved_as_a_whole(method, monkeypatch):
     images = [image for image, _ in made_images(3, 4)]
     classifier, before = learner.classifier(), learner.predict(images)
     assert learner.to("cpu") is learner and learner.predict(images) == before
-    monkeypatch.setattr(pretrained, "usable_device", lambda *_: torch.device("meta"))
+    monkeypatch.setattr("segp_ext.method.state.usable_device", lambda *_: torch.device("meta"))
     assert learner.to("meta") is learner
     parts = [*learner.tensors().values(), *learner.backbone.parameters(), *learner.backbone.buffers(), learner.tokens]
     parts += [learner.backbone.projection] + ([] if learner.untransferred is None else [learner.untransferred])
