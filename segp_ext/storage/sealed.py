@@ -86,7 +86,7 @@ def check_replaceable(path: Path, marker: str, what: str) -> None:
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether a folder holds nothing but hidden files, as file managers leave them."""
+    """Tells whether a folder holds nothing but hidden files, as file managers leave them."""
     return path.is_dir() and all(entry.name.startswith(".") for entry in path.iterdir())
 
 
