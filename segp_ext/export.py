@@ -11,10 +11,7 @@ from pathlib import Path
 from segp_ext.config import PATHS
 from segp_ext.data.chosen_files import chosen_files
 from segp_ext.method.learner import SeGPCL
-from segp_ext.run.arguments import unrecognized
-from segp_ext.run.help import HelpFormatter
-from segp_ext.run.prediction import find_checkpoint
-from segp_ext.runtime.program import as_typed, program
+from segp_ext.run.saved_learner import find_checkpoint, learner_parser, parsed
 from segp_ext.runtime.progress import first_line, plain_warnings, run_command
 from segp_ext.serving.agreement import IMAGES
 from segp_ext.serving.exporting import FORMATS, check_format, export_learner
@@ -38,15 +35,7 @@ examples:
 
 def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line; exits with a message on an argument that does not fit."""
-    parser = argparse.ArgumentParser(
-        prog=program("export"),
-        description=as_typed(DESCRIPTION),
-        formatter_class=HelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "learner", type=Path, help="folder of a saved learner, or of a run (its last checkpoint is taken)"
-    )
+    parser = learner_parser("export", DESCRIPTION)
     parser.add_argument("--format", choices=[*FORMATS], required=True, help="what to write")
     parser.add_argument(
         "--out",
@@ -63,15 +52,7 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="IMAGE",
         help=f"images to compare on: files, folders or patterns, of which {IMAGES} are taken (default: random ones)",
     )
-    parser.add_argument(
-        "--pretrained",
-        metavar="WEIGHTS",
-        help="weights of the backbone, if they were moved: a file, a folder, or a tag (default: where they were)",
-    )
-    options, unknown = parser.parse_known_args(argv)
-    if unknown:
-        parser.error(unrecognized(unknown, parser))
-    return options
+    return parsed(parser, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,10 +14,8 @@ from segp_ext.config import PATHS
 from segp_ext.data.chosen_files import chosen_files
 from segp_ext.method.learner import SeGPCL
 from segp_ext.report.prediction_rows import FORMATS, RowFormat, check_out, choose_format, rows_written
-from segp_ext.run.arguments import unrecognized
-from segp_ext.run.help import HelpFormatter
-from segp_ext.run.prediction import FilePredictor, Question, find_checkpoint
-from segp_ext.runtime.program import as_typed, program
+from segp_ext.run.prediction import FilePredictor, Question
+from segp_ext.run.saved_learner import find_checkpoint, learner_parser, parsed
 from segp_ext.runtime.progress import is_terminal, plain_warnings, progress, run_command
 
 DESCRIPTION = """\
@@ -39,18 +37,7 @@ examples:
 
 def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line; exits with a message on an argument that does not fit."""
-    parser = argparse.ArgumentParser(
-        prog=program("predict"),
-        description=as_typed(DESCRIPTION),
-        formatter_class=HelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "learner",
-        metavar="LEARNER",
-        type=Path,
-        help="folder of a saved learner, or of a run (its last checkpoint is taken)",
-    )
+    parser = learner_parser("predict", DESCRIPTION)
     parser.add_argument(
         "images",
         metavar="PATH",
@@ -84,14 +71,7 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         "on the CPU, whose cores the model needs)",
     )
     parser.add_argument("--device", default="auto", help="torch device (default: CUDA where it is usable)")
-    parser.add_argument(
-        "--pretrained",
-        metavar="WEIGHTS",
-        help="weights of the backbone, if they were moved: a file, a folder, or a tag (default: where they were)",
-    )
-    options, unknown = parser.parse_known_args(argv)
-    if unknown:
-        parser.error(unrecognized(unknown, parser))
+    options = parsed(parser, argv)
     for name, least in (("topk", 1), ("batch_size", 1), ("workers", 0)):
         value = getattr(options, name)
         if value is not None and value < least:

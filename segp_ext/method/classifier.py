@@ -96,7 +96,7 @@ class Classifier:
     def scores_at(self, embedding: Tensor, feature: Tensor, path: ScorePath, scale: float) -> Tensor:
         """Computes the logits of one path, given s as `scale`; see `scores`.
 
-        There is nothing but operations on tensors here, as exported models hold this code.
+        Exported models hold this code: operations on tensors, and a check of shapes that tracing resolves.
         """
         text = clip_scores(embedding, self.text, scale)
         if path == "text":
@@ -108,7 +108,7 @@ class Classifier:
         return visual if path == "visual" else self.dual(text, visual)
 
     def dual(self, text: Tensor, visual: Tensor) -> Tensor:
-        """Adds the scores of both paths (SeGP-CL, arXiv 2603.12055, equation 32): text + β·visual.
+        """Adds the scores of both paths (SeGP-CL, arXiv 2603.12055, equation 31): text + β·visual.
 
         Args:
             text: logits of the text path `[B, C]`.

@@ -15,12 +15,14 @@ _OP = "prototype_drift"
 
 
 def prototype_drift(prototypes: Tensor, before: Tensor, after: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
-    """Computes each prototype's drift as the weighted drift of the anchors near it, as SDC does (arXiv 2004.00440).
+    """Computes each prototype's drift as the weighted drift of the anchors near it.
 
         d_a = after_a − before_a
         w_ca = softmax_a( p̂_c · ẑ_a / τ ),  z_a = before_a
         drift_c = Σ_a w_ca d_a
         proximity_c = Σ_a w_ca max(0, p̂_c · ẑ_a)
+
+    For unit rows these are the weights of semantic drift compensation (SDC, arXiv 2004.00440) with σ² = τ.
 
     No `[C, A]` matrix is kept: anchors go through in chunks with an online softmax and at most 64 MiB of working memory.
     CUDA needs seven more numbers for each prototype. It also copies inputs whose dtypes differ, or whose rows have gaps

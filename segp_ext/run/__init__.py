@@ -20,5 +20,6 @@ Before and after:
     examination: all that is wrong with a data set and an installation.
     image_check: unreadable and repeated images.
     installation: versions, devices and kernels of this machine.
-    prediction: a checkpoint and image files, for predictions.
+    saved_learner: the learner that predict and export name, and its checkpoint.
+    prediction: predicts image files.
 """

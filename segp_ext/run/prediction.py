@@ -1,9 +1,8 @@
-"""Finds the checkpoint that a prediction names, and predicts many image files in a stream."""
+"""Predicts many image files in a stream."""
 
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,29 +12,6 @@ from segp_ext.data.file_batches import FileBatch, file_batches
 from segp_ext.data.images import Reader
 from segp_ext.method.classifier import NOT_FINITE, Classifier, Prediction
 from segp_ext.report.prediction_rows import Layout, PredictionRow
-from segp_ext.run.directory import saved_tasks
-from segp_ext.storage.sealed import check_seal, recovered
-
-
-def find_checkpoint(place: Path) -> Path:
-    """Finds a checkpoint folder; warns of every newer checkpoint that is damaged.
-
-    Args:
-        place: Folder of a saved learner, or of a run. Of a run the newest whole checkpoint is taken.
-
-    Raises:
-        FileNotFoundError: If the folder holds neither a learner nor a whole checkpoint.
-    """
-    place = place.resolve()
-    if (recovered(place) / "learner.json").is_file():
-        return place
-    for path in saved_tasks(place):
-        try:
-            check_seal(path)
-            return path
-        except (OSError, ValueError) as error:
-            warnings.warn(f"{error}; the one before it is taken", RuntimeWarning, stacklevel=2)
-    raise FileNotFoundError(f"no checkpoint at {place}: neither learner.json nor a whole checkpoints/task-* is there")
 
 
 @dataclass(frozen=True)

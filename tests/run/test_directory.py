@@ -18,8 +18,8 @@ from segp_ext.method.anchors import Anchors
 from segp_ext.run import directory as run_directory
 from segp_ext.run.command_line import parse
 from segp_ext.run.directory import RunDirectory, saved_tasks, unfinished
-from segp_ext.run.prediction import find_checkpoint
 from segp_ext.run.run import Run
+from segp_ext.run.saved_learner import find_checkpoint
 from segp_ext.runtime.processes import Processes
 from segp_ext.storage import sealed
 from segp_ext.storage.task_progress import TaskProgress
