@@ -57,7 +57,7 @@ def test_a_run_of_the_same_settings_is_offered(stopped, capsys):
     again = [*FAST, f"--run.directory={stopped.parent}", "--run.name=other"]
     assert train.main([*again, "--seed=1"]) == 0 and "goes on with it" not in capsys.readouterr().out
     assert train.main([*again[:-1], "--run.name=third"]) == 0
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())  # lines are wrapped, paths are not
     assert (
         f"note: a run of the same settings stopped: {stopped} (Interrupted after 1 of 2 tasks); --resume {stopped} goes on with it"
         in said
