@@ -200,6 +200,10 @@ class Backbone(nn.Module):
         one_thread_if_forked()
         return self._encoders.encode_image(pixels, self.mean, self.std, self._adapter.view)
 
+    def project(self, feature: Tensor) -> Tensor:
+        """Projects raw features z `[B, Dr]`; returns the embeddings v `[B, De]` that `encode_image` gives with them."""
+        return self._encoders.project(feature)
+
     def gradient(self, pixels: Tensor, outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
         """Computes the gradient to `pixels`, given the gradients of what `encode_image` made of them."""
         return self._encoders.gradient(pixels, outputs, gradients)

@@ -71,6 +71,11 @@ class Encoders:
             embedding, feature = self._pass("vision", (pixels - mean) / std, view)
             return embedding.to(self.dtype), feature.to(self.dtype)
 
+    def project(self, feature: Tensor) -> Tensor:
+        """Projects raw features z `[B, Dr]` to embeddings v `[B, De]`, both in `dtype`."""
+        with self._autocast(feature.device):
+            return self.vision.project(feature).to(self.dtype)
+
     def encode_text(self, tokens: Tensor, view: View) -> Tensor:
         """Encodes token ids `[C, L]` to embeddings u `[C, De]` in `dtype`, not normalised; the stopwatch runs meanwhile."""
         with self.stopwatch.running(tokens.device), self._autocast(tokens.device):

@@ -207,9 +207,13 @@ class Vision:
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Maps normalised pixels `[B, 3, S, S]` to v `[B, De]` and z `[B, Dr]`."""
         feature = self._raw(pixels)
+        return self.project(feature), feature
+
+    def project(self, feature: Tensor) -> Tensor:
+        """Projects z `[B, Dr]` to v `[B, De]`."""
         if self.projection is not None:
-            return feature @ self.projection, feature
-        return (feature if self._project is None else self._project(feature)), feature
+            return feature @ self.projection
+        return feature if self._project is None else self._project(feature)
 
 
 class Text:

@@ -25,9 +25,11 @@ The paper:
 
 from segp_ext.config.data_sections import ClassOrder, DataConfig, LoadingConfig
 from segp_ext.config.method_sections import (
+    FROZEN_PATHS,
     LORA_WORDS,
     PATHS,
     AnchorsConfig,
+    CalibrationConfig,
     ExtraLossConfig,
     LoraConfig,
     PrototypesConfig,
@@ -39,10 +41,12 @@ from segp_ext.config.run_sections import Precision, ResizeMode, RunConfig
 from segp_ext.config.schema import RESUMABLE, Config, MethodConfig, with_method
 
 __all__ = [
+    "FROZEN_PATHS",
     "LORA_WORDS",
     "PATHS",
     "RESUMABLE",
     "AnchorsConfig",
+    "CalibrationConfig",
     "ClassOrder",
     "Config",
     "DataConfig",

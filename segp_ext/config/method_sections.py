@@ -8,8 +8,11 @@ from typing import Literal
 from segp_ext.config.checks import not_negative, positive, require, within
 from segp_ext.config.setting import setting
 
-ScorePath = Literal["text", "visual", "dual"]
+ScorePath = Literal["text", "visual", "dual", "frozen", "auto"]
 PATHS: tuple[ScorePath, ...] = ("text", "visual", "dual")
+"""Paths of every learner."""
+FROZEN_PATHS: tuple[ScorePath, ...] = ("frozen", "auto")
+"""Paths of a learner that keeps a head on the frozen model beside the trained one."""
 LORA_WORDS = ("kv", "attention", "ffn", "convolutions")
 """Words that `lora.targets` may join by +; `segp_ext.clip.lora_targets` finds their layers."""
 
@@ -198,6 +201,9 @@ the share (oracle approximating shrinkage)."""
 Above 0, every class keeps a matrix of the feature's width squared: 4.7 MB at width 768 in checkpoints, twice that in memory."""
     random_features: int = setting(2000, ours="for RanPAC, a method to compare with")
     """Width of the random projection of ridge."""
+    frozen_head: bool = setting(False, ours="for the scores frozen and auto, which may replace the trained model's")
+    """Learn the head of method rda on the frozen model too, beside the trained model. Every task's images are then encoded once more. \
+Predictions from both models take two passes."""
 
     def __post_init__(self) -> None:
         within("prototypes", self, 1e-4, 1e6, "temperature")
@@ -212,10 +218,27 @@ class InferenceConfig:
     beta: float = setting(0.5, paper=f"equation 31, {_SETUP}", short_help=True)
     """Weight of the visual (prototype) score beside the text score in the dual path."""
     path: ScorePath = setting("dual", paper="equations 31 and 32")
-    """Scores used when a caller names none: text (CLIP), visual (prototypes) or dual (their weighted sum)."""
+    """Scores used when a caller names none: text (CLIP), visual (prototypes) or dual (their weighted sum). Two more (ours) need \
+prototypes.frozen_head. frozen: the head on the frozen model. auto: after each task, the images that calibration holds back choose \
+between dual, frozen and a weighted sum of both."""
     batch_size: int = setting(256, ours=_SPEED, resume=True)
     """Images encoded together."""
 
     def __post_init__(self) -> None:
         within("inference", self, 0, 1e6, "beta")
         positive("inference", self, "batch_size")
+
+
+@dataclass
+class CalibrationConfig:
+    """Images held back from training, on which a learner measures itself (ours). Their features are kept; the images are not."""
+
+    fraction: float = setting(0.0, ours="measures a learner on images that it was not trained on")
+    """Share of each class's training images that are held back from training. They choose between scores (inference.path auto), \
+calibrate probabilities and set the limit for unknown images. Afterwards prototypes and heads learn them too. 0 holds none back."""
+    max_per_class: int = setting(32, ours="bounds the features that a learner keeps")
+    """Largest number of images held back per class."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.fraction < 1, "calibration.fraction", "from 0 to below 1", self.fraction)
+        positive("calibration", self, "max_per_class")

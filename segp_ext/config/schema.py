@@ -12,7 +12,9 @@ from typing import Literal
 from segp_ext.config.checks import require
 from segp_ext.config.data_sections import DataConfig, LoadingConfig
 from segp_ext.config.method_sections import (
+    FROZEN_PATHS,
     AnchorsConfig,
+    CalibrationConfig,
     DistillationConfig,
     ExtraLossConfig,
     InferenceConfig,
@@ -37,7 +39,8 @@ class MethodConfig:
 anchors, no text geometry. lwf, zscl: distillation on the new images, or on reference images. sdc, adc: lora with prototypes that follow \
 the new images, or images moved towards the prototypes. seeds, noise, text-pgd, visual-pgd: other anchors. Without training: zero-shot; \
 frozen-prototypes (class means); ranpac, lda, rda (heads by ridge regression, with one covariance, and with half of each class's own). \
-With all images of all tasks: linear-probe (frozen model), joint (trained model)."""
+With all images of all tasks: linear-probe (frozen model), joint (trained model). auto (ours): segp and rda together; images held back \
+from training choose the scores."""
     seed: int = setting(0, ours="makes a run repeatable", short_help=True)
     """Seed of the start of the adapters, the order of the images and all draws."""
     ops: Literal["fused", "eager"] = setting(
@@ -48,6 +51,12 @@ With all images of all tasks: linear-probe (frozen model), joint (trained model)
     """Prompt of a class. {} stands for the name of the class."""
     min_images_per_class: int = setting(2, ours="refuses a class of one image, which shows no distribution")
     """Fewest training images of a class. A task with a smaller class is refused."""
+    known_classes: Literal["refuse", "update", "train"] = setting(
+        "refuse", ours="lets classes that were learnt before take more images"
+    )
+    """What a task does with a class that was learnt before. refuse: an error, and nothing is learnt. update: the class's prototype and \
+its share of the heads take the new images, by count, after their transfer. train: training sees these images too, which needs \
+training.classes seen."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     anchors: AnchorsConfig = field(default_factory=AnchorsConfig)
@@ -56,6 +65,7 @@ With all images of all tasks: linear-probe (frozen model), joint (trained model)
     extra_loss: ExtraLossConfig = field(default_factory=ExtraLossConfig)
     prototypes: PrototypesConfig = field(default_factory=PrototypesConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     loading: LoadingConfig = field(default_factory=LoadingConfig)
 
     def __post_init__(self) -> None:
@@ -69,6 +79,24 @@ With all images of all tasks: linear-probe (frozen model), joint (trained model)
         )
         require(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
         require(self.min_images_per_class >= 1, "min_images_per_class", "1 or more", self.min_images_per_class)
+
+        if self.inference.path in FROZEN_PATHS:
+            needs = f"true with inference.path {self.inference.path}"
+            require(self.prototypes.frozen_head, "prototypes.frozen_head", needs, False)
+        if self.inference.path == "auto":
+            require(
+                self.calibration.fraction > 0,
+                "calibration.fraction",
+                "above 0 with inference.path auto",
+                self.calibration.fraction,
+            )
+        if self.known_classes == "train":
+            require(
+                self.training.classes == "seen",
+                "training.classes",
+                "seen with known_classes train",
+                self.training.classes,
+            )
 
     @property
     def uses_anchors(self) -> bool:

@@ -203,6 +203,28 @@ class Images:
         return torch.arange(len(self), device="cpu").split(batch_size) if len(self) else ()
 
 
+class PartOfImages(Images):
+    """Some images of a data set, under numbers and labels of their own. They share pixels with the whole.
+
+    Args:
+        whole: all images.
+        indices: numbers of the images in the whole, int64 `[N]`.
+        labels: their labels here, int64 `[N]`.
+    """
+
+    def __init__(self, whole: Images, indices: Tensor, labels: Tensor) -> None:
+        self.whole, self.indices, self.labels = whole, indices, labels
+        self.reader = whole.reader
+
+    def __del__(self) -> None:  # the whole gives its memory back
+        pass
+
+    def read(self, chunks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        read = self.whole.read([self.indices[chunk] for chunk in chunks])
+        for chunk, (_, pixels) in zip(chunks, read, strict=True):
+            yield chunk, pixels
+
+
 @contextmanager
 def workers_named(workers: int) -> Iterator[None]:
     """Explains why a worker process may have ended. Errors of the data set come as items, not this way.

@@ -51,13 +51,13 @@ def check_new_names(names: Sequence[Any], learnt: Collection[str]) -> None:
         known.add(name)
 
 
-def check_labels(labels: Tensor, names: Sequence[str], least: int) -> None:
+def check_labels(labels: Tensor, names: Sequence[str], least: Sequence[int]) -> None:
     """Refuses labels that are out of range, and classes with too few images.
 
     Args:
         labels: label of every image of a task, int64 `[N]`.
         names: names of the task's classes.
-        least: smallest number of images of a class.
+        least: smallest number of images of each class.
 
     Raises:
         ValueError: naming the image or the class.
@@ -68,10 +68,11 @@ def check_labels(labels: Tensor, names: Sequence[str], least: int) -> None:
         raise ValueError(
             f"label of image {index} must be from 0 to {len(names) - 1}, an index into class_names; got {int(labels[index])}"
         )
-    for name, count in zip(names, torch.bincount(labels, minlength=len(names)).tolist(), strict=True):
-        if count < least:
+    counts = torch.bincount(labels, minlength=len(names)).tolist()
+    for name, count, fewest in zip(names, counts, least, strict=True):
+        if count < fewest:
             raise ValueError(
-                f"class {name!r} has {count} training image(s); at least {least} are needed (setting min_images_per_class)"
+                f"class {name!r} has {count} training image(s); at least {fewest} are needed (setting min_images_per_class)"
             )
 
 

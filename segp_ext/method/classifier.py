@@ -14,14 +14,15 @@ from PIL import Image
 from torch import Tensor
 
 from segp_ext.clip.backbone import Backbone
-from segp_ext.config import PATHS, MethodConfig, ScorePath
+from segp_ext.config import FROZEN_PATHS, PATHS, MethodConfig, ScorePath
 from segp_ext.data.decoding import prepared
+from segp_ext.method.calibration import Calibration, mixed_scores
 from segp_ext.method.checks import listed, prompts_of_others
+from segp_ext.method.class_statistics import ClassStatistics
 from segp_ext.method.encoding import encode_prompts
-from segp_ext.method.heads import Head
 from segp_ext.method.losses import clip_scores
 from segp_ext.method.made_once import MadeOnce
-from segp_ext.method.own_parts import check_returned, naming, title
+from segp_ext.method.own_parts import check_returned, title
 from segp_ext.runtime.process_state import without_autocast
 
 NOT_FINITE = "are not finite; with model.precision fp16, bf16 or fp32 may help"
@@ -40,6 +41,44 @@ class Prediction(NamedTuple):
     score: float
 
 
+class FrozenModel(NamedTuple):
+    """The pre-trained model, and the head that was learnt on it.
+
+    Attributes:
+        backbone: the model without its adapter.
+        statistics: prototypes and head.
+    """
+
+    backbone: Backbone
+    statistics: ClassStatistics
+
+
+class Features(NamedTuple):
+    """Features of images in the models that a path needs.
+
+    Attributes:
+        embedding: embeddings v in the trained model `[B, De]`; None where the path needs none.
+        raw: raw features in the trained model `[B, Dr]`; likewise.
+        frozen: raw features in the pre-trained model `[B, Dr]`; likewise.
+    """
+
+    embedding: Tensor | None
+    raw: Tensor | None
+    frozen: Tensor | None
+
+
+class Answer(NamedTuple):
+    """What a classifier says of images.
+
+    Attributes:
+        probabilities: probabilities of all names `[B, C + O]`, as `Classifier.probabilities` gives them.
+        unknown: whether each image belongs to no learnt class, bool `[B]`; None if that was not asked.
+    """
+
+    probabilities: Tensor
+    unknown: Tensor | None
+
+
 @dataclass(frozen=True)
 class Classifier:
     """A CLIP model with its adapter merged, and the classes that it has learnt. Any number of threads may use it at a time.
@@ -47,63 +86,116 @@ class Classifier:
     Attributes:
         backbone: the model, its adapter merged.
         text: text embeddings u of the classes `[C, De]`.
-        prototypes: μ `[C, Dr]`.
-        head: scores the visual path.
+        statistics: prototypes and head of the visual path.
         class_names: names of all classes, in the order in which they were learnt.
         config: the method's settings.
+        frozen: the pre-trained model and its head, for the paths frozen and auto; None without `prototypes.frozen_head`.
+        calibration: what the images held back tell; None if none were held back.
     """
 
     backbone: Backbone
     text: Tensor
-    prototypes: Tensor
-    head: Head
+    statistics: ClassStatistics
     class_names: tuple[str, ...]
     config: MethodConfig
+    frozen: FrozenModel | None = None
+    calibration: Calibration | None = None
     _text_of_others: MadeOnce[Tensor] = field(default_factory=MadeOnce, init=False, repr=False, compare=False)
+
+    @property
+    def prototypes(self) -> Tensor:
+        """Prototypes μ of all classes in the trained model `[C, Dr]`."""
+        return self.statistics.prototypes
 
     @torch.no_grad()
     @without_autocast()
-    def scores(self, embedding: Tensor, feature: Tensor, path: ScorePath | None = None) -> Tensor:
+    def scores(
+        self, embedding: Tensor, feature: Tensor, path: ScorePath | None = None, frozen: Tensor | None = None
+    ) -> Tensor:
         """Computes logits over all classes (equations 30 and 31, times s).
 
-        text: s·v̂·û; visual: s·r̂·μ, or the score that `prototypes.score` names; dual: text + β·visual.
+        text: s·v̂·û; visual: s·r̂·μ, or the score that `prototypes.score` names; dual: text + β·visual. Ours: frozen, the score of the
+        head on the pre-trained model; auto, the weighted sum of dual and frozen (`Calibration.trained_share`).
 
         Args:
             embedding: embeddings v `[B, De]`, any norm.
             feature: raw features z `[B, Dr]`, any norm.
-            path: one of `segp_ext.config.PATHS`; the configuration's by default.
+            path: one of `paths`; the configuration's by default.
+            frozen: raw features in the pre-trained model `[B, Dr]`, for the paths frozen and auto.
 
         Returns:
             Logits `[B, C]`.
 
         Raises:
-            ValueError: for another path.
+            ValueError: for another path, or a missing feature.
             OwnPartError: if a head of the user's own fails, or returns scores of another shape.
         """
-        return self.scores_at(embedding, feature, self.chosen_path(path), self.backbone.logit_scale)
+        path = self.chosen_path(path)
+        if path in FROZEN_PATHS and frozen is None:
+            raise ValueError(
+                f"the path {path} needs raw features of the pre-trained model too: scores(..., frozen=features)"
+            )
+        return self.scores_of(Features(embedding, feature, frozen), path, self.backbone.logit_scale)
+
+    def scores_of(self, features: Features, path: ScorePath, scale: float) -> Tensor:
+        """Computes the logits of one path `[B, C]` from the features that it needs, given s as `scale`; see `scores`.
+
+        Exported models hold this code: operations on tensors, and a check of shapes that tracing resolves.
+        """
+        share = self.trained_share(path)
+        trained = on_frozen = None
+        if share > 0:
+            assert features.embedding is not None and features.raw is not None
+            own = path if path in PATHS else "dual"
+            trained = self._trained_scores(features.embedding, features.raw, own, scale)
+        if share < 1:
+            assert features.frozen is not None and self.frozen is not None
+            on_frozen = self.frozen.statistics.scores(features.frozen, scale)
+        if path != "auto":
+            found = on_frozen if trained is None else trained
+            assert found is not None
+            return found
+        return mixed_scores(trained, on_frozen, self._measured)
+
+    @property
+    def _measured(self) -> Calibration:
+        """What the images held back tell; nothing if none were held back."""
+        return Calibration(0) if self.calibration is None else self.calibration
+
+    def temperature(self, path: ScorePath) -> float:
+        """Returns the temperature T of a path's probabilities, softmax(logits / T); 1 if no images were held back."""
+        return self._measured.temperature(path)
+
+    def trained_share(self, path: ScorePath) -> float:
+        """Returns the share of the trained model in a path's scores: 0 needs the pre-trained model alone, 1 the trained one alone."""
+        if path == "auto":
+            return self._measured.trained_share
+        return 0.0 if path == "frozen" else 1.0
+
+    @property
+    def paths(self) -> tuple[ScorePath, ...]:
+        """The paths that this classifier has."""
+        return PATHS if self.frozen is None else (*PATHS, *FROZEN_PATHS)
 
     def chosen_path(self, path: ScorePath | None) -> ScorePath:
         """Returns `path`, or the configuration's for None.
 
         Raises:
-            ValueError: for another path than those of `segp_ext.config.PATHS`.
+            ValueError: for another path than `paths`.
         """
         path = self.config.inference.path if path is None else path
-        if path not in PATHS:
-            raise ValueError(f"path must be one of {', '.join(PATHS)}; got {path!r}")
+        if path not in self.paths:
+            why = "; it keeps no head on the frozen model (prototypes.frozen_head)" if path in FROZEN_PATHS else ""
+            raise ValueError(f"path must be one of {', '.join(self.paths)}; got {path!r}{why}")
         return path
 
-    def scores_at(self, embedding: Tensor, feature: Tensor, path: ScorePath, scale: float) -> Tensor:
-        """Computes the logits of one path, given s as `scale`; see `scores`.
-
-        Exported models hold this code: operations on tensors, and a check of shapes that tracing resolves.
-        """
+    def _trained_scores(self, embedding: Tensor, feature: Tensor, path: ScorePath, scale: float) -> Tensor:
+        """Computes the logits of one path of the trained model."""
         text = clip_scores(embedding, self.text, scale)
         if path == "text":
             return text
-        with naming("prototypes.score", self.head):
-            visual = self.head.scores(feature, self.prototypes, scale)
-        named = f"{title('prototypes.score', self.head)}: scores"
+        visual = self.statistics.scores(feature, scale)
+        named = f"{title('prototypes.score', self.statistics.head)}: scores"
         check_returned(named, visual, text.shape, None, text.device)
         return visual if path == "visual" else self.dual(text, visual)
 
@@ -133,16 +225,49 @@ class Classifier:
         Raises:
             ValueError: for pixels of another shape or dtype, or another path.
         """
-        return self.scores(*self._encoded(pixels), path)
+        path = self.chosen_path(path)
+        return self.scores_of(self.features(pixels, path), path, self.backbone.logit_scale)
+
+    @torch.no_grad()
+    @without_autocast()
+    def answer(
+        self,
+        pixels: Tensor,
+        path: ScorePath | None = None,
+        others: Sequence[str] = (),
+        unknown_rate: float | None = None,
+    ) -> Answer:
+        """Computes probabilities, and tells which images belong to no learnt class, in one pass.
+
+        Args:
+            pixels: as for `logits`.
+            path: as for `scores`.
+            others: as for `probabilities`.
+            unknown_rate: share of images of learnt classes that may be called unknown, between 0 and 1; None asks nothing.
+
+        Raises:
+            ValueError: as `probabilities`; for a rate out of range; for a learner without images held back, which has no limit.
+        """
+        own = self.probabilities(pixels, path)
+        unknown = None if unknown_rate is None else own.amax(dim=1) < self.unknown_limit(unknown_rate)
+        return Answer(own if not others else self.probabilities(pixels, path, others), unknown)
+
+    def unknown_limit(self, rate: float) -> float:
+        """Returns the score below which an image counts as unknown, for a share of images of learnt classes that may lie below it."""
+        if self.calibration is None:
+            raise ValueError(
+                "this learner held no images back, so it knows no limit for unknown images; see calibration.fraction"
+            )
+        raise NotImplementedError
 
     @torch.no_grad()
     @without_autocast()
     def probabilities(self, pixels: Tensor, path: ScorePath | None = None, others: Sequence[str] = ()) -> Tensor:
         """Computes the probability of every learnt class, and of names that were never learnt.
 
-        Without `others`, it is the softmax of `logits`. Names that were never learnt have no prototype, so text alone scores them.
-        The softmax of the text scores over all names, learnt or not, gives each of `others` its probability. What is left
-        belongs to the learnt classes together; they share it as they do without `others`, by the chosen path:
+        Without `others`, it is the softmax of `logits` / T, with the path's `temperature` T. Names that were never learnt have no
+        prototype, so text alone scores them. The softmax of the text scores over all names, learnt or not, gives each of `others` its
+        probability. What is left belongs to the learnt classes together; they share it as they do without `others`, by the chosen path:
 
             p(other) = p_text(other),  p(class) = Σ p_text(learnt) · p_path(class | learnt).
 
@@ -159,12 +284,14 @@ class Classifier:
         Raises:
             ValueError: for pixels of another shape or dtype, another path, or a name that cannot compete.
         """
-        embedding, feature = self._encoded(pixels)
-        own = self.scores(embedding, feature, path).softmax(dim=1)
+        path = self.chosen_path(path)
+        features, scale = self.features(pixels, path, on_text=bool(others)), self.backbone.logit_scale
+        own = (self.scores_of(features, path, scale) / self.temperature(path)).softmax(dim=1)
         if not others:
             return own
+        assert features.embedding is not None
         everything = torch.cat([self.text, self.encode_others(others)])
-        text = clip_scores(embedding, everything, self.backbone.logit_scale).softmax(dim=1)
+        text = (clip_scores(features.embedding, everything, scale) / self.temperature("text")).softmax(dim=1)
         learnt, other = text.split([len(self.class_names), len(others)], dim=1)
         return torch.cat([learnt.sum(dim=1, keepdim=True) * own, other], dim=1)
 
@@ -181,8 +308,17 @@ class Classifier:
 
         return self._text_of_others.get((*others,), encoded)
 
-    def _encoded(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Encodes preprocessed images; refuses pixels of another shape or dtype."""
+    def features(self, pixels: Tensor, path: ScorePath, on_text: bool = False) -> Features:
+        """Encodes preprocessed images with the models that a path needs.
+
+        Args:
+            pixels: as for `logits`.
+            path: one of `paths`.
+            on_text: whether the trained model's embeddings are needed whatever the path.
+
+        Raises:
+            ValueError: for pixels of another shape or dtype.
+        """
         side = self.backbone.image_size
         fits = isinstance(pixels, Tensor) and list(pixels.shape[1:]) == [3, side, side] and pixels.is_floating_point()
         if not fits:
@@ -195,7 +331,14 @@ class Classifier:
                 f"pixels must be a floating-point tensor [B, 3, {side}, {side}] in [0, 1], as backbone.to_unit gives it; got {got}. "
                 "predict takes images of any size"
             )
-        return self.backbone.encode_image(pixels.to(self.backbone.dtype))
+        pixels, share = pixels.to(self.backbone.dtype), self.trained_share(path)
+        embedding = feature = frozen = None
+        if share > 0 or on_text:
+            embedding, feature = self.backbone.encode_image(pixels)
+        if share < 1:
+            assert self.frozen is not None
+            frozen = self.frozen.backbone.encode_image(pixels)[1]
+        return Features(embedding, feature, frozen)
 
     def predict(
         self, images: Any, topk: int | None = 5, path: ScorePath | None = None, others: Sequence[str] = ()

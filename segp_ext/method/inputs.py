@@ -16,7 +16,7 @@ class TaskInputs:
 
     Attributes:
         number: number of the task, from 1, for messages.
-        images: the task's training images; their labels count from 0.
+        images: the images to train on; their labels are places among all classes.
         tokens: prompts of all classes, old ones first, `[C, L]`.
         new: indices of the new classes among all classes.
         anchors: the samples to distil on; None for plain fine-tuning.

@@ -23,7 +23,7 @@ from segp_ext.data.images import Images
 from segp_ext.data.items import SizedDataset
 from segp_ext.method.anchors import check_folder
 from segp_ext.method.checks import check_labels, check_new_names, listed, prompts
-from segp_ext.method.classifier import Classifier, Prediction
+from segp_ext.method.classifier import Classifier, FrozenModel, Prediction
 from segp_ext.method.encoding import encode_images, encode_prompts
 from segp_ext.method.saved_tensors import check_prototypes
 from segp_ext.method.state import State
@@ -32,6 +32,7 @@ from segp_ext.report.result import TaskReport
 from segp_ext.runtime.memory import give_back_memory
 from segp_ext.runtime.process_state import without_autocast
 from segp_ext.storage.checkpoint import NOT_SAVED, LearnerState, SavedLearner, read_learner, save_learner
+from segp_ext.storage.class_records import updated_records
 from segp_ext.storage.saved_backbone import load_backbone
 from segp_ext.storage.task_progress import TaskProgress
 
@@ -59,7 +60,7 @@ class SeGPCL(State):
 
     def __repr__(self) -> str:
         model = f"{self.backbone.name} ({self.backbone.pretrained})" if self.backbone.pretrained else self.backbone.name
-        learnt = f"{len(self._names)} classes in {len(self.task_sizes)} tasks"
+        learnt = f"{len(self.records)} classes in {len(self.task_sizes)} tasks"
         source = "" if self.weights_from is None else f", weights from {self.weights_from}"
         return f"SeGPCL({self.config.method} on {model}, {self.backbone.device}: {learnt}{source})"
 
@@ -95,8 +96,11 @@ class SeGPCL(State):
             self._classifier = None  # who predicts with it goes on
             task = self._checked_task(dataset, class_names)
             learning = TaskLearning(self, task, kept)
-            self.prototypes, self.untransferred = learning.learn()
-            self._names, self.task_sizes = (*self._names, *task.names), [*self.task_sizes, len(task.names)]
+            learnt = learning.learn()
+            self.statistics, self.frozen, self.held, self.untransferred = learnt
+            self.records = updated_records(self.records, task.names, task.number, task.counts)
+            self.task_sizes = [*self.task_sizes, *([len(task.names)] if task.names else [])]
+            self.calibration = self._calibrated()
         give_back_memory()
         return learning.report
 
@@ -104,32 +108,40 @@ class SeGPCL(State):
         """The task to learn, after all checks that need no learning."""
         config = self.config
         self.check_settings()
-        if config.training.joint and self._names:
+        if config.training.joint and self.records:
             raise ValueError(
                 "training.joint takes the images of all tasks together: call forget, then learn_task with all of them"
             )
-        names = listed(class_names)
-        check_new_names(names, self._names)
+        names, learnt = listed(class_names), self.class_names
+        updates = config.known_classes != "refuse"
+        check_new_names(names, () if updates else learnt)
         images = dataset if isinstance(dataset, Images) else Images(dataset, self.reader)
-        check_labels(images.labels, names, config.min_images_per_class)
-        tokens = prompts(self.backbone, config.template, [*self._names, *names])
+        new = [name for name in names if name not in {*learnt}]
+        check_labels(images.labels, names, [config.min_images_per_class if name in new else 1 for name in names])
+        known = torch.tensor([learnt.index(name) for name in names if name in {*learnt}], dtype=torch.int64)
+        for statistics in (self.statistics, self.frozen):
+            if len(known) and statistics is not None:
+                statistics.check_updates(known)
+        everyone = [*learnt, *new]
+        tokens = prompts(self.backbone, config.template, everyone)
+        classes = torch.tensor([everyone.index(name) for name in names])[images.labels]
         if config.uses_anchors:
             check_folder(config.anchors)
-        trains = config.training.epochs > 0
+        trains = config.training.epochs > 0 and (bool(new) or config.known_classes == "train")
         if trains and not self.backbone.trained_parameters():
             raise ValueError(
                 f"training.epochs must stay 0, as it was when this learner was made without an adapter; got {config.training.epochs}. "
                 "Make another learner to train"
             )
-        if trains and len(names) == 1 and config.training.classes == "new":
+        if trains and len(new) == 1 and config.training.classes == "new":
             warnings.warn(
-                f"{names[0]!r} is its task's only class, over which cross-entropy is zero: the adapter takes no step, and the class "
+                f"{new[0]!r} is its task's only class, over which cross-entropy is zero: the adapter takes no step, and the class "
                 "is learnt by its prototype alone. Put more classes into a task, or use training.classes seen",
                 RuntimeWarning,
                 stacklevel=4,
             )
             trains = False
-        return NewTask(len(self.task_sizes) + 1, names, images, tokens, trains)
+        return NewTask(len(self.task_sizes) + 1, new, images, classes, tokens, trains)
 
     # -- inference -------------------------------------------------------------------------------------------------------------
 
@@ -151,10 +163,14 @@ class SeGPCL(State):
             mark, kept = self.mark(), self._classifier
             self.check_settings()
             if kept is None or kept[0] != mark:
-                check_prototypes(self.prototypes, self._names, self.backbone.raw_dim)
+                check_prototypes(self.prototypes, self.class_names, self.backbone.raw_dim)
                 text = self.own_text()  # before merging, which rounds: the next task starts from the same
-                backbone, head = self.backbone.to_predict(), copy.deepcopy(self.head)
-                made = Classifier(backbone, text, self.prototypes, head, self._names, copy.deepcopy(self.config))
+                backbone, statistics = self.backbone.to_predict(), copy.deepcopy(self.statistics)
+                frozen = None
+                if self.frozen is not None:
+                    frozen = FrozenModel(self.backbone.without_adapter(), copy.deepcopy(self.frozen))
+                config = copy.deepcopy(self.config)
+                made = Classifier(backbone, text, statistics, self.class_names, config, frozen, self.calibration)
             elif kept[1].config != self.config:  # the model stays, however large
                 made = dataclasses.replace(kept[1], text=self.own_text(), config=copy.deepcopy(self.config))
             else:
@@ -165,6 +181,18 @@ class SeGPCL(State):
     def encode(self, images: Images) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yields (indices int64 `[B]`, embeddings v `[B, De]`, raw features z `[B, Dr]`) for this process's share of the images."""
         return encode_images(self.classifier().backbone, images, self.config.inference.batch_size, self.processes)
+
+    def encode_frozen(self, images: Images) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields (indices int64 `[B]`, raw features in the pre-trained model `[B, Dr]`) for this process's share of the images.
+
+        Raises:
+            ValueError: if the learner keeps no head on that model (`prototypes.frozen_head`).
+        """
+        frozen = self.classifier().frozen
+        if frozen is None:
+            raise ValueError("this learner keeps no head on the pre-trained model; prototypes.frozen_head is false")
+        encoded = encode_images(frozen.backbone, images, self.config.inference.batch_size, self.processes)
+        return ((indices, feature) for indices, _, feature in encoded)
 
     def encode_names(self, names: Sequence[str]) -> Tensor:
         """Returns text embeddings of any class names in the learner's prompt, `[C, De]`.
@@ -181,9 +209,11 @@ class SeGPCL(State):
         """Returns text embeddings u of all classes learnt `[C, De]`."""
         return self.classifier().text
 
-    def scores(self, embedding: Tensor, feature: Tensor, path: ScorePath | None = None) -> Tensor:
+    def scores(
+        self, embedding: Tensor, feature: Tensor, path: ScorePath | None = None, frozen: Tensor | None = None
+    ) -> Tensor:
         """Returns logits over all classes learnt `[B, C]`; see `Classifier.scores`."""
-        return self.classifier().scores(embedding, feature, path)
+        return self.classifier().scores(embedding, feature, path, frozen)
 
     def logits(self, pixels: Tensor, path: ScorePath | None = None) -> Tensor:
         """Scores preprocessed images `[B, 3, S, S]`, float in [0, 1], on the backbone's device; see `Classifier.logits`."""
@@ -254,7 +284,8 @@ class SeGPCL(State):
     def write(self, path: Path, extra: Mapping[str, bytes], with_weights: bool = False) -> None:
         """Saves the learner as `save` does, and seals the files `extra`, contents by name, along with it."""
         with self._lock.held():
-            state = LearnerState(self.backbone, self.config, self.class_names, self.task_sizes, self.tensors())
+            measured = None if self.calibration is None else dataclasses.asdict(self.calibration)
+            state = LearnerState(self.backbone, self.config, self.records, self.task_sizes, self.tensors(), measured)
             save_learner(state, path, self._check_saved, extra, with_weights)
 
     def _check_saved(self, saved: SavedLearner) -> None:
@@ -311,7 +342,7 @@ class SeGPCL(State):
         """
         try:
             learner = cls(backbone, saved.config)
-            learner.restore(saved.class_names, saved.task_sizes, saved.tensors)
+            learner.restore(saved.records, saved.task_sizes, saved.tensors, saved.measured)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"cannot load the checkpoint {saved.path}: {error}") from error
         return learner

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from segp_ext import ops
-from segp_ext.clip.backbone import Backbone
 from segp_ext.config import PrototypesConfig
 from segp_ext.runtime.processes import Processes
+
+
+class Means(NamedTuple):
+    """What the images of some classes gave.
+
+    Attributes:
+        prototypes: prototypes `[classes, Dr]`, in the dtype of the other ones.
+        lengths: lengths of the means, of which unit prototypes are the directions, float64 `[classes]`.
+        counts: number of images of each class, float64 `[classes]`.
+    """
+
+    prototypes: Tensor
+    lengths: Tensor
+    counts: Tensor
 
 
 class ClassMeans:
@@ -17,25 +32,26 @@ class ClassMeans:
 
     Args:
         classes: number of classes.
-        backbone: the model that gives the raw features.
+        like: prototypes of other classes `[*, Dr]`, which tell width, dtype and device.
         unit: true for the direction of the mean of unit features, μ_c = unit( Σ r̂ ) (equation 23); false for means of raw features.
     """
 
-    def __init__(self, classes: int, backbone: Backbone, unit: bool) -> None:
-        self.unit, self.dtype = unit, backbone.dtype
-        width = backbone.raw_dim + 1  # the last column counts
-        self._sums = torch.zeros(classes, width, dtype=torch.float64, device=backbone.device)
+    def __init__(self, classes: int, like: Tensor, unit: bool) -> None:
+        self.unit, self.dtype = unit, like.dtype
+        width = like.shape[1] + 1  # the last column counts
+        self._sums = torch.zeros(classes, width, dtype=torch.float64, device=like.device)
 
     def add(self, feature: Tensor, label: Tensor) -> None:
         """Adds raw features `[N, Dr]` of images with labels int64 `[N]`."""
         rows = F.normalize(feature.double(), dim=1) if self.unit else feature.double()
         self._sums.index_add_(0, label, torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1))
 
-    def read(self, processes: Processes) -> Tensor:
-        """Returns prototypes over all processes, `[classes, Dr]` in the backbone's dtype; NaN for a class without images."""
+    def read(self, processes: Processes) -> Means:
+        """Returns the means over all processes; NaN for a class without images."""
         sums = processes.sum(self._sums.clone())
         means = sums[:, :-1] / sums[:, -1:]
-        return (F.normalize(means, dim=1) if self.unit else means).to(self.dtype)
+        prototypes = (F.normalize(means, dim=1) if self.unit else means).to(self.dtype)
+        return Means(prototypes, means.norm(dim=1), sums[:, -1])
 
 
 def transfer(prototypes: Tensor, before: Tensor, after: Tensor, settings: PrototypesConfig) -> Tensor:

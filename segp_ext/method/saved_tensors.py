@@ -7,43 +7,52 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from segp_ext.method.heads import Head
-
-_PROTOTYPES, _HEAD = "prototypes", "head."
+_OF_CLASSES = ("prototypes", "lengths", "counts")
+_HEAD, _FROZEN, _HELD = "head.", "frozen.", "held."
+WHOLE = ("prototypes", f"{_FROZEN}prototypes", f"{_HELD}feature", f"{_HELD}frozen")
+"""The tensors among them that have the dtype of the model's features; the others are float64."""
 
 
 class SavedTensors(NamedTuple):
-    """A learner's tensors, taken apart.
+    """A learner's tensors, taken apart. All names are without prefix.
 
     Attributes:
-        prototypes: μ `[C, Dr]`.
-        head: the head's tensors by name, float64.
-        adapter: all others, by name.
+        statistics: tensors of the statistics in the trained model, as `ClassStatistics.restore` takes them.
+        frozen: the same in the pre-trained model; empty without such statistics.
+        held: tensors of the images held back, as `HeldBack.of` takes them; empty in older checkpoints.
+        adapter: all others.
     """
 
-    prototypes: Tensor
-    head: dict[str, Tensor]
+    statistics: dict[str, Tensor]
+    frozen: dict[str, Tensor]
+    held: dict[str, Tensor]
     adapter: dict[str, Tensor]
 
 
-def named(prototypes: Tensor, head: Head) -> dict[str, Tensor]:
-    """Returns a learner's tensors beside its adapter by name."""
-    return {_PROTOTYPES: prototypes, **{f"{_HEAD}{name}": tensor for name, tensor in head.state().items()}}
+def named(
+    statistics: Mapping[str, Tensor], frozen: Mapping[str, Tensor], held: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Returns a learner's tensors beside its adapter by name, the inverse of `taken_apart`."""
+    return {
+        **statistics,
+        **{f"{_FROZEN}{name}": tensor for name, tensor in frozen.items()},
+        **{f"{_HELD}{name}": tensor for name, tensor in held.items()},
+    }
 
 
-def taken_apart(tensors: Mapping[str, Tensor], head: Head) -> SavedTensors:
-    """Takes apart a learner's tensors, the adapter's among them.
-
-    Raises:
-        KeyError: if there are no prototypes.
-        ValueError: if the head's tensors have other names than the tensors of `head`.
-    """
-    of_head = {name.removeprefix(_HEAD): tensor for name, tensor in tensors.items() if name.startswith(_HEAD)}
-    expects = head.state()
-    if of_head.keys() != expects.keys():
-        raise ValueError(f"the head's tensors must be {sorted(expects)}; got {sorted(of_head)}")
-    others = {name: t for name, t in tensors.items() if name != _PROTOTYPES and not name.startswith(_HEAD)}
-    return SavedTensors(tensors[_PROTOTYPES], of_head, others)
+def taken_apart(tensors: Mapping[str, Tensor]) -> SavedTensors:
+    """Takes apart a learner's tensors, the adapter's among them."""
+    parts = SavedTensors({}, {}, {}, {})
+    for name, tensor in tensors.items():
+        if name.startswith(_FROZEN):
+            parts.frozen[name.removeprefix(_FROZEN)] = tensor
+        elif name.startswith(_HELD):
+            parts.held[name.removeprefix(_HELD)] = tensor
+        elif name in _OF_CLASSES or name.startswith(_HEAD):
+            parts.statistics[name] = tensor
+        else:
+            parts.adapter[name] = tensor
+    return parts
 
 
 def check_prototypes(prototypes: Tensor, class_names: Sequence[str], width: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -14,17 +14,22 @@ from torch import Tensor
 from segp_ext.clip.backbone import Backbone
 from segp_ext.config import MethodConfig, from_dict, with_method
 from segp_ext.data.images import Reader
+from segp_ext.method.calibration import Calibration, calibrate, calibration_of
 from segp_ext.method.checks import prompts
+from segp_ext.method.class_statistics import ClassStatistics
 from segp_ext.method.encoding import encode_prompts
 from segp_ext.method.heads import Head
+from segp_ext.method.held_back import HeldBack
+from segp_ext.method.losses import clip_scores
 from segp_ext.method.made_once import MadeOnce
-from segp_ext.method.named_parts import check_parts, head_of, source_of
+from segp_ext.method.named_parts import check_parts, source_of
 from segp_ext.method.saved_tensors import check_prototypes, named, taken_apart
 from segp_ext.method.sources import Source
 from segp_ext.method.state_lock import StateLock
 from segp_ext.runtime.device import usable_device
 from segp_ext.runtime.process_state import out_of_inference_mode, without_autocast
 from segp_ext.runtime.processes import Processes
+from segp_ext.storage.class_records import ClassRecord
 
 
 class State:
@@ -44,12 +49,11 @@ class State:
         check_parts(self.config)
         self.processes = Processes() if processes is None else processes
         self.weights_from: str | None = None
-        self._names: tuple[str, ...] = ()
+        self.records: tuple[ClassRecord, ...] = ()
         self.task_sizes: list[int] = []
-        self.prototypes = torch.zeros(0, backbone.raw_dim, device=backbone.device, dtype=backbone.dtype)
         self.untransferred: Tensor | None = None
         self._reset_what_was_made()
-        self.head = self._new_head(backbone.device)
+        self._begin_statistics(backbone.device)
         if self.config.training.epochs > 0:
             backbone.adapt(self.config.lora, self.config.seed)
 
@@ -68,10 +72,40 @@ class State:
         self.__dict__.update(out_of_inference_mode(state))
         self._reset_what_was_made()
 
+    def _begin_statistics(self, device: torch.device) -> None:
+        """Begins with the statistics of no class."""
+        self.statistics = self._new_statistics(device, self.config)
+        self.frozen = self._new_frozen(device)
+        self.held = HeldBack.none(self.statistics.prototypes)
+        self.calibration: Calibration | None = None
+
+    def _new_statistics(self, device: torch.device, config: MethodConfig) -> ClassStatistics:
+        return ClassStatistics(self.backbone.raw_dim, device, self.backbone.dtype, config)
+
+    def _new_frozen(self, device: torch.device) -> ClassStatistics | None:
+        """Statistics in the pre-trained model, with the head of method rda; None where the settings ask for none."""
+        if not self.config.prototypes.frozen_head:
+            return None
+        return self._new_statistics(device, with_method(dataclasses.replace(self.config, method="rda")))
+
+    @property
+    def prototypes(self) -> Tensor:
+        """Prototypes μ of all classes in the trained model `[C, Dr]`."""
+        return self.statistics.prototypes
+
+    @prototypes.setter
+    def prototypes(self, prototypes: Tensor) -> None:
+        self.statistics.prototypes = prototypes
+
+    @property
+    def head(self) -> Head:
+        """The head that scores the visual path."""
+        return self.statistics.head
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """All classes learnt, in order."""
-        return self._names
+        return tuple(record.name for record in self.records)
 
     @class_names.setter
     def class_names(self, names: Any) -> None:
@@ -99,22 +133,34 @@ class State:
     @property
     def tokens(self) -> Tensor:
         """Prompts of all classes learnt, token ids `[C, L]`; that they differ was checked when they were learnt."""
-        return self.backbone.tokenize([self.config.template.replace("{}", name) for name in self._names])
+        return self.backbone.tokenize([self.config.template.replace("{}", name) for name in self.class_names])
 
     def own_text(self) -> Tensor:
         """Encodes the prompts of all classes learnt with the model in training, whose adapter must not be merged: `[C, De]`."""
-        if not self._names:
+        if not self.records:
             return torch.zeros(0, self.backbone.embed_dim, device=self.backbone.device, dtype=self.backbone.dtype)
         limit = self.config.training.prompts_per_pass
         made_from = self.mark(), self.config.template
         return self._text.get(made_from, lambda: encode_prompts(self.backbone, self.tokens, limit))
 
+    @torch.no_grad()
+    def _calibrated(self) -> Calibration | None:
+        """Measures the state on the images held back; None if there are none."""
+        held = self.held
+        if not len(held):
+            return None
+        own = held.label[:, None]
+        scale = self.backbone.logit_scale
+        text = clip_scores(self.backbone.project(held.feature), self.own_text(), scale).double()
+        visual = self.statistics.scores(held.feature, scale).double().scatter_add(1, own, held.shift[:, :1])
+        scores = {"text": text, "visual": visual, "dual": text + self.config.inference.beta * visual}
+        if self.frozen is not None:
+            scores["frozen"] = self.frozen.scores(held.frozen, scale).double().scatter_add(1, own, held.shift[:, 1:])
+        return calibrate(scores, held.label)
+
     def mark(self) -> Any:
         """Returns a value that differs between two states in which the learner predicts otherwise, its settings left out."""
-        return self.backbone.version(), id(self.prototypes), self.prototypes._version, self._names
-
-    def _new_head(self, device: torch.device) -> Head:
-        return head_of(self.config)(self.backbone.raw_dim, device, self.config)
+        return self.backbone.version(), id(self.prototypes), self.prototypes._version, self.class_names
 
     def check_settings(self) -> None:
         """Refuses settings that were changed, since the learner was made, to values that they cannot have.
@@ -144,9 +190,8 @@ class State:
             with torch.no_grad():
                 for parameter in self.backbone.trained_parameters():
                     parameter.zero_()
-            self._names, self.task_sizes = (), []
-            self.prototypes, self.untransferred = self.prototypes[:0], None
-            self.head = self._new_head(self.backbone.device)
+            self.records, self.task_sizes, self.untransferred = (), [], None
+            self._begin_statistics(self.backbone.device)
 
     @torch.inference_mode(False)
     def copy(self) -> Self:
@@ -157,8 +202,8 @@ class State:
         """
         with self._lock.held():
             twin = copy.copy(self)
-            twin.backbone, twin.head = self.backbone.copy(), copy.deepcopy(self.head)
-            twin.config = copy.deepcopy(self.config)
+            twin.backbone, twin.config = self.backbone.copy(), copy.deepcopy(self.config)
+            twin.statistics, twin.frozen = copy.deepcopy((self.statistics, self.frozen))
         return twin
 
     @torch.inference_mode(False)
@@ -176,41 +221,67 @@ class State:
                 f"device must stay as it is for a learner of {count} processes, which have one each; got {device!r}"
             )
         with self._changing():
-            backbone, head = self.backbone.copy().to(chosen), self._new_head(chosen)
+            backbone = self.backbone.copy().to(chosen)
             backbone.stopwatch = self.backbone.stopwatch
-            head.restore(self.head.state())
+            statistics, frozen = self._new_statistics(chosen, self.config), self._new_frozen(chosen)
+            statistics.restore(self.statistics.tensors())
+            if frozen is not None and self.frozen is not None:
+                frozen.restore(self.frozen.tensors())
+            held = HeldBack.of(self.held.tensors(), len(self.records), statistics.prototypes)
             untransferred = None if self.untransferred is None else self.untransferred.to(chosen)
-            self.prototypes = self.prototypes.to(chosen)
-            self.backbone, self.head, self.untransferred = backbone, head, untransferred
+            self.backbone, self.statistics, self.frozen = backbone, statistics, frozen
+            self.held, self.untransferred = held, untransferred
             self._text = MadeOnce()
         return self
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns the learner's tensors beside its adapter by name: prototypes, and the head's tensors in float64."""
-        return named(self.prototypes, self.head)
+        """Returns the learner's tensors beside its adapter by name; see `segp_ext.method.saved_tensors`."""
+        frozen = {} if self.frozen is None else self.frozen.tensors()
+        return named(self.statistics.tensors(), frozen, self.held.tensors() if len(self.held) else {})
 
     @torch.inference_mode(False)
-    def restore(self, class_names: list[str], task_sizes: list[int], tensors: dict[str, Tensor]) -> None:
+    def restore(
+        self,
+        records: Sequence[ClassRecord],
+        task_sizes: list[int],
+        tensors: dict[str, Tensor],
+        measured: dict[str, Any] | None = None,
+    ) -> None:
         """Takes over a saved state.
 
         Args:
-            class_names: all classes learnt, in order.
+            records: all classes learnt, in order.
             task_sizes: number of classes of each task learnt.
             tensors: the tensors that `tensors` gave, and the adapter's tensors.
+            measured: plain values of `calibration`; None without one.
 
         Raises:
             KeyError: if there are no prototypes.
             ValueError: if they do not fit together, or two names read the same.
             RuntimeError: while the learner learns, in another thread.
         """
-        prototypes, of_head, adapter = taken_apart(tensors, self.head)
-        check_prototypes(prototypes, class_names, self.backbone.raw_dim)
-        if sum(task_sizes) != len(class_names):
-            raise ValueError(f"task_sizes must add up to {len(class_names)} classes; got {task_sizes}")
-        prompts(self.backbone, self.config.template, class_names)  # refuses names that read the same
+        saved = taken_apart(tensors)
+        names = [record.name for record in records]
+        device, width = self.backbone.device, self.backbone.raw_dim
+        check_prototypes(saved.statistics["prototypes"], names, width)
+        if (self.frozen is not None) != bool(saved.frozen):
+            raise ValueError(
+                f"prototypes.frozen_head is {str(self.frozen is not None).lower()}, but tensors of such a head are "
+                f"{'there' if saved.frozen else 'missing'}"
+            )
+        if sum(task_sizes) != len(names):
+            raise ValueError(f"task_sizes must add up to {len(names)} classes; got {task_sizes}")
+        prompts(self.backbone, self.config.template, names)  # refuses names that read the same
+        statistics, frozen = self._new_statistics(device, self.config), self._new_frozen(device)
+        statistics.restore(saved.statistics)
+        if frozen is not None:
+            check_prototypes(saved.frozen["prototypes"], names, width)
+            frozen.restore(saved.frozen)
+        held = HeldBack.of(saved.held, len(names), statistics.prototypes)
+        calibration = calibration_of(measured)
         with self._changing():
-            self.backbone.load_adapter_state(adapter)
-            self.head.restore(of_head)
-            self.prototypes = prototypes.to(self.backbone.device, self.backbone.dtype)
-            self._names, self.task_sizes = tuple(class_names), list(task_sizes)
+            self.backbone.load_adapter_state(saved.adapter)
+            self.statistics, self.frozen, self.held = statistics, frozen, held
+            self.records, self.task_sizes = tuple(records), list(task_sizes)
+            self.calibration = calibration
             self._text = MadeOnce()

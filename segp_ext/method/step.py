@@ -51,7 +51,7 @@ class Step:
         self.losses = TaskLosses(config, backbone.logit_scale, task)
         tokens = task.tokens[self.losses.first_prompt :]
         self.prompts = Prompts(backbone, tokens, config.training.prompts_per_pass, processes)
-        self._classes = task.images.labels.to(backbone.device) + task.new.start
+        self._classes = task.images.labels.to(backbone.device)
         # One buffer holds all that processes add up in a step: the gradients of all parameters, then the terms of the loss.
         parameters, terms = state.parameters, len(self.losses.names)
         sizes = [parameter.numel() for parameter in parameters]

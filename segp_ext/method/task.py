@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -14,23 +15,24 @@ from torch import Tensor
 
 from segp_ext import ops
 from segp_ext.clip.backbone import Backbone
-from segp_ext.data.images import Images
+from segp_ext.data.images import Images, PartOfImages
 from segp_ext.method.anchors import Anchors, encoded_by_teacher, make_anchors
 from segp_ext.method.checks import check_anchors, check_finite
+from segp_ext.method.class_statistics import ClassStatistics
 from segp_ext.method.encoding import encode_images, encode_prompts
 from segp_ext.method.fit import fit
+from segp_ext.method.held_back import HeldBack, choose_held_back
 from segp_ext.method.inputs import TaskInputs
 from segp_ext.method.losses import Loss
 from segp_ext.method.named_parts import loss_of, source_of
-from segp_ext.method.own_parts import naming
-from segp_ext.method.prototypes import ClassMeans, transfer
+from segp_ext.method.prototypes import Means, transfer
 from segp_ext.method.sources import Source, Teacher
 from segp_ext.method.state import State
 from segp_ext.report.result import TaskReport
 from segp_ext.runtime.timing import Timer
 from segp_ext.storage.task_progress import TaskProgress
 
-_ANCHOR_DRAWS, _TRAINING_DRAWS = range(2)
+_ANCHOR_DRAWS, _TRAINING_DRAWS, _HELD_BACK_DRAWS = range(3)
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ class NewTask:
 
     Attributes:
         number: number of the task, from 1.
-        names: names of its classes.
-        images: its training images; labels index `names`.
+        names: names of its new classes.
+        images: its training images.
+        classes: class of every image, int64 `[N]`, a place among all classes.
         tokens: prompts of all classes, old ones first, `[C, L]`.
         trains: whether the adapter is trained; otherwise the task gives prototypes alone.
     """
@@ -48,32 +51,58 @@ class NewTask:
     number: int
     names: list[str]
     images: Images
+    classes: Tensor
     tokens: Tensor
     trains: bool
 
     @property
     def new(self) -> range:
-        """Indices of the task's classes among all classes."""
+        """Places of the new classes among all classes."""
         return range(len(self.tokens) - len(self.names), len(self.tokens))
 
+    @property
+    def counts(self) -> list[int]:
+        """Number of the task's images of every class, old classes first."""
+        return torch.bincount(self.classes, minlength=len(self.tokens)).tolist()
 
-class Prototypes(NamedTuple):
-    """Prototypes after a task.
+
+class Learnt(NamedTuple):
+    """What a task leaves.
 
     Attributes:
-        moved: prototypes of all classes `[C, Dr]`, old ones first.
+        statistics: statistics of all classes in the trained model, old ones first.
+        frozen: the same in the pre-trained model; None without `prototypes.frozen_head`.
+        held: features of all images held back.
         unmoved: the old classes' prototypes before their transfer `[C_old, Dr]`; None where nothing moved them.
     """
 
-    moved: Tensor
+    statistics: ClassStatistics
+    frozen: ClassStatistics | None
+    held: HeldBack
     unmoved: Tensor | None
+
+
+class Counted(NamedTuple):
+    """What a pass over the task's images gave in one model.
+
+    Attributes:
+        statistics: a copy of the statistics, with the new classes begun.
+        new: means of the new classes.
+        held: raw features of the images held back `[N, Dr]`.
+        known: raw features of the images of classes that were known before `[M, Dr]`.
+    """
+
+    statistics: ClassStatistics
+    new: Means
+    held: Tensor
+    known: Tensor
 
 
 class TaskLearning:
     """Learns one task, phase by phase.
 
     Args:
-        state: the learner before the task. Its model and head are changed in place, the rest is left alone.
+        state: the learner before the task. Its model is changed in place, the rest is left alone.
         task: the task.
         kept: keeps the task's progress on disk; learning goes on from the progress found there.
 
@@ -86,9 +115,16 @@ class TaskLearning:
         self.backbone, self.config, self.processes = state.backbone, state.config, state.processes
         self.timer = Timer(self.backbone.stopwatch, self.backbone.device)
         self.report = TaskReport(task.names, len(task.images), phases=self.timer.phases)
+        new = task.classes >= task.new.start
+        self.held = new & choose_held_back(
+            torch.where(new, task.classes, -1), self.config.calibration, self._generator(_HELD_BACK_DRAWS)
+        )
+        trained = ~self.held if self.config.known_classes == "train" else new & ~self.held
+        chosen = trained.nonzero().flatten()
+        self.images = PartOfImages(task.images, chosen, task.classes[chosen])
 
-    def learn(self) -> Prototypes:
-        """Learns the task. If that fails or is interrupted, the adapter is as before.
+    def learn(self) -> Learnt:
+        """Learns the task. If that fails or is interrupted, the learner is as before.
 
         Raises:
             FloatingPointError: if a loss, a gradient, the adapter or a prototype stops being finite.
@@ -109,13 +145,22 @@ class TaskLearning:
                 with self.timer.phase("transfer"):
                     old = self._transferred(anchors)
                 with self.timer.phase("prototypes"):
-                    new = self._class_means()
+                    counted = self._counted(self.state.statistics)
             check_finite("adapter", self.backbone.trained_parameters(), task.number)
-            check_finite("prototypes", (new, old), task.number)
-            moved = torch.cat([old, new])
-            with naming("prototypes.score", self.state.head):
-                self.state.head.finish(self.processes)
-            return Prototypes(moved, None if old is self.state.prototypes else self.state.prototypes)
+            check_finite("prototypes", (counted.new.prototypes, old), task.number)
+            unmoved = self.state.prototypes
+            held = self.state.held.moved(unmoved, old, counted.statistics.unit)
+            shift = self._finished(counted, old)
+            frozen, frozen_features, frozen_shift = None, counted.held[:0], torch.zeros_like(shift)
+            if self.state.frozen is not None:
+                with self.timer.phase("prototypes"), self.backbone.reference():
+                    of_frozen = self._counted(self.state.frozen)
+                frozen_shift = self._finished(of_frozen, self.state.frozen.prototypes)
+                frozen, frozen_features = of_frozen.statistics, of_frozen.held
+            label = task.classes[self.held].to(self.backbone.device)
+            more = HeldBack(label, counted.held, frozen_features, torch.stack([shift, frozen_shift], dim=1))
+            self.report.held_back = len(more)
+            return Learnt(counted.statistics, frozen, held.with_more(more), None if old is unmoved else unmoved)
 
     def _anchors(self, source: Source, teacher_text: Tensor) -> Anchors:
         """The task's anchors: those kept on disk, or new ones, which are then kept."""
@@ -123,14 +168,14 @@ class TaskLearning:
         if found is not None:
             anchors = Anchors.of(found, self.backbone.device)
         else:
-            doubt = source.doubt(len(self.task.images))
+            doubt = source.doubt(len(self.images))
             if doubt is not None:
                 warnings.warn(f"task {self.task.number} {doubt}", RuntimeWarning, stacklevel=5)
             with self.backbone.merged():
                 anchors = make_anchors(
                     source,
                     Teacher(self.backbone, teacher_text, self.state.prototypes),
-                    source.images(self.task.images, self.state.reader),
+                    source.images(self.images, self.state.reader),
                     self.config.inference.batch_size,
                     self._generator(_ANCHOR_DRAWS),
                     self.processes,
@@ -155,14 +200,14 @@ class TaskLearning:
             anchor_classes = old.repeat_interleave(len(anchors) // task.new.start)
         if loss is not None and loss.teacher_of_images:
             image_teacher = anchors if anchors is not None and anchors.pixels is None else self._image_teacher()
-        facts = task.number, task.images, task.tokens, task.new
+        facts = task.number, self.images, task.tokens, task.new
         return TaskInputs(*facts, anchors, teacher_text, reference, anchor_classes, image_teacher)
 
     def _image_teacher(self) -> Anchors:
         """The teacher's outputs for the task's images."""
         with self.timer.phase("teacher"), self.backbone.merged():
             settings, batch_size = self.config.anchors, self.config.inference.batch_size
-            return encoded_by_teacher(self.backbone, self.task.images, batch_size, settings, self.processes)
+            return encoded_by_teacher(self.backbone, self.images, batch_size, settings, self.processes)
 
     def _train(self, inputs: TaskInputs) -> None:
         """Trains the adapter."""
@@ -179,7 +224,7 @@ class TaskLearning:
             return self.state.prototypes
         pieces = torch.arange(len(anchors), device="cpu").split(batch_size)
         if anchors.pixels is None:
-            encoded = encode_images(self.backbone, self.task.images, batch_size, self.processes)
+            encoded = encode_images(self.backbone, self.images, batch_size, self.processes)
             own = ((feature,) for _, _, feature in encoded)
         else:
             pixels = anchors.pixels
@@ -192,20 +237,58 @@ class TaskLearning:
         before, after = (tensor.to(self.backbone.device) for tensor in (anchors.feature, anchors.after))
         return transfer(self.state.prototypes, before, after, settings)
 
-    def _class_means(self) -> Tensor:
-        """Prototypes of the task's classes `[C_new, Dr]`; the head takes the features too."""
-        images, classes = self.task.images, len(self.task.names)
-        means = ClassMeans(classes, self.backbone, self.config.prototypes.features == "unit")
-        head = self.state.head
-        with naming("prototypes.score", head):
-            head.begin(classes)
-        batch_size = self.config.inference.batch_size
-        for indices, _, feature in encode_images(self.backbone, images, batch_size, self.processes):
-            label = images.labels[indices].to(feature.device)
-            means.add(feature, label)
-            with naming("prototypes.score", head):
-                head.add(feature, label, indices)
-        return means.read(self.processes)
+    def _counted(self, before: ClassStatistics) -> Counted:
+        """Encodes all images of the task in the model of the moment, and counts the new classes' images that are not held back.
+
+        Args:
+            before: statistics before the task, which stay as they are.
+        """
+        statistics, task = copy.deepcopy(before), self.task
+        new = task.classes >= task.new.start
+        counts, known = new & ~self.held, ~new
+        statistics.begin(len(task.names))
+        number = counts.cumsum(0) - 1  # among the images that count
+        kept = {"held": self.held, "known": known}
+        like = before.prototypes
+        rows = {name: like.new_zeros(int(chosen.sum()), like.shape[1]) for name, chosen in kept.items()}
+        places = {name: chosen.cumsum(0) - 1 for name, chosen in kept.items()}
+        for indices, _, feature in encode_images(
+            self.backbone, task.images, self.config.inference.batch_size, self.processes
+        ):
+            chosen = counts[indices]
+            own = indices[chosen]
+            label = (task.classes[own] - task.new.start).to(feature.device)
+            statistics.add(feature[chosen.to(feature.device)], label, number[own])
+            for name, mask in kept.items():
+                part = mask[indices]
+                at = places[name][indices[part]].to(feature.device)
+                rows[name][at] = feature[part.to(feature.device)]
+        held, of_known = (self.processes.sum(rows[name]) for name in ("held", "known"))
+        return Counted(statistics, statistics.means(self.processes), held, of_known)
+
+    def _finished(self, counted: Counted, old: Tensor) -> Tensor:
+        """Takes the task's images up into its statistics, the images held back last.
+
+        Args:
+            counted: what the images gave; its statistics are changed in place.
+            old: prototypes of the old classes after their transfer.
+
+        Returns:
+            Change of the own class's score of each image held back through that, float64 `[N]` (`HeldBack.shift`).
+        """
+        statistics, task, device = counted.statistics, self.task, self.backbone.device
+        statistics.finish(old, counted.new, self.processes)
+        statistics.update(counted.known, task.classes[task.classes < task.new.start].to(device))
+        label = task.classes[self.held].to(device)
+        if not len(label) or not statistics.head.takes_updates():
+            return torch.zeros(len(label), dtype=torch.float64, device=device)
+        alone = self._own_scores(statistics, counted.held, label)
+        statistics.update(counted.held, label)
+        return alone - self._own_scores(statistics, counted.held, label)
+
+    def _own_scores(self, statistics: ClassStatistics, feature: Tensor, label: Tensor) -> Tensor:
+        scores = statistics.scores(feature, self.backbone.logit_scale)
+        return scores.double().gather(1, label[:, None])[:, 0]
 
     def _generator(self, purpose: int) -> torch.Generator:
         """A CPU generator for one purpose within one task, so that no phase's draws depend on another's."""

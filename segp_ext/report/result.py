@@ -152,6 +152,7 @@ class TaskReport:
         anchors: number of anchors that the task was distilled on.
         phases: time per phase, in seconds.
         losses: mean of each weighted loss term over the last epoch.
+        held_back: number of the images that were held back from training.
     """
 
     classes: list[str]
@@ -160,6 +161,7 @@ class TaskReport:
     anchors: int = 0
     phases: dict[str, Phase] = field(default_factory=dict)
     losses: dict[str, float] = field(default_factory=dict)
+    held_back: int = 0
 
 
 @dataclass

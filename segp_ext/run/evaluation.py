@@ -128,7 +128,7 @@ class Evaluator:
         learner = self.learner
         done = len(learner.task_sizes)
         with self.timer.phase("evaluation"):
-            means = ClassMeans(self._first[done - 1], learner.backbone, learner.config.prototypes.features == "unit")
+            means = ClassMeans(self._first[done - 1], learner.prototypes, learner.config.prototypes.features == "unit")
             hits, predicted = self._hits(means)
             counts = [len(task.images) for task in self.tasks]
             for path in PATHS:
@@ -141,7 +141,7 @@ class Evaluator:
             if self._global:
                 self._add_global(hits["global"] if learner.config.training.epochs > 0 else None)
             if done > 1:
-                self.prototype_distance.append(self._distances(means.read(learner.processes)))
+                self.prototype_distance.append(self._distances(means.read(learner.processes).prototypes))
             for name, held in self.held_out.items():
                 self.retention[name].append(self._zero_shot_accuracy(name, held))
 

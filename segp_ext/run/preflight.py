@@ -115,7 +115,9 @@ def attempts(config: Config, scenario: Scenario, backbone: Backbone) -> Iterator
     if config.loading.resize == "device":
         yield partial(_check_sizes, scenario)
     for task in scenario.tasks:
-        yield partial(check_labels, labels_of(task.train), task.class_names, config.min_images_per_class)
+        yield partial(
+            check_labels, labels_of(task.train), task.class_names, [config.min_images_per_class] * len(task.class_names)
+        )
 
 
 def _check_sizes(scenario: Scenario) -> None:

@@ -290,7 +290,7 @@ class Run:
             self._save(learner)
             return evaluator
         saved = self._saved.learner
-        learner.restore(saved.class_names, saved.task_sizes, saved.tensors)
+        learner.restore(saved.records, saved.task_sizes, saved.tensors, saved.measured)
         paths = {path: self.result.row(path).scores for path in PATHS}
         earlier = Evaluated(paths, self.result.prototype_distance, self.result.retention)
         evaluator = Evaluator(learner, self.tests, self.held_out, earlier)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from segp_ext.config import ScorePath
 from segp_ext.method.checks import prompts
-from segp_ext.method.classifier import Classifier
+from segp_ext.method.class_statistics import ClassStatistics
+from segp_ext.method.classifier import Classifier, FrozenModel
 from segp_ext.method.encoding import encode_prompts
 from segp_ext.method.heads import HEADS
 from segp_ext.runtime.progress import first_line
@@ -27,13 +28,17 @@ def in_float32(classifier: Classifier) -> Classifier:
     if not exact:
         tokens = prompts(backbone, config.template, classifier.class_names)
         text = encode_prompts(backbone, tokens, config.training.prompts_per_pass)
-    return dataclasses.replace(
-        classifier,
-        backbone=backbone,
-        text=text.clone(),
-        prototypes=classifier.prototypes.float().clone(),
-        head=copy.deepcopy(classifier.head),
-    )
+    frozen = classifier.frozen
+    if frozen is not None:
+        frozen = FrozenModel(frozen.backbone.to_export(), _statistics_in_float32(frozen.statistics))
+    statistics = _statistics_in_float32(classifier.statistics)
+    return dataclasses.replace(classifier, backbone=backbone, text=text.clone(), statistics=statistics, frozen=frozen)
+
+
+def _statistics_in_float32(statistics: ClassStatistics) -> ClassStatistics:
+    own = copy.deepcopy(statistics)
+    own.prototypes = own.prototypes.float()
+    return own
 
 
 class Scorer(nn.Module):
@@ -46,16 +51,20 @@ class Scorer(nn.Module):
 
     def __init__(self, classifier: Classifier, path: ScorePath) -> None:
         super().__init__()
-        self.visual, self.projection = classifier.backbone.clip.visual, classifier.backbone.projection
         self.path, self.scale = path, classifier.backbone.logit_scale
+        share = classifier.trained_share(path)
+        if share > 0:
+            self.visual, self.projection = classifier.backbone.clip.visual, classifier.backbone.projection
+        if share < 1 and classifier.frozen is not None:
+            frozen = classifier.frozen.backbone
+            self.frozen_visual, self.frozen_projection = frozen.clip.visual, frozen.projection
         # Not a submodule: the text tower would be exported too.
         self._of = (classifier,)
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps RGB images `[B, 3, S, S]` in [0, 1] to scores `[B, C]`."""
         (classifier,) = self._of
-        embedding, feature = classifier.backbone.encode_image(image)
-        return classifier.scores_at(embedding, feature, self.path, self.scale)
+        return classifier.scores_of(classifier.features(image, self.path), self.path, self.scale)
 
 
 @torch.no_grad()
@@ -81,7 +90,7 @@ def program_of(classifier: Classifier, path: ScorePath) -> torch.export.Exported
 def unexportable(classifier: Classifier, path: ScorePath) -> str:
     """Begins the error for a classifier whose code cannot be exported."""
     named = classifier.config.prototypes.score
-    own = path != "text" and type(classifier.head) not in HEADS.values()
+    own = path != "text" and type(classifier.statistics.head) not in HEADS.values()
     hint = ", whose scores must be plain operations on tensors" if own else ""
     head = "" if path == "text" else f" by the head {named}{hint},"
     return f"the {path} scores{head} on {classifier.backbone.name} cannot be exported"

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,12 @@ from segp_ext.clip.model_names import check_loadable, model_in_words
 from segp_ext.clip.own_files import own_files
 from segp_ext.config import MethodConfig, Precision, ResizeMode, from_dict
 from segp_ext.storage import sealed
+from segp_ext.storage.class_records import ClassRecord, older_records, read_records
 
-FORMAT = 4
-"""The format that this version writes and reads."""
+FORMAT = 5
+"""The format that this version writes."""
+READABLE = (4, FORMAT)
+"""The formats that this version reads. 4 (segp_ext 0.2) kept the names of classes alone, and no counts of images."""
 EARLIER_FORMAT = 3
 """The format of segp_ext 0.1, whose method differed from the paper's."""
 OTHER_METHOD = (
@@ -43,6 +47,8 @@ OTHER_METHOD = (
 NOT_SAVED = "this learner cannot be saved, as it could not be loaded again"
 """The beginning of an error of `save`."""
 _TENSORS, _STATE = "learner.safetensors", "learner.json"
+_FLOAT64 = re.compile(r"(frozen\.)?(head\..*|lengths|counts)|held\.(label|shift)")
+"""Names of tensors that are float64 whatever the model computes in."""
 _ADAPTER, _ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
@@ -53,16 +59,18 @@ class LearnerState:
     Attributes:
         backbone: the backbone, with its adapter.
         config: the learner's settings.
-        class_names: names of the classes of all tasks learnt.
+        records: the classes of all tasks learnt, in order.
         task_sizes: number of classes of each task.
         tensors: what the learner has learnt beside its adapter, by name.
+        measured: what images held back tell, as plain values; None if none were.
     """
 
     backbone: Backbone
     config: MethodConfig
-    class_names: tuple[str, ...]
+    records: tuple[ClassRecord, ...]
     task_sizes: list[int]
     tensors: dict[str, Tensor]
+    measured: dict[str, Any] | None = None
 
 
 def save_learner(
@@ -108,8 +116,9 @@ def save_learner(
         "version": segp_ext.__version__,
         "backbone": _facts_of(backbone, others),
         "config": dataclasses.asdict(MethodConfig(**config)),
-        "class_names": learner.class_names,
+        "classes": [dataclasses.asdict(record) for record in learner.records],
         "task_sizes": learner.task_sizes,
+        **({} if learner.measured is None else {"measured": learner.measured}),
     }
     files = {
         **(extra or {}),
@@ -178,16 +187,17 @@ class SavedLearner:
         files: checksums of the files in the folder, by name.
         backbone: which backbone the learner stands on.
         config: the learner's settings.
-        class_names, task_sizes, tensors: arguments of `SeGPCL.restore`.
+        records, task_sizes, tensors, measured: arguments of `SeGPCL.restore`.
     """
 
     path: Path
     files: dict[str, str]
     backbone: BackboneFacts
     config: MethodConfig
-    class_names: list[str]
+    records: tuple[ClassRecord, ...]
     task_sizes: list[int]
     tensors: dict[str, Tensor]
+    measured: dict[str, Any] | None
 
     def check_weights(self, backbone: Backbone) -> None:
         """Raises ValueError if the weights of `backbone` differ from the weights that the learner was trained on."""
@@ -231,11 +241,13 @@ def _read_learner(path: Path) -> SavedLearner:
             if name not in files:
                 raise ValueError(f"{name} is no part of it: {sealed.SUMS} does not list it")
         state = sealed.read_json(path / _STATE)
-        if state.get("format") != FORMAT:
+        if state.get("format") not in READABLE:
             if state.get("format") == EARLIER_FORMAT:
                 raise ValueError(f"it was made by segp_ext 0.1 (format {EARLIER_FORMAT}), {OTHER_METHOD}")
             made_by = f" of segp_ext {state['version']}" if "version" in state else ""
-            raise ValueError(f"its format is {state.get('format')!r}{made_by}; this version reads {FORMAT}")
+            raise ValueError(
+                f"its format is {state.get('format')!r}{made_by}; this version reads {READABLE[0]} to {FORMAT}"
+            )
         tensors = {
             name: tensor
             for file in (_TENSORS, _ADAPTER)
@@ -244,22 +256,18 @@ def _read_learner(path: Path) -> SavedLearner:
         }
         whole = torch.float64 if state["backbone"].get("precision") == "fp64" else torch.float32
         for name, tensor in tensors.items():
-            expected = torch.float64 if name.startswith("head.") else whole
+            expected = torch.float64 if _FLOAT64.fullmatch(name) else whole
             if tensor.dtype != expected:
                 raise ValueError(f"tensor {name} must be {expected}; got {tensor.dtype}")
             if not tensor.isfinite().all():
                 raise ValueError(f"tensor {name} has values that are not finite")
-        names, sizes = state["class_names"], state["task_sizes"]
-        if (
-            not isinstance(names, list)
-            or not all(isinstance(name, str) for name in names)
-            or len({*names}) < len(names)
-        ):
-            raise ValueError("class_names must be a list of different strings")
+        sizes = state["task_sizes"]
         if not isinstance(sizes, list) or not all(type(size) is int and size > 0 for size in sizes):
             raise ValueError("task_sizes must be a list of positive integers")
+        records = read_records(state["classes"]) if state["format"] > 4 else older_records(state["class_names"], sizes)
         backbone = from_dict(BackboneFacts, state["backbone"], "backbone.")
-        return SavedLearner(path, files, backbone, from_dict(MethodConfig, state["config"]), names, sizes, tensors)
+        config = from_dict(MethodConfig, state["config"])
+        return SavedLearner(path, files, backbone, config, records, sizes, tensors, state.get("measured"))
     except KeyError as error:
         raise ValueError(f"cannot load the checkpoint {path}: {_STATE} has no entry {error}") from error
     except (TypeError, ValueError, SafetensorError) as error:

@@ -55,6 +55,29 @@ class Head:
     def finish(self, processes: Processes) -> None:
         """Ends the task, over all processes. If it fails, the head stays as it was before the task."""
 
+    def update(self, feature: Tensor, label: Tensor, means: Tensor, counts: Tensor) -> None:
+        """Lets known classes take more images. If it fails, the head stays as it was.
+
+        A subclass that learns from features overrides this method, or takes no more images of known classes.
+
+        Args:
+            feature: raw features of the images `[N, Dr]`.
+            label: their classes, int64 `[N]`, places among all classes.
+            means: mean features of all classes before, float64 `[C, Dr]`; of unit features where `prototypes.features` is unit.
+            counts: number of images of all classes before, float64 `[C]`.
+
+        Raises:
+            ValueError: if the head takes no more images.
+        """
+        if not self.takes_updates():
+            raise ValueError(
+                f"the head {type(self).__name__} takes no more images of known classes: it has no method update"
+            )
+
+    def takes_updates(self) -> bool:
+        """Tells whether known classes may take more images: the head learns nothing from features, or has a method `update`."""
+        return type(self).update is not Head.update or type(self).add is Head.add
+
     def scores(self, feature: Tensor, prototypes: Tensor, logit_scale: float) -> Tensor:
         """Scores images.
 

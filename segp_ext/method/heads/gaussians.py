@@ -79,6 +79,21 @@ class Gaussians(Head):
         self._take(scatters, counts, torch.cat([self.lengths, means.norm(dim=1)]))
         self.begin(0)
 
+    def update(self, feature: Tensor, label: Tensor, means: Tensor, counts: Tensor) -> None:
+        """Adds more images of known classes to the sums; see `Head.update`."""
+        scatters, totals, lengths = self.scatters.clone(), self.counts.clone(), self.lengths.clone()
+        z = self._taken(feature)
+        for place in label.unique().tolist():
+            rows, old = z[label == place], counts[place]
+            mean, count = rows.mean(dim=0), len(rows)
+            apart = mean - means[place]
+            scatter = (rows - mean).T @ (rows - mean) + old * count / (old + count) * apart[:, None] * apart
+            group = place if self.own > 0 else 0
+            scatters[group] += scatter
+            totals[group] += count
+            lengths[place] = ((old * means[place] + count * mean) / (old + count)).norm()
+        self._take(scatters, totals, lengths)
+
     def _take(self, scatters: Tensor, counts: Tensor, lengths: Tensor) -> None:
         """Keeps the sums; for each covariance also a factor A of its inverse, A Aᵀ = Σ_c⁻¹, and ½ log det Σ_c. It keeps all or nothing."""
         shared = scatters.sum(dim=0) / counts.sum().clamp(min=1)

@@ -67,6 +67,12 @@ class Ridge(FrozenHead):
         self._take(gram, targets, self._chosen(grams, sums))
         self.begin(0)
 
+    def update(self, feature: Tensor, label: Tensor, means: Tensor, counts: Tensor) -> None:
+        """Adds more images of known classes to the sums, under the penalty chosen last; see `Head.update`."""
+        lifted = self._lifted(feature)
+        target = F.one_hot(label, self.targets.shape[1]).double()
+        self._take(self.gram + lifted.T @ lifted, self.targets + lifted.T @ target, self.power)
+
     def _chosen(self, grams: Tensor, sums: Tensor) -> int:
         """Finds the power of the penalty with the smallest squared error on the images left out: ‖HW − Y‖² up to a constant, from sums."""
         values, vectors = torch.linalg.eigh(grams[0])

@@ -62,7 +62,7 @@ class Tsgr(Loss):
     def __init__(self, config: MethodConfig, task: TaskInputs, logit_scale: float) -> None:
         super().__init__(config, task, logit_scale)
         self._neighbours: Tensor | None = None
-        if config.text_geometry.weight > 0 and task.reference is not None:
+        if config.text_geometry.weight > 0 and task.reference is not None and len(task.new):
             self._neighbours = text_neighbours(task.reference, task.new, config.text_geometry.neighbours)
 
     @property

@@ -1,0 +1,79 @@
+"""What a learner notes about each class for people: when it was learnt, and from how many images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from segp_ext.config import fits, from_dict
+
+
+@dataclass(frozen=True)
+class ClassRecord:
+    """One learnt class.
+
+    Attributes:
+        name: Its name.
+        task: Number of the task that brought it, from 1.
+        images: Number of images that it was learnt from, all updates together; None for a class of an older learner.
+        learnt: Date and time when it was learnt or updated last, ISO 8601 with the offset; empty for a class of an older learner.
+    """
+
+    name: str
+    task: int
+    images: int | None = None
+    learnt: str = ""
+
+
+def older_records(names: Any, task_sizes: Sequence[int]) -> tuple[ClassRecord, ...]:
+    """Returns the records of a learner that kept names and sizes of tasks alone.
+
+    Raises:
+        ValueError: Saying what is wrong with them.
+    """
+    if not fits(names, list[str]):
+        raise ValueError("class_names must be a list of different strings")
+    tasks = [number for number, size in enumerate(task_sizes, start=1) for _ in range(size)]
+    records = tuple(ClassRecord(name, task) for name, task in zip(names, tasks, strict=True))
+    _check_names(records)
+    return records
+
+
+def updated_records(
+    records: Sequence[ClassRecord], new: Sequence[str], task: int, counts: Sequence[int]
+) -> tuple[ClassRecord, ...]:
+    """Returns the records after a task.
+
+    Args:
+        records: The records before it.
+        new: Names of its new classes.
+        task: Its number, from 1.
+        counts: Number of images of every class in it, old classes first.
+    """
+    date = datetime.now().astimezone().isoformat(timespec="seconds")
+    found = []
+    for record, count in zip([*records, *(ClassRecord(name, task, 0) for name in new)], counts, strict=True):
+        images = None if record.images is None else record.images + count
+        found.append(dataclasses.replace(record, images=images, learnt=date) if count else record)
+    return tuple(found)
+
+
+def read_records(found: Any) -> tuple[ClassRecord, ...]:
+    """Makes the records of the plain values that a checkpoint holds.
+
+    Raises:
+        ValueError: Saying what is wrong with them.
+    """
+    if not isinstance(found, list):
+        raise ValueError(f"classes must be a list; got {type(found).__name__}")
+    records = tuple(from_dict(ClassRecord, entry, "classes.") for entry in found)
+    _check_names(records)
+    return records
+
+
+def _check_names(records: Sequence[ClassRecord]) -> None:
+    if len({record.name for record in records}) < len(records):
+        raise ValueError("the classes must have different names")
