@@ -15,6 +15,8 @@ __version__ = "0.2.0"
 COMMANDS = {
     "train": "learn a data set task after task, and see the table",
     "compare": "run several methods and seeds, and compare them",
+    "new": "make a learner, and let it learn the classes of a folder",
+    "learn": "let a learner learn the new classes of a folder",
     "predict": "name the classes of images with what was learnt",
     "export": "write what was learnt for use without this package",
     "doctor": "look for what is wrong with an installation or a data set",

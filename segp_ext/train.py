@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,6 +14,7 @@ from segp_ext.run.command_line import parse_run
 from segp_ext.run.run import Run, run_config
 from segp_ext.runtime.program import program
 from segp_ext.runtime.progress import plain_warnings, run_command
+from segp_ext.runtime.stopping import Terminated, terminable
 
 LOWER = {
     "training": "training.prompts_per_pass, or raise training.accumulate",
@@ -25,27 +22,6 @@ LOWER = {
     "text": "training.prompts_per_pass",
 }
 """Settings to lower where memory runs out, by phase; inference.batch_size in all other phases. None of them changes what is learnt."""
-
-
-class Terminated(KeyboardInterrupt):
-    """Tells that the process was asked to end (SIGTERM), as by a batch system whose time is up."""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Lets SIGTERM end the block as Ctrl-C does."""
-
-    def stop(*_: Any) -> None:
-        raise Terminated
-
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set a handler
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     plain_warnings()
     config, resume = parse_run([*(sys.argv[1:] if argv is None else argv)])
-    with _terminable():
+    with terminable():
         return _run(config, resume)
 
 

@@ -33,11 +33,11 @@ def folder(config: DataConfig) -> Collection:
     annotated = config.train_list is None and is_tiny_imagenet(base)
     tree = read_tiny_imagenet(base, config) if annotated else read_tree(base, config, LAYOUTS)
     tree.layout = tree.layout if base == root else f"{base.relative_to(root).as_posix()}/ with {tree.layout}"
-    return tree_collection(tree, root.resolve().name, "folder", config, _namer(config, tree))
+    return tree_collection(tree, root.resolve().name, "folder", config, namer(config, tree))
 
 
-def _namer(config: DataConfig, tree: Tree) -> Callable[[str], str]:
-    """Returns the function that turns a class folder into a class name."""
+def namer(config: DataConfig, tree: Tree) -> Callable[[str], str]:
+    """Returns the function that turns a class folder of a tree into a class name, as `data.names` says."""
     if config.names == "folders":
         return str
     return wnid_names(tree.base) if all(map(is_wnid, tree.train)) else class_name

@@ -120,6 +120,20 @@ class ClassStatistics:
         prototypes[touched], lengths[touched] = moved[touched].to(prototypes.dtype), means.norm(dim=1)[touched]
         self.prototypes, self.lengths, self.counts = prototypes, lengths, counts
 
+    def left_out(self, feature: Tensor, label: Tensor, scale: float) -> Tensor:
+        """Scores learnt images by their own classes as if the class had not learnt that image; see `Head.left_out`.
+
+        Args:
+            feature: Raw features `[N, Dr]`.
+            label: Their classes, int64 `[N]`.
+            scale: s of the model.
+
+        Returns:
+            Scores, float64 `[N]`.
+        """
+        with naming("prototypes.score", self.head):
+            return self.head.left_out(feature, label, self.class_means(), self.counts, scale)
+
     # -- copies and checkpoints ------------------------------------------------------------------------------------------------
 
     def scores(self, feature: Tensor, scale: float) -> Tensor:

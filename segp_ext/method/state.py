@@ -144,11 +144,9 @@ class State:
         return self._text.get(made_from, lambda: encode_prompts(self.backbone, self.tokens, limit))
 
     @torch.no_grad()
-    def _calibrated(self) -> Calibration | None:
-        """Measures the state on the images held back; None if there are none."""
+    def held_scores(self) -> dict[str, Tensor]:
+        """Scores the images held back, by path, `[N, C]` each, as if heads and prototypes had not learnt them at last."""
         held = self.held
-        if not len(held):
-            return None
         own = held.label[:, None]
         scale = self.backbone.logit_scale
         text = clip_scores(self.backbone.project(held.feature), self.own_text(), scale).double()
@@ -156,7 +154,11 @@ class State:
         scores = {"text": text, "visual": visual, "dual": text + self.config.inference.beta * visual}
         if self.frozen is not None:
             scores["frozen"] = self.frozen.scores(held.frozen, scale).double().scatter_add(1, own, held.shift[:, 1:])
-        return calibrate(scores, held.label)
+        return scores
+
+    def _calibrated(self) -> Calibration | None:
+        """Measures the state on the images held back; None if there are none."""
+        return calibrate(self.held_scores(), self.held.label) if len(self.held) else None
 
     def mark(self) -> Any:
         """Returns a value that differs between two states in which the learner predicts otherwise, its settings left out."""

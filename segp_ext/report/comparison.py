@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segp_ext.config import ScorePath
+from segp_ext.report.glossary import PATHS
 from segp_ext.report.result import RunResult
 from segp_ext.report.run_tables import is_chance
 from segp_ext.report.table import signed
@@ -146,6 +147,11 @@ class Comparison:
     def all_rows(self) -> list[str]:
         """Names of all rows: methods in order, then baselines."""
         return [*self.rows, *dict.fromkeys(row for row, _ in self.groups if row not in self.rows)]
+
+    @property
+    def paths(self) -> list[ScorePath]:
+        """The paths that any row has, in the order of the glossary."""
+        return [path for path in PATHS if any(of == path for _, of in self.groups)]
 
     def path_of(self, row: str) -> ScorePath | None:
         """Gives the path by which a row predicts: a method's setting, or a baseline's only path; None for an unknown row."""

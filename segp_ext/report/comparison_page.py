@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from segp_ext.config import PATHS, ScorePath
+from segp_ext.config import ScorePath
 from segp_ext.report import comparison_plots, comparison_tables, glossary, verdict
 from segp_ext.report.comparison import ENOUGH_PAIRS, Comparison, Score, mean_curve, mean_matrix
 from segp_ext.report.confusion import class_accuracy
@@ -107,7 +107,7 @@ def _tables(made: Page, comparison: Comparison) -> None:
             made.text("The methods and the frozen rows that every run measures beside its method:")
             made.terms({row: glossary.row_meaning(row) for row in comparison.all_rows})
             made.text("The paths by which a model scores an image:")
-            made.terms({path: glossary.PATHS[path] for path in PATHS})
+            made.terms({path: glossary.PATHS[path] for path in comparison.paths})
 
 
 def _lines(comparison: Comparison, groups: dict[str, list[Score]], read: Curve) -> list[Line]:
@@ -151,7 +151,7 @@ def _curves(made: Page, comparison: Comparison, pictures: dict[str, str]) -> Non
         drawn = line_chart(_lines(comparison, measured, lambda s: s.values.get("global_A") or []), axis)
         beside.figure(pictures.get("global.png", axis.title), drawn, _picture(pictures, "global.png"))
     every = made.fold("The same on every path").columns()
-    for path in PATHS:
+    for path in comparison.paths:
         groups = _of_path(comparison, path)
         title = f"Accuracy over all classes seen, {path} path"
         every.figure(title, line_chart(_lines(comparison, groups, lambda s: s.values["A"]), Axis(title, "% right")))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segp_ext.config import PATHS, ScorePath
+from segp_ext.config import ScorePath
 from segp_ext.report.comparison import Comparison
 from segp_ext.report.drawing import drawing
 from segp_ext.report.metrics import forgetting_curve
@@ -79,11 +79,12 @@ def plot(found: Comparison, folder: Path) -> dict[str, str]:
 
 
 def _curves(
-    found: Comparison, figure: Figure, read: Any, label: str, first: int, paths: Sequence[ScorePath] = PATHS
+    found: Comparison, figure: Figure, read: Any, label: str, first: int, paths: Sequence[ScorePath] | None = None
 ) -> Figure:
     """Draws the mean curve of each row, one panel a path, with a band of one standard deviation."""
     from matplotlib.ticker import MaxNLocator
 
+    paths = found.paths if paths is None else paths
     panels = figure.subplots(1, len(paths), sharey=True, squeeze=False)[0]
     for axes, path in zip(panels, paths, strict=True):
         for (row, of), members in found.groups.items():

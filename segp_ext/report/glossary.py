@@ -33,10 +33,13 @@ PATHS: dict[ScorePath, str] = {
     "text": "compares an image with the class names",
     "visual": "compares an image with each class's training images, by a prototype or another head on image features",
     "dual": "adds the scores of both paths",
+    "frozen": "scores by the head on the pre-trained model alone",
+    "auto": "dual, frozen or a weighted sum of both, chosen after each task on images held back from training",
 }
 """Meaning of each score path."""
 _SEGP_ANCHORS = "segp, but {} take the place of its anchors"
 METHODS = {
+    "auto": "segp and rda together; images held back from training choose whose scores are used",
     "segp": "the method of this package (SeGP-CL): LoRA, held on anchors between old and new classes; prototypes move with the model",
     "zero-shot": "CLIP as it was pre-trained, with class names alone; nothing is learnt",
     "frozen-prototypes": "the pre-trained model, with the mean image feature of each class; no training",

@@ -38,7 +38,8 @@ def measure_baselines(
 ) -> Baselines:
     """Shows every task to a frozen model and evaluates it after each.
 
-    Beside prototypes the model gets the statistical head of the run's method, if that method trains and its head is "mahalanobis".
+    Beside prototypes the model gets a statistical head: the head of the run's method, if that method trains and its head is
+    "mahalanobis", else the head of method rda.
 
     Args:
         config: Settings of the run.
@@ -50,8 +51,8 @@ def measure_baselines(
     timer = Timer(backbone.stopwatch, backbone.device)
     heads = {"frozen-prototypes": "frozen prototypes"}
     own = with_method(config)
-    if own.prototypes.score == "mahalanobis" and own.training.epochs > 0:
-        head = "rda" if own.prototypes.own_covariance > 0 else "lda"
+    if own.training.epochs > 0:
+        head = "lda" if own.prototypes.score == "mahalanobis" and own.prototypes.own_covariance == 0 else "rda"
         heads[head] = f"frozen {head}"
     rows: list[Row] = []
     with timer.phase("baselines"):

@@ -87,6 +87,8 @@ class Evaluator:
         self._first = [0, *accumulate(len(task.class_names) for task in tasks)]
         self._first_image = [0, *accumulate(len(task.images) for task in tasks)]
         self._frozen: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        self._pretrained: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        self._rows = (*PATHS, *(("auto",) if learner.frozen is not None else ()))
         begins = earlier is None
         told = 0 if earlier is None else len(earlier.paths["text"].pooled)
         if told != len(learner.task_sizes):
@@ -96,7 +98,7 @@ class Evaluator:
             )
         if earlier is None:
             retention = {name: [self._zero_shot_accuracy(name, held)] for name, held in self.held_out.items()}
-            earlier = Evaluated({path: PathResult() for path in PATHS}, [], retention)
+            earlier = Evaluated({path: PathResult() for path in self._rows}, [], retention)
         self.paths, self.prototype_distance, self.retention = (
             earlier.paths,
             earlier.prototype_distance,
@@ -121,6 +123,19 @@ class Evaluator:
         for indices, embedding, feature in self._frozen[task]:
             yield indices, embedding.to(backbone.device), feature.to(backbone.device)
 
+    def _features_in_pretrained(self, task: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields (indices, raw features in the pre-trained model), batch by batch like `_features`."""
+        images, backbone, reader = self.tasks[task].images, self.learner.backbone, self.learner.reader
+        size = 4 * len(images) * backbone.raw_dim
+        if task not in self._pretrained and size > reader.memory:
+            yield from self.learner.encode_frozen(images)
+            return
+        if task not in self._pretrained:  # that model never changes
+            reader.memory -= size
+            self._pretrained[task] = [(i, z.cpu()) for i, z in self.learner.encode_frozen(images)]
+        for indices, feature in self._pretrained[task]:
+            yield indices, feature.to(backbone.device)
+
     @torch.no_grad()
     @without_autocast()
     def after_task(self) -> None:
@@ -131,7 +146,7 @@ class Evaluator:
             means = ClassMeans(self._first[done - 1], learner.prototypes, learner.config.prototypes.features == "unit")
             hits, predicted = self._hits(means)
             counts = [len(task.images) for task in self.tasks]
-            for path in PATHS:
+            for path in self._rows:
                 result, row = self.paths[path], hits[path][:done]
                 result.matrix.append([hit / count for hit, count in zip(row, counts, strict=False)])
                 result.pooled.append(sum(row) / sum(counts[:done]))
@@ -164,20 +179,23 @@ class Evaluator:
         unseen = [name for task in self.tasks[done:last] for name in task.class_names]
         text = [learner.text_embeddings(), *([learner.encode_names(unseen)] if unseen else [])]
         unit_text = F.normalize(torch.cat(text), dim=-1)
-        rows = (*PATHS, "next", "global")
+        rows = (*self._rows, "next", "global")
         hits = torch.zeros(len(rows), len(self.tasks), dtype=torch.float64, device=device)
         right = dict(zip(rows, hits, strict=True))
-        predicted = torch.zeros(len(PATHS), self._first_image[done], dtype=torch.int64, device=device)
+        predicted = torch.zeros(len(self._rows), self._first_image[done], dtype=torch.int64, device=device)
         for j, task in enumerate(self.tasks[:last]):
             own = slice(self._first[j], self._first[j + 1])
+            pretrained = self._features_in_pretrained(j) if "auto" in self._rows and j < done else None
             for indices, embedding, feature in self._features(j):
                 label = task.images.labels[indices].to(device)
                 target, unit = label + own.start, F.normalize(embedding, dim=-1)
                 if j < done:
                     on_text, visual = (learner.scores(embedding, feature, path) for path in ("text", "visual"))
                     place = indices.to(device) + self._first_image[j]
-                    of_paths = (on_text, visual, learner.classifier().dual(on_text, visual))
-                    for row, (path, scores) in enumerate(zip(PATHS, of_paths, strict=True)):
+                    of_paths = [on_text, visual, learner.classifier().dual(on_text, visual)]
+                    if pretrained is not None:
+                        of_paths.append(learner.scores(embedding, feature, "auto", next(pretrained)[1]))
+                    for row, (path, scores) in enumerate(zip(self._rows, of_paths, strict=True)):
                         right[path][j] += _right(scores, target)
                         predicted[row, place] = scores.argmax(dim=1)
                 if means is not None and j < done - 1:
@@ -191,7 +209,7 @@ class Evaluator:
             _check_hits(total, f"task {j + 1}")
         # Each image is one process's, and the others' rows are zero there.
         classes = learner.processes.sum(predicted).tolist()
-        return dict(zip(rows, found.tolist(), strict=True)), dict(zip(PATHS, classes, strict=True))
+        return dict(zip(rows, found.tolist(), strict=True)), dict(zip(self._rows, classes, strict=True))
 
     def _confusion(self, predicted: list[int]) -> Confusion:
         """Counts predicted classes of the test images of all tasks learnt."""

@@ -13,7 +13,7 @@ import torch
 
 import segp_ext
 from segp_ext.clip.pretrained import load_clip
-from segp_ext.config import PATHS, Config, with_method
+from segp_ext.config import Config, with_method
 from segp_ext.config.yaml_dialect import settings_file
 from segp_ext.data import load_scenario
 from segp_ext.data.images import Images, Reader
@@ -291,7 +291,7 @@ class Run:
             return evaluator
         saved = self._saved.learner
         learner.restore(saved.records, saved.task_sizes, saved.tensors, saved.measured)
-        paths = {path: self.result.row(path).scores for path in PATHS}
+        paths = {row.path: row.scores for row in self.result.own}
         earlier = Evaluated(paths, self.result.prototype_distance, self.result.retention)
         evaluator = Evaluator(learner, self.tests, self.held_out, earlier)
         self.say(f"going on after task {len(saved.task_sizes)}")

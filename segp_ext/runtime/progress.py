@@ -26,8 +26,31 @@ def progress(items: Iterable[T], description: str, total: int | None = None, ini
         total: number of items, where `items` has no length.
         initial: number of items that are done already.
     """
+    if _lines_wanted:
+        return _Lines(items, description, total, initial=initial, file=io.StringIO())
     shown = is_terminal(sys.stderr) and os.environ.get("RANK", "0") == "0"
     return tqdm(items, description, total, leave=False, dynamic_ncols=True, disable=not shown, initial=initial)
+
+
+_lines_wanted = False
+
+
+def progress_in_lines() -> None:
+    """Shows progress as lines on standard output from here on, `progress 42 training`, for programs that read them."""
+    global _lines_wanted
+    _lines_wanted = True
+
+
+class _Lines(tqdm):
+    """A bar that prints a line for each new percent."""
+
+    _percent = -1
+
+    def display(self, *args: Any, **kwargs: Any) -> None:
+        percent = int(100 * self.n / self.total) if self.total else 0
+        if percent != self._percent:
+            self._percent = percent
+            print(f"progress {percent} {self.desc.removesuffix(': ')}", flush=True)
 
 
 def say(line: str, stream: TextIO | None = None) -> None:

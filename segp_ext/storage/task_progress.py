@@ -38,6 +38,13 @@ class TaskProgress:
         self.folder, self.every, self.processes, self.device = folder, every, processes, device
         self.start = start
 
+    def remove_others(self) -> None:
+        """Removes progress from another start, which nothing can go on with."""
+        for path in [*self.folder.iterdir()] if self.processes.is_main and self.folder.is_dir() else []:
+            start = path / _START
+            if path.is_dir() and start.is_file() and start.read_bytes() != self.start.encode():
+                sealed.remove(path)
+
     def load_anchors(self) -> dict[str, Tensor] | None:
         """Loads the tensors of the task's anchors; None if they were not kept."""
         from safetensors.torch import load_file

@@ -24,10 +24,12 @@ class Head:
         config: the method's settings.
 
     Attributes:
+        unit: whether means are means of unit features (`prototypes.features`).
         settings: the values that the head was made with. A learner whose configuration would make a head of other values is not saved.
     """
 
     settings: Any = None
+    unit = True
 
     @classmethod
     def check(cls, config: MethodConfig) -> None:
@@ -38,7 +40,7 @@ class Head:
         """
 
     def __init__(self, width: int, device: torch.device, config: MethodConfig) -> None:
-        pass
+        self.unit = config.prototypes.features == "unit"
 
     def begin(self, classes: int) -> None:
         """Starts a task of `classes` classes, and forgets an earlier task that was not finished."""
@@ -90,6 +92,28 @@ class Head:
             Scores `[B, C]`.
         """
         return logit_scale * F.normalize(feature, dim=-1) @ F.normalize(prototypes, dim=-1).T
+
+    def left_out(self, feature: Tensor, label: Tensor, means: Tensor, counts: Tensor, logit_scale: float) -> Tensor:
+        """Scores images by their own classes as if the class had not learnt that image.
+
+        The class here is the cosine to the mean of the others. A subclass with scores of its own overrides this method, or its images count
+        as if they were new.
+
+        Args:
+            feature: raw features of learnt images `[N, Dr]`.
+            label: their classes, int64 `[N]`, places among all classes.
+            means: mean features of all classes, float64 `[C, Dr]`, as for `update`.
+            counts: number of images of all classes, float64 `[C]`.
+            logit_scale: s of the model.
+
+        Returns:
+            Scores, float64 `[N]`.
+        """
+        if type(self).scores is not Head.scores:
+            return self.scores(feature, means.to(feature.dtype), logit_scale).double().gather(1, label[:, None])[:, 0]
+        z = F.normalize(feature.double(), dim=1) if self.unit else feature.double()
+        others = counts[label, None] * means[label] - z
+        return logit_scale * F.cosine_similarity(z, others, dim=1)
 
     def state(self) -> dict[str, Tensor]:
         """Returns the tensors that a checkpoint keeps, by name, in float64."""

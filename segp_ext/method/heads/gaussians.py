@@ -107,7 +107,7 @@ class Gaussians(Head):
             values = values.clamp(min=float(torch.finfo(torch.float64).eps * torch.maximum(values[-1], variance)))
             factors.append(vectors * values.rsqrt())
             volumes.append(values.log().sum() / 2)
-        self.scatters, self.counts, self.lengths = scatters, counts, lengths
+        self.scatters, self.counts, self.lengths, self._shrunk = scatters, counts, lengths, shrinkage
         self._factors, self._volumes = torch.stack(factors), torch.stack(volumes)
 
     @staticmethod
@@ -138,6 +138,29 @@ class Gaussians(Head):
             return torch.stack(columns, dim=1).float()
         z, p = z @ self._factors[0], p @ self._factors[0]
         return (z @ p.T - 0.5 * p.square().sum(dim=1) - 0.5 * z.square().sum(dim=1, keepdim=True)).float()
+
+    def left_out(self, feature: Tensor, label: Tensor, means: Tensor, counts: Tensor, logit_scale: float) -> Tensor:
+        """Scores images by their own classes without themselves; see `Head.left_out`.
+
+        With q = (z − m)ᵀ Σ_c⁻¹ (z − m) and n images, the mean of the others lies n / (n − 1) times as far away. Their covariance is
+        Σ_c − k·(z − m)(z − m)ᵀ, k = (1 − γ)·(λ / n + (1 − λ) / N)·n / (n − 1), up to its scale. So its inverse and determinant follow
+        from q alone (Sherman and Morrison).
+        """
+        z = self._taken(feature)
+        apart = z - means[label]
+        if self.own > 0:
+            rows = [(apart[i] @ self._factors[place]).square().sum() for i, place in enumerate(label.tolist())]
+            distance = torch.stack(rows)
+        else:
+            distance = (apart @ self._factors[0]).square().sum(dim=1)
+        n = counts[label]
+        away = n / (n - 1).clamp(min=1)
+        of_all = self.counts.sum()
+        share = (1 - self._shrunk) * (self.own / n + (1 - self.own) / of_all) * away
+        rest = (1 - share * distance).clamp(min=1e-6)
+        score = -0.5 * distance / rest * away.square()
+        # `scores` leaves a volume out that all classes share.
+        return score - self._volumes[label] - 0.5 * rest.log() if self.own > 0 else score
 
     def state(self) -> dict[str, Tensor]:
         """Returns the tensors that a checkpoint keeps, by name."""
