@@ -202,8 +202,8 @@ Above 0, every class keeps a matrix of the feature's width squared: 4.7 MB at wi
     random_features: int = setting(2000, ours="for RanPAC, a method to compare with")
     """Width of the random projection of ridge."""
     frozen_head: bool = setting(False, ours="for the scores frozen and auto, which may replace the trained model's")
-    """Learn the head of method rda on the frozen model too, beside the trained model. Every task's images are then encoded once more. \
-Predictions from both models take two passes."""
+    """Learn a head on the frozen model too, beside the trained model: the same head if that is mahalanobis, else the head of method rda. \
+Every task's images are then encoded once more. Predictions from both models take two passes."""
 
     def __post_init__(self) -> None:
         within("prototypes", self, 1e-4, 1e6, "temperature")

@@ -83,10 +83,16 @@ class State:
         return ClassStatistics(self.backbone.raw_dim, device, self.backbone.dtype, config)
 
     def _new_frozen(self, device: torch.device) -> ClassStatistics | None:
-        """Statistics in the pre-trained model, with the head of method rda; None where the settings ask for none."""
-        if not self.config.prototypes.frozen_head:
+        """Statistics in the pre-trained model; None where the settings ask for none.
+
+        Their head is the trained model's own if that is mahalanobis, else the head of method rda.
+        """
+        config = self.config
+        if not config.prototypes.frozen_head:
             return None
-        return self._new_statistics(device, with_method(dataclasses.replace(self.config, method="rda")))
+        if config.prototypes.score != "mahalanobis":
+            config = with_method(dataclasses.replace(config, method="rda"))
+        return self._new_statistics(device, config)
 
     @property
     def prototypes(self) -> Tensor:

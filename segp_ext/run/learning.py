@@ -183,7 +183,7 @@ def learn_images(learner: SeGPCL, images: ClassImages, place: Path, known: Known
         ValueError, FloatingPointError: As `SeGPCL.learn_task`.
     """
     begun, setting = time.perf_counter(), learner.config.known_classes
-    before = "new" if checkpoint is None else sealed.identity(checkpoint)
+    before = "new" if checkpoint is None else sealed.identity(sealed.recovered(checkpoint))
     start = f"{before} {images.digest()} {known} {json.dumps(dataclasses.asdict(learner.config), sort_keys=True)}"
     kept = TaskProgress(progress_folder(place), _CHECKPOINT_STEPS, learner.processes, learner.backbone.device, start)
     kept.remove_others()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -24,6 +25,7 @@ def findings(run: Path) -> dict[str, Any]:
     for task in result["tasks"]:
         del task["phases"]
     weights = {name: (run / "checkpoints/latest" / name).read_bytes() for name in LAST}
+    weights["learner.json"] = re.sub(rb'"learnt": "[^"]*"', b"", weights["learner.json"])  # date and time
     return {**{key: value for key, value in result.items() if key not in TIMES}, **weights}
 
 

@@ -1,4 +1,4 @@
-"""Runs `segp_ext.train` in processes that are killed where a test wants it: by SIGKILL, so that nothing is cleaned up, as in a power cut.
+"""Runs commands in processes that are killed where a test wants it: by SIGKILL, so that nothing is cleaned up, as in a power cut.
 
 As a program, this file is the process that makes these victims. It imports everything once and forks a victim per request; that saves most
 of a small run's time.
@@ -68,18 +68,20 @@ class Victims:
         point: tuple[str, int] | None = None,
         after: float | None = None,
         full: bool = False,
+        command: str = "train",
     ) -> Victim:
-        """Runs `segp_ext.train`, and interrupts it where a test wants it.
+        """Runs a command, and interrupts it where a test wants it.
 
         Args:
-            arguments: arguments of `segp_ext.train`.
+            arguments: arguments of the command.
             point: name of a write point, and at which of its occurrences, from 1, to kill the victim.
             after: seconds after which to kill it.
             full: instead of a kill, let no write to the run's folder succeed from the point on, as on a full disk.
+            command: name of the command, a module of `segp_ext`.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(
-            json.dumps({"arguments": arguments, "point": point, "after": after, "full": full}) + "\n"
+            json.dumps({"arguments": arguments, "point": point, "after": after, "full": full, "command": command}) + "\n"
         )
         self._process.stdin.flush()
         return Victim(**json.loads(self._process.stdout.readline()))
@@ -107,7 +109,7 @@ def _writes(arguments: tuple[Any, ...]) -> bool:
 
 
 def _victim(request: dict[str, Any], root: str, output: str, notes: str) -> int:
-    """Runs `segp_ext.train` in the forked process; returns its exit status.
+    """Runs the command in the forked process; returns its exit status.
 
     Args:
         request: the arguments of `Victims.run`.
@@ -115,7 +117,8 @@ def _victim(request: dict[str, Any], root: str, output: str, notes: str) -> int:
         output: file for standard output and standard error.
         notes: file that gets a line for each write point and each optimiser step.
     """
-    from segp_ext import train
+    import importlib
+
     from segp_ext.method.loss_record import LossRecord
 
     sys.stdin.close()
@@ -148,7 +151,7 @@ def _victim(request: dict[str, Any], root: str, output: str, notes: str) -> int:
     LossRecord.add = noted_add  # type: ignore[method-assign]
     sys.addaudithook(hook)
     try:
-        return train.main(request["arguments"])
+        return importlib.import_module(f"segp_ext.{request['command']}").main(request["arguments"])
     except SystemExit as end:
         return int(end.code or 0)
 
@@ -160,6 +163,7 @@ def main() -> None:
     import sklearn.datasets
     import torch
 
+    import segp_ext.learn  # noqa: F401
     import segp_ext.train  # noqa: F401
 
     del matplotlib, open_clip, peft, sklearn
