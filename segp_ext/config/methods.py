@@ -17,7 +17,6 @@ _FROZEN: dict[str, Any] = {
 _LORA: dict[str, Any] = {"text_geometry.weight": 0.0}
 METHODS: dict[str, dict[str, Any]] = {
     "segp": {},
-    "auto": {"prototypes.frozen_head": True, "calibration.fraction": 0.2, "inference.path": "auto"},
     "zero-shot": {**_FROZEN, "inference.path": "text"},
     "frozen-prototypes": {**_FROZEN, "inference.path": "visual"},
     "ranpac": {**_FROZEN, "inference.path": "visual", "prototypes.score": "ridge"},
@@ -43,6 +42,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "noise": {"anchors.kind": "noise"},
     "text-pgd": {"anchors.kind": "text"},
     "visual-pgd": {"anchors.kind": "visual"},
+    "auto": {"prototypes.frozen_head": True, "calibration.fraction": 0.2, "inference.path": "auto"},
 }  # fmt: skip
 """Settings that each method fixes, by dotted name."""
 FILES: dict[str, Path] = {}

@@ -61,6 +61,8 @@ OTHER_VALUES: dict[str, Choice] = {
     "lora.encoders=text": Choice("only one encoder"),
     "inference.path=text": Choice("the paper's onlyCLIP, its table I"),
     "inference.path=visual": Choice("the paper's V., its figure 9"),
+    "inference.path=frozen": Choice("a head on the frozen model, learnt beside the trained one"),
+    "inference.path=auto": Choice("dual, frozen or both, as images held back choose"),
 }
 """Other values of settings for which the paper states one, as "name=value"."""
 

@@ -39,7 +39,6 @@ PATHS: dict[ScorePath, str] = {
 """Meaning of each score path."""
 _SEGP_ANCHORS = "segp, but {} take the place of its anchors"
 METHODS = {
-    "auto": "segp and rda together; images held back from training choose whose scores are used",
     "segp": "the method of this package (SeGP-CL): LoRA, held on anchors between old and new classes; prototypes move with the model",
     "zero-shot": "CLIP as it was pre-trained, with class names alone; nothing is learnt",
     "frozen-prototypes": "the pre-trained model, with the mean image feature of each class; no training",
@@ -57,6 +56,7 @@ METHODS = {
     "noise": _SEGP_ANCHORS.format("seeds with noise"),
     "text-pgd": _SEGP_ANCHORS.format("images that were moved towards the text alone"),
     "visual-pgd": _SEGP_ANCHORS.format("images that were moved towards the prototype alone"),
+    "auto": "segp and a head on the frozen model together; images held back from training choose whose scores are used",
 }
 """Meaning of each method of the package."""
 BASELINES = {

@@ -187,9 +187,9 @@ def learn_images(learner: SeGPCL, images: ClassImages, place: Path, known: Known
     start = f"{before} {images.digest()} {known} {json.dumps(dataclasses.asdict(learner.config), sort_keys=True)}"
     kept = TaskProgress(progress_folder(place), _CHECKPOINT_STEPS, learner.processes, learner.backbone.device, start)
     kept.remove_others()
-    if known in ("update", "train"):
-        learner.config.known_classes = known
     try:
+        if known in ("update", "train"):
+            learner.config.known_classes = known
         report = learner.learn_task(images.data_set(), [*images.files], kept)
     finally:
         learner.config.known_classes = setting

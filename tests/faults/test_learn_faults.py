@@ -5,25 +5,13 @@ import re
 import shutil
 
 import pytest
+from months import month
 from victims import Victims
 
 from segp_ext import SeGPCL
-from segp_ext.data.digits import digits
 
 pytestmark = pytest.mark.slow
 FILES = ("learner.safetensors", "adapter_model.safetensors", "learner.json")
-
-
-def month(folder, classes, count=6):
-    """Writes images of some digits, `<class>/*.png`."""
-    collection = digits()
-    from PIL import Image
-
-    for name in classes:
-        (folder / f"digit {name}").mkdir(parents=True)
-        for number, source in enumerate(collection.train[collection.class_names.index(name)][:count]):
-            Image.fromarray(collection.opener(source)[0]).save(folder / f"digit {name}/{number}.png")
-    return folder
 
 
 def contents(place):
@@ -38,9 +26,17 @@ def story(tmp_path_factory):
     """A learner of two digits, two more digits to learn, and what an uninterrupted process makes of them."""
     folder = tmp_path_factory.mktemp("learn") / "runs"
     folder.mkdir()
-    first, second = (month(folder.parent / name, classes) for name, classes in (("first", "12"), ("second", "34")))
+    first, second = (
+        month(folder.parent / name, classes) for name, classes in (("first", ["1", "2"]), ("second", ["3", "4"]))
+    )
     victims = Victims(folder)
-    given = ["--training.epochs=1", "--training.batch_size=4", "--anchors.seeds_per_class=2", "--anchors.steps=1", "--loading.workers=0"]
+    given = [
+        "--training.epochs=1",
+        "--training.batch_size=4",
+        "--anchors.seeds_per_class=2",
+        "--anchors.steps=1",
+        "--loading.workers=0",
+    ]
     made = victims.run([str(folder / "before"), str(first), *given], command="new")
     assert made.status == 0, made.output
     shutil.copytree(folder / "before", folder / "whole")

@@ -81,7 +81,8 @@ class Victims:
         """
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(
-            json.dumps({"arguments": arguments, "point": point, "after": after, "full": full, "command": command}) + "\n"
+            json.dumps({"arguments": arguments, "point": point, "after": after, "full": full, "command": command})
+            + "\n"
         )
         self._process.stdin.flush()
         return Victim(**json.loads(self._process.stdout.readline()))
@@ -163,7 +164,7 @@ def main() -> None:
     import sklearn.datasets
     import torch
 
-    import segp_ext.learn  # noqa: F401
+    import segp_ext.learn
     import segp_ext.train  # noqa: F401
 
     del matplotlib, open_clip, peft, sklearn
