@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segp_ext.config import MethodConfig
+from segp_ext.method.class_places import merged_rows
 from segp_ext.method.heads import Head
 from segp_ext.method.named_parts import head_of
 from segp_ext.method.own_parts import naming
@@ -90,9 +91,12 @@ class ClassStatistics:
             raise ValueError(
                 f"known classes take no more images with the head {type(self.head).__name__} (prototypes.score), which has no method update"
             )
+        self._check_counts(places, "take no more images")
+
+    def _check_counts(self, places: Tensor, what: str) -> None:
         if bool((self.counts[places] < 0).any()):
             raise ValueError(
-                "classes that segp_ext 0.2 learnt take no more images: it did not keep how many images they were learnt from"
+                f"classes that segp_ext 0.2 learnt {what}: it did not keep how many images they were learnt from"
             )
 
     def update(self, feature: Tensor, label: Tensor) -> None:
@@ -133,6 +137,40 @@ class ClassStatistics:
         """
         with naming("prototypes.score", self.head):
             return self.head.left_out(feature, label, self.class_means(), self.counts, scale)
+
+    def keep(self, places: Tensor) -> None:
+        """Leaves classes out. The scores of the others stay as they are.
+
+        Args:
+            places: Places of the classes that stay, int64 `[K]`, ascending.
+
+        Raises:
+            ValueError: If the head cannot leave a class out.
+        """
+        with naming("prototypes.score", self.head):
+            self.head.keep(places)
+        self.prototypes, self.lengths, self.counts = (
+            rows[places] for rows in (self.prototypes, self.lengths, self.counts)
+        )
+
+    def merge(self, places: Tensor) -> None:
+        """Makes one class of several, as if it had been learnt from all their images.
+
+        Args:
+            places: Places of the classes that become one, int64 `[M]`, ascending. The merged class stands at the first of them.
+
+        Raises:
+            ValueError: If the head cannot merge classes, or the numbers of their images are not known.
+        """
+        self._check_counts(places, "cannot be merged")
+        own, means = self.counts[places], self.class_means()
+        with naming("prototypes.score", self.head):
+            self.head.merge(places, means, self.counts)
+        mean = (own[:, None] * means[places]).sum(dim=0) / own.sum()
+        prototype = F.normalize(mean, dim=0) if self.unit else mean
+        self.prototypes = merged_rows(self.prototypes, places, prototype)
+        self.lengths = merged_rows(self.lengths, places, mean.norm())
+        self.counts = merged_rows(self.counts, places, own.sum())
 
     # -- copies and checkpoints ------------------------------------------------------------------------------------------------
 

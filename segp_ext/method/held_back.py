@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segp_ext.config import CalibrationConfig
+from segp_ext.method.class_places import GONE
 
 _FEWEST = 2
 """Images of a class that are left for training."""
@@ -85,6 +86,19 @@ class HeldBack:
     def with_more(self, more: HeldBack) -> HeldBack:
         """Returns these and `more`."""
         return HeldBack(*(torch.cat([getattr(self, name), getattr(more, name)]) for name in _NAMES))
+
+    def replaced(self, where: Tensor) -> HeldBack:
+        """Returns the features of the classes that stay, at their new places.
+
+        After a merge `shift` stays that of the smaller class. It is greater than the merged class's, so that the learner rather doubts.
+
+        Args:
+            where: New place of every class, int64 `[C]`, as `segp_ext.method.class_places` gives it.
+        """
+        label = where[self.label]
+        stays = label != GONE
+        frozen = self.frozen[stays] if len(self.frozen) else self.frozen
+        return HeldBack(label[stays], self.feature[stays], frozen, self.shift[stays])
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns the tensors that a checkpoint keeps, by name; labels as float64."""

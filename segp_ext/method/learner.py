@@ -23,10 +23,10 @@ from segp_ext.data.images import Images
 from segp_ext.data.items import SizedDataset
 from segp_ext.method.anchors import check_folder
 from segp_ext.method.checks import check_labels, check_new_names, listed, prompts
+from segp_ext.method.class_editing import ClassEditing
 from segp_ext.method.classifier import Classifier, FrozenModel, Prediction
 from segp_ext.method.encoding import encode_images, encode_prompts
 from segp_ext.method.saved_tensors import check_prototypes
-from segp_ext.method.state import State
 from segp_ext.method.task import NewTask, TaskLearning
 from segp_ext.report.result import TaskReport
 from segp_ext.runtime.memory import give_back_memory
@@ -37,7 +37,7 @@ from segp_ext.storage.saved_backbone import load_backbone
 from segp_ext.storage.task_progress import TaskProgress
 
 
-class SeGPCL(State):
+class SeGPCL(ClassEditing):
     """A CLIP classifier that learns classes in tasks, without old images.
 
     Args:
@@ -48,7 +48,7 @@ class SeGPCL(State):
 
     Attributes:
         class_names: all classes learnt, in order; a tuple, as prompts, prototypes and heads follow it.
-        task_sizes: number of classes of each task learnt.
+        task_sizes: number of classes of each task learnt that are there; 0 for a task whose classes were all removed.
         prototypes: raw-space prototypes μ `[C, Dr]`: unit vectors, or means of raw features where `prototypes.features` is raw.
         untransferred: the old classes' prototypes before the last task's transfer, for inspection; None if none took place.
         weights_from: where `load` took the backbone's weights from, a path or a tag; None for a learner that was not loaded.
@@ -92,7 +92,7 @@ class SeGPCL(State):
             FloatingPointError: if the loss stops being finite. The learner is as it was before the task.
             RuntimeError: if another thread lets it learn.
         """
-        with self._lock.learns(), without_autocast():
+        with self._lock.learns(), without_autocast(), self._as_before_on_failure():
             self._classifier = None  # who predicts with it goes on
             task = self._checked_task(dataset, class_names)
             learning = TaskLearning(self, task, kept)

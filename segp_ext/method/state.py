@@ -116,8 +116,7 @@ class State:
     @class_names.setter
     def class_names(self, names: Any) -> None:
         raise AttributeError(
-            "class_names cannot be set: prompts and prototypes were learnt under these names. Learn anew under others, or replace names in "
-            "what predict returns"
+            "class_names cannot be set: prompts, prototypes and heads follow them. rename_class(old, new) gives a class another name"
         )
 
     # -- made from the state ---------------------------------------------------------------------------------------------------
@@ -186,6 +185,18 @@ class State:
         with self._lock.held():
             self._classifier = None  # who predicts with it goes on
             yield
+
+    @contextmanager
+    def _as_before_on_failure(self) -> Iterator[None]:
+        """Puts back what a learner has learnt, its adapter included, if the block fails or is interrupted."""
+        names = ("statistics", "frozen", "held", "untransferred", "records", "task_sizes", "calibration")
+        before = {name: getattr(self, name) for name in names}
+        with restored_on_failure(self.backbone):
+            try:
+                yield
+            except BaseException:
+                self.__dict__.update(before)
+                raise
 
     @torch.inference_mode(False)
     def forget(self) -> None:
@@ -293,3 +304,18 @@ class State:
             self.records, self.task_sizes = tuple(records), list(task_sizes)
             self.calibration = calibration
             self._text = MadeOnce()
+
+
+@contextmanager
+def restored_on_failure(backbone: Backbone) -> Iterator[None]:
+    """Puts the adapter back as it was if a change of the learner fails or is interrupted."""
+    trained = backbone.trained_parameters()
+    before = [parameter.detach().clone() for parameter in trained]
+    try:
+        yield
+    except BaseException:
+        backbone.unmerge()  # again, as an interrupt may have come in the middle of it
+        with torch.no_grad():
+            for parameter, value in zip(trained, before, strict=True):
+                parameter.copy_(value)
+        raise

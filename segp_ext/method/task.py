@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +13,6 @@ import torch
 from torch import Tensor
 
 from segp_ext import ops
-from segp_ext.clip.backbone import Backbone
 from segp_ext.data.images import Images, PartOfImages
 from segp_ext.method.anchors import Anchors, encoded_by_teacher, make_anchors
 from segp_ext.method.checks import check_anchors, check_finite
@@ -124,12 +122,12 @@ class TaskLearning:
         self.images = PartOfImages(task.images, chosen, task.classes[chosen])
 
     def learn(self) -> Learnt:
-        """Learns the task. If that fails or is interrupted, the learner is as before.
+        """Learns the task. If that fails or is interrupted, the model is changed; the caller puts it back.
 
         Raises:
             FloatingPointError: if a loss, a gradient, the adapter or a prototype stops being finite.
         """
-        with restored_on_failure(self.backbone), ops.eager() if self.config.ops == "eager" else nullcontext():
+        with ops.eager() if self.config.ops == "eager" else nullcontext():
             task, config = self.task, self.config
             source = self.state.source if task.trains and task.new.start > 0 and config.uses_anchors else None
             loss = loss_of(config) if task.trains and config.extra_loss.used else None
@@ -291,18 +289,3 @@ class TaskLearning:
         """A CPU generator for one purpose within one task, so that no phase's draws depend on another's."""
         entropy = np.random.SeedSequence((self.config.seed, self.task.number - 1, purpose))
         return torch.Generator("cpu").manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
-
-
-@contextmanager
-def restored_on_failure(backbone: Backbone) -> Iterator[None]:
-    """Puts the adapter back as it was if learning a task fails or is interrupted."""
-    trained = backbone.trained_parameters()
-    before = [parameter.detach().clone() for parameter in trained]
-    try:
-        yield
-    except BaseException:
-        backbone.unmerge()  # again, as an interrupt may have come in the middle of it
-        with torch.no_grad():
-            for parameter, value in zip(trained, before, strict=True):
-                parameter.copy_(value)
-        raise

@@ -33,6 +33,7 @@ from segp_ext.run.resuming import find_saved, take_over
 from segp_ext.runtime.processes import join, leave, share_cores
 from segp_ext.runtime.program import program
 from segp_ext.storage import sealed
+from segp_ext.storage.class_records import with_tasks
 from segp_ext.storage.sealed import write_atomically
 from segp_ext.storage.task_progress import TaskProgress
 
@@ -305,7 +306,7 @@ class Run:
         learnt = learner.learn_task(
             Joined([task.train for task in tasks], sizes), [name for task in tasks for name in task.class_names], kept
         )
-        learner.task_sizes = sizes
+        learner.task_sizes, learner.records = sizes, with_tasks(learner.records, sizes)
         return learnt
 
     def _progress(self, done: int) -> str:

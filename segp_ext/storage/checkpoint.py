@@ -60,7 +60,7 @@ class LearnerState:
         backbone: the backbone, with its adapter.
         config: the learner's settings.
         records: the classes of all tasks learnt, in order.
-        task_sizes: number of classes of each task.
+        task_sizes: number of classes of each task, 0 for one whose classes were all removed.
         tensors: what the learner has learnt beside its adapter, by name.
         measured: what images held back tell, as plain values; None if none were.
     """
@@ -262,8 +262,8 @@ def _read_learner(path: Path) -> SavedLearner:
             if not tensor.isfinite().all():
                 raise ValueError(f"tensor {name} has values that are not finite")
         sizes = state["task_sizes"]
-        if not isinstance(sizes, list) or not all(type(size) is int and size > 0 for size in sizes):
-            raise ValueError("task_sizes must be a list of positive integers")
+        if not isinstance(sizes, list) or not all(type(size) is int and size >= 0 for size in sizes):
+            raise ValueError("task_sizes must be a list of whole numbers, none negative")
         records = read_records(state["classes"]) if state["format"] > 4 else older_records(state["class_names"], sizes)
         backbone = from_dict(BackboneFacts, state["backbone"], "backbone.")
         config = from_dict(MethodConfig, state["config"])

@@ -36,8 +36,7 @@ def older_records(names: Any, task_sizes: Sequence[int]) -> tuple[ClassRecord, .
     """
     if not fits(names, list[str]):
         raise ValueError("class_names must be a list of different strings")
-    tasks = [number for number, size in enumerate(task_sizes, start=1) for _ in range(size)]
-    records = tuple(ClassRecord(name, task) for name, task in zip(names, tasks, strict=True))
+    records = with_tasks([ClassRecord(name, 0) for name in names], task_sizes)
     _check_names(records)
     return records
 
@@ -59,6 +58,46 @@ def updated_records(
         images = None if record.images is None else record.images + count
         found.append(dataclasses.replace(record, images=images, learnt=date) if count else record)
     return tuple(found)
+
+
+def renamed_records(records: Sequence[ClassRecord], place: int, name: str) -> tuple[ClassRecord, ...]:
+    """Returns the records after the class at `place` got another name."""
+    return (*records[:place], dataclasses.replace(records[place], name=name), *records[place + 1 :])
+
+
+def merged_records(records: Sequence[ClassRecord], places: Sequence[int], name: str) -> tuple[ClassRecord, ...]:
+    """Returns the records after some classes became one, at the place and in the task of the first of them.
+
+    Args:
+        records: The records before it. Those at `places` have a number of images and a date.
+        places: Places of these classes, ascending.
+        name: Name of the merged class.
+    """
+    own = [records[place] for place in places]
+    images = sum(record.images or 0 for record in own)
+    learnt = max((record.learnt for record in own), key=datetime.fromisoformat)
+    merged = dataclasses.replace(own[0], name=name, images=images, learnt=learnt)
+    return tuple(
+        merged if place == places[0] else record
+        for place, record in enumerate(records)
+        if place == places[0] or place not in places
+    )
+
+
+def sizes_of_tasks(records: Sequence[ClassRecord], tasks: int) -> list[int]:
+    """Returns the number of classes that are left of each task, 0 for a task that lost them all.
+
+    Args:
+        records: The classes.
+        tasks: Number of tasks learnt.
+    """
+    return [sum(record.task == number for record in records) for number in range(1, tasks + 1)]
+
+
+def with_tasks(records: Sequence[ClassRecord], task_sizes: Sequence[int]) -> tuple[ClassRecord, ...]:
+    """Returns the records with the numbers of tasks of these sizes, in order."""
+    tasks = [number for number, size in enumerate(task_sizes, start=1) for _ in range(size)]
+    return tuple(dataclasses.replace(record, task=task) for record, task in zip(records, tasks, strict=True))
 
 
 def read_records(found: Any) -> tuple[ClassRecord, ...]:

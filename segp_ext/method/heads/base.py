@@ -78,7 +78,41 @@ class Head:
 
     def takes_updates(self) -> bool:
         """Tells whether known classes may take more images: the head learns nothing from features, or has a method `update`."""
-        return type(self).update is not Head.update or type(self).add is Head.add
+        return self._follows("update")
+
+    def keep(self, places: Tensor) -> None:
+        """Leaves classes out: scores of the others stay as they are. If it fails, the head stays as it was.
+
+        A subclass that learns from features overrides this method, or no class can be removed.
+
+        Args:
+            places: places of the classes that stay, int64 `[K]`, ascending.
+
+        Raises:
+            ValueError: if the head cannot leave a class out.
+        """
+        if not self._follows("keep"):
+            raise ValueError(f"the head {type(self).__name__} cannot leave a class out: it has no method keep")
+
+    def merge(self, places: Tensor, means: Tensor, counts: Tensor) -> None:
+        """Makes one class of several, as if it had been learnt from all their images. If it fails, the head stays as it was.
+
+        A subclass that learns from features overrides this method, or no classes can be merged.
+
+        Args:
+            places: places of the classes that become one, int64 `[M]`, ascending. The merged class stands at the first of them.
+            means: mean features of all classes before, float64 `[C, Dr]`; of unit features where `prototypes.features` is unit.
+            counts: number of images of all classes before, float64 `[C]`.
+
+        Raises:
+            ValueError: if the head cannot merge classes.
+        """
+        if not self._follows("merge"):
+            raise ValueError(f"the head {type(self).__name__} cannot merge classes: it has no method merge")
+
+    def _follows(self, method: str) -> bool:
+        """Tells whether a change of classes leaves the head right: it learns nothing from features, or has the method for that change."""
+        return getattr(type(self), method) is not getattr(Head, method) or type(self).add is Head.add
 
     def scores(self, feature: Tensor, prototypes: Tensor, logit_scale: float) -> Tensor:
         """Scores images.

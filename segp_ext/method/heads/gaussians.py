@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segp_ext.config import MethodConfig
+from segp_ext.method.class_places import merged_rows, places_kept
 from segp_ext.method.heads.base import Head
 from segp_ext.runtime.processes import Processes
 
@@ -31,7 +32,8 @@ class Gaussians(Head):
 
     Attributes:
         scatters: sums of (z − μ)(z − μ)ᵀ, each image about its class's mean, float64. λ = 0 has one sum of all classes `[1, Dr, Dr]`;
-            λ above 0 has one of each class `[C, Dr, Dr]`.
+            λ above 0 has one of each class `[C, Dr, Dr]`. Once classes were removed, one more row is the sum of them all: it counts in Σ
+            as before, so that the scores of other classes stay.
         counts: number of images in each of these sums.
         lengths: lengths of the classes' means when they were learnt, float64 `[C]`.
     """
@@ -71,7 +73,9 @@ class Gaussians(Head):
         means = sums[:, :-1] / counts[:, None]
         if self.own > 0:
             squares = counts[:, None, None] * means[:, :, None] * means[:, None, :]
-            scatters, counts = torch.cat([self.scatters, products - squares]), torch.cat([self.counts, counts])
+            known = len(self.lengths)  # the sum of removed classes stands behind
+            scatters = torch.cat([self.scatters[:known], products - squares, self.scatters[known:]])
+            counts = torch.cat([self.counts[:known], counts, self.counts[known:]])
         else:
             squares = (counts[:, None] * means).T @ means
             scatters = (products - squares) + self.scatters.sum(dim=0, keepdim=True)
@@ -94,12 +98,39 @@ class Gaussians(Head):
             lengths[place] = ((old * means[place] + count * mean) / (old + count)).norm()
         self._take(scatters, totals, lengths)
 
+    def keep(self, places: Tensor) -> None:
+        """Leaves classes out; their sums go on to count in Σ. See `Head.keep`."""
+        scatters, counts, factors, volumes = self.scatters, self.counts, self._factors, self._volumes
+        known, lengths = len(self.lengths), self.lengths[places]
+        if self.own > 0 and len(places) < known:
+            gone = torch.cat([places_kept(known, places), torch.arange(known, len(counts), device=places.device)])
+            scatters = torch.cat([scatters[places], scatters[gone].sum(dim=0, keepdim=True)])
+            counts = torch.cat([counts[places], counts[gone].sum()[None]])
+            factors, volumes = factors[places], volumes[places]
+        self.scatters, self.counts, self.lengths = scatters, counts, lengths
+        self._factors, self._volumes = factors, volumes
+
+    def merge(self, places: Tensor, means: Tensor, counts: Tensor) -> None:
+        """Makes one class of several, whose scatter holds the differences of their means too; see `Head.merge`."""
+        own = counts[places]
+        mean = (own[:, None] * means[places]).sum(dim=0) / own.sum()
+        apart = means[places] - mean
+        between = (own[:, None] * apart).T @ apart
+        scatters, totals = self.scatters, self.counts
+        if self.own > 0:
+            scatters = merged_rows(scatters, places, scatters[places].sum(dim=0) + between)
+            totals = merged_rows(totals, places, own.sum())
+        else:
+            scatters = scatters + between
+        self._take(scatters, totals, merged_rows(self.lengths, places, mean.norm()))
+
     def _take(self, scatters: Tensor, counts: Tensor, lengths: Tensor) -> None:
         """Keeps the sums; for each covariance also a factor A of its inverse, A Aᵀ = Σ_c⁻¹, and ½ log det Σ_c. It keeps all or nothing."""
         shared = scatters.sum(dim=0) / counts.sum().clamp(min=1)
         shrinkage = self._estimated(shared, counts) if self.shrinkage is None else self.shrinkage
         factors, volumes = [], []
-        for scatter, count in zip(scatters, counts, strict=True):
+        groups = len(lengths) if self.own > 0 else 1
+        for scatter, count in zip(scatters[:groups], counts[:groups], strict=True):
             covariance = (1 - self.own) * shared + self.own * scatter / count
             variance = covariance.diagonal().mean().clamp(min=1e-12)  # images that are all alike have none
             identity = torch.eye(len(shared), dtype=torch.float64, device=shared.device)
@@ -174,6 +205,8 @@ class Gaussians(Head):
         """
         scatters, counts, lengths = (state[name].to(self.scatters.device) for name in ("scatters", "counts", "lengths"))
         groups = len(lengths) if self.own > 0 else min(len(lengths), 1)
+        if self.own > 0 and groups and len(scatters) == len(counts) == groups + 1:
+            groups += 1  # the sum of removed classes
         width = self.scatters.shape[1]
         for name, tensor, shape in (("scatters", scatters, [groups, width, width]), ("counts", counts, [groups])):
             if list(tensor.shape) != shape:

@@ -90,6 +90,10 @@ class LinearProbe(FrozenHead):
         solver.step(loss)
         return weight.detach()
 
+    def keep(self, places: Tensor) -> None:
+        """Leaves classes out; see `Head.keep`."""
+        self.weight = self.weight[places]
+
     def scores(self, feature: Tensor, prototypes: Tensor, logit_scale: float) -> Tensor:
         """Scores features `[B, Dr]`; returns logits `[B, C]`. Prototypes and scale do not matter here."""
         return (feature.double() @ self.weight[:, :-1].T + self.weight[:, -1]).float()

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segp_ext.config import MethodConfig
+from segp_ext.method.class_places import merged_rows
 from segp_ext.method.heads.base import FrozenHead
 from segp_ext.runtime.processes import Processes
 
@@ -72,6 +73,15 @@ class Ridge(FrozenHead):
         lifted = self._lifted(feature)
         target = F.one_hot(label, self.targets.shape[1]).double()
         self._take(self.gram + lifted.T @ lifted, self.targets + lifted.T @ target, self.power)
+
+    def keep(self, places: Tensor) -> None:
+        """Leaves classes out. Their images stay in the sum of all, so that the scores of other classes stay; see `Head.keep`."""
+        self.targets, self._weights = self.targets[:, places], self._weights[:, places]
+
+    def merge(self, places: Tensor, means: Tensor, counts: Tensor) -> None:
+        """Makes one class of several; see `Head.merge`. Its score is the sum of theirs, as targets are one-hot."""
+        targets = merged_rows(self.targets.T, places, self.targets[:, places].sum(dim=1)).T
+        self._take(self.gram, targets, self.power)
 
     def _chosen(self, grams: Tensor, sums: Tensor) -> int:
         """Finds the power of the penalty with the smallest squared error on the images left out: ‖HW − Y‖² up to a constant, from sums."""
