@@ -18,6 +18,7 @@ COMMANDS = {
     "new": "make a learner, and let it learn the classes of a folder",
     "learn": "let a learner learn the new classes of a folder",
     "predict": "name the classes of images with what was learnt",
+    "classes": "list, rename, remove and merge the classes of a learner",
     "export": "write what was learnt for use without this package",
     "doctor": "look for what is wrong with an installation or a data set",
 }

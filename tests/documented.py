@@ -24,7 +24,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "evidence/README.md",
 ]
-COMMANDS = ("train", "compare", "predict", "export", "doctor")
+COMMANDS = ("train", "compare", "predict", "classes", "export", "doctor")
 EXTRA = ("onnx", "onnxruntime", "onnxscript")
 """Packages of an extra; a block that imports one that is not installed is left out."""
 _SHELL = """
@@ -136,7 +136,7 @@ def call(command: str, arguments: list[str]) -> None:
         ValueError: with what the command said, if it refuses them.
     """
     asks = {"-h", "--help"} & {*arguments}
-    if command not in ("predict", "export") and not asks:
+    if command not in ("predict", "classes", "export") and not asks:
         # The settings of a run that goes on are its own; its help reads the rest of the line.
         arguments = [*arguments, "--help" if "--resume" in arguments else "--print_config"]
     said = io.StringIO()

@@ -14,12 +14,13 @@ from segp_ext.runtime.program import as_typed, program
 from segp_ext.storage.sealed import check_seal, recovered
 
 
-def learner_parser(command: str, description: str) -> argparse.ArgumentParser:
+def learner_parser(command: str, description: str, loads: bool = True) -> argparse.ArgumentParser:
     """Makes the parser of a command that takes a saved learner, with the arguments LEARNER and --pretrained.
 
     Args:
         command: Name of the command, "predict".
         description: What the command does, with examples.
+        loads: Whether the command loads the model; without it there is no --pretrained.
     """
     parser = argparse.ArgumentParser(
         prog=program(command), description=as_typed(description), formatter_class=HelpFormatter, allow_abbrev=False
@@ -30,11 +31,12 @@ def learner_parser(command: str, description: str) -> argparse.ArgumentParser:
         type=Path,
         help="folder of a saved learner, or of a run (its last checkpoint is taken)",
     )
-    parser.add_argument(
-        "--pretrained",
-        metavar="WEIGHTS",
-        help="weights of the backbone, if they were moved: a file, a folder, or a tag (default: where they were)",
-    )
+    if loads:
+        parser.add_argument(
+            "--pretrained",
+            metavar="WEIGHTS",
+            help="weights of the backbone, if they were moved: a file, a folder, or a tag (default: where they were)",
+        )
     return parser
 
 
