@@ -124,60 +124,38 @@ class ClassStatistics:
         prototypes[touched], lengths[touched] = moved[touched].to(prototypes.dtype), means.norm(dim=1)[touched]
         self.prototypes, self.lengths, self.counts = prototypes, lengths, counts
 
-    def left_out(self, feature: Tensor, label: Tensor, scale: float) -> Tensor:
-        """Scores learnt images by their own classes as if the class had not learnt that image; see `Head.left_out`.
-
-        Args:
-            feature: Raw features `[N, Dr]`.
-            label: Their classes, int64 `[N]`.
-            scale: s of the model.
-
-        Returns:
-            Scores, float64 `[N]`.
-        """
-        with naming("prototypes.score", self.head):
-            return self.head.left_out(feature, label, self.class_means(), self.counts, scale)
-
-    def keep(self, places: Tensor) -> None:
-        """Leaves classes out. The scores of the others stay as they are.
-
-        Args:
-            places: Places of the classes that stay, int64 `[K]`, ascending.
-
-        Raises:
-            ValueError: If the head cannot leave a class out.
-        """
-        with naming("prototypes.score", self.head):
-            self.head.keep(places)
-        self.prototypes, self.lengths, self.counts = (
-            rows[places] for rows in (self.prototypes, self.lengths, self.counts)
-        )
-
-    def merge(self, places: Tensor) -> None:
-        """Makes one class of several, as if it had been learnt from all their images.
-
-        Args:
-            places: Places of the classes that become one, int64 `[M]`, ascending. The merged class stands at the first of them.
-
-        Raises:
-            ValueError: If the head cannot merge classes, or the numbers of their images are not known.
-        """
-        self._check_counts(places, "cannot be merged")
-        own, means = self.counts[places], self.class_means()
-        with naming("prototypes.score", self.head):
-            self.head.merge(places, means, self.counts)
-        mean = (own[:, None] * means[places]).sum(dim=0) / own.sum()
-        prototype = F.normalize(mean, dim=0) if self.unit else mean
-        self.prototypes = merged_rows(self.prototypes, places, prototype)
-        self.lengths = merged_rows(self.lengths, places, mean.norm())
-        self.counts = merged_rows(self.counts, places, own.sum())
-
     # -- copies and checkpoints ------------------------------------------------------------------------------------------------
 
     def scores(self, feature: Tensor, scale: float) -> Tensor:
         """Scores raw features `[B, Dr]` against all classes, `[B, C]`; see `Head.scores`."""
         with naming("prototypes.score", self.head):
             return self.head.scores(feature, self.prototypes, scale)
+
+    def left_out_scores(self, feature: Tensor, label: Tensor, scale: float) -> Tensor | None:
+        """Scores images that their classes have learnt as if each class had learnt its others alone.
+
+        Args:
+            feature: Raw features `[N, Dr]`.
+            label: Their classes, int64 `[N]`, places among all classes.
+            scale: s of the model.
+
+        Returns:
+            Scores, float64 `[N, C]`; None where the head cannot tell (`Head.left_out_scores`), or classes of an older learner are there.
+        """
+        if bool((self.counts < 0).any()):
+            return None
+        means = self.class_means()
+        with naming("prototypes.score", self.head):
+            if type(self.head).add is not Head.add:
+                return self.head.left_out_scores(feature, label, means, self.counts, scale)
+            found = self.head.scores(feature, self.prototypes, scale).double()
+            rows = F.normalize(feature.double(), dim=1) if self.unit else feature.double()
+            for place in label.unique().tolist():
+                own = (label == place).nonzero().flatten()
+                rest = self.counts[place] * means[place] - rows[own]  # a prototype of its own for each image
+                rest = F.normalize(rest, dim=1) if self.unit else rest / (self.counts[place] - 1)
+                found[own, place] = self.head.scores(feature[own], rest.to(feature.dtype), scale).diagonal().double()
+        return found
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns the tensors that a checkpoint keeps, by name; all but the prototypes are float64."""

@@ -114,6 +114,26 @@ class Head:
         """Tells whether a change of classes leaves the head right: it learns nothing from features, or has the method for that change."""
         return getattr(type(self), method) is not getattr(Head, method) or type(self).add is Head.add
 
+    def left_out_scores(
+        self, feature: Tensor, label: Tensor, means: Tensor, counts: Tensor, logit_scale: float
+    ) -> Tensor | None:
+        """Scores images that their classes have learnt as if each class had learnt its others alone (leave-one-out).
+
+        Learners calibrate themselves on these scores. A head that learns nothing from features needs no such method.
+
+        Args:
+            feature: raw features of the images `[N, Dr]`.
+            label: their classes, int64 `[N]`, places among all classes.
+            means: mean features of all classes, float64 `[C, Dr]`, as for `update`.
+            counts: number of images of all classes, float64 `[C]`; at least 2 for a class in `label`.
+            logit_scale: s of the model.
+
+        Returns:
+            Scores, float64 `[N, C]`; None for a head that cannot tell. A learner then adds to the own class's score what the score lost
+            when the class learnt the image.
+        """
+        return None
+
     def scores(self, feature: Tensor, prototypes: Tensor, logit_scale: float) -> Tensor:
         """Scores images.
 
@@ -126,28 +146,6 @@ class Head:
             Scores `[B, C]`.
         """
         return logit_scale * F.normalize(feature, dim=-1) @ F.normalize(prototypes, dim=-1).T
-
-    def left_out(self, feature: Tensor, label: Tensor, means: Tensor, counts: Tensor, logit_scale: float) -> Tensor:
-        """Scores images by their own classes as if the class had not learnt that image.
-
-        The class here is the cosine to the mean of the others. A subclass with scores of its own overrides this method, or its images count
-        as if they were new.
-
-        Args:
-            feature: raw features of learnt images `[N, Dr]`.
-            label: their classes, int64 `[N]`, places among all classes.
-            means: mean features of all classes, float64 `[C, Dr]`, as for `update`.
-            counts: number of images of all classes, float64 `[C]`.
-            logit_scale: s of the model.
-
-        Returns:
-            Scores, float64 `[N]`.
-        """
-        if type(self).scores is not Head.scores:
-            return self.scores(feature, means.to(feature.dtype), logit_scale).double().gather(1, label[:, None])[:, 0]
-        z = F.normalize(feature.double(), dim=1) if self.unit else feature.double()
-        others = counts[label, None] * means[label] - z
-        return logit_scale * F.cosine_similarity(z, others, dim=1)
 
     def state(self) -> dict[str, Tensor]:
         """Returns the tensors that a checkpoint keeps, by name, in float64."""

@@ -36,6 +36,7 @@ class Gaussians(Head):
             as before, so that the scores of other classes stay.
         counts: number of images in each of these sums.
         lengths: lengths of the classes' means when they were learnt, float64 `[C]`.
+        share: γ in use.
     """
 
     def __init__(self, width: int, device: torch.device, config: MethodConfig) -> None:
@@ -45,7 +46,7 @@ class Gaussians(Head):
         self.scatters = torch.zeros(0, width, width, dtype=torch.float64, device=device)
         self.counts = torch.zeros(0, dtype=torch.float64, device=device)
         self.lengths = torch.zeros(0, dtype=torch.float64, device=device)
-        self._factors, self._volumes = self.scatters, self.counts
+        self._factors, self._volumes, self.share = self.scatters, self.counts, 0.0
         self.begin(0)
 
     def begin(self, classes: int) -> None:
@@ -57,13 +58,14 @@ class Gaussians(Head):
 
     def add(self, feature: Tensor, label: Tensor, index: Tensor) -> None:
         """Takes raw features `[N, Dr]` of images with labels int64 `[N]` within the task; their numbers in it do not matter here."""
-        z = self._taken(feature)
+        z = self.taken(feature)
         self._sums.index_add_(0, label, torch.cat([z, z.new_ones(len(z), 1)], dim=1))
         for group in label.unique().tolist() if self.own > 0 else [0]:
             rows = z[label == group] if self.own > 0 else z
             self._products[group] += rows.T @ rows
 
-    def _taken(self, feature: Tensor) -> Tensor:
+    def taken(self, feature: Tensor) -> Tensor:
+        """Returns features as the distributions take them, float64 `[N, Dr]`: of unit length where `prototypes.features` is unit."""
         return F.normalize(feature.double(), dim=1) if self.unit else feature.double()
 
     def finish(self, processes: Processes) -> None:
@@ -86,7 +88,7 @@ class Gaussians(Head):
     def update(self, feature: Tensor, label: Tensor, means: Tensor, counts: Tensor) -> None:
         """Adds more images of known classes to the sums; see `Head.update`."""
         scatters, totals, lengths = self.scatters.clone(), self.counts.clone(), self.lengths.clone()
-        z = self._taken(feature)
+        z = self.taken(feature)
         for place in label.unique().tolist():
             rows, old = z[label == place], counts[place]
             mean, count = rows.mean(dim=0), len(rows)
@@ -124,6 +126,33 @@ class Gaussians(Head):
             scatters = scatters + between
         self._take(scatters, totals, merged_rows(self.lengths, places, mean.norm()))
 
+    def left_out_scores(
+        self, feature: Tensor, label: Tensor, means: Tensor, counts: Tensor, logit_scale: float
+    ) -> Tensor:
+        """Scores images as if their classes had not learnt them; see `Head.left_out_scores`.
+
+        An image z of a class of n images with mean m gave d dᵀ·n/(n − 1) to its class's sum, d = z − m. Without that, every covariance is
+        Σ_c − a_c d dᵀ, whose inverse has a closed form (Sherman and Morrison 1950). What is left of the class has the mean m − d/(n − 1).
+        Left out is the change of scale, 1/n, that dividing by one image fewer brings.
+        """
+        z = self.taken(feature)
+        apart, count = z - means[label], counts[label]
+        ratio, total = count / (count - 1), self.counts.sum()
+        shared = (1 - self.share) * (1 - self.own) * ratio / (total - 1)
+        extra = (1 - self.share) * self.own * ratio / (count - 1)
+        columns = []
+        for place, centre in enumerate(means):
+            group = place if self.own > 0 else 0
+            factor, volume = self._factors[group], self._volumes[group]
+            mine = label == place
+            from_mean = torch.where(mine[:, None], apart * ratio[:, None], z - centre) @ factor
+            along = apart @ factor
+            share = shared + extra * mine
+            left = (1 - share * along.square().sum(dim=1)).clamp(min=1e-6)
+            distance = from_mean.square().sum(dim=1) + share * (from_mean * along).sum(dim=1).square() / left
+            columns.append(-0.5 * distance - (volume + 0.5 * left.log() if self.own > 0 else 0))
+        return torch.stack(columns, dim=1)
+
     def _take(self, scatters: Tensor, counts: Tensor, lengths: Tensor) -> None:
         """Keeps the sums; for each covariance also a factor A of its inverse, A Aᵀ = Σ_c⁻¹, and ½ log det Σ_c. It keeps all or nothing."""
         shared = scatters.sum(dim=0) / counts.sum().clamp(min=1)
@@ -138,8 +167,8 @@ class Gaussians(Head):
             values = values.clamp(min=float(torch.finfo(torch.float64).eps * torch.maximum(values[-1], variance)))
             factors.append(vectors * values.rsqrt())
             volumes.append(values.log().sum() / 2)
-        self.scatters, self.counts, self.lengths, self._shrunk = scatters, counts, lengths, shrinkage
-        self._factors, self._volumes = torch.stack(factors), torch.stack(volumes)
+        self.scatters, self.counts, self.lengths = scatters, counts, lengths
+        self._factors, self._volumes, self.share = torch.stack(factors), torch.stack(volumes), shrinkage
 
     @staticmethod
     def _estimated(covariance: Tensor, counts: Tensor) -> float:
@@ -158,7 +187,7 @@ class Gaussians(Head):
         Returns:
             Scores, float32 `[B, C]`.
         """
-        z, p = self._taken(feature), prototypes.double()
+        z, p = self.taken(feature), prototypes.double()
         if self.unit:
             p = p * self.lengths[:, None]
         if self.own > 0:
@@ -169,29 +198,6 @@ class Gaussians(Head):
             return torch.stack(columns, dim=1).float()
         z, p = z @ self._factors[0], p @ self._factors[0]
         return (z @ p.T - 0.5 * p.square().sum(dim=1) - 0.5 * z.square().sum(dim=1, keepdim=True)).float()
-
-    def left_out(self, feature: Tensor, label: Tensor, means: Tensor, counts: Tensor, logit_scale: float) -> Tensor:
-        """Scores images by their own classes without themselves; see `Head.left_out`.
-
-        With q = (z − m)ᵀ Σ_c⁻¹ (z − m) and n images, the mean of the others lies n / (n − 1) times as far away. Their covariance is
-        Σ_c − k·(z − m)(z − m)ᵀ, k = (1 − γ)·(λ / n + (1 − λ) / N)·n / (n − 1), up to its scale. So its inverse and determinant follow
-        from q alone (Sherman and Morrison).
-        """
-        z = self._taken(feature)
-        apart = z - means[label]
-        if self.own > 0:
-            rows = [(apart[i] @ self._factors[place]).square().sum() for i, place in enumerate(label.tolist())]
-            distance = torch.stack(rows)
-        else:
-            distance = (apart @ self._factors[0]).square().sum(dim=1)
-        n = counts[label]
-        away = n / (n - 1).clamp(min=1)
-        of_all = self.counts.sum()
-        share = (1 - self._shrunk) * (self.own / n + (1 - self.own) / of_all) * away
-        rest = (1 - share * distance).clamp(min=1e-6)
-        score = -0.5 * distance / rest * away.square()
-        # `scores` leaves a volume out that all classes share.
-        return score - self._volumes[label] - 0.5 * rest.log() if self.own > 0 else score
 
     def state(self) -> dict[str, Tensor]:
         """Returns the tensors that a checkpoint keeps, by name."""

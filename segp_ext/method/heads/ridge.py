@@ -103,14 +103,6 @@ class Ridge(FrozenHead):
         """Scores features `[B, Dr]`; returns `[B, C]`, near 1 for the class and near 0 for others. Prototypes and scale do not matter."""
         return (self._lifted(feature) @ self._weights).float()
 
-    def left_out(self, feature: Tensor, label: Tensor, means: Tensor, counts: Tensor, logit_scale: float) -> Tensor:
-        """Scores images by their own classes without themselves, from the leverage of each; see `Head.left_out`."""
-        lifted = self._lifted(feature)
-        penalty = 10.0**self.power * torch.eye(len(self.gram), dtype=torch.float64, device=lifted.device)
-        leverage = (lifted * torch.linalg.solve(self.gram + penalty, lifted.T).T).sum(dim=1).clamp(max=1 - 1e-6)
-        own = (lifted @ self._weights).gather(1, label[:, None])[:, 0]
-        return (own - leverage) / (1 - leverage)
-
     def state(self) -> dict[str, Tensor]:
         """Returns the tensors that a checkpoint keeps, by name."""
         return {
