@@ -31,6 +31,7 @@ examples:
   python -m segp_ext.predict saved photos --topk 1 --out names.csv
   python -m segp_ext.predict saved 'photos/*.png' --path text --device cpu
   python -m segp_ext.predict saved photos --others zebra "old lion"
+  python -m segp_ext.predict saved photos --unknown 0.05
   find photos -name '*.jpg' | python -m segp_ext.predict saved - --format jsonl
 """
 
@@ -55,6 +56,12 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         help="names that were never learnt, which compete by text alone",
     )
     parser.add_argument(
+        "--unknown",
+        type=float,
+        metavar="RATE",
+        help="call images that fit no learnt class unknown; this share of images of learnt classes, as 0.05, may be called so by mistake",
+    )
+    parser.add_argument(
         "--format",
         choices=FORMATS,
         help="form of the rows (default: by the ending of --out, else a table on a terminal, csv in a pipe or file)",
@@ -76,6 +83,8 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         value = getattr(options, name)
         if value is not None and value < least:
             parser.error(f"--{name} must be {least} or more; got {value}")
+    if options.unknown is not None and not 0 < options.unknown < 1:
+        parser.error(f"--unknown must be above 0 and below 1; got {options.unknown}")
     return options
 
 
@@ -98,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         files = chosen_files(options.images, sys.stdin.buffer)
         place = find_checkpoint(Path(os.path.expanduser(options.learner)))
         learner = SeGPCL.load(place, options.device, options.pretrained)
-        question = Question(options.topk, options.path, tuple(options.others))
+        question = Question(options.topk, options.path, tuple(options.others), options.unknown)
         predictor = FilePredictor(learner.classifier(), question, options.batch_size, options.workers)
         failed = predict_files(predictor, files, form, out)
     except BrokenPipeError:

@@ -1,12 +1,14 @@
-"""What the images held back tell about a learner's scores: temperatures of its probabilities, and the weights of the path auto."""
+"""What the images held back tell about a learner: temperatures, the weights of the path auto, and the limit for unknown images."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,8 +18,17 @@ _WEIGHTS = tuple(step / 20 for step in range(21))
 """Shares of the trained model that the path auto tries."""
 _LOW, _HIGH = math.log(1e-3), math.log(1e4)
 """Bounds of the logarithm of a temperature."""
+_LEVELS = 201
+"""Quantiles of the fit that a calibration keeps, evenly spaced from 0 to 1."""
 _BINS = 15
 """Bins of the expected calibration error, as in Guo et al. (arXiv 1706.04599)."""
+
+
+NO_LIMIT = (
+    "this learner knows no limit for unknown images, as it held none of its training images back; learn with --method auto, or with "
+    "calibration.fraction above 0"
+)
+"""What an error says of a learner that cannot tell unknown images."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +56,46 @@ class Calibration:
         images: Number of these images, of all classes.
         paths: Findings by path.
         trained_share: Share w of the trained model in the path auto: w·dual/T_dual + (1 − w)·frozen/T_frozen.
+        fit: 201 quantiles, evenly spaced from 0 to 1, of how well the images fit the learnt classes (`segp_ext.method.unknown`); empty
+            without images.
     """
 
     images: int
     paths: dict[str, PathCalibration] = field(default_factory=dict)
     trained_share: float = 0.0
+    fit: tuple[float, ...] = ()
 
     def temperature(self, path: str) -> float:
         """Returns the temperature of a path; 1 where no image was held back."""
         found = self.paths.get(path)
         return 1.0 if found is None else found.temperature
+
+    def limit(self, rate: float) -> float:
+        """Returns the fit below which this share of images of learnt classes lies.
+
+        A rate below 1/(N + 1) gives the worst fit of the N images: so few images tell no more.
+
+        Raises:
+            ValueError: For a rate that is not between 0 and 1, or a calibration without images.
+        """
+        if not isinstance(rate, (int, float)) or not 0 < rate < 1:
+            raise ValueError(
+                f"unknown must be the share of images of learnt classes that may be called unknown, above 0 and below 1; got {rate!r}"
+            )
+        if not self.fit:
+            raise ValueError(NO_LIMIT)
+        place = rate * (_LEVELS - 1)
+        low = math.floor(place)
+        return self.fit[low] + (place - low) * (self.fit[low + 1] - self.fit[low])
+
+    def unknown_share(self, fit: Tensor) -> Tensor:
+        """Tells how unusual images are, float64 `[N]` from 0 to 1: the share of images of learnt classes that fit better.
+
+        Args:
+            fit: How well the images fit the learnt classes, `[N]`.
+        """
+        quantiles = torch.tensor(self.fit, dtype=torch.float64, device=fit.device)
+        return 1 - torch.searchsorted(quantiles, fit.double(), right=True) / _LEVELS
 
 
 def calibration_of(found: dict[str, Any] | None) -> Calibration | None:
@@ -71,10 +112,14 @@ def calibration_of(found: dict[str, Any] | None) -> Calibration | None:
     paths = {
         name: from_dict(PathCalibration, value, f"measured.paths.{name}.") for name, value in found["paths"].items()
     }
-    return Calibration(found["images"], paths, found["trained_share"])
+    fit = found["fit"]
+    quantiles = isinstance(fit, (list, tuple)) and all(isinstance(value, (int, float)) for value in fit)
+    if not quantiles or len(fit) not in (0, _LEVELS) or not all(a <= b for a, b in pairwise(fit)):
+        raise ValueError(f"measured.fit must be {_LEVELS} numbers in rising order, or none; got {fit!r:.200}")
+    return Calibration(found["images"], paths, found["trained_share"], tuple(fit))
 
 
-def calibrate(scores: Mapping[str, Tensor], label: Tensor) -> Calibration:
+def calibrate(scores: Mapping[str, Tensor], label: Tensor, fit: Tensor) -> Calibration:
     """Fits temperatures and the weights of the path auto.
 
     The share of the trained model is the one with the least negative log-likelihood. Scores are stacked like predictions in stacked
@@ -83,6 +128,7 @@ def calibrate(scores: Mapping[str, Tensor], label: Tensor) -> Calibration:
     Args:
         scores: Scores of the images held back by path, `[N, C]` each. With the paths dual and frozen, auto is fitted too.
         label: Class of each image, int64 `[N]`.
+        fit: How well each image fits the learnt classes, `[N]`.
     """
     if not len(label):
         return Calibration(0)
@@ -97,7 +143,19 @@ def calibrate(scores: Mapping[str, Tensor], label: Tensor) -> Calibration:
         }
         share = min(losses, key=lambda weight: losses[weight])
         paths["auto"] = mixed[share]
-    return Calibration(len(label), paths, share)
+    return Calibration(len(label), paths, share, quantiles_of(fit))
+
+
+def quantiles_of(fit: Tensor) -> tuple[float, ...]:
+    """Returns the quantiles that a calibration keeps, of values `[N]`.
+
+    The i-th smallest of N values stands for the level i/(N + 1), since a further value falls below it with that probability. Values
+    between are interpolated, and the levels beyond have the smallest and the largest value.
+    """
+    ordered = fit.double().sort().values.cpu().numpy()
+    count = len(ordered)
+    levels = np.arange(1, count + 1) / (count + 1)
+    return tuple(np.interp(np.linspace(0, 1, _LEVELS), levels, ordered).tolist())
 
 
 def mixed_scores(dual: Tensor | None, frozen: Tensor | None, found: Calibration) -> Tensor:
@@ -124,11 +182,15 @@ def calibration_error(probabilities: Tensor, label: Tensor) -> float:
         probabilities: Probabilities of all classes `[N, C]`.
         label: Class of each image, int64 `[N]`.
     """
+    return float(calibration_gaps(probabilities, label).abs().sum() / len(label))
+
+
+def calibration_gaps(probabilities: Tensor, label: Tensor) -> Tensor:
+    """Adds up best probability minus hit in each bin, float64 `[15]`. Gaps of several batches add up; see `calibration_error`."""
     best, named = probabilities.double().max(dim=1)
     right = (named == label).double()
     place = (best * _BINS).ceil().clamp(1, _BINS).long() - 1
-    gaps = torch.zeros(_BINS, dtype=torch.float64, device=best.device).index_add_(0, place, best - right)
-    return float(gaps.abs().sum() / len(label))
+    return torch.zeros(_BINS, dtype=torch.float64, device=best.device).index_add_(0, place, best - right)
 
 
 def _fitted(scores: Tensor, label: Tensor) -> PathCalibration:
@@ -145,15 +207,16 @@ def _fitted(scores: Tensor, label: Tensor) -> PathCalibration:
 def _loss(scores: Tensor, label: Tensor, temperature: float) -> float:
     """Computes the mean negative log-likelihood.
 
-    As in Platt's scaling (1999), one image in N + 2 counts as its strongest other class. Without it, scores that are always right would ask
-    for a temperature of 0.
+    Half an image in N + 1 counts as its strongest other class: the share of errors to expect where none was seen, under Jeffreys' prior.
+    Without it, scores that are always right would ask for a temperature of 0. Platt (1999) takes an image in N + 2, which leaves scores
+    that are nearly always right too unsure (evidence/results/unknown).
     """
     logs = (scores / temperature).log_softmax(dim=1)
     own = logs.gather(1, label[:, None])[:, 0]
     if logs.shape[1] == 1:
         return float(-own.mean())
     other = logs.scatter(1, label[:, None], -torch.inf).max(dim=1).values
-    share = 1 / (len(label) + 2)
+    share = 0.5 / (len(label) + 1)
     return float(-((1 - share) * own + share * other).mean())
 
 

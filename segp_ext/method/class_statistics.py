@@ -124,6 +124,40 @@ class ClassStatistics:
         prototypes[touched], lengths[touched] = moved[touched].to(prototypes.dtype), means.norm(dim=1)[touched]
         self.prototypes, self.lengths, self.counts = prototypes, lengths, counts
 
+    def keep(self, places: Tensor) -> None:
+        """Leaves classes out. The scores of the others stay as they are.
+
+        Args:
+            places: Places of the classes that stay, int64 `[K]`, ascending.
+
+        Raises:
+            ValueError: If the head cannot leave a class out.
+        """
+        with naming("prototypes.score", self.head):
+            self.head.keep(places)
+        self.prototypes, self.lengths, self.counts = (
+            rows[places] for rows in (self.prototypes, self.lengths, self.counts)
+        )
+
+    def merge(self, places: Tensor) -> None:
+        """Makes one class of several, as if it had been learnt from all their images.
+
+        Args:
+            places: Places of the classes that become one, int64 `[M]`, ascending. The merged class stands at the first of them.
+
+        Raises:
+            ValueError: If the head cannot merge classes, or the numbers of their images are not known.
+        """
+        self._check_counts(places, "cannot be merged")
+        own, means = self.counts[places], self.class_means()
+        with naming("prototypes.score", self.head):
+            self.head.merge(places, means, self.counts)
+        mean = (own[:, None] * means[places]).sum(dim=0) / own.sum()
+        prototype = F.normalize(mean, dim=0) if self.unit else mean
+        self.prototypes = merged_rows(self.prototypes, places, prototype)
+        self.lengths = merged_rows(self.lengths, places, mean.norm())
+        self.counts = merged_rows(self.counts, places, own.sum())
+
     # -- copies and checkpoints ------------------------------------------------------------------------------------------------
 
     def scores(self, feature: Tensor, scale: float) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from torch import Tensor
 from segp_ext.clip.backbone import Backbone
 from segp_ext.config import FROZEN_PATHS, PATHS, MethodConfig, ScorePath
 from segp_ext.data.decoding import prepared
+from segp_ext.method.answers import NOT_FINITE, Answer, Prediction, best_names
 from segp_ext.method.calibration import Calibration, mixed_scores
 from segp_ext.method.checks import listed, prompts_of_others
 from segp_ext.method.class_statistics import ClassStatistics
@@ -23,22 +23,8 @@ from segp_ext.method.encoding import encode_prompts
 from segp_ext.method.losses import clip_scores
 from segp_ext.method.made_once import MadeOnce
 from segp_ext.method.own_parts import check_returned, title
+from segp_ext.method.unknown import Background, background_of, fit_scores
 from segp_ext.runtime.process_state import without_autocast
-
-NOT_FINITE = "are not finite; with model.precision fp16, bf16 or fp32 may help"
-"""What a message says of an image's scores that are not finite."""
-
-
-class Prediction(NamedTuple):
-    """One answer for one image.
-
-    Attributes:
-        name: the class name, or a name that was never learnt.
-        score: its probability. The scores of all names add up to 1; see `Classifier.probabilities`.
-    """
-
-    name: str
-    score: float
 
 
 class FrozenModel(NamedTuple):
@@ -67,18 +53,6 @@ class Features(NamedTuple):
     frozen: Tensor | None
 
 
-class Answer(NamedTuple):
-    """What a classifier says of images.
-
-    Attributes:
-        probabilities: probabilities of all names `[B, C + O]`, as `Classifier.probabilities` gives them.
-        unknown: whether each image belongs to no learnt class, bool `[B]`; None if that was not asked.
-    """
-
-    probabilities: Tensor
-    unknown: Tensor | None
-
-
 @dataclass(frozen=True)
 class Classifier:
     """A CLIP model with its adapter merged, and the classes that it has learnt. Any number of threads may use it at a time.
@@ -101,6 +75,7 @@ class Classifier:
     frozen: FrozenModel | None = None
     calibration: Calibration | None = None
     _text_of_others: MadeOnce[Tensor] = field(default_factory=MadeOnce, init=False, repr=False, compare=False)
+    _background: MadeOnce[Background | None] = field(default_factory=MadeOnce, init=False, repr=False, compare=False)
 
     @property
     def prototypes(self) -> Tensor:
@@ -248,20 +223,49 @@ class Classifier:
         Raises:
             ValueError: as `probabilities`; for a rate out of range; for a learner without images held back, which has no limit.
         """
-        own = self.probabilities(pixels, path)
-        unknown = None if unknown_rate is None else own.amax(dim=1) < self.unknown_limit(unknown_rate)
-        return Answer(own if not others else self.probabilities(pixels, path, others), unknown)
-
-    def unknown_limit(self, rate: float) -> float:
-        """Returns the score below which an image counts as unknown, for a share of images of learnt classes that may lie below it."""
-        if self.calibration is None:
-            raise ValueError(
-                "this learner held no images back, so it knows no limit for unknown images; see calibration.fraction"
-            )
-        raise NotImplementedError
+        path, scale = self.chosen_path(path), self.backbone.logit_scale
+        limit = None if unknown_rate is None else self.unknown_limit(unknown_rate)
+        features = self.features(pixels, path, on_text=bool(others), on_frozen=limit is not None)
+        found = (self.scores_of(features, path, scale) / self.temperature(path)).softmax(dim=1)
+        if others:
+            assert features.embedding is not None
+            everything = torch.cat([self.text, self.encode_others(others)])
+            text = (clip_scores(features.embedding, everything, scale) / self.temperature("text")).softmax(dim=1)
+            learnt, other = text.split([len(self.class_names), len(others)], dim=1)
+            found = torch.cat([learnt.sum(dim=1, keepdim=True) * found, other], dim=1)
+        if limit is None:
+            return Answer(found, None, None)
+        fit = self.unknown_scores(features)
+        return Answer(found, fit < limit, self._measured.unknown_share(fit))
 
     @torch.no_grad()
-    @without_autocast()
+    def unknown_scores(self, features: Features) -> Tensor:
+        """Computes how well images fit the learnt classes, on the frozen model where the learner has a head there.
+
+        Args:
+            features: what `features(..., on_frozen=True)` gave.
+
+        Returns:
+            Scores, float64 `[B]`. The lower one is, the more its image looks like no learnt class (`segp_ext.method.unknown`).
+        """
+        statistics, feature = (
+            (self.statistics, features.raw) if self.frozen is None else (self.frozen.statistics, features.frozen)
+        )
+        assert feature is not None
+        background = self._background.get(None, lambda: background_of(statistics))
+        return fit_scores(statistics, feature, self.backbone.logit_scale, background)
+
+    def unknown_limit(self, rate: float) -> float:
+        """Returns the score of `unknown_scores` below which an image counts as unknown.
+
+        Args:
+            rate: share of images of learnt classes that may lie below it, between 0 and 1.
+
+        Raises:
+            ValueError: for another rate, or a learner that held no images back.
+        """
+        return self._measured.limit(rate)
+
     def probabilities(self, pixels: Tensor, path: ScorePath | None = None, others: Sequence[str] = ()) -> Tensor:
         """Computes the probability of every learnt class, and of names that were never learnt.
 
@@ -284,16 +288,7 @@ class Classifier:
         Raises:
             ValueError: for pixels of another shape or dtype, another path, or a name that cannot compete.
         """
-        path = self.chosen_path(path)
-        features, scale = self.features(pixels, path, on_text=bool(others)), self.backbone.logit_scale
-        own = (self.scores_of(features, path, scale) / self.temperature(path)).softmax(dim=1)
-        if not others:
-            return own
-        assert features.embedding is not None
-        everything = torch.cat([self.text, self.encode_others(others)])
-        text = (clip_scores(features.embedding, everything, scale) / self.temperature("text")).softmax(dim=1)
-        learnt, other = text.split([len(self.class_names), len(others)], dim=1)
-        return torch.cat([learnt.sum(dim=1, keepdim=True) * own, other], dim=1)
+        return self.answer(pixels, path, others).probabilities
 
     def encode_others(self, others: Sequence[str]) -> Tensor:
         """Returns the text embeddings of names that were never learnt, in the learner's prompt, `[O, De]`; the last ones are kept.
@@ -308,13 +303,14 @@ class Classifier:
 
         return self._text_of_others.get((*others,), encoded)
 
-    def features(self, pixels: Tensor, path: ScorePath, on_text: bool = False) -> Features:
+    def features(self, pixels: Tensor, path: ScorePath, on_text: bool = False, on_frozen: bool = False) -> Features:
         """Encodes preprocessed images with the models that a path needs.
 
         Args:
             pixels: as for `logits`.
             path: one of `paths`.
             on_text: whether the trained model's embeddings are needed whatever the path.
+            on_frozen: whether features of the pre-trained model are needed whatever the path, if the learner has a head there.
 
         Raises:
             ValueError: for pixels of another shape or dtype.
@@ -335,13 +331,18 @@ class Classifier:
         embedding = feature = frozen = None
         if share > 0 or on_text:
             embedding, feature = self.backbone.encode_image(pixels)
-        if share < 1:
+        if share < 1 or (on_frozen and self.frozen is not None):
             assert self.frozen is not None
             frozen = self.frozen.backbone.encode_image(pixels)[1]
         return Features(embedding, feature, frozen)
 
     def predict(
-        self, images: Any, topk: int | None = 5, path: ScorePath | None = None, others: Sequence[str] = ()
+        self,
+        images: Any,
+        topk: int | None = 5,
+        path: ScorePath | None = None,
+        others: Sequence[str] = (),
+        unknown: float | None = None,
     ) -> list[list[Prediction]]:
         """Names the classes of images; see `SeGPCL.predict`."""
         if not self.class_names:
@@ -367,23 +368,13 @@ class Classifier:
             upright = self.config.loading.orientation == "exif"
             part = enumerate(sources[start : start + size], start=start)
             pixels = torch.stack([prepared(image, self.backbone.transform, f"image {i}", upright) for i, image in part])
-            probabilities = self.probabilities(self.backbone.to_unit(pixels), path, others)
-            for index, named in enumerate(self.best(probabilities, int(topk), others), start=start):
+            answer = self.answer(self.backbone.to_unit(pixels), path, others, unknown)
+            for index, named in enumerate(self.best(answer, int(topk), others), start=start):
                 if named is None:
                     raise FloatingPointError(f"the scores of image {index} {NOT_FINITE}")
                 results.append(named)
         return results
 
-    def best(self, probabilities: Tensor, topk: int, others: Sequence[str] = ()) -> Iterator[list[Prediction] | None]:
-        """Yields the `topk` best names of each image, best first; None for an image whose probabilities are not finite.
-
-        Args:
-            probabilities: what `probabilities` returned, `[B, C + O]`.
-            topk: how many names to yield, or all where there are fewer.
-            others: the names that were never learnt, as `probabilities` had them.
-        """
-        names = (*self.class_names, *others)
-        top = probabilities.topk(min(topk, len(names)), dim=1)
-        for values, places in zip(top.values.tolist(), top.indices.tolist(), strict=True):
-            finite = math.isfinite(sum(values))
-            yield [Prediction(names[c], v) for v, c in zip(values, places, strict=True)] if finite else None
+    def best(self, answer: Answer, topk: int, others: Sequence[str] = ()) -> Iterator[list[Prediction] | None]:
+        """Yields the `topk` best names of each image of an answer, given the same `others`; see `best_names`."""
+        return best_names(answer, (*self.class_names, *others), len(self.class_names), topk)

@@ -22,9 +22,10 @@ from segp_ext.config import ScorePath
 from segp_ext.data.images import Images
 from segp_ext.data.items import SizedDataset
 from segp_ext.method.anchors import check_folder
+from segp_ext.method.answers import Prediction
 from segp_ext.method.checks import check_labels, check_new_names, listed, prompts
 from segp_ext.method.class_editing import ClassEditing
-from segp_ext.method.classifier import Classifier, FrozenModel, Prediction
+from segp_ext.method.classifier import Classifier, FrozenModel
 from segp_ext.method.encoding import encode_images, encode_prompts
 from segp_ext.method.saved_tensors import check_prototypes
 from segp_ext.method.task import NewTask, TaskLearning
@@ -220,7 +221,12 @@ class SeGPCL(ClassEditing):
         return self.classifier().logits(pixels, path)
 
     def predict(
-        self, images: Any, topk: int | None = 5, path: ScorePath | None = None, others: Sequence[str] = ()
+        self,
+        images: Any,
+        topk: int | None = 5,
+        path: ScorePath | None = None,
+        others: Sequence[str] = (),
+        unknown: float | None = None,
     ) -> list[list[Prediction]]:
         """Names the classes of images. Any number of threads may call it at a time.
 
@@ -233,18 +239,21 @@ class SeGPCL(ClassEditing):
             topk: how many classes to name, best first; None names all.
             path: text, visual or dual; the configuration's by default.
             others: names that were never learnt, which compete by text alone (`Classifier.probabilities`).
+            unknown: share of images of learnt classes that may be called unknown, between 0 and 1; None calls no image so.
 
         Returns:
-            For every image its `topk` predictions, or all where there are fewer names.
+            For every image its `topk` predictions, or all where there are fewer names. An image that is unknown has one prediction, whose
+            name is None; not so if its best name is among `others`.
 
         Raises:
             TypeError: for images or `others` of another kind, saying what to pass.
-            ValueError: if nothing has been learnt, or `topk` or `path` is not valid, or a file cannot be read. Also for a name among
-                `others` that is empty, learnt, given twice, too long, or read like another one by the text encoder.
+            ValueError: if nothing has been learnt, or `topk`, `path` or `unknown` is not valid, or a file cannot be read. Also for
+                `unknown` of a learner that held no images back, and for a name among `others` that is empty, learnt, given twice, too
+                long, or read like another one by the text encoder.
             FloatingPointError: if an image's scores are not finite.
             RuntimeError: if the learner is learning; `classifier`, asked before, gives what predicts meanwhile.
         """
-        return self.classifier().predict(images, topk, path, others)
+        return self.classifier().predict(images, topk, path, others, unknown)
 
     def eval(self) -> SeGPCL:
         """Returns the learner, which is always ready to predict: its encoders are in evaluation mode, also while it learns."""

@@ -26,6 +26,7 @@ from segp_ext.method.named_parts import check_parts, source_of
 from segp_ext.method.saved_tensors import check_prototypes, named, taken_apart
 from segp_ext.method.sources import Source
 from segp_ext.method.state_lock import StateLock
+from segp_ext.method.unknown import background_of, left_out_fit_scores
 from segp_ext.runtime.device import usable_device
 from segp_ext.runtime.process_state import out_of_inference_mode, without_autocast
 from segp_ext.runtime.processes import Processes
@@ -150,20 +151,34 @@ class State:
 
     @torch.no_grad()
     def held_scores(self) -> dict[str, Tensor]:
-        """Scores the images held back, by path, `[N, C]` each, as if heads and prototypes had not learnt them at last."""
-        held = self.held
-        own = held.label[:, None]
-        scale = self.backbone.logit_scale
+        """Scores the images held back as if their classes had not learnt them at last, by path, float64 `[N, C]` each."""
+        held, scale = self.held, self.backbone.logit_scale
         text = clip_scores(self.backbone.project(held.feature), self.own_text(), scale).double()
-        visual = self.statistics.scores(held.feature, scale).double().scatter_add(1, own, held.shift[:, :1])
+        visual = self._left_out(self.statistics, held.feature, 0)
         scores = {"text": text, "visual": visual, "dual": text + self.config.inference.beta * visual}
         if self.frozen is not None:
-            scores["frozen"] = self.frozen.scores(held.frozen, scale).double().scatter_add(1, own, held.shift[:, 1:])
+            scores["frozen"] = self._left_out(self.frozen, held.frozen, 1)
         return scores
 
+    @torch.no_grad()
     def _calibrated(self) -> Calibration | None:
         """Measures the state on the images held back; None if there are none."""
-        return calibrate(self.held_scores(), self.held.label) if len(self.held) else None
+        if not len(self.held):
+            return None
+        scores = self.held_scores()
+        statistics, feature, visual = self.statistics, self.held.feature, scores["visual"]
+        if self.frozen is not None:
+            statistics, feature, visual = self.frozen, self.held.frozen, scores["frozen"]
+        fit = left_out_fit_scores(statistics, feature, visual, background_of(statistics))
+        return calibrate(scores, self.held.label, fit)
+
+    def _left_out(self, statistics: ClassStatistics, feature: Tensor, column: int) -> Tensor:
+        held, scale = self.held, self.backbone.logit_scale
+        found = statistics.left_out_scores(feature, held.label, scale)
+        if found is None:
+            own, shift = held.label[:, None], held.shift[:, column : column + 1]
+            found = statistics.scores(feature, scale).double().scatter_add(1, own, shift)
+        return found
 
     def mark(self) -> Any:
         """Returns a value that differs between two states in which the learner predicts otherwise, its settings left out."""

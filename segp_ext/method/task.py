@@ -280,10 +280,13 @@ class TaskLearning:
         label = task.classes[self.held].to(device)
         if not len(label) or not statistics.head.takes_updates():
             return torch.zeros(len(label), dtype=torch.float64, device=device)
+        alone = self._own_scores(statistics, counted.held, label)
         statistics.update(counted.held, label)
-        scale = self.backbone.logit_scale
-        own = statistics.scores(counted.held, scale).double().gather(1, label[:, None])[:, 0]
-        return statistics.left_out(counted.held, label, scale) - own
+        return alone - self._own_scores(statistics, counted.held, label)
+
+    def _own_scores(self, statistics: ClassStatistics, feature: Tensor, label: Tensor) -> Tensor:
+        scores = statistics.scores(feature, self.backbone.logit_scale)
+        return scores.double().gather(1, label[:, None])[:, 0]
 
     def _generator(self, purpose: int) -> torch.Generator:
         """A CPU generator for one purpose within one task, so that no phase's draws depend on another's."""

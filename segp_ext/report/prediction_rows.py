@@ -28,6 +28,8 @@ ENDINGS: dict[str, RowFormat] = {
 """Endings of files, each with the format that it stands for."""
 _DIGITS = 6
 """Digits of a score that are kept, as float32 has no more."""
+_UNKNOWN = "unknown"
+"""What the table says in place of a name for an image of no learnt class."""
 _WIDEST_PATH, _WIDEST_NAME = 60, 30
 """Characters of a path and of a name in the table, beyond which a row is longer than the others."""
 
@@ -38,13 +40,19 @@ class PredictionRow:
 
     Attributes:
         path: the image's path.
-        named: names with their scores, best first; empty for an image that could not be named.
+        named: names with their scores, best first; empty for an image that could not be named. An image of no learnt class has one entry,
+            whose name is None.
         error: why the image could not be named, or None.
     """
 
     path: str
-    named: Sequence[tuple[str, float]] = ()
+    named: Sequence[tuple[str | None, float]] = ()
     error: str | None = None
+
+    @property
+    def unknown(self) -> bool | None:
+        """Whether the image is of no learnt class; None for an image that could not be named."""
+        return None if self.error is not None else any(name is None for name, _ in self.named)
 
 
 @dataclass(frozen=True)
@@ -55,32 +63,40 @@ class Layout:
         topk: number of names in a row.
         path_width: characters of the longest path.
         name_width: characters of the longest name.
+        unknown: whether it was asked which images are of no learnt class.
     """
 
     topk: int
     path_width: int
     name_width: int
+    unknown: bool = False
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns: path, name, score, name_2, score_2 and so on, error."""
+        """Names of the columns: path, name, score, name_2, score_2 and so on, unknown if that was asked, error."""
         further = [f"{what}_{place}" for place in range(2, self.topk + 1) for what in ("name", "score")]
-        return ["path", "name", "score", *further, "error"]
+        return ["path", "name", "score", *further, *(["unknown"] if self.unknown else []), "error"]
 
 
 WriteRows = Callable[[Sequence[PredictionRow]], object]
 """Writes some rows, after those that it wrote before."""
 
 
-def values(row: PredictionRow, layout: Layout) -> list[str | float | None]:
+Value = str | float | bool | None
+"""Value of a row in one column."""
+
+
+def values(row: PredictionRow, layout: Layout) -> list[Value]:
     """Returns a row's values in the order of `Layout.columns`; None where a row has none. Scores have six digits.
 
     Bytes of a path that are not UTF-8 become escapes.
     """
-    flat: list[str | float | None] = []
+    flat: list[Value] = []
     for name, score in row.named:
         flat += [name, float(f"{score:.{_DIGITS}g}")]
     flat += [None] * (2 * layout.topk - len(flat))
+    if layout.unknown:
+        flat.append(row.unknown)
     return [_encodable(row.path), *flat, None if row.error is None else _encodable(row.error)]
 
 
@@ -171,7 +187,9 @@ class _Csv:
         return self._lines([self.layout.columns])
 
     def lines(self, rows: Sequence[PredictionRow]) -> str:
-        return self._lines([values(row, self.layout) for row in rows])
+        words = {True: "true", False: "false"}  # as JSON has them
+        rows_of = [values(row, self.layout) for row in rows]
+        return self._lines([[words[v] if isinstance(v, bool) else v for v in row] for row in rows_of])
 
     def _lines(self, rows: Sequence[Sequence[Any]]) -> str:
         text = io.StringIO()
@@ -194,7 +212,7 @@ class _Table:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.path_width = max(4, min(layout.path_width, _WIDEST_PATH))
-        self.name_width = max(6, min(layout.name_width, _WIDEST_NAME))
+        self.name_width = max(len(_UNKNOWN) if layout.unknown else 6, min(layout.name_width, _WIDEST_NAME))
 
     def head(self) -> str:
         names = ["name", *(f"name {place}" for place in range(2, self.layout.topk + 1))]
@@ -207,7 +225,13 @@ class _Table:
             path = _printable(_encodable(row.path))
             if row.error is None:
                 texts.append(
-                    self._line(path, [(_printable(name), f"{100 * score:.1f} %") for name, score in row.named])
+                    self._line(
+                        path,
+                        [
+                            (_UNKNOWN if name is None else _printable(name), f"{100 * score:.1f} %")
+                            for name, score in row.named
+                        ],
+                    )
                 )
             else:
                 texts.append(f"{path:{self.path_width}}  error: {_printable(_encodable(row.error))}")
@@ -227,7 +251,7 @@ def _parquet(layout: Layout, file: BinaryIO) -> Iterator[WriteRows]:
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 
-    kinds = {"score": pyarrow.float64()}
+    kinds = {"score": pyarrow.float64(), "unknown": pyarrow.bool_()}
     schema = pyarrow.schema([(name, kinds.get(name.partition("_")[0], pyarrow.string())) for name in layout.columns])
 
     def write(rows: Sequence[PredictionRow]) -> None:
@@ -237,7 +261,7 @@ def _parquet(layout: Layout, file: BinaryIO) -> Iterator[WriteRows]:
         yield write
 
 
-def _named(row: PredictionRow, layout: Layout) -> dict[str, str | float | None]:
+def _named(row: PredictionRow, layout: Layout) -> dict[str, Value]:
     """Returns a row's values by the names of their columns."""
     return dict(zip(layout.columns, values(row, layout), strict=True))
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from segp_ext.config import ScorePath
 from segp_ext.data.file_batches import FileBatch, file_batches
 from segp_ext.data.images import Reader
-from segp_ext.method.classifier import NOT_FINITE, Classifier, Prediction
+from segp_ext.method.answers import NOT_FINITE, Prediction
+from segp_ext.method.classifier import Classifier
 from segp_ext.report.prediction_rows import Layout, PredictionRow
 
 
@@ -22,11 +23,13 @@ class Question:
         topk: Number of names for each image.
         path: Path whose scores are used; the learner's own if None.
         others: Names that were never learnt, which compete too.
+        unknown: Share of images of learnt classes that may be called unknown; None calls no image so.
     """
 
     topk: int
     path: ScorePath | None = None
     others: tuple[str, ...] = ()
+    unknown: float | None = None
 
 
 class FilePredictor:
@@ -39,7 +42,8 @@ class FilePredictor:
         workers: Processes that decode ahead of the model; the learner's setting if None.
 
     Raises:
-        ValueError: If nothing has been learnt, or a name among the question's others cannot compete.
+        ValueError: If nothing has been learnt, a name among the question's others cannot compete, or the learner knows no limit for
+            unknown images.
     """
 
     def __init__(
@@ -49,6 +53,8 @@ class FilePredictor:
             raise ValueError("the learner has learnt no class yet")
         if question.others:
             classifier.encode_others(question.others)  # refuses names before any file is read
+        if question.unknown is not None:
+            classifier.unknown_limit(question.unknown)  # likewise
         config, backbone = classifier.config, classifier.backbone
         self.classifier = classifier
         self.batch_size = config.inference.batch_size if batch_size is None else batch_size
@@ -62,7 +68,8 @@ class FilePredictor:
 
     def layout(self, files: Sequence[Path]) -> Layout:
         """Returns what the rows of these files have in common."""
-        return Layout(self.question.topk, max(len(str(file)) for file in files), max(map(len, self.names)))
+        widths = max(len(str(file)) for file in files), max(map(len, self.names))
+        return Layout(self.question.topk, *widths, self.question.unknown is not None)
 
     def rows(self, files: Sequence[Path]) -> Iterator[list[PredictionRow]]:
         """Yields the rows of each batch of files, in order. A file that cannot be read is a row with its error.
@@ -81,7 +88,8 @@ class FilePredictor:
         answers: Iterator[list[Prediction] | None] = iter(())
         if batch.pixels is not None:
             unit = classifier.backbone.to_unit(batch.pixels)
-            answers = classifier.best(classifier.probabilities(unit, ask.path, ask.others), ask.topk, ask.others)
+            answer = classifier.answer(unit, ask.path, ask.others, ask.unknown)
+            answers = classifier.best(answer, ask.topk, ask.others)
         rows = []
         for name, error in zip(names, batch.errors, strict=True):
             named = None if error is not None else next(answers)

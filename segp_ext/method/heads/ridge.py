@@ -103,6 +103,17 @@ class Ridge(FrozenHead):
         """Scores features `[B, Dr]`; returns `[B, C]`, near 1 for the class and near 0 for others. Prototypes and scale do not matter."""
         return (self._lifted(feature) @ self._weights).float()
 
+    def left_out_scores(
+        self, feature: Tensor, label: Tensor, means: Tensor, counts: Tensor, logit_scale: float
+    ) -> Tensor:
+        """Scores images as if they had not been learnt, from the leverage h of each: (s − h·y) / (1 − h); see `Head.left_out_scores`."""
+        lifted = self._lifted(feature)
+        penalty = 10.0**self.power * torch.eye(len(self.gram), dtype=torch.float64, device=lifted.device)
+        leverage = (lifted * torch.linalg.solve(self.gram + penalty, lifted.T).T).sum(dim=1, keepdim=True)
+        leverage = leverage.clamp(max=1 - 1e-6)
+        target = F.one_hot(label, self.targets.shape[1])
+        return (lifted @ self._weights - leverage * target) / (1 - leverage)
+
     def state(self) -> dict[str, Tensor]:
         """Returns the tensors that a checkpoint keeps, by name."""
         return {
