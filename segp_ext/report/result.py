@@ -10,11 +10,12 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from segp_ext.config import ScorePath, fits
 from segp_ext.report import metrics
 from segp_ext.report.confusion import Confusion, class_accuracy, confusion_fits
+from segp_ext.report.typed_json import WrongEntryError, in_words, plain, typed
 from segp_ext.runtime.timing import Phase
 from segp_ext.storage import sealed
 
@@ -265,9 +266,9 @@ class RunResult:
     def to_json(self) -> bytes:
         """Writes the result as result.json holds it."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        plain = {name: _plain(value) for name, value in values.items()}
-        plain["scores"] = {row.name: row.to_dict() for row in self.scores}
-        text = json.dumps({"format": FORMAT, **plain}, indent=1, ensure_ascii=False) + "\n"
+        entries = {name: plain(value) for name, value in values.items()}
+        entries["scores"] = {row.name: row.to_dict() for row in self.scores}
+        text = json.dumps({"format": FORMAT, **entries}, indent=1, ensure_ascii=False) + "\n"
         return _THREE_NUMBERS.sub(rb"[\1, \2, \3]", text.encode())  # each count of a confusion on one line
 
     @classmethod
@@ -288,93 +289,36 @@ class RunResult:
         try:
             scores = found.get("scores")
             if not isinstance(scores, dict):
-                raise _WrongEntryError("scores must be an object")
+                raise WrongEntryError("scores must be an object")
             entries = {key: value for key, value in found.items() if key != "format"} | {"scores": []}
-            made: RunResult = _typed(cls, entries, "")
+            made: RunResult = typed(cls, entries, "")
             made.scores = [_row(name, row, made.class_names) for name, row in scores.items()]
             count = len(made.tasks) if tasks is None else tasks
             if len(made.tasks) != count:
-                raise _WrongEntryError(f"tasks must have {count} entries; got {len(made.tasks)}")
+                raise WrongEntryError(f"tasks must have {count} entries; got {len(made.tasks)}")
             for row in made.own:
                 if fault := row.scores.fault(count):
-                    raise _WrongEntryError(f"scores: {row.name}: {fault}")
-        except _WrongEntryError as error:
+                    raise WrongEntryError(f"scores: {row.name}: {fault}")
+        except WrongEntryError as error:
             which = "a run" if tasks is None else f"a run after {tasks} tasks"
             raise ValueError(f"{file} is no result of {which}: {error}") from None
         return made
-
-
-class _WrongEntryError(Exception):
-    """An entry of result.json that is missing, unknown or of the wrong kind."""
 
 
 def _row(name: str, found: Any, class_names: list[str]) -> Row:
     """Checks and makes one row of `scores`."""
     place = f"scores: {name}"
     if not isinstance(found, dict):
-        raise _WrongEntryError(f"{place} must be an object")
+        raise WrongEntryError(f"{place} must be an object")
     for key in ("A", "R", "next_task"):
         if not isinstance(found.get(key), list):
-            raise _WrongEntryError(f"{place}: {key} must be a list")
+            raise WrongEntryError(f"{place}: {key} must be a list")
     for key, kind in {"method": str, "path": get_type_hints(Row)["path"], "baseline": bool}.items():
         if not fits(found.get(key), kind):
-            raise _WrongEntryError(f"{place}: {key} must be {_words(kind)}; got {found.get(key)!r}")
+            raise WrongEntryError(f"{place}: {key} must be {in_words(kind)}; got {found.get(key)!r}")
     if not confusion_fits(found.get("confusion", []), class_names):
-        raise _WrongEntryError(
+        raise WrongEntryError(
             f"{place}: confusion must be a list of [true class, predicted class, number of images], with classes from 0 to "
             f"{len(class_names) - 1}"
         )
     return Row.from_dict(found)
-
-
-def _plain(value: Any) -> Any:
-    """Turns a value into what JSON can hold."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return value
-
-
-def _typed(kind: Any, value: Any, place: str) -> Any:
-    """Turns a value of JSON into a field's type; objects become dataclasses where the type is one."""
-    if dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind)
-        needed = {f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING}
-        if not isinstance(value, dict):
-            raise _WrongEntryError(f"{place or 'the file'} must be an object; got {value!r}")
-        inner = {name: f"{place}.{name}" if place else name for name in {*needed, *hints, *value}}
-        for name in sorted(needed - value.keys()):
-            raise _WrongEntryError(f"{inner[name]} is missing")
-        for name in sorted(value.keys() - hints.keys()):
-            raise _WrongEntryError(f"{inner[name]} is unknown")
-        return kind(**{name: _typed(hints[name], entry, inner[name]) for name, entry in value.items()})  # type: ignore[operator]
-    inside = get_args(kind)
-    if get_origin(kind) is list and isinstance(value, list):
-        return [_typed(inside[0], entry, place) for entry in value]
-    if get_origin(kind) is dict and isinstance(value, dict):
-        return {key: _typed(inside[1], entry, f"{place}.{key}") for key, entry in value.items()}
-    if not fits(value, kind):
-        raise _WrongEntryError(f"{place} must be {_words(kind)}; got {value!r}")
-    return value
-
-
-_WORDS: dict[Any, str] = {
-    str: "a string",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    list: "a list",
-    dict: "an object",
-    type(None): "null",
-}
-
-
-def _words(kind: Any) -> str:
-    """Names a field's type in an error."""
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(get_args(kind))}"
-    origin = get_origin(kind)
-    return _WORDS[origin or kind] if (origin or kind) in _WORDS else " or ".join(map(_words, get_args(kind)))
