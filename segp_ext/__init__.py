@@ -19,6 +19,8 @@ COMMANDS = {
     "learn": "let a learner learn the new classes of a folder",
     "predict": "name the classes of images with what was learnt",
     "classes": "list, rename, remove and merge the classes of a learner",
+    "evaluate": "measure what was learnt on a folder of labelled images",
+    "suspects": "list images of a folder whose labels may be wrong",
     "export": "write what was learnt for use without this package",
     "doctor": "look for what is wrong with an installation or a data set",
 }

@@ -98,3 +98,16 @@ def global_forward_transfer(rows: Rows) -> float | None:
     if last < 2:
         return None
     return sum(rows[j][j] for j in range(1, last)) / (last - 1)
+
+
+def share_interval(share: float, images: int) -> tuple[float, float]:
+    """Computes the 95 % interval of a share of right images (Wilson 1927): how far other images of the same kind may lead.
+
+    Args:
+        share: Share of the images that are right.
+        images: Number of images, at least 1.
+    """
+    from scipy.stats import binomtest
+
+    found = binomtest(round(share * images), images).proportion_ci(0.95, "wilson")
+    return float(found.low), float(found.high)

@@ -100,7 +100,7 @@ class Page:
         return (
             f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{html.escape(self.title)}</title>\n'
-            f"<style>\n{_style()}</style>\n</head>\n<body>\n<header>\n<h1>{_escaped(self.title)}</h1>{note}\n</header>\n<main>\n"
+            f"<style>\n{style()}</style>\n</head>\n<body>\n<header>\n<h1>{_escaped(self.title)}</h1>{note}\n</header>\n<main>\n"
             + "\n".join(_html_blocks(self, contents))
             + "\n</main>\n</body>\n</html>\n"
         )
@@ -116,7 +116,8 @@ def _headings(page: Page) -> list[str]:
 
 
 @cache
-def _style() -> str:
+def style() -> str:
+    """Returns the style sheet of all pages."""
     return Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 

@@ -158,7 +158,7 @@ def _chart(lines: list[Line], axis: Axis) -> str:
         parts += _marks(frame, line, offsets[number])
         end = (frame.x(len(line.values) - 1) + offsets[number] + 5, ends[number])
         parts.append(_end_label(line, labels[number], end, (frame.right + 6, spots[number]), value_width, axis))
-    return _svg(_WIDTH, height, axis.title, _described(lines, axis), parts)
+    return picture(_WIDTH, height, axis.title, _described(lines, axis), parts)
 
 
 def _panel(lines: list[Line], number: int, axis: Axis) -> str:
@@ -172,7 +172,7 @@ def _panel(lines: list[Line], number: int, axis: Axis) -> str:
     chosen = lines[number]
     parts += [_band(frame, chosen, axis)] if chosen.deviations else []
     parts += [_polyline(frame, chosen, 0, 2.6), *_marks(frame, chosen, 0)]
-    return _svg(300, 182, f"{axis.title}: {chosen.name}", _described([chosen], axis), parts)
+    return picture(300, 182, f"{axis.title}: {chosen.name}", _described([chosen], axis), parts)
 
 
 def _axes(frame: _Frame, ticks: list[float], axis: Axis, words: bool = True) -> str:
@@ -281,7 +281,7 @@ def _described(lines: Sequence[Line], axis: Axis) -> str:
     return f"{axis.label}, from {axis.first} tasks learnt on. {'. '.join(parts)}."
 
 
-def _svg(width: float, height: float, title: str, description: str, parts: Sequence[str]) -> str:
+def picture(width: float, height: float, title: str, description: str, parts: Sequence[str]) -> str:
     """Wraps shapes into a picture with a title and a description."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img"><title>{escape(title)}</title>'

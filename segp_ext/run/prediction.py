@@ -9,10 +9,10 @@ from pathlib import Path
 
 from segp_ext.config import ScorePath
 from segp_ext.data.file_batches import FileBatch, file_batches
-from segp_ext.data.images import Reader
 from segp_ext.method.answers import NOT_FINITE, Prediction
 from segp_ext.method.classifier import Classifier
 from segp_ext.report.prediction_rows import Layout, PredictionRow
+from segp_ext.run.readable_files import file_reader
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,7 @@ class FilePredictor:
         self.batch_size = config.inference.batch_size if batch_size is None else batch_size
         self.names = (*classifier.class_names, *question.others)
         self.question = dataclasses.replace(question, topk=min(question.topk, len(self.names)))
-        # As learner.predict reads images: exactly, whatever loading.resize says of training.
-        loading = dataclasses.replace(config.loading, resize="exact")
-        if workers is not None:
-            loading = dataclasses.replace(loading, workers=workers)
-        self.reader = Reader(backbone.transform, loading, backbone.device)
+        self.reader = file_reader(backbone, config.loading, workers)
 
     def layout(self, files: Sequence[Path]) -> Layout:
         """Returns what the rows of these files have in common."""
