@@ -15,6 +15,7 @@ from segp_ext.data.messages import several
 from segp_ext.method.learner import SeGPCL
 from segp_ext.report.prediction_rows import check_out
 from segp_ext.report.suspect_rows import suspects_csv, suspects_text
+from segp_ext.report.table import percent
 from segp_ext.run.folder_arguments import folder_parsed, folder_parser
 from segp_ext.run.saved_learner import find_checkpoint
 from segp_ext.run.suspects import find_suspects
@@ -34,6 +35,8 @@ examples:
   python -m segp_ext.suspects runs/NAME photos
   python -m segp_ext.suspects saved photos --out suspects.csv
 """
+WEAK = 0.8
+"""Least agreement of model and labels without a note."""
 
 
 def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -76,6 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     say(suspects_text(found.rows, found.images))
+    if found.agreement < WEAK:
+        print(
+            f"note: this learner's model tells the labels apart in {percent(found.agreement)} % of the images, so many suspects are right",
+            file=sys.stderr,
+        )
     if found.untested:
         print(f"note: too few images to test the labels of {several(found.untested)}", file=sys.stderr)
     for file, why in found.unread.items():

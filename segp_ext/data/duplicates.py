@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NEAR = 0.99
-"""Least correlation of two thumbnails, and least cosine of two features, of near duplicates."""
+"""Least correlation of the thumbnails of near duplicates. `evidence/suspects.py` measures others."""
+ALIKE = 0.9
+"""Least cosine of their features."""
 _SIDE = 16
 """Side of a thumbnail."""
 _ROWS = 1024
@@ -62,13 +64,13 @@ def duplicates(same: list[bytes], thumbnail: Tensor, features: Tensor, near: flo
     """Finds pairs of images that look the same. Time grows with the square of the number of images.
 
     Each image is paired with the first one that has its pixels. Of images of different pixels, every two are paired whose thumbnails
-    correlate, and whose features agree, by `near` at least.
+    correlate by `near` at least, and whose features have a cosine of `ALIKE` at least.
 
     Args:
         same: Hash of each image's pixels, as `digests` makes them.
         thumbnail: As `thumbnails` makes them, `[N, 256]`.
         features: Features of the images `[N, D]`, any norm.
-        near: Least correlation and cosine.
+        near: Least correlation.
 
     Returns:
         Pairs in the order of their first and second image.
@@ -85,7 +87,7 @@ def duplicates(same: list[bytes], thumbnail: Tensor, features: Tensor, near: flo
         like = small[rows] @ small[start:].T
         close = (like >= near).triu(diagonal=1)
         for row, column in close.nonzero().tolist():
-            if float(unit[start + row] @ unit[start + column]) >= near:
+            if float(unit[start + row] @ unit[start + column]) >= ALIKE:
                 likeness = min(float(like[row, column]), 1.0)
                 pairs.append(Pair(int(own[start + row]), int(own[start + column]), likeness, False))
     return sorted(pairs, key=lambda pair: (pair.first, pair.second))

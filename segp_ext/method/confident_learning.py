@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,30 +31,35 @@ class Suspect:
     score: float
 
 
-def held_out_probabilities(features: np.ndarray, label: np.ndarray, group: np.ndarray) -> np.ndarray:
+def held_out_probabilities(
+    features: np.ndarray, label: np.ndarray, group: np.ndarray, classifier: Any = None
+) -> np.ndarray:
     """Computes each image's probabilities by a classifier that has not seen it, in `FOLDS`-fold cross-validation.
 
-    The classifier is logistic regression on unit features, each dimension scaled to variance 1.
+    Features are scaled to length 1, then each dimension to variance 1.
 
     Args:
         features: Features of the images, float `[N, D]`, any norm.
-        label: Class of each image, int64 `[N]`, from 0 to C − 1; each class as `testable` asks.
+        label: Class of each image, int64 `[N]`, from 0 to C − 1; each class one of `classes_to_test`.
         group: Group of each image, int64 `[N]`. Images of one group, such as copies, are never on both sides of a fold.
+        classifier: Classifier of scikit-learn with `predict_proba`; linear discriminant analysis with shrinkage by default, which
+            `evidence/suspects.py` compares with others.
 
     Returns:
         Probabilities, float64 `[N, C]`.
     """
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import Normalizer, StandardScaler
 
-    model = make_pipeline(Normalizer(), StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+    chosen = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto") if classifier is None else classifier
+    model = make_pipeline(Normalizer(), StandardScaler(), chosen)
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     return cross_val_predict(model, features, label, groups=group, cv=folds, method="predict_proba")
 
 
-def testable(label: np.ndarray, group: np.ndarray) -> list[int]:
+def classes_to_test(label: np.ndarray, group: np.ndarray) -> list[int]:
     """Lists the classes whose labels can be tested: those with images of `FEWEST` groups at least.
 
     Args:

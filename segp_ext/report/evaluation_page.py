@@ -66,7 +66,7 @@ def mistake_pictures(found: Evaluation, base: Path, upright: bool) -> list[Capti
     for one in found.mistakes:
         lines = [
             f"{one.true} → {one.predicted}",
-            f"{100 * one.probability:.0f} % sure, {100 * one.own:.0f} % {one.true}",
+            f"{100 * one.probability:.0f} % {one.predicted}, {100 * one.own:.0f} % {one.true}",
             os.path.basename(one.file),
         ]
         try:
@@ -134,16 +134,16 @@ def _calibration(made: Page, found: Evaluation) -> None:
         "Images are sorted into 15 bins by the probability of their best name. On the diagonal, names are right as often as they are sure. "
         "Below it, the learner is too sure; above it, not sure enough."
     )
-    if fit.temperature == 1:
+    if fit.temperature == 1:  # exactly: none was fitted
         made.text("This learner has no temperature of its own: it held no images back (`calibration.fraction`).")
     made.figure("Share of right names by the probability of the name", _calibration_drawn(found), "calibration.svg")
 
 
 def _calibration_drawn(found: Evaluation) -> str:
     fit = found.calibration
-    series = [(f"temperature {fit.temperature:.4g}", fit.after)]
-    if fit.temperature != 1:
-        series.append(("temperature 1", fit.before))
+    if not fit.changes:
+        return calibration_picture([(f"{found.path} path", fit.after)], f"Calibration of {found.learner}")
+    series = [(f"temperature {fit.temperature:.3g}", fit.after), ("temperature 1", fit.before)]
     return calibration_picture(series, f"Calibration of {found.learner}")
 
 

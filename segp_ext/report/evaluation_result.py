@@ -72,6 +72,11 @@ class Calibration:
     before: list[CalibrationBin]
     after: list[CalibrationBin]
 
+    @property
+    def changes(self) -> bool:
+        """Whether the temperature changes probabilities by what a reader can see."""
+        return abs(self.temperature - 1) >= 0.005
+
 
 @dataclass(frozen=True)
 class UnknownClass:

@@ -29,7 +29,7 @@ def verdict(found: Evaluation) -> list[str]:
         first += f"; the worst class is {names[0]} with {percent(worst)} %"
     fit = found.calibration
     second = f"Its probabilities are off by {percent(fit.error_after)} points on average"
-    if percent(fit.error_after) != percent(fit.error_before):
+    if fit.changes:
         second += f", {percent(fit.error_before)} without its temperature"
     if found.unknown is not None:
         classes = _counted(len(found.unknown.classes), "unknown class", "unknown classes")
@@ -45,13 +45,13 @@ def summary_table(found: Evaluation) -> Table:
         ["accuracy over learnt classes", percent(found.accuracy)],
         ["mean accuracy of classes", percent(found.mean_class_accuracy)],
         ["ECE at temperature 1", percent(fit.error_before)],
-        [f"ECE at temperature {fit.temperature:.4g}", percent(fit.error_after)],
+        [f"with the learner's, {fit.temperature:.3g}", percent(fit.error_after)],
     ]
     legend = {
         "ECE": "expected calibration error, the mean gap between the probability of an image's best name and the share of right names, "
         "over 15 bins; lower is better"
     }
-    if fit.temperature == 1:
+    if not fit.changes:
         rows[2:] = [["ECE", percent(fit.error_after)]]
     if unknown is not None:
         rows += [

@@ -14,7 +14,7 @@ from segp_ext.config import MethodConfig
 from segp_ext.data.duplicates import Pair, digests, duplicates, groups, thumbnails
 from segp_ext.data.labelled_folder import LabelledFolder
 from segp_ext.method.classifier import NOT_FINITE
-from segp_ext.method.confident_learning import Suspect, held_out_probabilities, suspects_of, testable
+from segp_ext.method.confident_learning import Suspect, classes_to_test, held_out_probabilities, suspects_of
 from segp_ext.report.suspect_rows import Kind, SuspectRow
 from segp_ext.run.readable_files import file_reader, read_files
 
@@ -41,12 +41,15 @@ class Suspects:
 
     Attributes:
         images: Number of images that were read.
+        agreement: Share of the tested images whose best class, by a classifier that has not seen them, is the given one. A low one
+            means that the features do not tell the classes apart, and suspects are mostly right labels.
         rows: What is suspect, in the order in which it is shown: likely wrong labels first, then images that are there twice.
         untested: Names of the classes with too few images to test their labels.
         unread: Images that could not be read, each with the reason, by name within the folder.
     """
 
     images: int
+    agreement: float
     rows: list[SuspectRow] = field(default_factory=list)
     untested: list[str] = field(default_factory=list)
     unread: dict[str, str] = field(default_factory=dict)
@@ -124,7 +127,7 @@ def find_suspects(
     encoded, unread = encode_folder(backbone, config, folder, batch_size, workers)
     pairs = duplicates(encoded.digests, encoded.thumbnails, encoded.features)
     label = np.array([folder.label[place] for place in encoded.places], dtype=np.int64)
-    wrong, tested = wrong_labels(encoded.features.numpy(), label, groups(len(label), pairs))
+    wrong, tested, agreement = wrong_labels(encoded.features.numpy(), label, groups(len(label), pairs))
     files = [folder.inside(folder.files[place]) for place in encoded.places]
     rows = [
         SuspectRow("label", files[one.image], folder.names[one.given], folder.names[one.likely], one.score)
@@ -132,10 +135,10 @@ def find_suspects(
     ]
     rows += _pair_rows(pairs, files, [folder.names[own] for own in label])
     untested = [name for place, name in enumerate(folder.names) if place not in tested]
-    return Suspects(len(label), rows, untested, unread)
+    return Suspects(len(label), agreement, rows, untested, unread)
 
 
-def wrong_labels(features: np.ndarray, label: np.ndarray, group: np.ndarray) -> tuple[list[Suspect], list[int]]:
+def wrong_labels(features: np.ndarray, label: np.ndarray, group: np.ndarray) -> tuple[list[Suspect], list[int], float]:
     """Finds likely wrong labels among the classes that can be tested.
 
     Args:
@@ -144,16 +147,17 @@ def wrong_labels(features: np.ndarray, label: np.ndarray, group: np.ndarray) -> 
         group: Group of images that look the same, int64 `[N]`.
 
     Returns:
-        The suspects, images and classes as in the arguments, and the classes that were tested.
+        The suspects, images and classes as in the arguments; the classes that were tested; `Suspects.agreement`, 1 if none was.
     """
-    tested = testable(label, group)
+    tested = classes_to_test(label, group)
     if len(tested) < 2:
-        return [], []
+        return [], [], 1.0
     chosen = np.flatnonzero(np.isin(label, tested))
     own = np.searchsorted(tested, label[chosen])
     probabilities = held_out_probabilities(features[chosen], own, group[chosen])
     found = suspects_of(probabilities, own)
-    return [Suspect(int(chosen[s.image]), tested[s.given], tested[s.likely], s.score) for s in found], tested
+    wrong = [Suspect(int(chosen[s.image]), tested[s.given], tested[s.likely], s.score) for s in found]
+    return wrong, tested, float((probabilities.argmax(axis=1) == own).mean())
 
 
 def _pair_rows(pairs: list[Pair], files: list[str], names: list[str]) -> list[SuspectRow]:
