@@ -21,6 +21,7 @@ COMMANDS = {
     "classes": "list, rename, remove and merge the classes of a learner",
     "evaluate": "measure what was learnt on a folder of labelled images",
     "suspects": "list images of a folder whose labels may be wrong",
+    "serve": "answer over HTTP, with a page for people",
     "export": "write what was learnt for use without this package",
     "doctor": "look for what is wrong with an installation or a data set",
 }

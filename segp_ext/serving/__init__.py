@@ -1,4 +1,4 @@
-"""A saved learner for use elsewhere: exports that other programs load without this package.
+"""A saved learner for use elsewhere: exports that other programs load without this package, and a server (`web`).
 
 - `exporting`: exports a learner in one of the formats, checked against it, whole or not at all.
 - `merged_weights`: the format open_clip; `model_card`: the format hub; `onnx_model` and `torch_program`: the formats onnx and torch.
