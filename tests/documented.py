@@ -24,7 +24,10 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "evidence/README.md",
 ]
-COMMANDS = ("train", "compare", "predict", "classes", "export", "doctor")
+SETTLED = ("train", "compare", "doctor", "new")
+"""Commands of settings, which --print_config makes harmless."""
+READ = ("learn", "evaluate", "suspects", "export", "serve")
+"""Commands whose arguments are read, and no more."""
 EXTRA = ("onnx", "onnxruntime", "onnxscript")
 """Packages of an extra; a block that imports one that is not installed is left out."""
 _SHELL = """
@@ -136,7 +139,7 @@ def call(command: str, arguments: list[str]) -> None:
         ValueError: with what the command said, if it refuses them.
     """
     asks = {"-h", "--help"} & {*arguments}
-    if command not in ("predict", "classes", "export") and not asks:
+    if command in SETTLED and not asks:
         # The settings of a run that goes on are its own; its help reads the rest of the line.
         arguments = [*arguments, "--help" if "--resume" in arguments else "--print_config"]
     said = io.StringIO()
@@ -144,7 +147,7 @@ def call(command: str, arguments: list[str]) -> None:
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             module = importlib.import_module(f"segp_ext.{command}")
-            if command == "export":
+            if command in READ and not asks:
                 module.read_options(arguments)
                 return
             status = module.main(arguments)

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from segp_ext.config import ScorePath
 from segp_ext.data.decoding import prepared
-from segp_ext.method.classifier import NOT_FINITE, Classifier
+from segp_ext.method.answers import NOT_FINITE, Answer
+from segp_ext.method.classifier import Classifier
 from segp_ext.serving.web import commands, metrics, page
 from segp_ext.serving.web.access import KNOWN
 from segp_ext.serving.web.batching import Answered, Batcher, Question
@@ -226,7 +227,7 @@ def decode(content: bytes, classifier: Classifier, what: str) -> Tensor:
 
 
 def _named(served: Served, answer: Answered, topk: int, what: str) -> dict[str, Any]:
-    (best,) = served.classifier.best(answer.probabilities.unsqueeze(0), topk)
+    (best,) = served.classifier.best(Answer(answer.probabilities.unsqueeze(0), None, None), topk)
     if best is None:
         raise RefusedError(422, f"{what}: its scores {NOT_FINITE}")
     return {"names": [{"name": name, "score": score} for name, score in best], "unknown": answer.unknown}
