@@ -4,6 +4,7 @@ The learner:
 
 - `learner.py`: `SeGPCL`, which learns, predicts, saves and loads
 - `state.py`: the learner's parts
+- `class_editing.py`: removing, renaming and merging classes; `class_places.py`: where they stand then
 - `state_lock.py`: the lock that guards the state
 - `task.py`: one task from its anchors to its prototypes
 - `checks.py`: refuses tasks and results that cannot be used

@@ -65,8 +65,9 @@ class ClassStatistics:
             new: What `means` returned.
             processes: The processes that learn together.
         """
-        with naming("prototypes.score", self.head):
-            self.head.finish(processes)
+        if len(new.counts):  # a head would choose what it chooses by a task's images on none
+            with naming("prototypes.score", self.head):
+                self.head.finish(processes)
         self.prototypes = torch.cat([old, new.prototypes])
         self.lengths = torch.cat([self.lengths, new.lengths])
         self.counts = torch.cat([self.counts, new.counts])

@@ -90,8 +90,6 @@ class HeldBack:
     def replaced(self, where: Tensor) -> HeldBack:
         """Returns the features of the classes that stay, at their new places.
 
-        After a merge `shift` stays that of the smaller class. It is greater than the merged class's, so that the learner rather doubts.
-
         Args:
             where: New place of every class, int64 `[C]`, as `segp_ext.method.class_places` gives it.
         """

@@ -114,8 +114,13 @@ class SeGPCL(ClassEditing):
                 "training.joint takes the images of all tasks together: call forget, then learn_task with all of them"
             )
         names, learnt = listed(class_names), self.class_names
-        updates = config.known_classes != "refuse"
-        check_new_names(names, () if updates else learnt)
+        check_new_names(names, ())
+        again = [name for name in names if name in {*learnt}]
+        if again and config.known_classes == "refuse":
+            raise ValueError(
+                f"class name {again[0]!r} is learnt already; every class needs a name of its own. With the setting known_classes update or "
+                "train, a learnt class takes more images"
+            )
         images = dataset if isinstance(dataset, Images) else Images(dataset, self.reader)
         new = [name for name in names if name not in {*learnt}]
         check_labels(images.labels, names, [config.min_images_per_class if name in new else 1 for name in names])

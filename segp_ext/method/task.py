@@ -255,8 +255,9 @@ class TaskLearning:
         ):
             chosen = counts[indices]
             own = indices[chosen]
-            label = (task.classes[own] - task.new.start).to(feature.device)
-            statistics.add(feature[chosen.to(feature.device)], label, number[own])
+            if len(own):
+                label = (task.classes[own] - task.new.start).to(feature.device)
+                statistics.add(feature[chosen.to(feature.device)], label, number[own])
             for name, mask in kept.items():
                 part = mask[indices]
                 at = places[name][indices[part]].to(feature.device)

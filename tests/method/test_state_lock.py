@@ -132,4 +132,4 @@ def test_who_asks_during_a_short_change_waits_for_it(change, monkeypatch):
 
 
 def saved_state(learner):
-    return list(learner.class_names), learner.task_sizes, {**learner.tensors(), **learner.backbone.adapter_state()}
+    return learner.records, learner.task_sizes, {**learner.tensors(), **learner.backbone.adapter_state()}
