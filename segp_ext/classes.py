@@ -54,37 +54,32 @@ examples:
 
 
 def rename(argv: Sequence[str]) -> int:
-    """Runs `segp classes rename LEARNER OLD NEW`; returns the exit status."""
+    """Renames a class; returns the exit status."""
     parser = _changing_parser("rename", RENAME)
     parser.add_argument("old", metavar="OLD", help="name of the class")
     parser.add_argument("new", metavar="NEW", help="name that it gets")
     options = parsed(parser, argv)
-    return _changed(
-        options,
-        lambda learner: learner.rename_class(options.old, options.new),
-        f"renamed {options.old!r} to {options.new!r}",
-    )
+    done = f"renamed {options.old!r} to {options.new!r}"
+    return _changed(options, lambda learner: learner.rename_class(options.old, options.new), done)
 
 
 def remove(argv: Sequence[str]) -> int:
-    """Runs `segp classes remove LEARNER NAME...`; returns the exit status."""
+    """Removes classes; returns the exit status."""
     parser = _changing_parser("remove", REMOVE)
     parser.add_argument("names", metavar="NAME", nargs="+", help="names of the classes")
     options = parsed(parser, argv)
-    return _changed(options, lambda learner: learner.remove_classes(options.names), f"removed {_listed(options.names)}")
+    done = f"removed {', '.join(map(repr, options.names))}"
+    return _changed(options, lambda learner: learner.remove_classes(options.names), done)
 
 
 def merge(argv: Sequence[str]) -> int:
-    """Runs `segp classes merge LEARNER NAME... --into NAME`; returns the exit status."""
+    """Merges classes; returns the exit status."""
     parser = _changing_parser("merge", MERGE)
     parser.add_argument("names", metavar="NAME", nargs="+", help="names of two classes or more")
     parser.add_argument("--into", metavar="NAME", required=True, help="name of the merged class")
     options = parsed(parser, argv)
-    return _changed(
-        options,
-        lambda learner: learner.merge_classes(options.names, options.into),
-        f"merged {_listed(options.names)} into {options.into!r}",
-    )
+    done = f"merged {', '.join(map(repr, options.names))} into {options.into!r}"
+    return _changed(options, lambda learner: learner.merge_classes(options.names, options.into), done)
 
 
 ACTIONS: dict[str, Callable[[Sequence[str]], int]] = {"rename": rename, "remove": remove, "merge": merge}
@@ -108,12 +103,9 @@ def _changed(options: argparse.Namespace, change: Callable[[SeGPCL], None], done
     except KeyboardInterrupt:
         print("interrupted; the learner is as it was", file=sys.stderr)
         return 130
-    print(f"{place}: {done}; the learner has {len(learner.class_names)} classes")
+    count = len(learner.class_names)
+    print(f"{place}: {done}; the learner has {count} class{'' if count == 1 else 'es'}")
     return 0
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names))
 
 
 def _refused(error: Exception) -> int:

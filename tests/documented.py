@@ -116,6 +116,11 @@ def prepare(folder: Path) -> None:
     for place in ("animals", "runs/NAME"):
         (folder / place).parent.mkdir(exist_ok=True)
         learner.save(folder / place)
+    pets = segp_ext.SeGPCL(segp_ext.load_clip("glyph"), segp_ext.MethodConfig(method="frozen-prototypes"))
+    for names in (["cat", "dog"], ["horse", "cow"]):
+        photos = [str(folder / f"photos/train/{name}/{number}.jpg") for name in names for number in range(2)]
+        pets.learn_task(list(zip(photos, (0, 0, 1, 1), strict=True)), names)
+    pets.save(folder / "pets")
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
         importlib.import_module("segp_ext.train").main(["--print_config"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import difflib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -88,7 +87,6 @@ class ClassEditing(State):
                 raise ValueError(f"merge_classes needs two classes or more; got {', '.join(map(repr, names))} alone")
             check_new_names([into], [name for name in self.class_names if name not in names])
             self._take_statistics(lambda each: each.merge(places), places_after_merging(len(self.records), places))
-            self._shift_anew(int(places[0]))
             self._take_records(merged_records(self.records, places.tolist(), into))
 
     @contextmanager
@@ -131,16 +129,6 @@ class ClassEditing(State):
                 change(each)
         self.statistics, self.frozen, self.held = statistics, frozen, self.held.replaced(where)
         self.untransferred = None
-
-    def _shift_anew(self, place: int) -> None:
-        """Computes anew how the images held back of the class at `place` count as if their class had not learnt them."""
-        held, scale = self.held, self.backbone.logit_scale
-        own = held.label == place
-        shift = held.shift.clone()
-        shift[own, 0] = self.statistics.shift(held.feature[own], held.label[own], scale)
-        if self.frozen is not None:
-            shift[own, 1] = self.frozen.shift(held.frozen[own], held.label[own], scale)
-        self.held = dataclasses.replace(held, shift=shift)
 
     def _take_records(self, records: tuple[ClassRecord, ...]) -> None:
         """Takes over the records of the classes, and measures the learner anew."""

@@ -166,8 +166,14 @@ class ClassStatistics:
         with naming("prototypes.score", self.head):
             return self.head.scores(feature, self.prototypes, scale)
 
-    def left_out_scores(self, feature: Tensor, label: Tensor, scale: float) -> Tensor | None:
-        """Scores images that their classes have learnt as if each class had learnt its others alone.
+    def takes_held_back(self) -> bool:
+        """Tells whether classes learn their images held back at last: the head must be able to score them as if it had not."""
+        head = type(self.head)
+        tells = head.left_out_scores is not Head.left_out_scores or head.add is Head.add
+        return tells and self.head.takes_updates()
+
+    def held_back_scores(self, feature: Tensor, label: Tensor, scale: float) -> Tensor:
+        """Scores images held back as if their classes had not learnt them at last.
 
         Args:
             feature: Raw features `[N, Dr]`.
@@ -175,10 +181,10 @@ class ClassStatistics:
             scale: s of the model.
 
         Returns:
-            Scores, float64 `[N, C]`; None where the head cannot tell (`Head.left_out_scores`), or classes of an older learner are there.
+            Scores, float64 `[N, C]`.
         """
-        if bool((self.counts < 0).any()):
-            return None
+        if not self.takes_held_back():  # they were not learnt
+            return self.scores(feature, scale).double()
         means = self.class_means()
         with naming("prototypes.score", self.head):
             if type(self.head).add is not Head.add:

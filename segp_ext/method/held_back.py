@@ -45,21 +45,17 @@ class HeldBack:
         label: Class of each, int64 `[N]`, a place among all classes.
         feature: Raw features in the trained model, `[N, Dr]`. After each task they move along with the prototype of their class.
         frozen: Raw features in the pre-trained model, `[N, Dr]`; without rows where no head is learnt on that model.
-        shift: Change of the score of an image's own class because the class learnt the image at last, float64 `[N, 2]`: on the visual path,
-            and of the head on the frozen model (0 without one). Adding it gives the score that a new image of the class would have.
     """
 
     label: Tensor
     feature: Tensor
     frozen: Tensor
-    shift: Tensor
 
     @classmethod
     def none(cls, like: Tensor) -> HeldBack:
         """Returns the features of no image; `like` are prototypes `[*, Dr]`."""
         label = torch.zeros(0, dtype=torch.int64, device=like.device)
-        shift = torch.zeros(0, 2, dtype=torch.float64, device=like.device)
-        return cls(label, like[:0], like[:0], shift)
+        return cls(label, like[:0], like[:0])
 
     def __len__(self) -> int:
         return len(self.label)
@@ -74,14 +70,9 @@ class HeldBack:
         """
         step = (after - before)[self.label]
         if not unit:
-            return HeldBack(self.label, self.feature + step, self.frozen, self.shift)
+            return HeldBack(self.label, self.feature + step, self.frozen)
         length = self.feature.norm(dim=1, keepdim=True)
-        return HeldBack(
-            self.label,
-            F.normalize(F.normalize(self.feature, dim=1) + step, dim=1) * length,
-            self.frozen,
-            self.shift,
-        )
+        return HeldBack(self.label, F.normalize(F.normalize(self.feature, dim=1) + step, dim=1) * length, self.frozen)
 
     def with_more(self, more: HeldBack) -> HeldBack:
         """Returns these and `more`."""
@@ -96,7 +87,7 @@ class HeldBack:
         label = where[self.label]
         stays = label != GONE
         frozen = self.frozen[stays] if len(self.frozen) else self.frozen
-        return HeldBack(label[stays], self.feature[stays], frozen, self.shift[stays])
+        return HeldBack(label[stays], self.feature[stays], frozen)
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns the tensors that a checkpoint keeps, by name; labels as float64."""
@@ -104,7 +95,6 @@ class HeldBack:
             "label": self.label.double(),
             "feature": self.feature,
             "frozen": self.frozen,
-            "shift": self.shift,
         }
 
     @classmethod
@@ -124,7 +114,7 @@ class HeldBack:
         if tensors.keys() != {*_NAMES}:
             raise ValueError(f"the tensors of images held back must be {', '.join(_NAMES)}; got {', '.join(tensors)}")
         count, width = len(tensors["label"]), like.shape[1]
-        shapes = {"label": [count], "feature": [count, width], "shift": [count, 2]}
+        shapes = {"label": [count], "feature": [count, width]}
         for name, shape in shapes.items():
             if list(tensors[name].shape) != shape:
                 raise ValueError(f"held.{name} must be {shape}; got {list(tensors[name].shape)}")
@@ -139,7 +129,7 @@ class HeldBack:
             )
         device = like.device
         feature, frozen = (tensors[name].to(device, like.dtype) for name in ("feature", "frozen"))
-        return cls(label.to(device), feature, frozen, tensors["shift"].to(device))
+        return cls(label.to(device), feature, frozen)
 
 
 _NAMES = tuple(HeldBack.__dataclass_fields__)

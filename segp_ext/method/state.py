@@ -154,10 +154,10 @@ class State:
         """Scores the images held back as if their classes had not learnt them at last, by path, float64 `[N, C]` each."""
         held, scale = self.held, self.backbone.logit_scale
         text = clip_scores(self.backbone.project(held.feature), self.own_text(), scale).double()
-        visual = self._left_out(self.statistics, held.feature, 0)
+        visual = self.statistics.held_back_scores(held.feature, held.label, scale)
         scores = {"text": text, "visual": visual, "dual": text + self.config.inference.beta * visual}
         if self.frozen is not None:
-            scores["frozen"] = self._left_out(self.frozen, held.frozen, 1)
+            scores["frozen"] = self.frozen.held_back_scores(held.frozen, held.label, scale)
         return scores
 
     @torch.no_grad()
@@ -171,14 +171,6 @@ class State:
             statistics, feature, visual = self.frozen, self.held.frozen, scores["frozen"]
         fit = left_out_fit_scores(statistics, feature, visual, background_of(statistics))
         return calibrate(scores, self.held.label, fit)
-
-    def _left_out(self, statistics: ClassStatistics, feature: Tensor, column: int) -> Tensor:
-        held, scale = self.held, self.backbone.logit_scale
-        found = statistics.left_out_scores(feature, held.label, scale)
-        if found is None:
-            own, shift = held.label[:, None], held.shift[:, column : column + 1]
-            found = statistics.scores(feature, scale).double().scatter_add(1, own, shift)
-        return found
 
     def mark(self) -> Any:
         """Returns a value that differs between two states in which the learner predicts otherwise, its settings left out."""

@@ -148,15 +148,15 @@ class TaskLearning:
             check_finite("prototypes", (counted.new.prototypes, old), task.number)
             unmoved = self.state.prototypes
             held = self.state.held.moved(unmoved, old, counted.statistics.unit)
-            shift = self._finished(counted, old)
-            frozen, frozen_features, frozen_shift = None, counted.held[:0], torch.zeros_like(shift)
+            self._finish(counted, old)
+            frozen, frozen_features = None, counted.held[:0]
             if self.state.frozen is not None:
                 with self.timer.phase("prototypes"), self.backbone.reference():
                     of_frozen = self._counted(self.state.frozen)
-                frozen_shift = self._finished(of_frozen, self.state.frozen.prototypes)
+                self._finish(of_frozen, self.state.frozen.prototypes)
                 frozen, frozen_features = of_frozen.statistics, of_frozen.held
             label = task.classes[self.held].to(self.backbone.device)
-            more = HeldBack(label, counted.held, frozen_features, torch.stack([shift, frozen_shift], dim=1))
+            more = HeldBack(label, counted.held, frozen_features)
             self.report.held_back = len(more)
             return Learnt(counted.statistics, frozen, held.with_more(more), None if old is unmoved else unmoved)
 
@@ -265,29 +265,18 @@ class TaskLearning:
         held, of_known = (self.processes.sum(rows[name]) for name in ("held", "known"))
         return Counted(statistics, statistics.means(self.processes), held, of_known)
 
-    def _finished(self, counted: Counted, old: Tensor) -> Tensor:
+    def _finish(self, counted: Counted, old: Tensor) -> None:
         """Takes the task's images up into its statistics, the images held back last.
 
         Args:
             counted: what the images gave; its statistics are changed in place.
             old: prototypes of the old classes after their transfer.
-
-        Returns:
-            Change of the own class's score of each image held back through that, float64 `[N]` (`HeldBack.shift`).
         """
         statistics, task, device = counted.statistics, self.task, self.backbone.device
         statistics.finish(old, counted.new, self.processes)
         statistics.update(counted.known, task.classes[task.classes < task.new.start].to(device))
-        label = task.classes[self.held].to(device)
-        if not len(label) or not statistics.head.takes_updates():
-            return torch.zeros(len(label), dtype=torch.float64, device=device)
-        alone = self._own_scores(statistics, counted.held, label)
-        statistics.update(counted.held, label)
-        return alone - self._own_scores(statistics, counted.held, label)
-
-    def _own_scores(self, statistics: ClassStatistics, feature: Tensor, label: Tensor) -> Tensor:
-        scores = statistics.scores(feature, self.backbone.logit_scale)
-        return scores.double().gather(1, label[:, None])[:, 0]
+        if statistics.takes_held_back():
+            statistics.update(counted.held, task.classes[self.held].to(device))
 
     def _generator(self, purpose: int) -> torch.Generator:
         """A CPU generator for one purpose within one task, so that no phase's draws depend on another's."""

@@ -26,19 +26,18 @@ def change_learner(
         The changed learner and its folder.
 
     Raises:
-        FileNotFoundError: If there is no learner, or no folder above `out`.
+        FileNotFoundError: If there is no learner.
         FileExistsError: If another process changes the learner, or `out` is no learner's.
         ValueError: If the folder belongs to a run, and what `change` raises. Nothing on disk is changed then.
     """
     place = Path(os.path.expanduser(learner)).resolve()
     target = place if out is None else Path(os.path.expanduser(out)).resolve()
     checkpoint = find_checkpoint(place)
-    if out is not None and not target.parent.is_dir():
-        raise FileNotFoundError(f"--out {out}: there is no folder {target.parent}")
     if _is_in_run(checkpoint if out is None else target):
         raise ValueError(
             f"{target} belongs to a run, whose checkpoints stay as they are; save a copy with --out FOLDER"
         )
+    target.parent.mkdir(parents=True, exist_ok=True)
     with held_alone(target):
         loaded = SeGPCL.load(checkpoint, "cpu", pretrained)
         change(loaded)

@@ -47,7 +47,7 @@ OTHER_METHOD = (
 NOT_SAVED = "this learner cannot be saved, as it could not be loaded again"
 """The beginning of an error of `save`."""
 _TENSORS, _STATE = "learner.safetensors", "learner.json"
-_FLOAT64 = re.compile(r"(frozen\.)?(head\..*|lengths|counts)|held\.(label|shift)")
+_FLOAT64 = re.compile(r"(frozen\.)?(head\..*|lengths|counts)|held\.label")
 """Names of tensors that are float64 whatever the model computes in."""
 _ADAPTER, _ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 

@@ -175,12 +175,10 @@ def test_a_merge_takes_images_held_back_along():
     held = learner.held
     merged = torch.isin(before.label, torch.tensor([*old.values()]))
     assert torch.equal(held.label, torch.where(merged, 0, before.label)) and torch.equal(held.feature, before.feature)
-    assert torch.equal(held.shift[~merged], before.shift[~merged])
-    for model, feature, column in ((learner.statistics, held.feature, 0), (learner.frozen, held.frozen, 1)):
-        rows = feature[merged].double()
-        expected = model.shift(feature[merged], held.label[merged], learner.backbone.logit_scale)
-        torch.testing.assert_close(held.shift[merged, column], expected)
-        assert rows.isfinite().all() and not torch.allclose(held.shift[merged], before.shift[merged])
+    expected = {"visual": learner.statistics, "frozen": learner.frozen}
+    for path, feature in (("visual", held.feature), ("frozen", held.frozen)):
+        of_model = expected[path].held_back_scores(feature, held.label, learner.backbone.logit_scale)
+        assert torch.equal(learner.held_scores()[path], of_model)
     assert learner.calibration == learner._calibrated() and learner.calibration.images == len(held)
 
 

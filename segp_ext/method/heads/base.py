@@ -116,10 +116,11 @@ class Head:
 
     def left_out_scores(
         self, feature: Tensor, label: Tensor, means: Tensor, counts: Tensor, logit_scale: float
-    ) -> Tensor | None:
+    ) -> Tensor:
         """Scores images that their classes have learnt as if each class had learnt its others alone (leave-one-out).
 
-        Learners calibrate themselves on these scores. A head that learns nothing from features needs no such method.
+        Learners measure themselves by these scores on images held back. A head that learns from features and has no such method does not
+        learn the images held back. A head that learns nothing from features needs none.
 
         Args:
             feature: raw features of the images `[N, Dr]`.
@@ -129,10 +130,9 @@ class Head:
             logit_scale: s of the model.
 
         Returns:
-            Scores, float64 `[N, C]`; None for a head that cannot tell. A learner then adds to the own class's score what the score lost
-            when the class learnt the image.
+            Scores, float64 `[N, C]`.
         """
-        return None
+        raise NotImplementedError
 
     def scores(self, feature: Tensor, prototypes: Tensor, logit_scale: float) -> Tensor:
         """Scores images.
