@@ -88,11 +88,7 @@ def test_imports_go_downwards():
     folders = {path.parent.name for path in (ROOT / "segp_ext").glob("*/__init__.py")}
     assert folders == set(LAYERS[1:])
     commands = {module.split(".")[1] for module in edges if module.count(".") == 1} - folders
-<<<<<<< HEAD
     assert commands == {"__main__", *COMMANDS}
-=======
-    assert commands == {"__main__", "classes", "compare", "doctor", "export", "learn", "new", "predict", "train"}
->>>>>>> ea1e799 (Changing classes has a page, and its commands are run)
 
 
 def test_an_import_upwards_is_seen(tmp_path):
