@@ -90,8 +90,11 @@ def malicious(state, tensors, ran):
     yield "learner.json", b"[" * 200_000
     yield "learner.json", pickle.dumps(Payload(ran))
     for change in (
-        {"class_names": ["a"] * 4},
-        {"class_names": {"__reduce__": "os.system"}},
+        {"classes": [{"name": "a", "task": 1}] * 4},
+        {"classes": {"__reduce__": "os.system"}},
+        {"classes": [{"name": ["os.system"], "task": 1}] * 4},
+        {"format": 4, "class_names": ["a"] * 4},
+        {"measured": {"__reduce__": "os.system"}},
         {"task_sizes": [10**30]},
         {"task_sizes": [4, 0]},
         {"backbone": {**state["backbone"], "name": "local-dir:../../../etc"}},
