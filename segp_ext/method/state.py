@@ -30,7 +30,7 @@ from segp_ext.method.unknown import background_of, left_out_fit_scores
 from segp_ext.runtime.device import usable_device
 from segp_ext.runtime.process_state import out_of_inference_mode, without_autocast
 from segp_ext.runtime.processes import Processes
-from segp_ext.storage.class_records import ClassRecord
+from segp_ext.storage.class_records import ClassRecord, sizes_of_tasks
 
 
 class State:
@@ -297,6 +297,8 @@ class State:
             )
         if sum(task_sizes) != len(names):
             raise ValueError(f"task_sizes must add up to {len(names)} classes; got {task_sizes}")
+        if (counted := sizes_of_tasks(records, len(task_sizes))) != list(task_sizes):
+            raise ValueError(f"task_sizes must be {counted}, as the classes name their tasks; got {task_sizes}")
         prompts(self.backbone, self.config.template, names)  # refuses names that read the same
         statistics, frozen = self._new_statistics(device, self.config), self._new_frozen(device)
         statistics.restore(saved.statistics)

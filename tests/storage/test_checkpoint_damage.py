@@ -95,6 +95,7 @@ def malicious(state, tensors, ran):
         {"classes": [{"name": ["os.system"], "task": 1}] * 4},
         {"format": 4, "class_names": ["a"] * 4},
         {"measured": {"__reduce__": "os.system"}},
+        {"format": 4, "class_names": {"__reduce__": "os.system"}},
         {"task_sizes": [10**30]},
         {"task_sizes": [4, 0]},
         {"backbone": {**state["backbone"], "name": "local-dir:../../../etc"}},

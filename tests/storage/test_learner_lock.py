@@ -34,10 +34,8 @@ def test_a_second_process_is_refused_until_the_first_ends(tmp_path):
     path = tmp_path / "saved"
     for end in ("close", "kill"):
         with holder(path) as first:
-            refused = pytest.raises(
-                FileExistsError, match=f"another process changes {path}; try again when it has ended"
-            )
-            with refused, held_alone(path):
+            said = f"another process changes {path}; try again when it has ended"
+            with pytest.raises(FileExistsError, match=said), held_alone(path):
                 pytest.fail("both hold it")
             with held_alone(tmp_path / "other"):
                 pass
@@ -134,7 +132,7 @@ def test_where_there_are_no_locks_a_warning_says_so(tmp_path, monkeypatch, error
 
         monkeypatch.setattr(learner_lock.fcntl, "flock", unsupported)
     inside = False
-    warned = pytest.warns(RuntimeWarning, match="cannot be locked .*: no second process may change .*saved meanwhile")
-    with warned, held_alone(tmp_path / "saved"):
+    said = "cannot be locked .*: no second process may change .*saved meanwhile"
+    with pytest.warns(RuntimeWarning, match=said), held_alone(tmp_path / "saved"):
         inside = True
     assert inside and [*tmp_path.iterdir()] == []
