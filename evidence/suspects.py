@@ -33,7 +33,7 @@ from segp_ext.data.digits import digits
 from segp_ext.data.duplicates import NEAR, duplicates, groups
 from segp_ext.data.labelled_folder import LabelledFolder, read_labelled_folder
 from segp_ext.method.confident_learning import held_out_probabilities, suspects_of
-from segp_ext.run.suspects import Encoded, encode_folder
+from segp_ext.run.label_check import Encoded, encode_folder
 
 RATES = (0.0, 0.05, 0.1)
 """Shares of labels that are flipped."""

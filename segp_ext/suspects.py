@@ -17,8 +17,8 @@ from segp_ext.report.prediction_rows import check_out
 from segp_ext.report.suspect_rows import suspects_csv, suspects_text
 from segp_ext.report.table import percent
 from segp_ext.run.folder_arguments import folder_parsed, folder_parser
+from segp_ext.run.label_check import find_suspects
 from segp_ext.run.saved_learner import find_checkpoint
-from segp_ext.run.suspects import find_suspects
 from segp_ext.runtime.progress import first_line, plain_warnings, run_command, say
 from segp_ext.storage.sealed import write_atomically
 

@@ -11,6 +11,7 @@ The modules, in the order in which a data set passes through them:
 - Class names, from folders and files: `class_names`, `imagenet`.
 - Tasks: `scenario` cuts a `Collection` into a `Scenario`, and `unreadable` leaves out images that cannot be read.
 - Pixels: `items` takes (image, label) out of any data set, `decoding` makes 8-bit RGB, `images` keeps pixels for the backbone.
+- Labelled images that are not learnt: `labelled_folder`; images that are there twice: `duplicates`.
 - Helpers: `array_pickle` reads CIFAR100's pickles without running anything in them, `messages` holds phrases of errors.
 """
 

@@ -25,6 +25,10 @@ Anchors and prototypes:
 - `prototypes.py`: class means, and `transfer`, the rules by which old prototypes follow the drift of anchors. The weights of
   own-anchors and all-anchors are computed in `segp_ext/ops/transfer.py` and `segp_ext/ops/drift.py`
 
+Before a task:
+
+- `confident_learning.py`: finds images whose labels are likely wrong, by features and cross-validation
+
 Training on one task, from the outside in:
 
 - `fit.py`: the loop and an epoch

@@ -20,6 +20,9 @@ Before and after:
     examination: all that is wrong with a data set and an installation.
     image_check: unreadable and repeated images.
     installation: versions, devices and kernels of this machine.
-    saved_learner: the learner that predict and export name, and its checkpoint.
+    saved_learner: the learner that commands name, and its checkpoint.
     prediction: predicts image files.
+    folder_evaluation: measures a learner on a folder whose class folders label its images.
+    label_check: tests the labels of such a folder before it is learnt.
+    folder_arguments, readable_files: the arguments of both, and their images in a stream.
 """
