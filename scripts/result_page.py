@@ -26,7 +26,7 @@ def schema() -> dict[str, Any]:
             "baseline": {"type": "boolean"},
             **dict.fromkeys(named, or_none),
             **dict.fromkeys(("A", "global_A"), numbers),
-            **{name: {"type": "array", "items": numbers} for name in ("R", "global_R")},
+            **{name: {"type": "array", "items": numbers} for name in ("R", "global_R", "calibration_error")},
             **{name: {"type": "array", "items": or_none} for name in ("next_task", "class_accuracy")},
             "confusion": {"type": "array", "items": entry},
         },
@@ -83,9 +83,9 @@ def page() -> str:
 The findings of a run, in the run's folder and in each of its checkpoints. Accuracies are fractions, times are seconds. The entry
 `format` says {FORMAT}; segp_ext refuses every other format. `python scripts/result_page.py` makes this page.
 
-Format {FORMAT} gained three entries: `class_names`, and in each row of `scores` the entries `class_accuracy` and `confusion`. Results of
-earlier versions lack these entries, and segp_ext still reads them. Metrics and `class_accuracy` are written for people and other
-programs. segp_ext computes them from the other numbers when it reads a result.
+Format {FORMAT} gained four entries: `class_names`, and in each row of `scores` the entries `class_accuracy`, `confusion` and
+`calibration_error`. Results of earlier versions lack these entries, and segp_ext still reads them. Metrics and `class_accuracy` are written
+for people and other programs. segp_ext computes them from the other numbers when it reads a result.
 
 | entry | content |
 | --- | --- |

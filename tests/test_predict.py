@@ -11,6 +11,8 @@ from made import learnt_glyph, made_images
 from PIL import Image
 
 from segp_ext import predict
+from segp_ext.clip.pretrained import load_clip
+from segp_ext.config import CalibrationConfig, MethodConfig
 from segp_ext.data.digits import digits
 from segp_ext.method.learner import SeGPCL
 from segp_ext.runtime import progress
@@ -137,6 +139,32 @@ def test_names_that_were_never_learnt_compete(saved, photos, ask):
     assert status == 0 and [row["name"], *(row[f"name_{n}"] for n in range(2, 7))] == [p.name for p in expected]
     status, rows, said = ask(photos / "0.png", "--others", "0")
     assert (status, rows) == (2, []) and said.startswith("error: others: class name '0' is learnt already")
+
+
+def test_images_of_no_learnt_class_are_called_unknown(ask, tmp_path, photos, capsys):
+    learner = SeGPCL(load_clip("glyph"), MethodConfig(method="rda", calibration=CalibrationConfig(fraction=0.3)))
+    learner.learn_task(made_images(4, 12), ["0", "1", "2", "3"])
+    learner.save(tmp_path / "calibrated")
+    for rate in ("0.999", "0.5", "0.001"):
+        given = [str(photos / "0.png"), f"--unknown={rate}", "--topk=1"]
+        assert predict.main([str(tmp_path / "calibrated"), *given]) == 0
+        head, line = capsys.readouterr().out.splitlines()
+        ((name, score),) = learner.predict(photos / "0.png", 1, unknown=float(rate))[0]
+        verdict = "false" if name is not None else "true"
+        assert head == "path,name,score,unknown,error"
+        assert line == f"{photos}/0.png,{name or ''},{score:.6g},{verdict},"
+        assert rate == "0.5" or verdict == ("true" if rate == "0.999" else "false")
+    status, rows, said = ask(*given)
+    assert (status, rows) == (2, []) and said.startswith("error: this learner knows no limit for unknown images")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("rate", ["0", "1", "-0.5", "nan"])
+def test_a_rate_out_of_range_is_refused(rate, capsys):
+    with pytest.raises(SystemExit) as stop:
+        predict.main(["saved", "a.png", f"--unknown={rate}"])
+    assert stop.value.code == 2
+    assert f"error: --unknown must be above 0 and below 1; got {float(rate)}\n" in capsys.readouterr().err
 
 
 def test_rows_go_to_a_file_that_appears_whole(photos, ask, tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ _LOW, _HIGH = math.log(1e-3), math.log(1e4)
 """Bounds of the logarithm of a temperature."""
 _LEVELS = 201
 """Quantiles of the fit that a calibration keeps, evenly spaced from 0 to 1."""
-_BINS = 15
+BINS = 15
 """Bins of the expected calibration error, as in Guo et al. (arXiv 1706.04599)."""
 
 
@@ -189,8 +189,8 @@ def calibration_gaps(probabilities: Tensor, label: Tensor) -> Tensor:
     """Adds up best probability minus hit in each bin, float64 `[15]`. Gaps of several batches add up; see `calibration_error`."""
     best, named = probabilities.double().max(dim=1)
     right = (named == label).double()
-    place = (best * _BINS).ceil().clamp(1, _BINS).long() - 1
-    return torch.zeros(_BINS, dtype=torch.float64, device=best.device).index_add_(0, place, best - right)
+    place = (best * BINS).ceil().clamp(1, BINS).long() - 1
+    return torch.zeros(BINS, dtype=torch.float64, device=best.device).index_add_(0, place, best - right)
 
 
 def _fitted(scores: Tensor, label: Tensor) -> PathCalibration:

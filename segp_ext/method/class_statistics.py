@@ -27,8 +27,8 @@ class ClassStatistics:
     Attributes:
         prototypes: Prototypes μ `[C, Dr]`: unit vectors, or means of raw features where `prototypes.features` is raw.
         lengths: Lengths of the means of the classes' unit features when they were learnt, float64 `[C]`; the length of the prototype where
-            `prototypes.features` is raw. -1 for a class of an older learner, which did not keep them.
-        counts: Number of images that each class was learnt from, float64 `[C]`. -1 likewise.
+            `prototypes.features` is raw. 1 for a class of a learner that kept none.
+        counts: Number of images that each class was learnt from, float64 `[C]`. -1 for a class of a learner that kept none.
         head: The head that scores features.
     """
 
@@ -215,8 +215,8 @@ class ClassStatistics:
         expects = self.head.state()
         if head.keys() != expects.keys():
             raise ValueError(f"the head's tensors must be {sorted(expects)}; got {sorted(head)}")
-        unknown = torch.full((len(prototypes),), -1.0, dtype=torch.float64)
-        lengths, counts = tensors.get("lengths", unknown), tensors.get("counts", unknown)
+        ones = torch.ones(len(prototypes), dtype=torch.float64)
+        lengths, counts = tensors.get("lengths", head.get("lengths", ones)), tensors.get("counts", -ones)
         for name, tensor in (("lengths", lengths), ("counts", counts)):
             if list(tensor.shape) != [len(prototypes)]:
                 raise ValueError(

@@ -150,7 +150,7 @@ class State:
         return self._text.get(made_from, lambda: encode_prompts(self.backbone, self.tokens, limit))
 
     @torch.no_grad()
-    def held_scores(self) -> dict[str, Tensor]:
+    def held_back_scores(self) -> dict[str, Tensor]:
         """Scores the images held back as if their classes had not learnt them at last, by path, float64 `[N, C]` each."""
         held, scale = self.held, self.backbone.logit_scale
         text = clip_scores(self.backbone.project(held.feature), self.own_text(), scale).double()
@@ -165,7 +165,7 @@ class State:
         """Measures the state on the images held back; None if there are none."""
         if not len(self.held):
             return None
-        scores = self.held_scores()
+        scores = self.held_back_scores()
         statistics, feature, visual = self.statistics, self.held.feature, scores["visual"]
         if self.frozen is not None:
             statistics, feature, visual = self.frozen, self.held.frozen, scores["frozen"]

@@ -40,6 +40,8 @@ class PathResult:
         global_pooled: the global A_i, over all test images, for the same rows.
         confusion: [true class, predicted class, number of test images] after the last task learnt so far, over all classes seen.
             Empty before the first task, and in results of versions that did not count it.
+        calibration_error: expected calibration error over all test images of the classes seen, after each task: [without temperature,
+            with it]. Empty for a learner that held no images back.
     """
 
     matrix: list[list[float]] = field(default_factory=list)
@@ -48,6 +50,7 @@ class PathResult:
     global_matrix: list[list[float]] = field(default_factory=list)
     global_pooled: list[float] = field(default_factory=list)
     confusion: Confusion = field(default_factory=list)
+    calibration_error: list[list[float]] = field(default_factory=list)
 
     def metrics(self) -> dict[str, float | None]:
         """Computes Avg, Last, Forgetting, BWT and FWT over seen classes."""
@@ -79,12 +82,14 @@ class PathResult:
             found |= {**self.global_metrics(), "global_A": self.global_pooled, "global_R": self.global_matrix}
         if self.confusion:
             found |= {"class_accuracy": class_accuracy(self.confusion), "confusion": self.confusion}
+        if self.calibration_error:
+            found["calibration_error"] = self.calibration_error
         return found
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> PathResult:
         """Takes the raw numbers that `to_dict` gave; missing entries stay empty."""
-        optional = (found.get(key) or [] for key in ("global_R", "global_A", "confusion"))
+        optional = (found.get(key) or [] for key in ("global_R", "global_A", "confusion", "calibration_error"))
         return cls(found["R"], found["A"], found["next_task"], *optional)
 
     def fault(self, tasks: int) -> str:
@@ -100,6 +105,9 @@ class PathResult:
             return f"A must be {tasks} numbers from 0 to 1"
         if not (all_fractions(self.matrix) and len(self.matrix) == tasks):
             return f"R must be {tasks} rows of numbers from 0 to 1"
+        errors = self.calibration_error
+        if errors and not (all_fractions(errors) and [len(row) for row in errors] == [2] * tasks):
+            return f"calibration_error must be {tasks} pairs of numbers from 0 to 1"
         if self.global_matrix == self.global_pooled == []:
             return ""
         rows = tasks + 1  # one before the first task
@@ -199,7 +207,8 @@ class RunResult:
         "one entry per row, as `segp (dual)`: `method`, `path`, `baseline`, the metrics, and the accuracies behind them (`A`, `R`, "
         "`next_task`, `global_A`, `global_R`; see segp_ext.report.metrics). Two entries hold the state after the last task learnt "
         "so far, over all classes seen. `class_accuracy` has one number per class. `confusion` is a list of [true class, predicted class, "
-        "number of test images]; its classes are places in `class_names`, from 0",
+        "number of test images]; its classes are places in `class_names`, from 0. Of a learner that held images back, "
+        "`calibration_error` has two numbers after each task: the expected calibration error without temperature, and with it",
     ]
     retention: Annotated[
         dict[str, list[float]],

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from segp_ext.config import PATHS, ScorePath
 from segp_ext.data.images import Images
+from segp_ext.method.calibration import BINS, calibration_gaps
 from segp_ext.method.checks import listed
 from segp_ext.method.learner import SeGPCL
 from segp_ext.method.prototypes import ClassMeans
@@ -144,7 +145,7 @@ class Evaluator:
         done = len(learner.task_sizes)
         with self.timer.phase("evaluation"):
             means = ClassMeans(self._first[done - 1], learner.prototypes, learner.config.prototypes.features == "unit")
-            hits, predicted = self._hits(means)
+            hits, predicted, errors = self._hits(means)
             counts = [len(task.images) for task in self.tasks]
             for path in self._rows:
                 result, row = self.paths[path], hits[path][:done]
@@ -153,6 +154,8 @@ class Evaluator:
                 follows = path == "text" and done < len(self.tasks) and len(self.tasks[done].class_names) > 1
                 result.next_task.append(hits["next"][done] / counts[done] if follows else None)
                 result.confusion = self._confusion(predicted[path])
+                if path in errors:
+                    result.calibration_error.append(errors[path])
             if self._global:
                 self._add_global(hits["global"] if learner.config.training.epochs > 0 else None)
             if done > 1:
@@ -161,16 +164,19 @@ class Evaluator:
                 self.retention[name].append(self._zero_shot_accuracy(name, held))
 
     @torch.no_grad()
-    def _hits(self, means: ClassMeans | None) -> tuple[dict[str, list[float]], dict[str, list[int]]]:
+    def _hits(
+        self, means: ClassMeans | None
+    ) -> tuple[dict[str, list[float]], dict[str, list[int]], dict[str, list[float]]]:
         """Scores test images of all processes, in one pass over their features.
 
         Args:
             means: takes old tasks' features; None for no such features.
 
         Returns:
-            Two dicts. The first holds the number of images scored right in each task. Its keys are the paths, over the classes seen,
+            Three dicts. The first holds the number of images scored right in each task. Its keys are the paths, over the classes seen,
             and two scores of the text path. "next" scores the next task over its own classes, "global" all tasks over all classes.
-            The second holds, by path, the predicted class of each image of the tasks learnt.
+            The second holds, by path, the predicted class of each image of the tasks learnt. The third holds, by path, the calibration
+            error without temperature and with it; it is empty for a learner that held no images back.
         """
         learner, device = self.learner, self.learner.backbone.device
         done = len(learner.task_sizes)
@@ -183,6 +189,7 @@ class Evaluator:
         hits = torch.zeros(len(rows), len(self.tasks), dtype=torch.float64, device=device)
         right = dict(zip(rows, hits, strict=True))
         predicted = torch.zeros(len(self._rows), self._first_image[done], dtype=torch.int64, device=device)
+        gaps = torch.zeros(len(self._rows), 2, BINS, dtype=torch.float64, device=device)
         for j, task in enumerate(self.tasks[:last]):
             own = slice(self._first[j], self._first[j + 1])
             pretrained = self._features_in_pretrained(j) if "auto" in self._rows and j < done else None
@@ -198,6 +205,9 @@ class Evaluator:
                     for row, (path, scores) in enumerate(zip(self._rows, of_paths, strict=True)):
                         right[path][j] += _right(scores, target)
                         predicted[row, place] = scores.argmax(dim=1)
+                        if learner.calibration is not None:
+                            for way, temperature in enumerate((1.0, learner.calibration.temperature(path))):
+                                gaps[row, way] += calibration_gaps((scores / temperature).softmax(dim=1), target)
                 if means is not None and j < done - 1:
                     means.add(feature, target)
                 if j == done > 0:
@@ -209,7 +219,11 @@ class Evaluator:
             _check_hits(total, f"task {j + 1}")
         # Each image is one process's, and the others' rows are zero there.
         classes = learner.processes.sum(predicted).tolist()
-        return dict(zip(rows, found.tolist(), strict=True)), dict(zip(self._rows, classes, strict=True))
+        errors: dict[str, list[float]] = {}
+        if learner.calibration is not None and done:
+            totals = learner.processes.sum(gaps).abs().sum(dim=2) / self._first_image[done]
+            errors = dict(zip(self._rows, totals.tolist(), strict=True))
+        return dict(zip(rows, found.tolist(), strict=True)), dict(zip(self._rows, classes, strict=True)), errors
 
     def _confusion(self, predicted: list[int]) -> Confusion:
         """Counts predicted classes of the test images of all tasks learnt."""

@@ -132,7 +132,7 @@ def _held_back(learner: SeGPCL, report: TaskReport) -> list[str]:
     measured = learner.calibration
     if measured is None:
         return []
-    label, scores = learner.held.label, dict(learner.held_scores())
+    label, scores = learner.held.label, dict(learner.held_back_scores())
     if "frozen" in scores:
         scores["auto"] = mixed_scores(scores["dual"], scores["frozen"], measured)
     path = learner.config.inference.path

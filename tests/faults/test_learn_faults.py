@@ -30,7 +30,13 @@ def story(tmp_path_factory):
         month(folder.parent / name, classes) for name, classes in (("first", ["1", "2"]), ("second", ["3", "4"]))
     )
     victims = Victims(folder)
-    given = ["--training.epochs=1", "--training.batch_size=4", "--anchors.seeds_per_class=2", "--anchors.steps=1", "--loading.workers=0"]
+    given = [
+        "--training.epochs=1",
+        "--training.batch_size=4",
+        "--anchors.seeds_per_class=2",
+        "--anchors.steps=1",
+        "--loading.workers=0",
+    ]
     made = victims.run([str(folder / "before"), str(first), *given], command="new")
     assert made.status == 0, made.output
     shutil.copytree(folder / "before", folder / "whole")

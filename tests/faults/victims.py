@@ -81,7 +81,8 @@ class Victims:
         """
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(
-            json.dumps({"arguments": arguments, "point": point, "after": after, "full": full, "command": command}) + "\n"
+            json.dumps({"arguments": arguments, "point": point, "after": after, "full": full, "command": command})
+            + "\n"
         )
         self._process.stdin.flush()
         return Victim(**json.loads(self._process.stdout.readline()))

@@ -178,7 +178,7 @@ def test_a_merge_takes_images_held_back_along():
     expected = {"visual": learner.statistics, "frozen": learner.frozen}
     for path, feature in (("visual", held.feature), ("frozen", held.frozen)):
         of_model = expected[path].held_back_scores(feature, held.label, learner.backbone.logit_scale)
-        assert torch.equal(learner.held_scores()[path], of_model)
+        assert torch.equal(learner.held_back_scores()[path], of_model)
     assert learner.calibration == learner._calibrated() and learner.calibration.images == len(held)
 
 

@@ -57,6 +57,43 @@ def test_a_table_is_aligned_and_has_no_control_characters(capsys):
     ]  # fmt: skip
 
 
+UNKNOWN_ROWS = [
+    PredictionRow("a.png", [("cat", 0.9), ("dog", 0.1)]),
+    PredictionRow("b.png", [(None, 0.975)]),
+    PredictionRow("c.png", error="broken"),
+]
+
+
+def test_rows_have_the_verdict_where_it_was_asked(capsys, tmp_path):
+    layout = Layout(2, 5, 3, unknown=True)
+    assert layout.columns == ["path", "name", "score", "name_2", "score_2", "unknown", "error"]
+    said = {}
+    for form in ("csv", "jsonl", "table"):
+        with rows_written(form, layout, None) as write:
+            write(UNKNOWN_ROWS)
+        said[form] = capsys.readouterr().out.splitlines()
+    assert said["csv"][1:] == ["a.png,cat,0.9,dog,0.1,false,", "b.png,,0.975,,,true,", "c.png,,,,,,broken"]
+    rows = [json.loads(line) for line in said["jsonl"]]
+    assert [row["unknown"] for row in rows] == [False, True, None]
+    assert rows[1]["name"] is None and rows[1]["score"] == 0.975 and rows[1]["name_2"] is None
+    assert said["table"][2:] == [
+        "a.png  cat      90.0 %  dog      10.0 %",
+        "b.png  unknown  97.5 %",
+        "c.png  error: broken",
+    ]
+
+
+def test_parquet_has_the_verdict_as_a_boolean(tmp_path):
+    pytest.importorskip("pyarrow", reason="Parquet needs pyarrow, of the extra parquet")
+    from pyarrow import parquet
+
+    with rows_written("parquet", Layout(2, 5, 3, unknown=True), tmp_path / "rows.parquet") as write:
+        write(UNKNOWN_ROWS)
+    table = parquet.read_table(tmp_path / "rows.parquet")
+    assert str(table.schema.field("unknown").type) == "bool"
+    assert table.column("unknown").to_pylist() == [False, True, None]
+
+
 @pytest.mark.parametrize("form", ["csv", "jsonl", "table"])
 def test_a_file_has_what_standard_output_gets(form, tmp_path, capsys):
     written(form)

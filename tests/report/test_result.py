@@ -151,3 +151,15 @@ def test_the_page_is_up_to_date():
     assert (ROOT / "docs/result.md").read_text() == result_page.page(), (
         "run python scripts/result_page.py > docs/result.md"
     )
+
+
+def test_calibration_errors_are_kept_and_checked(made, file, tmp_path):
+    made.row("dual").scores.calibration_error = [[0.1, 0.02], [0.2, 0.03]]
+    file.write_bytes(made.to_json())
+    assert RunResult.read(file).row("dual").scores.calibration_error == [[0.1, 0.02], [0.2, 0.03]]
+    jsonschema.validate(json.loads(file.read_text()), result_page.schema())
+    for wrong in ([[0.1, 0.02]], [[0.1, 0.02], [0.2]], [[0.1, 1.2], [0.2, 0.3]]):
+        made.row("dual").scores.calibration_error = wrong
+        file.write_bytes(made.to_json())
+        with pytest.raises(ValueError, match="calibration_error must be 2 pairs of numbers from 0 to 1"):
+            RunResult.read(file)

@@ -8,6 +8,7 @@ from made import encoded, images_of, made_images, small_config, tiny_backbone
 
 from segp_ext.clip.backbone import Backbone
 from segp_ext.data.scenario import Joined
+from segp_ext.method.calibration import calibration_error
 from segp_ext.method.learner import SeGPCL
 from segp_ext.run.evaluation import Evaluated, EvaluationSet, Evaluator, PathResult
 
@@ -347,3 +348,25 @@ def test_tasks_that_are_learnt_at_once_have_a_global_row_each(together):
         learner.task_sizes = sizes
         evaluator.after_task()
         assert evaluator.paths["text"].global_matrix[-1] == pytest.approx(direct_global_row(learner, evaluator.tasks))
+
+
+def test_calibration_errors_are_measured_on_test_images_with_and_without_temperature():
+    evaluator = made_evaluator(training__epochs=0, calibration__fraction=0.4)
+    learn(evaluator, 2)
+    learner = evaluator.learner
+    encodings = [encoded(learner, task.images) for task in evaluator.tasks[:2]]
+    label = torch.cat([task.images.labels + first for task, first in zip(evaluator.tasks, (0, 2), strict=False)])
+    for path in ("text", "visual", "dual"):
+        errors = evaluator.paths[path].calibration_error
+        assert len(errors) == 2 and all(len(pair) == 2 for pair in errors)
+        scores = torch.cat([learner.scores(embedding, feature, path) for embedding, feature in encodings])
+        for got, temperature in zip(errors[1], (1.0, learner.calibration.temperature(path)), strict=True):
+            assert got == pytest.approx(calibration_error((scores / temperature).softmax(dim=1), label), abs=1e-6)
+    assert evaluator.paths["text"].calibration_error[1][0] != evaluator.paths["text"].calibration_error[1][1]
+
+
+def test_a_learner_that_held_nothing_back_has_no_calibration_errors(evaluator):
+    learn(evaluator, 2)
+    assert (
+        evaluator.paths["text"].calibration_error == [] and "calibration_error" not in evaluator.paths["text"].to_dict()
+    )

@@ -36,7 +36,9 @@ def find(browser, selector):
 
 def text(browser, selector):
     """The text of the elements, by script: an element may be replaced while it is asked for."""
-    return browser.execute_script(f"return [...document.querySelectorAll({json.dumps(selector)})].map(e => e.textContent).join('\\n')")
+    return browser.execute_script(
+        f"return [...document.querySelectorAll({json.dumps(selector)})].map(e => e.textContent).join('\\n')"
+    )
 
 
 def loud(browser):
@@ -72,7 +74,7 @@ def test_a_person_names_pictures_and_adds_and_sees_classes(browser, saved, two_l
         find(browser, "#pictures")[0].send_keys("\n".join(map(str, [*files, broken])))
         until(lambda: len(find(browser, ".card .bars")) == 3 and len(find(browser, ".card .error")) == 1)
         assert "cannot read" in text(browser, ".card .error") and "broken <i>.png" in text(browser, ".file")
-        status, answer = server.ask("/predict?topk=5", files[0].read_bytes())
+        _, answer = server.ask("/predict?topk=5", files[0].read_bytes())
         (card,) = [card for card in find(browser, ".card") if "picture 0.png" in card.text]
         for each in answer["images"][0]["names"]:
             assert f"{100 * each['score']:.1f} %" in card.text
@@ -98,8 +100,12 @@ def test_a_person_names_pictures_and_adds_and_sees_classes(browser, saved, two_l
         browser.execute_script("document.getElementById('cancel').click()")
         until(lambda: "cancelled" in text(browser, "#job-text"))
         asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-        addresses = {each["params"]["request"]["url"] for each in asked if each["method"] == "Network.requestWillBeSent"}
-        assert {address.split("/")[2] for address in addresses if address.startswith("http")} == {f"127.0.0.1:{server.port}"}
+        addresses = {
+            each["params"]["request"]["url"] for each in asked if each["method"] == "Network.requestWillBeSent"
+        }
+        assert {address.split("/")[2] for address in addresses if address.startswith("http")} == {
+            f"127.0.0.1:{server.port}"
+        }
 
 
 SCRIPT = "<script>document.title='caught'</script>"
@@ -110,11 +116,16 @@ def test_the_page_fits_a_phone_and_shows_the_verdict_and_names_as_text(browser, 
     names = [SCRIPT, "<img src=x onerror=alert(1)>", "x" * 90, "犬 كلب", "an ordinary name"]
     records = [{"name": name, "task": 12, "images": 12345, "learnt": "2026-11-30T10:00:00+00:00"} for name in names]
     stand_in = f"""
-    const real = window.fetch, json = (value) => new Response(JSON.stringify(value), {{headers: {{"Content-Type": "application/json"}}}});
+    const real = window.fetch, type = {{"Content-Type": "application/json"}};
+    const json = (value) => new Response(JSON.stringify(value), {{headers: type}});
+    const named = {json.dumps(names)}.map((name) => ({{name, score: 0.2}}));
     window.fetch = async (path, options) => {{
-      if (path.startsWith("predict")) return json({{images: [{{unknown: true, names: {json.dumps(names)}.map((name) => ({{name, score: 0.2}}))}}]}});
+      if (path.startsWith("predict")) return json({{images: [{{unknown: true, names: named}}]}});
       if (path === "classes") return json({{learner: "x", classes: {json.dumps(records)}}});
-      if (path === "health") return json({{...(await (await real(path, options)).json()), learner: "x", report: true, trouble: "a <b> is damaged"}});
+      if (path === "health") {{
+        const health = await (await real(path, options)).json();
+        return json({{...health, learner: "x", report: true, trouble: "a <b> is damaged"}});
+      }}
       return real(path, options);
     }};
     """
@@ -124,7 +135,8 @@ def test_the_page_fits_a_phone_and_shows_the_verdict_and_names_as_text(browser, 
         try:
             for width, height in SIZES:
                 browser.execute_cdp_cmd(
-                    "Emulation.setDeviceMetricsOverride", {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+                    "Emulation.setDeviceMetricsOverride",
+                    {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
                 )
                 browser.get(f"http://127.0.0.1:{server.port}/")
                 until(lambda: len(find(browser, "#classes tr")) == 5)

@@ -40,7 +40,9 @@ class Server:
 
     def ask(self, path, content=None, kind="image/png"):
         """Returns (status, JSON) of a request."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", content, {"Content-Type": kind} if content else {})
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", content, {"Content-Type": kind} if content else {}
+        )
         try:
             with urllib.request.urlopen(request, timeout=60) as response:
                 return response.status, json.load(response)
@@ -63,7 +65,17 @@ class Server:
 @contextmanager
 def running(learner, *given, learn=("true",)):
     """Starts a server, and ends it."""
-    command = [sys.executable, "-c", STARTED, "\n".join(learn), str(learner), "--port=0", "--device=cpu", "--watch=0.1", *given]
+    command = [
+        sys.executable,
+        "-c",
+        STARTED,
+        "\n".join(learn),
+        str(learner),
+        "--port=0",
+        "--device=cpu",
+        "--watch=0.1",
+        *given,
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     line = process.stdout.readline()
@@ -77,7 +89,10 @@ def running(learner, *given, learn=("true",)):
 
 def head(path=b"/predict", method=b"POST", **headers):
     lines = [method + b" " + path + b" HTTP/1.1", b"Host: localhost", b"Connection: close"]
-    return b"\r\n".join([*lines, *(name.replace("_", "-").encode() + b": " + value for name, value in headers.items())]) + b"\r\n\r\n"
+    return (
+        b"\r\n".join([*lines, *(name.replace("_", "-").encode() + b": " + value for name, value in headers.items())])
+        + b"\r\n\r\n"
+    )
 
 
 def test_a_thousand_bad_requests_get_4xx_and_leave_it_answering(saved):
@@ -107,6 +122,7 @@ def test_a_thousand_bad_requests_get_4xx_and_leave_it_answering(saved):
     ]  # fmt: skip
     wrong: dict[str, int] = {}
     with running(saved) as server:
+
         def send(part):
             for number in range(part, 1000, 8):
                 kind = number % len(kinds)
@@ -134,7 +150,11 @@ def test_a_thousand_bad_requests_get_4xx_and_leave_it_answering(saved):
 def test_slow_senders_are_given_up_and_others_are_answered(saved):
     with running(saved, "--timeout=2") as server:
         slow = []
-        for begin in (b"", b"POST /predict HTTP/1.1\r\nHost: x", head(Content_Type=b"image/png", Content_Length=b"1000") + b"x"):
+        for begin in (
+            b"",
+            b"POST /predict HTTP/1.1\r\nHost: x",
+            head(Content_Type=b"image/png", Content_Length=b"1000") + b"x",
+        ):
             for _ in range(20):
                 connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
                 connection.sendall(begin)
@@ -229,7 +249,11 @@ def test_two_servers_and_a_program_that_learns_share_a_learner(saved, tmp_path):
         for number, (server, name) in enumerate(((one, "six"), (two, "nine"))):
             form = b'--e\r\nContent-Disposition: form-data; name="name"\r\n\r\n' + name.encode() + b"\r\n"
             for seed in range(3):
-                form += b'--e\r\nContent-Disposition: form-data; name="i"; filename="a.png"\r\n\r\n' + picture(seed + 9 * number) + b"\r\n"
+                form += (
+                    b'--e\r\nContent-Disposition: form-data; name="i"; filename="a.png"\r\n\r\n'
+                    + picture(seed + 9 * number)
+                    + b"\r\n"
+                )
             status, job = server.ask("/classes", form + b"--e--\r\n", "multipart/form-data; boundary=e")
             assert status == 202, job
             while server.ask("/job")[1]["state"] == "learning":
