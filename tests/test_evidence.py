@@ -12,7 +12,7 @@ from run_here import runs_here
 from scipy.spatial.distance import jensenshannon
 
 import segp_ext
-from evidence import beta, gates, geometry, hindsight, paired, runs
+from evidence import beta, gates, geometry, hindsight, letters, paired, runs, unknown
 from segp_ext import compare
 from segp_ext.data.images import Images
 from segp_ext.report.table import signed
@@ -254,3 +254,32 @@ def test_a_run_that_is_not_there_is_named(command, tmp_path, monkeypatch, capsys
     with pytest.raises(SystemExit):
         call(command.main, monkeypatch, tmp_path, "--rows", "lara", "--seeds", 1, "--out", tmp_path / "out")
     assert "error: lara" in capsys.readouterr().err
+
+
+def test_letters_are_scans_like_the_digits():
+    drawn = letters.scans(["A", "b"], 3)
+    assert len(drawn) == 6 and all(scan.shape == (3, 8, 8) and scan.dtype == np.uint8 for scan in drawn)
+    levels = np.round(np.arange(17) * 255 / 16)
+    assert np.isin(np.stack(drawn), levels).all() and all((scan[0].max(axis=1) > 0).all() for scan in drawn)
+    assert all(np.array_equal(a, b) for a, b in zip(drawn, letters.scans(["A", "b"], 3), strict=True))
+    assert not np.array_equal(drawn[0], letters.scans(["A", "b"], 3, seed=1)[0])
+
+
+def test_learners_are_asked_about_unknown_images_after_every_task(tmp_path, monkeypatch, capsys):
+    row, fast = "rda calibration.fraction=0.2", ["--data.max_images_per_class=20", "--data.classes_per_task=5"]
+    given = ["--methods", row, "rda", "--seeds", "1", f"--out={tmp_path}", "--run.keep_checkpoints=null"]
+    assert compare.main([*given, *fast]) == 0
+    monkeypatch.setattr(unknown, "CAPITALS", ("A", "X"))
+    monkeypatch.setattr(unknown, "SMALL", ("b",))
+    call(unknown.main, monkeypatch, tmp_path, "--rows", row, "--seeds", 1, "--letters", "--out", tmp_path / "u")
+    scores, rates, errors = ((tmp_path / f"u/{name}.md").read_text() for name in ("scores", "rates", "calibration"))
+    assert scores.count("relative Mahalanobis, trained") == 1 and scores.splitlines()[4].startswith(
+        f"| {row} | relative"
+    )
+    assert [line.split(" | ")[1] for line in rates.splitlines()[4:]] == ["1", "2"] and rates.splitlines()[5].count(
+        "–"
+    ) == 1
+    assert len(errors.splitlines()) == 4 + 3 * 2
+    with pytest.raises(SystemExit):
+        call(unknown.main, monkeypatch, tmp_path, "--rows", "rda", "--seeds", 1, "--out", tmp_path / "u")
+    assert "held no images back" in capsys.readouterr().err

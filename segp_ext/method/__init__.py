@@ -9,6 +9,9 @@ The learner:
 - `task.py`: one task from its anchors to its prototypes
 - `checks.py`: refuses tasks and results that cannot be used
 - `classifier.py`: predictions, from the scores of the text, visual and dual path
+- `answers.py`: what a classifier says of images
+- `held_back.py`, `calibration.py`: images held back from training, and what they tell
+- `unknown.py`: how well images fit the learnt classes
 - `encoding.py`: batches through the model
 - `made_once.py`: objects made once and kept
 - `saved_tensors.py`: names of tensors in checkpoints

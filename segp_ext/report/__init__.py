@@ -7,6 +7,7 @@ The numbers:
     calibration_bins, detection: how probabilities fit; how unknown classes are detected.
     typed_json: dataclasses from JSON, with every entry checked.
     metrics: Avg, Last, Forgetting, BWT and FWT.
+    detection: how well a score tells unknown images.
     comparison: means and paired differences over runs of several methods and seeds.
 
 Statements about them:
