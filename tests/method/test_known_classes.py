@@ -203,3 +203,12 @@ def test_a_learner_of_the_version_before_loads_and_says_what_it_lacks(tmp_path):
     loaded.learn_task(made_images(1, 4, seed=6), ["5"])
     loaded.save(tmp_path / "again")
     assert [record.images for record in SeGPCL.load(tmp_path / "again").records] == [None] * 4 + [4, 8]
+
+
+def test_a_task_of_known_classes_alone_leaves_the_penalty_of_ridge_regression():
+    """It is chosen on a task's new classes, of which there are none."""
+    learner = made(prototypes__score="ridge")
+    learner.learn_task(IMAGES, FIRST)
+    power = learner.head.power
+    learner.learn_task(made_images(3, 6, seed=1), FIRST)
+    assert learner.head.power == power != min(learner.head._POWERS)
