@@ -71,17 +71,14 @@ def answers_of(classifier: Classifier, pixels: Tensor, path: ScorePath) -> Answe
         pixels: uint8 `[B, 3, S, S]`.
         path: One of the classifier's paths.
     """
-    features = classifier.features(classifier.backbone.to_unit(pixels), path)
+    features = classifier.features(classifier.backbone.to_unit(pixels), path, on_frozen=True)
     scores = classifier.scores_of(features, path, classifier.backbone.logit_scale).double()
     probabilities = (scores / classifier.temperature(path)).softmax(dim=1)
     best, predicted = probabilities.max(dim=1)
-    found = Answers(predicted, best, scores.softmax(dim=1).amax(dim=1), known_scores(probabilities), probabilities)
+    found = Answers(
+        predicted, best, scores.softmax(dim=1).amax(dim=1), classifier.unknown_scores(features), probabilities
+    )
     return Answers(*(tensor.cpu() for tensor in found))
-
-
-def known_scores(probabilities: Tensor) -> Tensor:
-    """Scores how likely each image belongs to a learnt class `[B]`: by the largest of its probabilities `[B, C]`."""
-    return probabilities.amax(dim=1)
 
 
 class _Worst(NamedTuple):
