@@ -110,9 +110,11 @@ def prepare(folder: Path) -> None:
     for name in ("evidence", "examples", "scripts", "benchmarks", "tests"):
         (folder / name).symlink_to(ROOT / name)
 
-    learner = segp_ext.SeGPCL(segp_ext.load_clip("glyph"), segp_ext.MethodConfig(method="frozen-prototypes"))
-    pixels = [np.full((3, 16, 16), value, np.uint8) for value in (0, 10, 200, 210)]
-    learner.learn_task(list(zip(pixels, (0, 0, 1, 1), strict=True)), ["dark", "light"])
+    config = segp_ext.MethodConfig(method="frozen-prototypes")
+    config.calibration.fraction = 0.34  # an image of each class, so that the learner can tell unknown ones
+    learner = segp_ext.SeGPCL(segp_ext.load_clip("glyph"), config)
+    pixels = [np.full((3, 16, 16), value, np.uint8) for value in (0, 10, 20, 200, 210, 220)]
+    learner.learn_task(list(zip(pixels, (0, 0, 0, 1, 1, 1), strict=True)), ["dark", "light"])
     for place in ("animals", "runs/NAME"):
         (folder / place).parent.mkdir(exist_ok=True)
         learner.save(folder / place)
