@@ -115,7 +115,7 @@ def prepare(folder: Path) -> None:
     learner = segp_ext.SeGPCL(segp_ext.load_clip("glyph"), config)
     pixels = [np.full((3, 16, 16), value, np.uint8) for value in (0, 10, 20, 200, 210, 220)]
     learner.learn_task(list(zip(pixels, (0, 0, 0, 1, 1, 1), strict=True)), ["dark", "light"])
-    for place in ("animals", "runs/NAME"):
+    for place in ("animals", "calibrated", "runs/NAME"):
         (folder / place).parent.mkdir(exist_ok=True)
         learner.save(folder / place)
     pets = segp_ext.SeGPCL(segp_ext.load_clip("glyph"), segp_ext.MethodConfig(method="frozen-prototypes"))
