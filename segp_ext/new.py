@@ -20,8 +20,6 @@ from segp_ext.runtime.progress import plain_warnings, progress_in_lines, run_com
 from segp_ext.storage.learner_lock import held_alone
 
 DESCRIPTION = """\
-usage: segp new LEARNER FOLDER [--config NAME] [--SETTING VALUE ...]
-
 Make a learner in the folder LEARNER, and let it learn its first classes. FOLDER holds a folder of images for each class. Later folders are
 learnt by `segp learn`.
 
@@ -49,10 +47,10 @@ def read_options(argv: Sequence[str]) -> tuple[Path, Path, Config, bool]:
     helps = {"-h", "--help", "--help=all"} & {*others}
     if len(places) != 2 and not helps:
         parser = argparse.ArgumentParser(
-            prog=program("new"), usage=f"{program('new')} LEARNER FOLDER [--SETTING VALUE ...]"
+            usage=f"{program('new')} LEARNER FOLDER [--SETTING VALUE ...]", prog=program("new")
         )
         parser.error(f"LEARNER and FOLDER are needed; got {' '.join(places) or 'neither'}")
-    given = [f"--data.root={places[1]}"] if len(places) == 2 else []
+    given = [f"--data.root={places[1] if len(places) == 2 else 'FOLDER'}"]
     if not any(argument.startswith("--method=") for argument in others):
         given.append("--method=auto")
     config = parse([*given, *others], "new", DESCRIPTION, FLAGS)

@@ -122,8 +122,9 @@ def calibration_of(found: dict[str, Any] | None) -> Calibration | None:
 def calibrate(scores: Mapping[str, Tensor], label: Tensor, fit: Tensor) -> Calibration:
     """Fits temperatures and the weights of the path auto.
 
-    The share of the trained model is the one with the least negative log-likelihood. Scores are stacked like predictions in stacked
-    generalisation (Wolpert 1992; for probabilities, Ting and Witten 1999).
+    Scores of both models are stacked like predictions in stacked generalisation (Wolpert 1992; for probabilities, Ting and Witten 1999). Of
+    the shares whose negative log-likelihood is within one standard error of the least, the share nearest to one half is taken: where the
+    images cannot tell two models apart, their mean is the safer choice.
 
     Args:
         scores: Scores of the images held back by path, `[N, C]` each. With the paths dual and frozen, auto is fitted too.
@@ -136,13 +137,9 @@ def calibrate(scores: Mapping[str, Tensor], label: Tensor, fit: Tensor) -> Calib
     share = 0.0
     if "frozen" in scores and "dual" in scores:
         trained, frozen = (scores[path].double() / paths[path].temperature for path in ("dual", "frozen"))
-        mixed = {weight: _fitted(weight * trained + (1 - weight) * frozen, label) for weight in _WEIGHTS}
-        losses = {
-            weight: _loss(weight * trained + (1 - weight) * frozen, label, found.temperature)
-            for weight, found in mixed.items()
-        }
-        share = min(losses, key=lambda weight: losses[weight])
-        paths["auto"] = mixed[share]
+        sums = {weight: weight * trained + (1 - weight) * frozen for weight in _WEIGHTS}
+        share = _chosen_share({weight: _losses(of, label, _best_temperature(of, label)) for weight, of in sums.items()})
+        paths["auto"] = _fitted(sums[share], label)
     return Calibration(len(label), paths, share, quantiles_of(fit))
 
 
@@ -204,8 +201,24 @@ def _fitted(scores: Tensor, label: Tensor) -> PathCalibration:
     )
 
 
+def _chosen_share(losses: Mapping[float, Tensor]) -> float:
+    """Chooses a share by the images' losses under each, `[N]`; see `calibrate`."""
+    best = min(losses.values(), key=lambda of: float(of.mean()))
+
+    def undecided(weight: float) -> bool:
+        apart = losses[weight] - best
+        return float(apart.mean()) <= float(apart.std(correction=0)) / math.sqrt(len(apart))
+
+    return min(filter(undecided, losses), key=lambda weight: abs(weight - 0.5))
+
+
 def _loss(scores: Tensor, label: Tensor, temperature: float) -> float:
-    """Computes the mean negative log-likelihood.
+    """Computes the mean negative log-likelihood of images; see `_losses`."""
+    return float(_losses(scores, label, temperature).mean())
+
+
+def _losses(scores: Tensor, label: Tensor, temperature: float) -> Tensor:
+    """Computes the negative log-likelihood of each image, `[N]`.
 
     Half an image in N + 1 counts as its strongest other class: the share of errors to expect where none was seen, under Jeffreys' prior.
     Without it, scores that are always right would ask for a temperature of 0. Platt (1999) takes an image in N + 2, which leaves scores
@@ -214,10 +227,10 @@ def _loss(scores: Tensor, label: Tensor, temperature: float) -> float:
     logs = (scores / temperature).log_softmax(dim=1)
     own = logs.gather(1, label[:, None])[:, 0]
     if logs.shape[1] == 1:
-        return float(-own.mean())
+        return -own
     other = logs.scatter(1, label[:, None], -torch.inf).max(dim=1).values
     share = 0.5 / (len(label) + 1)
-    return float(-((1 - share) * own + share * other).mean())
+    return -((1 - share) * own + share * other)
 
 
 def _best_temperature(scores: Tensor, label: Tensor) -> float:

@@ -61,7 +61,7 @@ def usage_of(command: str, flags: Iterable[str] = ()) -> str:
     """
     width = max(shutil.get_terminal_size().columns - 2, 20)
     own = _COMPARE if command == "compare" else [*(f"[{flag}]" for flag in flags), *_RUN]
-    lines = [f"usage: {program(command)}"]
+    lines = [f"usage: {program(command)}{' LEARNER FOLDER' if command == 'new' else ''}"]
     for option in [*own, "[--SECTION.SETTING VALUE] ...", "[--print_config]"]:
         if len(lines[-1]) + 1 + len(option) > width:
             lines.append(" " * 6)

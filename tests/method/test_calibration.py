@@ -11,6 +11,7 @@ import torch
 from segp_ext.method import calibration
 from segp_ext.method.calibration import (
     Calibration,
+    _chosen_share,
     calibrate,
     calibration_error,
     calibration_gaps,
@@ -81,12 +82,24 @@ def test_the_calibration_error_by_hand():
 def test_auto_weighs_both_models_by_their_likelihood():
     good, label = drawn_scores(scale=5.0)
     noise = torch.randn(200, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    for dual, frozen, share in ((good, noise, 1.0), (noise, good, 0.0)):
+    poor = noise.scatter_add(1, label[:, None], torch.full((200, 1), 0.7, dtype=torch.float64))
+    for dual, frozen, low, high in ((good, poor, 0.5, 1.0), (poor, good, 0.0, 0.5), (good, good, 0.5, 0.5)):
         found = calibrate({"dual": dual, "frozen": frozen}, label, torch.zeros(200))
-        assert abs(found.trained_share - share) <= 0.15 and found.paths["auto"].accuracy >= 0.65
+        assert low <= found.trained_share <= high
+        better = max(found.paths[path].accuracy for path in ("dual", "frozen"))
+        assert found.paths["auto"].accuracy >= better - 0.01
         parts = dual / found.temperature("dual"), frozen / found.temperature("frozen")
         expected = found.trained_share * parts[0] + (1 - found.trained_share) * parts[1]
         torch.testing.assert_close(mixed_scores(dual, frozen, found), expected)
+
+
+def test_auto_takes_the_share_nearest_to_a_half_that_the_images_allow():
+    """Losses of four images: at 0 the mean loss is 1 above the least one, by 1 for each image, so surely; at 0.5 by 0.1 ± 0.2."""
+    certain, least = torch.full((4,), 2.0), torch.ones(4)
+    doubtful = least + torch.tensor([0.5, -0.3, 0.4, -0.2])
+    assert _chosen_share({0.0: certain, 0.5: doubtful, 1.0: least}) == 0.5
+    assert _chosen_share({0.0: certain, 0.5: certain, 1.0: least}) == 1.0
+    assert _chosen_share({0.0: least, 0.5: certain, 1.0: certain}) == 0.0
 
 
 def test_quantiles_by_hand():
