@@ -59,9 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     plain_warnings()
     options = read_options(argv)
-    if options.progress:
-        progress_in_lines()
-    return ended(partial(_learn, options), "a learner with a larger training.accumulate needs less")
+    with progress_in_lines(options.progress):
+        return ended(partial(_learn, options), "a learner with a larger training.accumulate needs less")
 
 
 def _learn(options: argparse.Namespace) -> int:

@@ -72,9 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if lines:
-        progress_in_lines()
-    return ended(partial(_new, place, folder, config), "--training.accumulate 4 needs less")
+    with progress_in_lines(lines):
+        return ended(partial(_new, place, folder, config), "--training.accumulate 4 needs less")
 
 
 def _new(place: Path, folder: Path, config: Config) -> int:

@@ -6,7 +6,8 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, TextIO, TypeVar
 
 from tqdm import tqdm
@@ -35,10 +36,15 @@ def progress(items: Iterable[T], description: str, total: int | None = None, ini
 _lines_wanted = False
 
 
-def progress_in_lines() -> None:
-    """Shows progress as lines on standard output from here on, `progress 42 training`, for programs that read them."""
+@contextmanager
+def progress_in_lines(wanted: bool) -> Iterator[None]:
+    """Shows progress inside the block as lines on standard output, `progress 42 training`, if `wanted`: for programs that read them."""
     global _lines_wanted
-    _lines_wanted = True
+    _lines_wanted = wanted
+    try:
+        yield
+    finally:
+        _lines_wanted = False
 
 
 class _Lines(tqdm):

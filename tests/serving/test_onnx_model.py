@@ -107,7 +107,7 @@ def test_a_model_that_onnx_runtime_does_not_load_or_that_scores_otherwise_is_not
         return {name: content[: len(content) // 2] for name, content in write(subject, metadata).items()}
 
     def other(subject, metadata):
-        object.__setattr__(subject.plain, "prototypes", -subject.plain.prototypes)
+        subject.plain.statistics.prototypes = -subject.plain.prototypes
         return write(subject, metadata)
 
     from segp_ext.serving import exporting

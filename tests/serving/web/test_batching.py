@@ -30,7 +30,7 @@ class Recorder:
         if 13 in self.batches[-1]:
             raise ValueError("13 came")
         unknown = None if unknown_rate is None else first > 100 * unknown_rate
-        return Answer(first.unsqueeze(1), unknown)
+        return Answer(first.unsqueeze(1), unknown, None)
 
 
 def image(value):
