@@ -40,6 +40,9 @@ def facts_of(subject: Subject, kind: str, packages: Mapping[str, str]) -> dict[s
         "format": FORMAT,
         "kind": kind,
         "scores": subject.path,
+        "temperature": learner.classifier().temperature(
+            subject.path
+        ),  # probabilities are softmax(scores / temperature)
         "method": config.method,
         "head": None if subject.path == "text" else config.prototypes.score,
         "model": model_facts(backbone),
@@ -77,10 +80,9 @@ def preprocessing_of(learner: SeGPCL) -> dict[str, Any]:
 
 def classes_of(learner: SeGPCL) -> list[dict[str, Any]]:
     """Lists the classes in the order of scores: name, prompt, and the task that they were learnt in, from 1."""
-    tasks = [number for number, size in enumerate(learner.task_sizes, start=1) for _ in range(size)]
     return [
-        {"name": name, "prompt": learner.config.template.replace("{}", name), "task": task}
-        for name, task in zip(learner.class_names, tasks, strict=True)
+        {"name": record.name, "prompt": learner.config.template.replace("{}", record.name), "task": record.task}
+        for record in learner.records
     ]
 
 

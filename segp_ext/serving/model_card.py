@@ -61,7 +61,7 @@ def card(subject: Subject) -> str:
     Nothing in it names a folder of this machine. Numbers stand there if the run's result is beside the learner.
     """
     learner = subject.learner
-    tasks, count = len(learner.task_sizes), len(learner.class_names)
+    tasks, count = len({record.task for record in learner.records}), len(learner.class_names)
     model = model_facts(learner.backbone)
     result = None if subject.source is None else subject.source.result
     weights = {None: "random weights", OWN: "its own weights"}.get(

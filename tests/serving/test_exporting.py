@@ -1,5 +1,6 @@
 """Learners as exports: what each format holds, that it predicts alike without this package, and what is refused with nothing written."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from made import learnt_glyph, made_images, small_config, tiny_backbone
 from PIL import Image
 from safetensors.torch import load_file
 
-from segp_ext import export_learner
+from segp_ext import export_learner, load_config
 from segp_ext.clip.pretrained import load_clip
 from segp_ext.config import MethodConfig
 from segp_ext.method.heads import Head
@@ -251,3 +252,22 @@ def test_a_format_without_its_extra_says_how_to_install_it(monkeypatch):
         ModuleNotFoundError, match=r"format onnx needs no_such_package, .*pip install 'segp_ext\[onnx\]'"
     ):
         exporting.check_format("onnx")
+
+
+@pytest.mark.parametrize("path", ["frozen", "auto"])
+def test_a_learner_of_two_models_is_exported_with_its_temperature(path, tmp_path):
+    """The program holds both models where both count. Tasks of classes are those of their records, also after a removal."""
+    config = load_config("digits", changes={"method": "auto", "training.epochs": 1, "anchors.steps": 1})
+    learner = SeGPCL(load_clip("glyph"), config)
+    for number, names in enumerate((["1", "2"], ["3", "4"])):
+        images = made_images(2, 12, seed=5 * number)
+        learner.learn_task(images, names)
+    learner.calibration = dataclasses.replace(learner.calibration, trained_share=0.5)
+    learner._classifier = None
+    learner.remove_classes(["1"])
+    done = export_learner(learner, tmp_path / "out", "torch", path=path)
+    assert done.path == path and done.agreement.score < 1e-5
+    about = json.loads((tmp_path / "out/segp_export.json").read_text())
+    assert about["temperature"] == learner.classifier().temperature(path)
+    classes = json.loads((tmp_path / "out/classes.json").read_text())["classes"]
+    assert [(entry["name"], entry["task"]) for entry in classes] == [("2", 1), ("3", 2), ("4", 2)]
