@@ -233,7 +233,7 @@ async function look() {
   try {
     health = await ask("health");
     document.title = by("name").textContent = health.name;
-    const verdict = health.unknown_rate === null ? "" : ", tells pictures of none of them";
+    const verdict = health.unknown_rate === null ? "" : "; it says when a picture shows none of them";
     by("about").textContent = health.classes + " classes" + verdict;
     by("trouble").hidden = health.trouble === null;
     by("trouble").textContent = health.trouble === null ? "" : "The learner on disk has changed but cannot be used: " + health.trouble;
