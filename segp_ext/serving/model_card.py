@@ -17,8 +17,10 @@ from segp_ext.serving.subject import Subject
 
 CARD = "README.md"
 """Name of the file, which the hub shows as the model's page."""
-_LICENCES = {"openai": "mit", "laion": "mit", "datacomp": "mit", "webli": "apache-2.0"}
-"""Licence of published weights, as the hub spells it, by the beginnings of their tags in open_clip."""
+_LICENCES = {"openai": "mit", "laion": "mit", "datacomp_": "mit", "webli": "apache-2.0"}
+"""Licence of published weights, as the hub spells it, by the beginnings of their tags in open_clip (datacompdr is MobileCLIP's)."""
+_OWN_TERMS = "CLIPA"
+"""Models with this in their name share tags of others, but come from other authors."""
 _LOADING = f"""\
 ```python
 import json
@@ -48,6 +50,8 @@ def hub_files(subject: Subject, metadata: Mapping[str, str]) -> dict[str, bytes]
 def licence_of(backbone: Backbone) -> str:
     """Returns the licence of a backbone's published weights, as the hub spells it; "other" if it is not known."""
     if backbone.has_other_weights() or backbone.place is not None or backbone.pretrained is None:
+        return "other"
+    if _OWN_TERMS in backbone.name:
         return "other"
     if backbone.name == "glyph":
         return "mit" if backbone.pretrained == OWN else "other"

@@ -84,9 +84,19 @@ def test_names_of_classes_stay_as_they_are(tmp_path):
 def test_the_licence_is_known_or_other(tmp_path):
     glyph = load_clip("glyph")
     assert (licence_of(glyph), licence_of(load_clip("glyph", None))) == ("mit", "other")
-    for tag, licence in (("openai", "mit"), ("laion2b_s34b_b88k", "mit"), ("webli", "apache-2.0"), ("dfn2b", "other")):
-        glyph.name, glyph.pretrained = "ViT-B-16", tag
+    published = (
+        ("ViT-B-16", "openai", "mit"),
+        ("ViT-B-16", "laion2b_s34b_b88k", "mit"),
+        ("ViT-B-16", "datacomp_xl_s13b_b90k", "mit"),
+        ("ViT-B-16-SigLIP", "webli", "apache-2.0"),
+        ("ViT-B-16", "dfn2b", "other"),
+        ("MobileCLIP-B", "datacompdr", "other"),
+        ("ViT-H-14-CLIPA-336", "laion2b", "other"),
+    )
+    for name, tag, licence in published:
+        glyph.name, glyph.pretrained = name, tag
         assert licence_of(glyph) == licence
+    glyph.name = "ViT-B-16"
     glyph.clip.visual.conv1.weight.data.mul_(2)
     glyph.pretrained = "openai"
     assert licence_of(glyph) == "other"  # weights of one's own
