@@ -47,7 +47,7 @@ def accuracies(run: Path) -> list[float]:
     tested: list[tuple[Tensor, Tensor, Tensor]] = []
     first = 0
     for task in scenario.tasks:
-        of_task = ClassMeans(len(task.class_names), learner.backbone, unit)
+        of_task = ClassMeans(len(task.class_names), learner.prototypes, unit)
         anew.begin(len(task.class_names))
         images = Images(task.train, learner.reader)
         for indices, _, feature in learner.encode(images):
@@ -55,7 +55,7 @@ def accuracies(run: Path) -> list[float]:
             of_task.add(feature, label)
             anew.add(feature, label, indices)
         anew.finish(Processes())
-        means.append(of_task.read(Processes()))
+        means.append(of_task.read(Processes()).prototypes)
         images = Images(task.test, learner.reader)
         tested += [(v, z, first + images.labels[indices].to(device)) for indices, v, z in learner.encode(images)]
         first += len(task.class_names)

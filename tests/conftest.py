@@ -17,6 +17,15 @@ sys.path.append(
 )  # for evidence/, which no wheel has; last, so that segp_ext is the installed one
 torch.set_num_threads(2)
 
+LONGEST = ("native", "test_story.py", "serving/web/test_server.py", "run/test_rows_of_the_paper.py")
+"""Files and folders whose tests take minutes. They run first, or one process would end with them while the other waits."""
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest files first; `.ci/run` keeps pytest-xdist from sorting files by their number of tests."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: not item.path.relative_to(here).as_posix().startswith(LONGEST))
+
 
 @pytest.fixture
 def backbone():

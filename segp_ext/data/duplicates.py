@@ -80,7 +80,7 @@ def duplicates(same: list[bytes], thumbnail: Tensor, features: Tensor, near: flo
     for place, digest in enumerate(same):
         if (before := first.setdefault(digest, place)) != place:
             pairs.append(Pair(before, place, 1.0, True))
-    own = torch.tensor(sorted(first.values()), dtype=torch.int64)
+    own = torch.tensor(sorted(first.values()), dtype=torch.int64, device="cpu")
     small, unit = thumbnail[own], F.normalize(features.float().cpu()[own], dim=1)
     for start in range(0, len(own), _ROWS):
         rows = slice(start, start + _ROWS)

@@ -215,7 +215,7 @@ class ClassStatistics:
         expects = self.head.state()
         if head.keys() != expects.keys():
             raise ValueError(f"the head's tensors must be {sorted(expects)}; got {sorted(head)}")
-        ones = torch.ones(len(prototypes), dtype=torch.float64)
+        ones = torch.ones(len(prototypes), dtype=torch.float64, device="cpu")
         lengths, counts = tensors.get("lengths", head.get("lengths", ones)), tensors.get("counts", -ones)
         for name, tensor in (("lengths", lengths), ("counts", counts)):
             if list(tensor.shape) != [len(prototypes)]:

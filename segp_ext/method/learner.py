@@ -124,13 +124,14 @@ class SeGPCL(ClassEditing):
         images = dataset if isinstance(dataset, Images) else Images(dataset, self.reader)
         new = [name for name in names if name not in {*learnt}]
         check_labels(images.labels, names, [config.min_images_per_class if name in new else 1 for name in names])
-        known = torch.tensor([learnt.index(name) for name in names if name in {*learnt}], dtype=torch.int64)
+        places = [learnt.index(name) for name in names if name in {*learnt}]
+        known = torch.tensor(places, dtype=torch.int64, device="cpu")
         for statistics in (self.statistics, self.frozen):
             if len(known) and statistics is not None:
                 statistics.check_updates(known)
         everyone = [*learnt, *new]
         tokens = prompts(self.backbone, config.template, everyone)
-        classes = torch.tensor([everyone.index(name) for name in names])[images.labels]
+        classes = torch.tensor([everyone.index(name) for name in names], device="cpu")[images.labels]
         if config.uses_anchors:
             check_folder(config.anchors)
         trains = config.training.epochs > 0 and (bool(new) or config.known_classes == "train")

@@ -189,7 +189,7 @@ class Fuzz:
         draw = self.draw
         kind = draw.choice([Config, MethodConfig, DataConfig])
         values = copy.deepcopy(dataclasses.asdict(kind()))
-        for _ in range(draw.randint(1, 3)):
+        for _ in range(draw.choice((1, 1, 1, 2, 3))):
             inner: Any = values
             while True:
                 key = draw.choice([*inner, *draw.choices(["colour", "", "__class__"], k=1)])

@@ -79,11 +79,13 @@ def story(method, folder, state=nullcontext):
             learner.learn_task(images, [str(2 * task), str(2 * task + 1)])
             evaluator.after_task()
             predicted = learner.predict(IMAGES)
+            if learner.calibration is not None:
+                predicted += learner.predict(IMAGES, others=["a dog"]) + learner.predict(IMAGES, unknown=0.2)
             learner.save(folder / "saved")
         with state():
             learner = SeGPCL.load(folder / "saved")
             evaluator.learner = learner
-            assert learner.predict(IMAGES) == predicted
+            assert learner.predict(IMAGES) == predicted[: len(IMAGES)]
     return predicted, learner.prototypes
 
 
@@ -102,11 +104,11 @@ def plain(tmp_path_factory):
 @pytest.mark.parametrize(
     ("method", "state"),
     [
-        ("segp", "float64 by default"),
-        *(pytest.param("segp", state, marks=pytest.mark.slow) for state in STATES if state != "float64 by default"),
+        ("segp", "another device by default"),
+        *(pytest.param("auto", state, marks=pytest.mark.slow) for state in STATES),
         *(
             pytest.param(method, state, marks=pytest.mark.slow)
-            for method in ("adc", "ranpac", "rda")
+            for method in ("segp", "adc", "ranpac", "rda")
             for state in ("float64 by default", "inference mode")
         ),
     ],

@@ -16,6 +16,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from torch import Tensor
 
 from segp_ext.config import ScorePath
@@ -103,6 +104,10 @@ def _say_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         said = f"{first['loc'][-1]}: {first['msg']}; got {str(first.get('input'))[:100]!r}"
         return JSONResponse({"error": said}, 422)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> JSONResponse:
+        return JSONResponse({"error": "the connection ended within the body"}, 400)  # counted, but nobody reads it
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> JSONResponse:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import logging
 import socket
 from http import HTTPStatus
 from typing import Any
@@ -129,4 +130,5 @@ def serve(app: ASGIApp, listening: socket.socket) -> None:
         h11_max_incomplete_event_size=HEADER_BYTES,
         **options,
     )
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # else a line on every form that cannot be read
     uvicorn.Server(config).run(sockets=[listening])

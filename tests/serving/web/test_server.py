@@ -33,10 +33,10 @@ starting.serve_learner(options, lambda line: print(line, flush=True), Commands(l
 
 
 class Server:
-    """A server in a process of its own."""
+    """A server in a process of its own, and the file of what it writes to its log."""
 
-    def __init__(self, process, port):
-        self.process, self.port = process, port
+    def __init__(self, process, port, log):
+        self.process, self.port, self.log = process, port, log
 
     def ask(self, path, content=None, kind="image/png"):
         """Returns (status, JSON) of a request."""
@@ -77,11 +77,13 @@ def running(learner, *given, learn=("true",)):
         *given,
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    line = process.stdout.readline()
-    assert "http://127.0.0.1:" in line, process.stderr.read()
+    log = learner.parent / "log.txt"  # a pipe that nobody reads would stop the server when it is full
+    with log.open("w") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
     try:
-        yield Server(process, int(line.split("127.0.0.1:")[1].split("/")[0]))
+        line = process.stdout.readline()
+        assert "http://127.0.0.1:" in line, log.read_text()
+        yield Server(process, int(line.split("127.0.0.1:")[1].split("/")[0]), log)
     finally:
         process.kill()
         process.wait()
@@ -144,8 +146,7 @@ def test_a_thousand_bad_requests_get_4xx_and_leave_it_answering(saved):
         assert "segp_images_in_hand 0.0" in text and "segp_bytes_in_hand 0.0" in text
         server.process.terminate()
         assert server.process.wait(60) == -signal.SIGTERM
-        said = server.process.stderr.read()
-        assert "Traceback" not in said, said
+        assert server.log.read_text() == ""
 
 
 def test_slow_senders_are_given_up_and_others_are_answered(saved):
@@ -168,7 +169,10 @@ def test_slow_senders_are_given_up_and_others_are_answered(saved):
         # The next request of a connection must come in time, too.
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
             connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+            found = connection.recv(4096)
+            while not found.endswith(b"}}"):  # the head and the body may come apart
+                found += connection.recv(4096)
+            assert found.startswith(b"HTTP/1.1 200")
             connection.sendall(b"GET /health HTTP/1.1\r\n")
             assert connection.recv(4096).startswith(b"HTTP/1.1 408")
 
