@@ -48,7 +48,8 @@ def text(report: Report, all_classes: bool = False) -> str:
         if all_classes or len(report.data.class_names) <= SHOWN:
             counts = zip(report.data.class_names, *report.data.parts.values(), strict=True)
             rows = {name: " + ".join(f"{count:,}" for count in of_class) for name, *of_class in counts}
-            blocks.append(_block("Images of each class, training + test", rows))
+            published = " + validation" if "validation" in report.data.parts else ""
+            blocks.append(_block(f"Images of each class, training + test{published}", rows))
     blocks += [f"note: {note}" for note in report.notes]
     if report.problems:
         listed = [f"  {number}. {problem}" for number, problem in enumerate(report.problems, start=1)]

@@ -86,9 +86,11 @@ the data set."""
     test_fraction: float = setting(0.3, protocol=True)
     """Share of each class held out for testing, if the data has no split of its own."""
     evaluate_on: Literal["test", "validation"] = setting("test", protocol=True)
-    """validation: hold out part of the training images and score on it, so that settings can be chosen without the test images."""
+    """validation: score on validation images, so that settings can be chosen without the test images. They are the validation part that \
+the data set's publishers set apart, or else a part of the training images, held out. With test, a published validation part is left out."""
     validation_fraction: float = setting(0.25)
-    """Share of each class's training images held out when data.evaluate_on is validation."""
+    """Share of each class's training images held out when data.evaluate_on is validation and the data set has no published validation \
+part."""
     evaluate_global: bool = setting(True)
     """After every task, also score the test images of all tasks, future ones too, against all class names (the paper's Table II and \
 figure 5). This encodes every test image after each task, about twice the evaluation."""

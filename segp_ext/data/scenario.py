@@ -95,6 +95,8 @@ class Collection:
         layout: one line about the layout found on disk.
         missing: images that lists, annotations or links name but that are not there, by path in the data set; not among the sources.
         stray: files and entries of lists that are not images, and images in no class folder, by path in the data set; left alone.
+        validation: the sources of each class's validation images, where the data set's publishers set such a part apart; else None. They
+            are neither learnt nor tested on, unless `data.evaluate_on` is validation.
     """
 
     name: str
@@ -106,6 +108,12 @@ class Collection:
     layout: str
     missing: list[str] = field(default_factory=list)
     stray: list[str] = field(default_factory=list)
+    validation: list[list[Any]] | None = None
+
+    def parts(self) -> dict[str, list[list[Any]]]:
+        """Returns the sources of each class's images, by part: train, test and, where it is published, validation."""
+        published = {} if self.validation is None else {"validation": self.validation}
+        return {"train": self.train, "test": self.test, **published}
 
 
 @dataclass
@@ -189,6 +197,26 @@ def class_order(order: int | str | None, count: int) -> list[int]:
     return permutation
 
 
+def _chosen_sources(collection: Collection, c: int, config: DataConfig) -> dict[str, list[Any]]:
+    """Returns the sources of class `c` that a run learns ("train") and scores ("test").
+
+    Raises:
+        ValueError: naming a class without images in one part.
+    """
+    name = f"class {collection.class_names[c]!r} of {collection.name}"
+    train, test, scored = collection.train[c], collection.test[c], "test"
+    if config.evaluate_on == "validation":
+        scored = "validation"
+        if collection.validation is None:
+            train, test = hold_out(train, config.validation_fraction, seed=c)
+        else:
+            test = collection.validation[c]
+    for part, sources in (("train", train), (scored, test)):
+        if not sources:
+            raise ValueError(f"{name} has no {part} image; every class needs at least one")
+    return {"train": train[: config.max_images_per_class], "test": test[: config.max_images_per_class]}
+
+
 def make_scenario(collection: Collection, config: DataConfig) -> Scenario:
     """Orders the classes, holds out validation images where asked, and cuts the classes into tasks.
 
@@ -211,17 +239,7 @@ def make_scenario(collection: Collection, config: DataConfig) -> Scenario:
         classes = order[start : start + config.classes_per_task]
         parts: dict[str, tuple[list[Any], list[int]]] = {"train": ([], []), "test": ([], [])}
         for label, c in enumerate(classes):
-            train, test = collection.train[c], collection.test[c]
-            if config.evaluate_on == "validation":
-                train, test = hold_out(train, config.validation_fraction, seed=c)
-            for part, sources in (("train", train), ("test", test)):
-                if config.max_images_per_class is not None:
-                    sources = sources[: config.max_images_per_class]
-                if not sources:
-                    asked = "validation" if part == "test" and config.evaluate_on == "validation" else part
-                    raise ValueError(
-                        f"class {collection.class_names[c]!r} of {collection.name} has no {asked} image; every class needs at least one"
-                    )
+            for part, sources in _chosen_sources(collection, c, config).items():
                 parts[part][0].extend(sources)
                 parts[part][1].extend([label] * len(sources))
                 digest.update(f"{part}\0{collection.class_names[c]}\0".encode(errors="surrogateescape"))

@@ -20,7 +20,7 @@ from segp_ext.data.train_test_folders import is_part
 
 @dataclass
 class Tree:
-    """Images by class folder, as they are on disk.
+    """Images by class folder, as they are on disk. Where images lie in no class folders, the data set's own class names stand for these.
 
     Attributes:
         base: the data set's folder.
@@ -30,6 +30,7 @@ class Tree:
         missing: listed or linked images that are not there, as in `Collection`.
         stray: files that are not images, or lie in no class folder, as in `Collection`.
         mixed: class folders that hold images and, beside them, several folders of images.
+        validation: published validation images by class folder; empty without such a part.
     """
 
     base: Path
@@ -39,6 +40,7 @@ class Tree:
     missing: list[str] = field(default_factory=list)
     stray: list[str] = field(default_factory=list)
     mixed: list[str] = field(default_factory=list)
+    validation: dict[str, list[Path]] = field(default_factory=dict)
 
     def inside(self, place: Path) -> str:
         """Says, at the start of a layout, which folder below the base the class folders lie in; empty if it is the base."""
@@ -190,4 +192,5 @@ def tree_collection(tree: Tree, name: str, label: str, config: DataConfig, namer
         layout=f"{label}: {tree.layout}",
         missing=tree.missing,
         stray=tree.stray,
+        validation=[list(tree.validation[f]) for f in folders] if tree.validation else None,
     )

@@ -27,7 +27,7 @@ def leave_out_unreadable(collection: Collection) -> None:
 
     bad = list(collection.missing)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for part, by_class in (("train", collection.train), ("test", collection.test)):
+        for part, by_class in collection.parts().items():
             sources = [source for of_class in by_class for source in of_class]
             found = dict(
                 zip(sources, progress(pool.map(trouble, sources), f"opening {part}", len(sources)), strict=True)

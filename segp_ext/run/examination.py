@@ -15,7 +15,7 @@ from segp_ext.data.class_folders import IMAGES
 from segp_ext.data.messages import several
 from segp_ext.data.scenario import make_scenario
 from segp_ext.run.identity import changed_settings
-from segp_ext.run.image_check import Contents, open_all, parts_of
+from segp_ext.run.image_check import Contents, open_all
 from segp_ext.run.installation import environment
 from segp_ext.run.preflight import attempts, doubts, held_out_sets
 
@@ -28,7 +28,7 @@ class DataReport:
         name: Name of the data set.
         layout: Layout that was recognised, in words.
         class_names: Names of all classes.
-        parts: Number of images of each class, by part ("train", "test").
+        parts: Number of images of each class, by part ("train", "test" and, where it is published, "validation").
         missing: Images that are listed or linked but not there.
         stray: Files that belong to no class.
         tasks: Number of classes, training images and test images of each task of a run.
@@ -84,7 +84,7 @@ def examine(config: Config, quick: bool = False) -> Report:
         name=collection.name,
         layout=collection.layout,
         class_names=collection.class_names,
-        parts={part: [len(of_class) for of_class in images] for part, images in parts_of(collection).items()},
+        parts={part: [len(of_class) for of_class in images] for part, images in collection.parts().items()},
         missing=collection.missing,
         stray=collection.stray,
     )
@@ -143,7 +143,7 @@ def _check_images(report: Report, config: Config, collection: Collection) -> Con
             f"{len(contents.across)} test image(s) are training images as well: {pairs}. Accuracy on them shows memory alone; "
             "take them out of one part."
         )
-    for images in parts_of(collection).values() if config.data.unreadable == "skip" else ():
+    for images in collection.parts().values() if config.data.unreadable == "skip" else ():
         for of_class in images:
             of_class[:] = [source for source in of_class if source not in contents.unreadable]
     return contents

@@ -50,11 +50,6 @@ class _Look:
     turned: bool = False
 
 
-def parts_of(collection: Collection) -> dict[str, list[list[Any]]]:
-    """Returns the sources of a data set's images, by part ("train", "test") and class."""
-    return {"train": collection.train, "test": collection.test}
-
-
 def open_all(collection: Collection, root: str | None) -> Contents:
     """Opens every image once.
 
@@ -72,11 +67,11 @@ def open_all(collection: Collection, root: str | None) -> Contents:
 
     sources = [
         (part, label, source)
-        for part, images in parts_of(collection).items()
+        for part, images in collection.parts().items()
         for label, of_class in enumerate(images)
         for source in of_class
     ]
-    result = Contents(opened=len(sources), within={part: [] for part in parts_of(collection)})
+    result = Contents(opened=len(sources), within={part: [] for part in collection.parts()})
     same: dict[str, list[tuple[str, int, Any]]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         looks = pool.map(lambda member: _look(collection, member[2]), sources)

@@ -1,8 +1,14 @@
 """The cut into tasks: order, limits, validation images, and the hash of the split."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from trees import make, scenario
+
+from segp_ext.config import DataConfig
+from segp_ext.data import load_collection
+from segp_ext.data.scenario import make_scenario
 
 
 def test_order_tasks_and_limits(tmp_path):
@@ -40,3 +46,27 @@ def test_the_split_hash_notices_a_changed_file(tmp_path):
     with (tmp_path / "b/test/cat/00.jpg").open("ab") as file:
         file.write(b"\0")
     assert first.split_hash != scenario(tmp_path / "b").split_hash
+
+
+# -- published validation images -----------------------------------------------------------------------------------------------
+
+
+def test_a_published_validation_part_is_neither_learnt_nor_tested_on_unless_it_is_asked_for(tmp_path):
+    make(tmp_path, {f"{part}/{name}": 4 for part in ("train", "test", "held") for name in ("cat", "dog")})
+    collection = load_collection(DataConfig(name="folder", root=str(tmp_path)))
+    held = [sorted((tmp_path / "held" / name).iterdir()) for name in ("cat", "dog")]
+    assert list(collection.parts()) == ["train", "test"]
+    collection = dataclasses.replace(collection, validation=held)
+    assert collection.parts()["validation"] is held
+    test, validation = (
+        make_scenario(collection, DataConfig(evaluate_on=part, validation_fraction=0.5, order=None))
+        for part in ("test", "validation")
+    )
+    assert test.tasks[0].train.sources == validation.tasks[0].train.sources == collection.train[0] + collection.train[1]
+    assert test.tasks[0].test.sources == collection.test[0] + collection.test[1]
+    assert validation.tasks[0].test.sources == held[0] + held[1]
+    assert test.split_hash != validation.split_hash
+    collection.validation = [held[0], []]
+    assert make_scenario(collection, DataConfig(order=None)).split_hash == test.split_hash
+    with pytest.raises(ValueError, match="class 'dog' of .* has no validation image; every class needs at least one"):
+        make_scenario(collection, DataConfig(evaluate_on="validation", order=None))
