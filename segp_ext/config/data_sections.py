@@ -82,7 +82,15 @@ them."""
     """Class order: a number n for numpy.random.RandomState(n).permutation, the name of an order that others use, or null for the order of \
 the data set."""
     max_images_per_class: int | None = setting(None, protocol=True, short_help=True)
-    """Largest number of images per class in each part, for small trials. null uses all images."""
+    """Largest number of images per class in each part, the first ones, for small trials. null uses all images. For few-shot learning take \
+data.shots."""
+    shots: int | None = setting(None, protocol=True)
+    """Training images per class, for few-shot learning: drawn at random from the training part alone, after validation images are taken \
+out. The part that is scored stays whole, unlike with data.max_images_per_class. A class with fewer training images is an error. null \
+takes all."""
+    shots_seed: int = setting(1)
+    """Seed n of data.shots: a class's images are drawn by numpy.random.RandomState(n), whatever the order of the classes. Fewer shots of \
+one seed are part of more."""
     test_fraction: float = setting(0.3, protocol=True)
     """Share of each class held out for testing, if the data has no split of its own."""
     evaluate_on: Literal["test", "validation"] = setting("test", protocol=True)
@@ -106,8 +114,10 @@ figure 5). This encodes every test image after each task, about twice the evalua
             require(
                 fits(self.order, ClassOrder | None), "data.order", type_in_words(int | ClassOrder | None), self.order
             )
-        if self.max_images_per_class is not None:
-            positive("data", self, "max_images_per_class")
+        for name in ("max_images_per_class", "shots"):
+            if getattr(self, name) is not None:
+                positive("data", self, name)
+        require(0 <= self.shots_seed < 2**32, "data.shots_seed", "from 0 to 2**32 - 1", self.shots_seed)
         if self.name == "digits" and self.root is not None:
             raise ValueError(
                 f"data.root must not be given with data.name digits, which comes with scikit-learn; got {self.root!r}"

@@ -10,6 +10,7 @@ from typing import Any
 
 _WHOLE = {
     "data.max_images_per_class": None,
+    "data.shots": None,
     "data.evaluate_on": "test",
     "data.class_list": None,
     "data.names_file": None,

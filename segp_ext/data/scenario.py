@@ -168,6 +168,18 @@ def hold_out(sources: list[Any], fraction: float, seed: int) -> tuple[list[Any],
     return kept, [s for i, s in enumerate(sources) if i in chosen]
 
 
+def draw_shots(sources: list[Any], shots: int, seed: int) -> list[Any]:
+    """Draws `shots` of one class's sources at random. They keep their order, and a smaller draw is part of a larger one.
+
+    Args:
+        sources: the sources, at least `shots`.
+        shots: how many to draw.
+        seed: of `numpy.random.RandomState`, whose permutation of the sources' numbers begins with the ones drawn.
+    """
+    drawn = set(np.random.RandomState(seed).permutation(len(sources))[:shots].tolist())
+    return [s for i, s in enumerate(sources) if i in drawn]
+
+
 def named_orders() -> dict[str, list[int]]:
     """Returns the class orders that others use, by name. `segp_ext.config.protocols` says whose each one is."""
     text = importlib.resources.files("segp_ext.data").joinpath("class_orders.json").read_text(encoding="utf-8")
@@ -201,7 +213,7 @@ def _chosen_sources(collection: Collection, c: int, config: DataConfig) -> dict[
     """Returns the sources of class `c` that a run learns ("train") and scores ("test").
 
     Raises:
-        ValueError: naming a class without images in one part.
+        ValueError: naming a class without images in one part, or with fewer training images than `data.shots`.
     """
     name = f"class {collection.class_names[c]!r} of {collection.name}"
     train, test, scored = collection.train[c], collection.test[c], "test"
@@ -214,14 +226,21 @@ def _chosen_sources(collection: Collection, c: int, config: DataConfig) -> dict[
     for part, sources in (("train", train), (scored, test)):
         if not sources:
             raise ValueError(f"{name} has no {part} image; every class needs at least one")
+    if config.shots is not None:
+        if config.shots > len(train):
+            raise ValueError(
+                f"data.shots is {config.shots}, but {name} has {len(train)} training image(s) to draw from"
+            )
+        train = draw_shots(train, config.shots, config.shots_seed)
     return {"train": train[: config.max_images_per_class], "test": test[: config.max_images_per_class]}
 
 
 def make_scenario(collection: Collection, config: DataConfig) -> Scenario:
-    """Orders the classes, holds out validation images where asked, and cuts the classes into tasks.
+    """Orders the classes, holds out validation images and draws shots where asked, and cuts the classes into tasks.
 
     Raises:
-        ValueError: for class names that repeat, a class without training or test images, or a named order of another number of classes.
+        ValueError: for class names that repeat, a class without training or test images or with fewer than `data.shots`, or a named order
+            of another number of classes.
     """
     count = len(collection.class_names)
     first: dict[str, int] = {}

@@ -1,6 +1,7 @@
 """The cut into tasks: order, limits, validation images, and the hash of the split."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from trees import make, scenario
 
 from segp_ext.config import DataConfig
 from segp_ext.data import load_collection
-from segp_ext.data.scenario import make_scenario
+from segp_ext.data.scenario import draw_shots, make_scenario
 
 
 def test_order_tasks_and_limits(tmp_path):
@@ -70,3 +71,64 @@ def test_a_published_validation_part_is_neither_learnt_nor_tested_on_unless_it_i
     assert make_scenario(collection, DataConfig(order=None)).split_hash == test.split_hash
     with pytest.raises(ValueError, match="class 'dog' of .* has no validation image; every class needs at least one"):
         make_scenario(collection, DataConfig(evaluate_on="validation", order=None))
+
+
+# -- shots ---------------------------------------------------------------------------------------------------------------------
+
+
+def sources(found):
+    """The training images by class."""
+    return {
+        name: [source for source, label in zip(task.train.sources, task.train.labels, strict=True) if label == number]
+        for task in found.tasks
+        for number, name in enumerate(task.class_names)
+    }
+
+
+def test_shots_are_of_the_training_images_alone_and_the_same_in_every_class_order(tmp_path):
+    make(tmp_path, {f"{part}/{name}": 9 for part in ("train", "test") for name in ("cat", "dog", "eel")})
+    whole, few = scenario(tmp_path), scenario(tmp_path, shots=4)
+    assert [len(task.train) for task in few.tasks] == [8, 4] and [len(task.test) for task in few.tasks] == [18, 9]
+    drawn = sources(few)
+    assert all({*drawn[name]} < {*images} for name, images in sources(whole).items())
+    assert sources(scenario(tmp_path, shots=4, order=5)) == drawn
+    (tmp_path / "classes.txt").write_text("eel\ncat\n")
+    of_two = sources(scenario(tmp_path, shots=4, class_list="classes.txt"))
+    assert of_two == {name: drawn[name] for name in ("eel", "cat")}
+    other = scenario(tmp_path, shots=4, shots_seed=2)
+    assert sources(other) != drawn and len({found.split_hash for found in (whole, few, other)}) == 3
+
+
+def test_fewer_shots_are_part_of_more_and_keep_their_order():
+    draws = [draw_shots(list(range(20)), shots, seed=3) for shots in (1, 5, 16, 20)]
+    assert all({*few} < {*more} for few, more in itertools.pairwise(draws))
+    assert all(drawn == sorted(drawn) for drawn in draws) and draws[-1] == list(range(20))
+
+
+def test_shots_are_drawn_after_validation_images_are_taken_out(tmp_path):
+    make(tmp_path, {"train/cat": 8, "test/cat": 3})
+    kept, held = scenario(tmp_path, evaluate_on="validation"), scenario(tmp_path, evaluate_on="validation", shots=6)
+    assert held.split_hash == kept.split_hash
+    with pytest.raises(
+        ValueError, match=r"data.shots is 7, but class 'cat' of .* has 6 training image\(s\) to draw from"
+    ):
+        scenario(tmp_path, evaluate_on="validation", shots=7)
+    assert len(scenario(tmp_path, shots=7).tasks[0].train) == 7
+
+
+def test_a_limit_for_small_trials_holds_for_both_parts(tmp_path):
+    make(tmp_path, {"train/cat": 8, "test/cat": 3})
+    task = scenario(tmp_path, shots=4, max_images_per_class=2).tasks[0]
+    assert task.train.sources == scenario(tmp_path, shots=4).tasks[0].train.sources[:2] and len(task.test) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"shots": 0}, "data.shots must be greater than 0; got 0"),
+        ({"shots": 4, "shots_seed": -1}, r"data.shots_seed must be from 0 to 2\*\*32 - 1; got -1"),
+    ],
+)
+def test_shots_that_cannot_be(given, message):
+    with pytest.raises(ValueError, match=message):
+        DataConfig(**given)
