@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from segp_ext.config import DataConfig
-from segp_ext.data.files import named_file
+from segp_ext.data.files import named_file, read_json
 from segp_ext.data.messages import several
 
 
@@ -42,9 +41,9 @@ def names_from_file(config: DataConfig, base: Path, folders: Sequence[str]) -> d
     assert config.names_file is not None
     path = named_file("data.names_file", config.names_file, base)
     try:
-        given = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"data.names_file: {path} is not a JSON file: {error}") from error
+        given = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"data.names_file: {error}") from error
     if not isinstance(given, dict):
         form = '{"folder": "name", ...}'
         raise ValueError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 SUFFIXES = frozenset(
     {
@@ -130,6 +132,25 @@ def read_lines(path: Path) -> list[str]:
             raise ValueError(f"{path} is not a text file: {error}") from error
         lines = content.decode("latin-1").splitlines()
     return [line.strip() for line in lines if line.strip()]
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file in UTF-8, with or without a byte-order mark.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: naming the file, if it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a JSON file: {error}") from error
+
+
+def leads_out(path: str) -> bool:
+    """Tells whether a path that a list names is empty, absolute, or climbs out of the folder that it starts from."""
+    steps = path.replace("\\", "/").split("/")
+    return steps[0] == "" or ".." in steps
 
 
 def named_file(setting: str, name: str, base: Path) -> Path:

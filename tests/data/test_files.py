@@ -8,6 +8,7 @@ from trees import make, scenario
 
 from segp_ext.config import DataConfig
 from segp_ext.data import load_collection
+from segp_ext.data.files import leads_out, read_json
 
 
 def test_what_programs_leave_behind_is_no_data(tmp_path):
@@ -59,3 +60,24 @@ def test_endings_of_jpeg(tmp_path):
     assert len(found.train[0]) + len(found.test[0]) == 5
     for source in found.train[0]:
         assert found.opener(source).mode == "RGB"
+
+
+@pytest.mark.parametrize("path", ["", "/a.jpg", "\\a.jpg", "..", "../a.jpg", "a/../b.jpg", "a\\..\\b.jpg"])
+def test_paths_that_lead_out_of_a_folder(path):
+    assert leads_out(path)
+
+
+@pytest.mark.parametrize("path", ["a.jpg", "a/b.jpg", "a..b/c.jpg", ".../a.jpg", "./a.jpg"])
+def test_paths_that_stay_in_a_folder(path):
+    assert not leads_out(path)
+
+
+def test_a_json_file_with_and_without_a_mark_of_its_encoding(tmp_path):
+    path = tmp_path / "names.json"
+    for encoding in ("utf-8", "utf-8-sig"):
+        path.write_text('{"a": "Ünï"}', encoding=encoding)
+        assert read_json(path) == {"a": "Ünï"}
+    for damaged in (b"", b"{", b"\xff\xfe", b"[" * 100_000):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="names.json is not a JSON file: "):
+            read_json(path)
