@@ -9,8 +9,31 @@ from segp_ext.config.checks import not_negative, positive, require
 from segp_ext.config.plain_values import fits, type_in_words
 from segp_ext.config.setting import setting
 
-DataName = Literal["auto", "digits", "folder", "cifar100", "imagenet-r", "imagenet100", "cub200", "ucf101"]
+DataName = Literal[
+    "auto",
+    "digits",
+    "folder",
+    "cifar100",
+    "imagenet-r",
+    "imagenet100",
+    "cub200",
+    "ucf101",
+    "aircraft",
+    "caltech101",
+    "dtd",
+    "eurosat",
+    "flowers102",
+    "food101",
+    "mnist",
+    "oxford-pets",
+    "stanford-cars",
+    "sun397",
+]
 ClassOrder = Literal["cifar100-icarl", "imagenet100-numpy1993", "imagenet-r-mgclip", "imagenet-r-rapf", "cub200-rapf"]
+_SPLIT_BY_LISTS = ("auto", "folder", "imagenet-r", "imagenet100", "cub200", "ucf101")
+"""Data sets that `data.train_list` and `data.test_list` may split. The others have a split of their own, or go by `data.test_fraction`."""
+_WITHOUT_FOLDERS = ("digits", "cifar100", "mnist")
+"""Data sets whose classes have neither folders nor names in lists."""
 
 
 @dataclass
@@ -47,13 +70,13 @@ class DataConfig:
     """Images, their split into tasks, and the images of the evaluation."""
 
     name: DataName = setting("auto", protocol=True, short_help=True)
-    """Data set: folder (your images), digits, cifar100, imagenet-r, imagenet100, cub200, ucf101, or auto (folder with data.root, else \
-digits). digits are scikit-learn's handwritten digits. The last five names are benchmarks, in the layouts that their users have on \
-disk."""
+    """Data set: folder (your images), digits, cifar100, imagenet-r, imagenet100, cub200, ucf101, aircraft, caltech101, dtd, \
+eurosat, flowers102, food101, mnist, oxford-pets, stanford-cars, sun397, or auto (folder with data.root, else digits). digits are \
+scikit-learn's handwritten digits. The names from cifar100 on are benchmarks, in the layouts that their users have on disk."""
     root: str | None = setting(None, resume=True, short_help=True)
     """Folder of the data set. Layouts of data.name folder: {train,test}/<class>/* (val counts as test); <class>/*, split by lists or by \
-test_fraction; train/<class>/* alone, split in the same way; Tiny-ImageNet's train/<wnid>/ with val/val_annotations.txt. The comment in \
-the package's configuration of each benchmark (presets/<data.name>.yaml) says which layouts it takes."""
+test_fraction; train/<class>/* alone, split in the same way; Tiny-ImageNet's train/<wnid>/ with val/val_annotations.txt. \
+docs/protocols.md says which layouts each benchmark takes, and so does an error where none is there."""
     download: bool = setting(False)
     """Download CIFAR100 to data.root through torchvision if it is not there."""
     train_list: str | None = setting(None)
@@ -65,8 +88,8 @@ the classes, and labels beside the paths may not contradict them. A list that is
     """File of the class folders to take, one per line; the rest of a line is ignored. Classes then have the order of this file. null \
 takes all classes (imagenet100: the first 100 classes of ILSVRC)."""
     names: Literal["spaces", "folders"] = setting("spaces", protocol=True)
-    """spaces: turn underscores in class names into spaces, and separate the words of UCF101's camel case. folders: keep the names of the \
-data set."""
+    """spaces: turn underscores in class names into spaces, separate the words of UCF101's camel case, and word the names of caltech101, \
+eurosat, oxford-pets, stanford-cars and sun397 as CoOp does (docs/protocols.md). folders: keep the names of the data set."""
     names_file: str | None = setting(None, protocol=True)
     """JSON file of class names by class folder. A name is a string or a list of strings, of which the first counts. null takes the names \
 by data.name and data.names."""
@@ -128,6 +151,10 @@ figure 5). This encodes every test image after each task, about twice the evalua
             raise ValueError("data.train_list and data.test_list must be given together; got one of them")
         for name in ("root", "train_list", "test_list", "class_list", "names_file"):
             require(getattr(self, name) != "", f"data.{name}", "a path", "")
-        for name in ("train_list", "class_list", "names_file"):
-            if getattr(self, name) is not None and self.name in ("digits", "cifar100"):
+        for name in ("class_list", "names_file"):
+            if getattr(self, name) is not None and self.name in _WITHOUT_FOLDERS:
                 raise ValueError(f"data.{name} is for data sets in class folders; {self.name} has none")
+        if self.train_list is not None and self.name not in _SPLIT_BY_LISTS:
+            raise ValueError(
+                f"data.train_list is for data.name {', '.join(_SPLIT_BY_LISTS)}; got data.name {self.name}"
+            )

@@ -1,11 +1,13 @@
 """Finds image data sets on disk and cuts them into tasks. Start with `load_scenario`.
 
-To add a benchmark: write a function in `benchmarks`, enter it in `benchmarks.READERS`, and add its name to
+To add a benchmark: write a function that reads it, enter it in `readers.READERS`, and add its name to
 `segp_ext.config.data_sections.DataName`.
 
 The modules, in the order in which a data set passes through them:
 
-- Data sets, each found as a `Collection`: `benchmarks`, `digits`, and a user's own `folder` (with `tiny_imagenet`).
+- Data sets, each found as a `Collection`: `digits`, a user's own `folder` (with `tiny_imagenet`), and the benchmarks that `readers` lists.
+- Readers of benchmarks: `benchmarks`, `class_folder_sets`, `text_list_sets`, `matlab_list_sets`, `mnist`. What the last four share is in
+  `public_set`, `image_lists` and, for CoOp's split files, `split_zhou`.
 - Layouts that they share: `layouts` (`train/` and `test/`, `train/` alone, no parts), `split_lists`, `list_lines`.
 - Images below class folders: `tree`; which folders and files count: `class_folders`, `train_test_folders`, `files`.
 - Class names, from folders and files: `class_names`, `imagenet`.
@@ -21,8 +23,9 @@ import warnings
 from typing import Literal, get_args, get_type_hints
 
 from segp_ext.config import DataConfig, from_dict
-from segp_ext.data import benchmarks, digits, folder
+from segp_ext.data import digits, folder
 from segp_ext.data.messages import several
+from segp_ext.data.readers import READERS
 from segp_ext.data.scenario import Collection, Scenario, Task, make_scenario
 from segp_ext.data.unreadable import leave_out_unreadable
 
@@ -40,7 +43,7 @@ def load_collection(config: DataConfig) -> Collection:
         return digits.digits()
     if config.name in ("auto", "folder"):
         return folder.folder(config)
-    return benchmarks.READERS[config.name](config)
+    return READERS[config.name](config)
 
 
 def load_scenario(config: DataConfig) -> Scenario:

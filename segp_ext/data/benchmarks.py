@@ -1,7 +1,7 @@
 """Reads the five benchmarks of class-incremental CLIP, in the layouts that their users have on disk.
 
 Every function reads `data.root` and says in `Collection.layout` what it found. FileNotFoundError and ValueError name the
-layouts that are taken, and what is there. `READERS` lists the functions by the name in `data.name`.
+layouts that are taken, and what is there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -290,13 +290,3 @@ def _without_yoyo(config: DataConfig, base: Path, folders: Sequence[str]) -> lis
 def _words(folder: str) -> str:
     """Writes camel case and underscores as separate words."""
     return class_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", folder))
-
-
-READERS: dict[str, Callable[[DataConfig], Collection]] = {
-    "cifar100": cifar100,
-    "imagenet-r": imagenet_r,
-    "imagenet100": imagenet100,
-    "cub200": cub200,
-    "ucf101": ucf101,
-}
-"""The benchmarks by the name in `data.name`."""

@@ -60,7 +60,7 @@ def read_tree(
             tree.layout += f"{empty}{_unused(base, [train])}"
     else:
         place = unwrapped(base)
-        _split(tree, place, choose(config, place, flat_folders(place, accepted)), config)
+        split_folders(tree, place, choose(config, place, flat_folders(place, accepted)), config)
         tree.layout = f"{tree.inside(place)}flat {tree.layout}{_unused_lists(base)}"
     if tree.mixed:
         tree.layout += (
@@ -92,12 +92,18 @@ def _read_train_alone(tree: Tree, config: DataConfig, accepted: str, choose: Cho
     place = unwrapped(tree.base / train)
     if not class_folders(place):
         raise FileNotFoundError(no_class_folders(tree.base, place, accepted))
-    _split(tree, place, choose(config, tree.base, class_folders(place)), config)
+    split_folders(tree, place, choose(config, tree.base, class_folders(place)), config)
     tree.layout = f"{tree.inside(place)}{tree.layout}"
 
 
-def _split(tree: Tree, place: Path, classes: Sequence[str], config: DataConfig) -> None:
-    """Fills `tree` with the images of the class folders in `place`, a share of each class held out.
+def split_folders(tree: Tree, place: Path, classes: Sequence[str], config: DataConfig) -> None:
+    """Fills `tree` with the images of the class folders in `place`, a share of each class held out, and says so in its layout.
+
+    Args:
+        tree: an empty tree.
+        place: the folder of class folders.
+        classes: the class folders to read.
+        config: settings with `test_fraction` and `merge_folders`.
 
     Raises:
         ValueError: for a class with fewer than two images.

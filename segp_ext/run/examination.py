@@ -152,12 +152,15 @@ def _check_images(report: Report, config: Config, collection: Collection) -> Con
 def _inner_folder(collection: Collection) -> str | None:
     """Returns the name of the folder that holds all images of a class.
 
-    Returns None if the name differs between classes, or is a word for images.
+    Returns None if the name differs between classes, if one folder holds the images of several classes, or if it is a word for images.
     """
     sources = [[source for source in of_class if isinstance(source, Path)] for of_class in collection.train]
     if len(sources) < 2 or not all(sources):
         return None
-    names = {os.path.basename(os.path.commonpath([source.parent for source in of_class])) for of_class in sources}
+    folders = {os.path.commonpath([source.parent for source in of_class]) for of_class in sources}
+    if len(folders) < len(sources):
+        return None
+    names = {os.path.basename(folder) for folder in folders}
     return names.pop() if len(names) == 1 and not {name.lower() for name in names} & set(IMAGES) else None
 
 

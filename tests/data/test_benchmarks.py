@@ -7,7 +7,6 @@ import pickle
 import shutil
 import tarfile
 import threading
-from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from trees import cifar100, encoded, make, scenario
 
 from segp_ext.config import DataConfig
 from segp_ext.data import load_collection
-from segp_ext.data.benchmarks import READERS
 
 WNIDS = ImageNetInfo().label_names()
 NAMES = list(IMAGENET_CLASSNAMES)
@@ -348,25 +346,6 @@ def test_ucf101(tmp_path, held, videos):
     assert found.class_names == ["Apply Eye Makeup", "Basketball Dunk", "Tai Chi"]
     assert counts(found, "train") == [6, 3] and counts(found, "test") == [6, 3]
     assert scenario(tmp_path, name="ucf101", names="folders").class_names[0] == "ApplyEyeMakeup"
-
-
-# -- all of them ---------------------------------------------------------------------------------------------------------------
-
-
-def test_every_benchmark_has_a_reader():
-    names = get_args(get_type_hints(DataConfig)["name"])
-    assert set(READERS) == set(names) - {"auto", "digits", "folder"}
-
-
-@pytest.mark.parametrize("name", READERS)
-def test_what_is_not_recognised_says_what_was_looked_for_and_what_is_there(tmp_path, name):
-    (tmp_path / "notes").write_text("x")
-    with pytest.raises(FileNotFoundError, match="data.root: .*there: notes; accepted: .*<root>"):
-        scenario(tmp_path, name=name)
-    with pytest.raises(NotADirectoryError, match="data.root: '.*notes' is a file; unpack it if it is an archive"):
-        scenario(tmp_path / "notes", name=name)
-    with pytest.raises(FileNotFoundError, match="data.root: no folder .*gone'"):
-        scenario(tmp_path / "gone", name=name)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_help_all_explains_every_setting(asked, capsys):
         "--training.accumulate N Parts in which the images of a step pass through the encoder, to save memory. The step stays the same. "
         "(default: 1; ours; may change on --resume)",
         "--data.name NAME Data set: ",
-        "cub200, ucf101; default: auto; set by --protocol)",
+        "stanford-cars, sun397; default: auto; set by --protocol)",
         "--lora {NAME: VALUE, ...} Several settings of this section at once.",
         "--print_config",
         "dotted names",
