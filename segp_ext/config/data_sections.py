@@ -101,6 +101,9 @@ image of its own is an error, as these folders may be the classes."""
 them."""
     classes_per_task: int = setting(10, protocol=True, short_help=True)
     """New classes per task. The last task may have fewer."""
+    tasks: list[int] | None = setting(None, protocol=True)
+    """New classes of each of the first tasks; the tasks after them have data.classes_per_task. [50] is a base of 50 classes, and \
+[3, 2, 2] are three tasks of 7 classes. null cuts all tasks alike."""
     order: int | ClassOrder | None = setting(1993, protocol=True, short_help=True)
     """Class order: a number n for numpy.random.RandomState(n).permutation, the name of an order that others use, or null for the order of \
 the data set."""
@@ -128,6 +131,13 @@ figure 5). This encodes every test image after each task, about twice the evalua
 
     def __post_init__(self) -> None:
         positive("data", self, "classes_per_task")
+        if self.tasks is not None:
+            require(
+                bool(self.tasks) and min(self.tasks) > 0,
+                "data.tasks",
+                "sizes of one task or more, 1 or above",
+                self.tasks,
+            )
         for name in ("test_fraction", "validation_fraction"):
             value = getattr(self, name)
             require(0 < value < 1, f"data.{name}", "between 0 and 1", value)

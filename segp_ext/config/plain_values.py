@@ -101,6 +101,7 @@ _WORDS = {
     str: "a string",
     NoneType: "null",
     list[str]: "a list of strings, [a, b]",
+    list[int]: "a list of whole numbers, [3, 2]",
 }
 
 

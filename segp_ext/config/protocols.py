@@ -11,6 +11,7 @@ from typing import Any
 _WHOLE = {
     "data.max_images_per_class": None,
     "data.shots": None,
+    "data.tasks": None,
     "data.evaluate_on": "test",
     "data.class_list": None,
     "data.names_file": None,

@@ -114,7 +114,7 @@ class Config(MethodConfig):
     """Python files to run first; --import FILE adds one. They may add methods and hold parts of your own (docs/extending.md)."""
     protocol: str | None = setting(None, short_help=True)
     """Named protocol of a benchmark, such as segp-cifar100. It sets data.name, data.order, data.classes_per_task, data.names, template, \
-model.name, model.pretrained and model.resize_mode. It also keeps data.max_images_per_class, data.shots, data.evaluate_on, \
+model.name, model.pretrained and model.resize_mode. It also keeps data.tasks, data.max_images_per_class, data.shots, data.evaluate_on, \
 data.class_list, data.names_file, data.test_fraction (of ImageNet-R), loading.resize and model.precision. Another value in a file or an \
 option goes before the protocol's, and the id of the result then says '+changed'."""
     model: ModelConfig = field(default_factory=ModelConfig)

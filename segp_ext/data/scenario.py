@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -235,12 +236,25 @@ def _chosen_sources(collection: Collection, c: int, config: DataConfig) -> dict[
     return {"train": train[: config.max_images_per_class], "test": test[: config.max_images_per_class]}
 
 
+def task_sizes(count: int, config: DataConfig) -> list[int]:
+    """Returns the number of classes of each task, for `count` classes.
+
+    Raises:
+        ValueError: if `data.tasks` asks for more classes than there are.
+    """
+    first, usual = config.tasks or [], config.classes_per_task
+    left = count - sum(first)
+    if left < 0:
+        raise ValueError(f"data.tasks {first} asks for {sum(first)} classes, but the data set has {count}")
+    return [*first, *[usual] * (left // usual), *([left % usual] if left % usual else [])]
+
+
 def make_scenario(collection: Collection, config: DataConfig) -> Scenario:
     """Orders the classes, holds out validation images and draws shots where asked, and cuts the classes into tasks.
 
     Raises:
-        ValueError: for class names that repeat, a class without training or test images or with fewer than `data.shots`, or a named order
-            of another number of classes.
+        ValueError: for class names that repeat, a class without training or test images or with fewer than `data.shots`, a named order of
+            another number of classes, or tasks of more classes than there are.
     """
     count = len(collection.class_names)
     first: dict[str, int] = {}
@@ -254,8 +268,9 @@ def make_scenario(collection: Collection, config: DataConfig) -> Scenario:
     order = class_order(config.order, count)
     digest = hashlib.sha256()
     tasks: list[Task] = []
-    for start in range(0, count, config.classes_per_task):
-        classes = order[start : start + config.classes_per_task]
+    sizes = task_sizes(count, config)
+    for end, size in zip(itertools.accumulate(sizes), sizes, strict=True):
+        classes = order[end - size : end]
         parts: dict[str, tuple[list[Any], list[int]]] = {"train": ([], []), "test": ([], [])}
         for label, c in enumerate(classes):
             for part, sources in _chosen_sources(collection, c, config).items():

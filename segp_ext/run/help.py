@@ -179,7 +179,7 @@ def _placeholder(hint: Any) -> str:
     )
     if str in options:
         return "TEXT"
-    words = {int: "N", float: "X", bool: "{true,false}", list[str]: "[A, B]"}
+    words = {int: "N", float: "X", bool: "{true,false}", list[str]: "[A, B]", list[int]: "[N, N]"}
     found = [words[option] for option in options if option in words]
     if choices:
         found.append(f"{{{choices}}}" if len(choices) <= _LONGEST_CHOICES and not found else "NAME")

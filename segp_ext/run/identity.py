@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from segp_ext.clip.backbone import Backbone
-from segp_ext.config import Config
+from segp_ext.config import Config, DataConfig
 from segp_ext.config.protocols import PROTOCOLS
 from segp_ext.data.scenario import Scenario
 
@@ -43,7 +44,8 @@ def identify(config: Config, scenario: Scenario, backbone: Backbone) -> dict[str
 
     Returns:
         Facts by name, with "hash" (64 hexadecimal digits) and "id". The id begins with the name of the protocol, followed by "+changed"
-        if a setting differs from it. Without a protocol it begins with data set, number of tasks, classes in each, and model.
+        if a setting differs from it. Without a protocol it begins with data set, number of tasks, classes in each, and model. Tasks of
+        several sizes stand there one after the other, as 1x50+5x10.
     """
     covered: dict[str, Any] = {
         "data": scenario.name,
@@ -70,7 +72,7 @@ def identify(config: Config, scenario: Scenario, backbone: Backbone) -> dict[str
     digest = hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
     changed = changed_settings(config)
     if config.protocol is None:
-        what = f"{scenario.name}-{len(scenario.tasks)}x{config.data.classes_per_task}-{_bare(backbone.name)}"
+        what = f"{scenario.name}-{_cut(config.data, scenario)}-{_bare(backbone.name)}"
     else:
         what = config.protocol + ("+changed" if changed else "")
     return {
@@ -86,6 +88,14 @@ def identify(config: Config, scenario: Scenario, backbone: Backbone) -> dict[str
 
 def _rounded(statistic: Tensor) -> list[float]:
     return [round(value, 6) for value in statistic.flatten().tolist()]
+
+
+def _cut(data: DataConfig, scenario: Scenario) -> str:
+    """Describes the tasks: how many, and of how many classes."""
+    if data.tasks is None:  # whose last task may be smaller
+        return f"{len(scenario.tasks)}x{data.classes_per_task}"
+    sizes = itertools.groupby(len(task.class_names) for task in scenario.tasks)
+    return "+".join(f"{len([*alike])}x{size}" for size, alike in sizes)
 
 
 def _bare(name: str) -> str:

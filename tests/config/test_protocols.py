@@ -193,6 +193,8 @@ def test_the_id_tells_whether_the_protocol_held(tmp_path, glyph):
     assert changed["changed"] == ["data.order", "template"] and changed["hash"] != held["hash"]
     plain = facts(command_line.parse([*argv, "--protocol=null", "--data.name=cifar100"]), glyph)
     assert plain["id"] == f"cifar100-10x10-glyph-{plain['hash'][:8]}" and plain["protocol"] is None
+    uneven = facts(command_line.parse([*argv, "--protocol=null", "--data.name=cifar100", "--data.tasks=[50]"]), glyph)
+    assert uneven["id"] == f"cifar100-1x50+5x10-glyph-{uneven['hash'][:8]}" and uneven["hash"] != plain["hash"]
     assert json.loads(json.dumps(held)) == held
     # what is measured without a protocol, with all its settings, is the same
     settings = [f"--{name}={'null' if v is None else v}" for name, v in PROTOCOLS["segp-cifar100"].items()]

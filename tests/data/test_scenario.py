@@ -22,6 +22,26 @@ def test_order_tasks_and_limits(tmp_path):
     assert found.split_hash != scenario(tmp_path, order=8, max_images_per_class=2).split_hash
 
 
+@pytest.mark.parametrize(
+    ("tasks", "sizes"),
+    [(None, [2, 2, 2, 1]), ([3, 2, 2], [3, 2, 2]), ([4], [4, 2, 1]), ([1, 3], [1, 3, 2, 1]), ([7], [7])],
+)
+def test_tasks_of_several_sizes(tmp_path, tasks, sizes):
+    make(tmp_path, dict.fromkeys("abcdefg", 3))
+    found = scenario(tmp_path, classes_per_task=2, tasks=tasks, order=3)
+    assert [len(task.class_names) for task in found.tasks] == sizes
+    assert found.class_names == scenario(tmp_path, classes_per_task=7, order=3).class_names
+
+
+def test_tasks_that_cannot_be(tmp_path):
+    make(tmp_path, dict.fromkeys("abc", 3))
+    with pytest.raises(ValueError, match=r"data.tasks \[2, 2\] asks for 4 classes, but the data set has 3"):
+        scenario(tmp_path, tasks=[2, 2])
+    for tasks in ([], [2, 0]):
+        with pytest.raises(ValueError, match="data.tasks must be sizes of one task or more, 1 or above; got"):
+            DataConfig(tasks=tasks)
+
+
 def test_a_named_order_of_another_number_of_classes(tmp_path):
     make(tmp_path, dict.fromkeys("abcdef", 2))
     with pytest.raises(
