@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from segp_ext.method.learner import SeGPCL
+from segp_ext.run.changed_learner import check_target
 from segp_ext.run.learning_command import add_learning_options, ended, learn_and_save, say
 from segp_ext.run.saved_learner import find_checkpoint, learner_parser, parsed
 from segp_ext.runtime.program import program
@@ -66,11 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _learn(options: argparse.Namespace) -> int:
     place = Path(os.path.expanduser(options.learner)).absolute()
     checkpoint = find_checkpoint(place)
-    if options.out is None and checkpoint != place.resolve():
-        raise ValueError(f"{place} is the folder of a run, whose checkpoints stay as they are; give --out FOLDER")
     named = options.out or options.learner
     out = Path(os.path.expanduser(named)).absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
+    check_target(checkpoint if options.out is None else out.resolve())
     with held_alone(out):
         learner = SeGPCL.load(checkpoint, options.device, options.pretrained)
         whole = learn_and_save(learner, options.folder, options.names, options.known, out, checkpoint)

@@ -17,6 +17,7 @@ from segp_ext.run.command_line import parse
 from segp_ext.run.learning_command import PROGRESS, ended, learn_and_save, say
 from segp_ext.runtime.program import program
 from segp_ext.runtime.progress import plain_warnings, progress_in_lines, run_command
+from segp_ext.storage.checkpoint import check_place
 from segp_ext.storage.learner_lock import held_alone
 
 DESCRIPTION = """\
@@ -77,14 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _new(place: Path, folder: Path, config: Config) -> int:
-    out = place.absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(
-            f"{place} is there already; `{program('learn')} {place} {folder}` lets a learner learn more"
-        )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    model = config.model
+    out, model = place.absolute(), config.model
     with held_alone(out):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise FileExistsError(
+                f"{place} is there already; `{program('learn')} {place} {folder}` lets a learner learn more"
+            )
+        check_place(out)
         learner = SeGPCL(
             load_clip(
                 model.name,

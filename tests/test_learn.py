@@ -10,6 +10,7 @@ from months import FAST, month
 from segp_ext import learn, new
 from segp_ext.method.learner import SeGPCL
 from segp_ext.storage.learner_lock import held_alone
+from segp_ext.storage.sealed import identity
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +75,15 @@ def test_classes_that_cannot_be_learnt_do_not_hold_the_others_up(story, capsys):
     month(story / "february", ["lone 7"], count=1)
     assert learn.main([str(story / "animals"), str(story / "february"), "--progress"]) == 1
     said = capsys.readouterr().out
-    assert "refused: lone 7 (1 images; 2 are needed)" in said and "progress 100 training" in said
+    assert "refused: lone 7 (1 image; 2 are needed)" in said and "progress 100 training" in said
     assert facts(story / "animals")["task_sizes"] == [2, 2]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["animals", "nowhere"], "data.root: no folder"),
+        (["animals", "nowhere"], "error: no folder '"),
+        (["animals", "january/digit_1"], "accepted: <folder>/<class>/*, or <folder>/train/<class>/*\n"),
         (["nowhere", "february"], "no checkpoint at"),
         (["january", "february"], "no checkpoint at"),
         (["animals", "january"], "learnt already: digit 1, digit 2; --known update"),
@@ -98,6 +100,14 @@ def test_what_cannot_be_learnt_is_said_in_a_line(story, capsys, arguments, messa
     assert (story / "animals/learner.json").read_bytes() == before
 
 
+def test_an_image_that_cannot_be_read_is_named(story, capsys):
+    (story / "february/digit_3/torn.jpg").write_text("no image")
+    assert learn.main([str(story / "animals"), str(story / "february")]) == 2
+    said = capsys.readouterr().err
+    assert "torn.jpg as an image:" in said and said.endswith("; mend the file, or take it out of its folder\n")
+    assert "--data." not in said and facts(story / "animals")["task_sizes"] == [2]
+
+
 def test_two_processes_do_not_change_one_learner(story, capsys):
     with held_alone(story / "animals"):
         assert learn.main([str(story / "animals"), str(story / "february")]) == 2
@@ -107,6 +117,28 @@ def test_two_processes_do_not_change_one_learner(story, capsys):
 def test_a_place_that_is_taken_is_refused(story, capsys):
     assert new.main([str(story / "animals"), str(story / "february"), *FAST]) == 2
     assert "is there already;" in capsys.readouterr().err
+
+
+def test_a_place_for_no_learner_is_refused_before_learning(story, capsys, monkeypatch):
+    (story / "mine").mkdir()
+    (story / "mine/notes.txt").write_text("mine")
+    assert learn.main([str(story / "animals"), str(story / "february"), "--out", str(story / "mine")]) == 2
+    said = capsys.readouterr()
+    assert "mine exists and is not a checkpoint" in said.err and not said.out
+    monkeypatch.chdir(story / "animals")
+    assert learn.main([".", str(story / "february")]) == 2
+    (story / "empty").mkdir()
+    monkeypatch.chdir(story / "empty")
+    assert new.main([".", str(story / "february"), *FAST]) == 2
+    said = capsys.readouterr()
+    assert said.err.count("is the folder that this process works in") == 2 and not said.out
+
+
+def test_what_is_refused_leaves_no_folder_behind(story):
+    there = sorted(story.rglob("*"))
+    assert new.main([str(story / "a/deep/place"), str(story / "nowhere"), *FAST]) == 2
+    assert learn.main([str(story / "animals"), str(story / "january"), "--out", str(story / "a/deep/place")]) == 2
+    assert sorted(story.rglob("*")) == there
 
 
 @pytest.mark.parametrize(
@@ -126,7 +158,13 @@ def test_arguments_of_new_that_do_not_fit_are_named(story, capsys, monkeypatch, 
 
 
 def test_a_run_is_learnt_on_under_another_name(finished, story, capsys):
-    assert learn.main([str(finished), str(story / "february")]) == 2
-    assert "is the folder of a run, whose checkpoints stay as they are; give --out FOLDER" in capsys.readouterr().err
+    last = max((finished / "checkpoints").glob("task-*"))
+    before = identity(last)
+    for place in (finished, last, finished / "checkpoints/latest"):
+        assert learn.main([str(place), str(story / "february")]) == 2
+        said = capsys.readouterr()
+        assert "whose checkpoints stay as they are; save a copy with --out FOLDER" in said.err and not said.out
+    assert learn.main([str(finished), str(story / "february"), "--out", str(last)]) == 2
+    assert "belongs to a run" in capsys.readouterr().err and identity(last) == before
     assert learn.main([str(finished), str(story / "february"), "--out", str(story / "more")]) == 0
     assert len(SeGPCL.load(story / "more", "cpu").class_names) == 12

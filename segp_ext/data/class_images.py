@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection as Some
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from PIL import Image
+
 from segp_ext.config import DataConfig
 from segp_ext.data.class_folders import class_folders, data_root, flat_folders, is_class, unwrapped, unwrapped_set
-from segp_ext.data.folder import LAYOUTS, namer
+from segp_ext.data.decoding import open_image
+from segp_ext.data.folder import namer
 from segp_ext.data.scenario import LabelledImages
 from segp_ext.data.train_test_folders import TRAIN, part_folder
-from segp_ext.data.tree import Tree, open_member, scan, tree_collection
+from segp_ext.data.tree import Tree, scan, tree_collection
+
+_LAYOUTS = "<folder>/<class>/*, or <folder>/train/<class>/*"
+"""The layouts that are taken, for messages."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +43,25 @@ class ClassImages:
         """Returns the images as a data set, whose labels are places in the list of names."""
         files = [file for of_class in self.files.values() for file in of_class]
         labels = [label for label, of_class in enumerate(self.files.values()) for _ in of_class]
-        return LabelledImages(files, labels, open_member)
+        return LabelledImages(files, labels, _open)
 
     def digest(self) -> str:
         """Returns a SHA-256 that changes with names, paths and sizes of files."""
         parts = [*self.files]
         parts += [f"{file.resolve()}:{file.stat().st_size}" for of_class in self.files.values() for file in of_class]
         return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()
+
+
+def _open(path: Path) -> Image.Image:
+    """Reads an image as RGB.
+
+    Raises:
+        ValueError: naming the file, and what helps, if it cannot be read as an image.
+    """
+    try:
+        return open_image(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; mend the file, or take it out of its folder") from error
 
 
 def class_images(root: Path, names: Literal["spaces", "folders"] = "spaces") -> ClassImages:
@@ -57,11 +76,13 @@ def class_images(root: Path, names: Literal["spaces", "folders"] = "spaces") -> 
         ValueError: If folders may be meant in two ways, or two of them give the same name.
     """
     config = DataConfig(name="folder", root=str(root), names=names)
-    base = unwrapped_set(data_root(config, LAYOUTS))
+    if not Path(os.path.expanduser(root)).is_dir():
+        raise FileNotFoundError(f"no folder {str(root)!r}")
+    base = unwrapped_set(data_root(config, _LAYOUTS))
     train = part_folder(base, TRAIN)
     parted = train is not None and not is_class(base, train)
     place = unwrapped(base / train if parted and train is not None else base)
-    folders = class_folders(place) if parted else flat_folders(place, LAYOUTS)
+    folders = class_folders(place) if parted else flat_folders(place, _LAYOUTS)
     tree = Tree(base, {}, {}, "")
     tree.train = scan(tree, place, folders, merge=False)
     tree.test = {name: [] for name in folders}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from segp_ext.method.learner import SeGPCL
 from segp_ext.run.saved_learner import find_checkpoint
+from segp_ext.storage.checkpoint import check_place
 from segp_ext.storage.learner_lock import held_alone
 
 
@@ -33,16 +34,26 @@ def change_learner(
     place = Path(os.path.expanduser(learner)).resolve()
     target = place if out is None else Path(os.path.expanduser(out)).resolve()
     checkpoint = find_checkpoint(place)
-    if _is_in_run(checkpoint if out is None else target):
-        raise ValueError(
-            f"{target} belongs to a run, whose checkpoints stay as they are; save a copy with --out FOLDER"
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
+    check_target(checkpoint if out is None else target)
     with held_alone(target):
         loaded = SeGPCL.load(checkpoint, "cpu", pretrained)
         change(loaded)
         loaded.save(target)
     return loaded, target
+
+
+def check_target(target: Path) -> None:
+    """Refuses a folder that a changed learner may not be saved in, before any work.
+
+    Raises:
+        FileExistsError: If the folder holds other things than a learner.
+        ValueError: If it is one of a run's checkpoints.
+    """
+    if _is_in_run(target):
+        raise ValueError(
+            f"{target} belongs to a run, whose checkpoints stay as they are; save a copy with --out FOLDER"
+        )
+    check_place(target)
 
 
 def _is_in_run(checkpoint: Path) -> bool:

@@ -44,7 +44,7 @@ class Findings:
         """Says in lines what was found."""
 
         def counted(images: ClassImages) -> str:
-            return several([f"{name} ({len(files)} images)" for name, files in images.files.items()])
+            return several([f"{name} ({_images(len(files))})" for name, files in images.files.items()])
 
         found = [
             f"{kind}: {counted(images)}" for kind, images in (("new", self.new), ("known", self.known)) if images.files
@@ -54,6 +54,10 @@ class Findings:
         if self.stray:
             found.append(f"left alone: {several(self.stray)}")
         return found
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
 def look(learner: SeGPCL, folder: Path, names: Literal["spaces", "folders"] = "spaces") -> Findings:
@@ -73,7 +77,7 @@ def look(learner: SeGPCL, folder: Path, names: Literal["spaces", "folders"] = "s
     for name, files in images.files.items():
         fewest = 1 if name in learnt else least
         if len(files) < fewest:
-            refused[name] = f"{len(files)} images; {fewest} are needed"
+            refused[name] = f"{_images(len(files))}; {fewest} are needed"
     taken = images.only([name for name in images.files if name not in refused])
     new = taken.only([name for name in taken.files if name not in learnt])
     known = taken.only([name for name in taken.files if name in learnt])

@@ -73,6 +73,15 @@ class LearnerState:
     measured: dict[str, Any] | None = None
 
 
+def check_place(path: Path) -> None:
+    """Refuses a folder that no learner can be saved in.
+
+    Raises:
+        FileExistsError: as `save_learner`.
+    """
+    sealed.check_replaceable(path, _STATE, "a checkpoint")
+
+
 def save_learner(
     learner: LearnerState,
     path: Path,
@@ -97,7 +106,7 @@ def save_learner(
     from safetensors.torch import save
 
     path = path.resolve()
-    sealed.check_replaceable(path, _STATE, "a checkpoint")
+    check_place(path)
     backbone = learner.backbone
     others = backbone.has_other_weights()
     if others and not with_weights:

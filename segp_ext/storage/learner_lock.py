@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -22,17 +22,20 @@ def held_alone(path: Path) -> Iterator[None]:
     """Keeps other processes of this host from changing a saved learner meanwhile. They may read it.
 
     The lock is on the hidden file `.NAME.lock` beside the learner's folder NAME, which is there as long as the lock. The lock ends with
-    the process, however that ends. Where the system or the disk has no locks, it warns and goes on.
+    the process, however that ends. Where the system or the disk has no locks, it warns and goes on. Folders above that are not there are
+    made, and go again if nothing comes into them.
 
     Args:
         path: The learner's folder, there or not.
 
     Raises:
         FileExistsError: If another process, or another thread, changes the learner.
-        OSError: If the folder above is not there or takes no file.
+        OSError: If the folder above cannot be made, or takes no file.
     """
     path = path.resolve()
     lock = path.with_name(f".{path.name}.lock")
+    made = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
     file = _locked(lock, path)
     _HELD.add(file)
     try:
@@ -41,6 +44,9 @@ def held_alone(path: Path) -> Iterator[None]:
         _HELD.discard(file)
         lock.unlink(missing_ok=True)  # before the lock ends, so that nobody locks a file that goes
         file.close()
+        with suppress(OSError):  # one that is not empty ends it
+            for folder in made:
+                folder.rmdir()
 
 
 def _locked(lock: Path, path: Path) -> IO[bytes]:

@@ -30,11 +30,11 @@ def test_a_folder_is_looked_at(learner, folder):
     found = look(learner, folder)
     assert list(found.new.files) == ["digit 7"] and len(found.new.files["digit 7"]) == 6
     assert list(found.known.files) == [learner.class_names[0]]
-    assert found.refused == {"empty": "0 images; 2 are needed", "lone 8": "1 images; 2 are needed"}
+    assert found.refused == {"empty": "0 images; 2 are needed", "lone 8": "1 image; 2 are needed"}
     assert found.lines() == [
         "new: digit 7 (6 images)",
-        f"known: {learner.class_names[0]} (1 images)",
-        "refused: empty (0 images; 2 are needed), lone 8 (1 images; 2 are needed)",
+        f"known: {learner.class_names[0]} (1 image)",
+        "refused: empty (0 images; 2 are needed), lone 8 (1 image; 2 are needed)",
         "left alone: digit_7/notes.txt",
     ]
     assert "digit_7" in look(learner, folder, "folders").new.files
@@ -52,7 +52,7 @@ def test_a_folder_without_a_class_to_learn_is_refused(learner, tmp_path):
     (tmp_path / "photos/empty").mkdir(parents=True)
     month(tmp_path / "photos", ["lone 8"], count=1)
     with pytest.raises(
-        ValueError, match=r"the folder holds no class to learn; refused: .*lone 8 \(1 images; 2 are needed\)"
+        ValueError, match=r"the folder holds no class to learn; refused: .*lone 8 \(1 image; 2 are needed\)"
     ):
         chosen(look(learner, tmp_path / "photos"), "refuse")
 
