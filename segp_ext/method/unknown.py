@@ -40,7 +40,7 @@ class Background:
     def left_out_scores(self, feature: Tensor) -> Tensor:
         """Computes `scores` of images that the distribution has learnt as if it had learnt the others alone; see `Gaussians`."""
         distance, ratio = self._distance(feature), self.count / (self.count - 1)
-        left = (1 - (1 - self.share) * ratio / (self.count - 1) * distance).clamp(min=1e-6)
+        left = (1 - (1 - self.share) * ratio / self.count * distance).clamp(min=1e-6)
         return -0.5 * ratio**2 * distance / left - self.volume - 0.5 * left.log()
 
     def _distance(self, feature: Tensor) -> Tensor:

@@ -138,8 +138,8 @@ class Gaussians(Head):
         z = self.taken(feature)
         apart, count = z - means[label], counts[label]
         ratio, total = count / (count - 1), self.counts.sum()
-        shared = (1 - self.share) * (1 - self.own) * ratio / (total - 1)
-        extra = (1 - self.share) * self.own * ratio / (count - 1)
+        shared = (1 - self.share) * (1 - self.own) * ratio / total
+        extra = (1 - self.share) * self.own * ratio / count
         columns = []
         for place, centre in enumerate(means):
             group = place if self.own > 0 else 0
