@@ -156,7 +156,10 @@ def _held_back(learner: SeGPCL, report: TaskReport) -> list[str]:
         what = {0.0: "the frozen head alone", 1.0: "the trained model alone"}.get(
             share, f"{100 * share:.0f} % trained model, {100 * (1 - share):.0f} % frozen head"
         )
-        found.append(f"scores from now on: {what}, which fits these images best ({each})")
+        found.append(
+            f"scores from now on: {what}. Of all mixtures that fit these images best, or as well up to chance, it is the most even one "
+            f"({each})"
+        )
     return found
 
 
