@@ -143,6 +143,22 @@ def calibrate(scores: Mapping[str, Tensor], label: Tensor, fit: Tensor) -> Calib
     return Calibration(len(label), paths, share, quantiles_of(fit))
 
 
+def measured_again(scores: Mapping[str, Tensor], label: Tensor, fit: Tensor, before: Calibration) -> Calibration:
+    """Measures anew how a learner fares that lost classes; its temperatures and the weights of the path auto stay.
+
+    The scores of the other classes then stay too, and their probabilities keep their ratios.
+
+    Args:
+        scores, label, fit: As `calibrate` takes them, of the classes that are left.
+        before: What was found before.
+    """
+    found = {path: of_path.double() for path, of_path in scores.items()}
+    if "auto" in before.paths:
+        found["auto"] = mixed_scores(found["dual"], found["frozen"], before)
+    paths = {path: _fared(of_path, label, before.temperature(path)) for path, of_path in found.items()}
+    return Calibration(len(label), paths, before.trained_share, quantiles_of(fit))
+
+
 def quantiles_of(fit: Tensor) -> tuple[float, ...]:
     """Returns the quantiles that a calibration keeps, of values `[N]`.
 
@@ -191,7 +207,10 @@ def calibration_gaps(probabilities: Tensor, label: Tensor) -> Tensor:
 
 
 def _fitted(scores: Tensor, label: Tensor) -> PathCalibration:
-    temperature = _best_temperature(scores, label)
+    return _fared(scores, label, _best_temperature(scores, label))
+
+
+def _fared(scores: Tensor, label: Tensor, temperature: float) -> PathCalibration:
     before, after = scores.softmax(dim=1), (scores / temperature).softmax(dim=1)
     return PathCalibration(
         temperature,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segp_ext.method.calibration import Calibration
 from segp_ext.method.checks import check_new_names, listed, prompts
 from segp_ext.method.class_places import places_after_keeping, places_after_merging, places_kept
 from segp_ext.method.class_statistics import ClassStatistics
@@ -25,8 +26,8 @@ class ClassEditing(State):
     def remove_classes(self, names: Sequence[str]) -> None:
         """Removes classes. Images are then named by the other classes alone, whose scores stay as they are.
 
-        Later tasks make anchors for the other classes. A task that loses all its classes keeps its number, and its size is 0. With images
-        held back, temperatures and the path auto follow the images of the other classes.
+        Later tasks make anchors for the other classes. A task that loses all its classes keeps its number, and its size is 0. Temperatures
+        and the shares of the path auto stay too, until the next task.
 
         Args:
             names: Names of the classes.
@@ -46,7 +47,7 @@ class ClassEditing(State):
             classes = len(self.records)
             kept = places_kept(classes, places)
             self._take_statistics(lambda each: each.keep(kept), places_after_keeping(classes, kept))
-            self._take_records(tuple(self.records[place] for place in kept.tolist()))
+            self._take_records(tuple(self.records[place] for place in kept.tolist()), self.calibration)
 
     def rename_class(self, old: str, new: str) -> None:
         """Gives a class another name. Its prompt is encoded anew; prototypes and heads stay as they are.
@@ -130,11 +131,16 @@ class ClassEditing(State):
         self.statistics, self.frozen, self.held = statistics, frozen, self.held.replaced(where)
         self.untransferred = None
 
-    def _take_records(self, records: tuple[ClassRecord, ...]) -> None:
-        """Takes over the records of the classes, and measures the learner anew."""
+    def _take_records(self, records: tuple[ClassRecord, ...], measured: Calibration | None = None) -> None:
+        """Takes over the records of the classes, and measures the learner anew.
+
+        Args:
+            records: The records.
+            measured: What was found before, where temperatures and shares stay.
+        """
         prompts(
             self.backbone, self.config.template, [record.name for record in records]
         )  # refuses names that read the same
         self.task_sizes = sizes_of_tasks(records, len(self.task_sizes))
         self.records = records
-        self.calibration = self._calibrated()
+        self.calibration = self._calibrated(measured)

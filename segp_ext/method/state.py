@@ -14,7 +14,7 @@ from torch import Tensor
 from segp_ext.clip.backbone import Backbone
 from segp_ext.config import MethodConfig, from_dict, with_method
 from segp_ext.data.images import Reader
-from segp_ext.method.calibration import Calibration, calibrate, calibration_of
+from segp_ext.method.calibration import Calibration, calibrate, calibration_of, measured_again
 from segp_ext.method.checks import prompts
 from segp_ext.method.class_statistics import ClassStatistics
 from segp_ext.method.encoding import encode_prompts
@@ -161,16 +161,21 @@ class State:
         return scores
 
     @torch.no_grad()
-    def _calibrated(self) -> Calibration | None:
-        """Measures the state on the images held back; None if there are none."""
+    def _calibrated(self, before: Calibration | None = None) -> Calibration | None:
+        """Measures the state on the images held back; None if there are none.
+
+        Args:
+            before: What was found before the learner lost classes; its temperatures and its weights of the path auto stay.
+        """
         if not len(self.held):
-            return None
+            return None if before is None else dataclasses.replace(before, images=0, fit=())
         scores = self.held_back_scores()
         statistics, feature, visual = self.statistics, self.held.feature, scores["visual"]
         if self.frozen is not None:
             statistics, feature, visual = self.frozen, self.held.frozen, scores["frozen"]
         fit = left_out_fit_scores(statistics, feature, visual, background_of(statistics))
-        return calibrate(scores, self.held.label, fit)
+        measured = scores, self.held.label, fit
+        return calibrate(*measured) if before is None else measured_again(*measured, before)
 
     def mark(self) -> Any:
         """Returns a value that differs between two states in which the learner predicts otherwise, its settings left out."""

@@ -43,8 +43,12 @@ def check_unchanged(learner, before):
 @pytest.mark.parametrize("method", METHODS)
 def test_after_a_removal_scores_are_those_with_the_column_left_out(method, tmp_path):
     learner, _ = learnt(method=method)
-    paths = [path for path in learner.classifier().paths if path != "auto"]  # which measures itself anew
-    before = logits(learner, paths)
+    measured = learner.calibration
+    if measured is not None:  # a share and a temperature that the images of the other classes would not choose
+        ones = {path: dataclasses.replace(found, temperature=3.0) for path, found in measured.paths.items()}
+        learner.calibration = dataclasses.replace(measured, trained_share=0.35, paths=ones)
+    paths, pixels = learner.classifier().paths, pixels_for(learner)
+    before, sure = logits(learner, paths), learner.classifier().probabilities(pixels)[:, [0, 2, 4]]
     learner.remove_classes(["cat", "green"])
     assert learner.class_names == ("red", "blue", "dog") and learner.task_sizes == [2, 1]
     after = logits(learner, paths)
@@ -54,7 +58,12 @@ def test_after_a_removal_scores_are_those_with_the_column_left_out(method, tmp_p
     held = learner.held
     assert len(held) == (6 if method == "auto" else 0) and (learner.calibration is None) == (method != "auto")
     if method == "auto":
-        assert held.label.unique().tolist() == [0, 1, 2] and learner.calibration.images == 6
+        expected = sure / sure.sum(dim=1, keepdim=True)
+        torch.testing.assert_close(learner.classifier().probabilities(pixels), expected, rtol=1e-4, atol=1e-5)
+        found = learner.calibration
+        assert held.label.unique().tolist() == [0, 1, 2] and found.images == 6 and found.fit != measured.fit
+        right = learner.held_back_scores()["dual"].argmax(dim=1) == held.label
+        assert found.paths["dual"].accuracy == pytest.approx(float(right.double().mean()))
 
 
 @pytest.mark.parametrize("method", ["lda", "rda"])
@@ -243,7 +252,7 @@ def test_an_edit_that_fails_at_its_end_changes_nothing(whole, method, monkeypatc
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(state_module, "calibrate", interrupted)
+    monkeypatch.setattr(state_module, "left_out_fit_scores", interrupted)
     given = {"remove_classes": (["red"],), "rename_class": ("red", "x"), "merge_classes": (["red", "cat"], "x")}[method]
     with pytest.raises(KeyboardInterrupt):
         getattr(whole, method)(*given)
