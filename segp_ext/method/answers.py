@@ -29,7 +29,7 @@ class Answer(NamedTuple):
     """What a classifier says of images.
 
     Attributes:
-        probabilities: Probabilities of all names `[B, C + O]`, as `Classifier.probabilities` gives them.
+        probabilities: Probabilities of all names, float64 `[B, C + O]`, as `Classifier.probabilities` gives them.
         unknown: Whether each image belongs to no learnt class, bool `[B]`; None if that was not asked.
         unknown_share: Share of images of learnt classes that fit these classes better, float64 `[B]` from 0 to 1; None likewise.
     """

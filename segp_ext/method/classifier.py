@@ -226,11 +226,14 @@ class Classifier:
         path, scale = self.chosen_path(path), self.backbone.logit_scale
         limit = None if unknown_rate is None else self.unknown_limit(unknown_rate)
         features = self.features(pixels, path, on_text=bool(others), on_frozen=limit is not None)
-        found = (self.scores_of(features, path, scale) / self.temperature(path)).softmax(dim=1)
+        # In float64, as a high temperature makes close scores one probability in float32, and so the best class another one.
+        found = (self.scores_of(features, path, scale).double() / self.temperature(path)).softmax(dim=1)
         if others:
             assert features.embedding is not None
             everything = torch.cat([self.text, self.encode_others(others)])
-            text = (clip_scores(features.embedding, everything, scale) / self.temperature("text")).softmax(dim=1)
+            text = (clip_scores(features.embedding, everything, scale).double() / self.temperature("text")).softmax(
+                dim=1
+            )
             learnt, other = text.split([len(self.class_names), len(others)], dim=1)
             found = torch.cat([learnt.sum(dim=1, keepdim=True) * found, other], dim=1)
         if limit is None:
@@ -283,7 +286,7 @@ class Classifier:
             others: names that were never learnt.
 
         Returns:
-            Probabilities `[B, C + O]`, the learnt classes first.
+            Probabilities `[B, C + O]` in float64, the learnt classes first.
 
         Raises:
             ValueError: for pixels of another shape or dtype, another path, or a name that cannot compete.

@@ -10,6 +10,7 @@ from made import encoded, images_of, made_images, small_config, tiny_backbone
 from method.learners import learnt
 from PIL import Image
 
+from segp_ext.method.calibration import Calibration, PathCalibration
 from segp_ext.method.learner import SeGPCL
 
 
@@ -131,7 +132,7 @@ def pixels_for(learner, count=4):
 def test_names_never_learnt_compete_by_text_and_leave_the_rest_to_the_learnt_classes(path):
     classifier = learnt(inference__path=path)[0].classifier()
     pixels = pixels_for(classifier)
-    found = classifier.probabilities(pixels, others=OTHERS)
+    found = classifier.probabilities(pixels, others=OTHERS).float()
     embedding, _ = classifier.backbone.encode_image(pixels)
     prompts = [f"a photo of {name}." for name in (*classifier.class_names, *OTHERS)]
     text = classifier.backbone.encode_text(classifier.backbone.tokenize(prompts)).detach()
@@ -144,7 +145,18 @@ def test_names_never_learnt_compete_by_text_and_leave_the_rest_to_the_learnt_cla
         torch.testing.assert_close(found, expected)
     torch.testing.assert_close(found.sum(dim=1), torch.ones(4))
     assert (found[:, :5].argsort(dim=1) == shared.argsort(dim=1)).all()
-    assert (classifier.probabilities(pixels) == shared).all()
+    torch.testing.assert_close(classifier.probabilities(pixels).float(), shared)
+
+
+def test_a_high_temperature_leaves_classes_in_the_order_of_their_scores():
+    """Divided by such a temperature, all scores have one probability in float32."""
+    classifier = learnt()[0].classifier()
+    path = classifier.config.inference.path
+    classifier = dataclasses.replace(classifier, calibration=Calibration(4, {path: PathCalibration(temperature=1e9)}))
+    pixels = pixels_for(classifier)
+    found = classifier.probabilities(pixels)
+    assert (found.argsort(dim=1) == classifier.logits(pixels).argsort(dim=1)).all()
+    assert len({*found.float().flatten().tolist()}) == 1  # so this shows something
 
 
 def test_predict_names_what_was_never_learnt():
