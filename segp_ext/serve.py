@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -98,13 +99,14 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         ("queue", 1),
         ("max_images", 1),
         ("port", 0),
-        ("batch_wait", 0),
     ):
         if getattr(options, name) < least:
             parser.error(f"--{name} must be {least} or more; got {getattr(options, name)}")
     for name in ("max_mb", "max_megapixels", "timeout", "watch"):
-        if not getattr(options, name) > 0:
-            parser.error(f"--{name} must be above 0; got {getattr(options, name)}")
+        if not 0 < getattr(options, name) < math.inf:
+            parser.error(f"--{name} must be a number above 0; got {getattr(options, name)}")
+    if not 0 <= options.batch_wait < math.inf:
+        parser.error(f"--batch_wait must be a number from 0; got {options.batch_wait}")
     if not 0 < options.unknown < 1:
         parser.error(f"--unknown must be between 0 and 1; got {options.unknown}")
     if options.port > 65535:

@@ -55,12 +55,14 @@ def check_reach(host: str, token: str | None) -> None:
     """Refuses to listen to other machines without a token.
 
     Raises:
-        ValueError: If `host` is not this machine alone and there is no token.
+        ValueError: If `host` is not this machine alone and there is no token, or for an empty one, which anybody would guess.
     """
     if not is_loopback(host) and not token:
         raise ValueError(
             f"--host {host} lets other machines ask; give a --token that they must bring, or leave --host out"
         )
+    if token == "":
+        raise ValueError("--token is empty; leave it out, or give one that nobody guesses")
 
 
 def check_keep(folder: Path | None) -> None:
@@ -70,6 +72,8 @@ def check_keep(folder: Path | None) -> None:
         OSError: If it cannot be written to.
     """
     if folder is not None:
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(f"--keep_images {folder}: this is no folder")
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"--keep_images {folder}: the folder cannot be written to")
