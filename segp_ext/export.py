@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from segp_ext.config import PATHS
+from segp_ext.config import FROZEN_PATHS, PATHS
 from segp_ext.data.chosen_files import chosen_files
 from segp_ext.method.learner import SeGPCL
 from segp_ext.run.saved_learner import find_checkpoint, learner_parser, parsed
@@ -44,7 +44,9 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         help="folder to write; an export that is there is replaced (default: LEARNER-FORMAT, in the folder where you are)",
     )
     parser.add_argument(
-        "--path", choices=PATHS, help="scores that onnx and torch give (default: as the learner was configured)"
+        "--path",
+        choices=(*PATHS, *FROZEN_PATHS),
+        help="scores that onnx and torch give (default: as the learner was configured)",
     )
     parser.add_argument(
         "--images",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from segp_ext.config import PATHS
+from segp_ext.config import FROZEN_PATHS, PATHS
 from segp_ext.data.chosen_files import chosen_files
 from segp_ext.method.learner import SeGPCL
 from segp_ext.report.prediction_rows import FORMATS, RowFormat, check_out, choose_format, rows_written
@@ -46,7 +46,9 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         help="image files, folders at any depth, patterns such as 'photos/*.jpg', or - for a list of them on standard input, one a line",
     )
     parser.add_argument("--topk", type=int, default=3, metavar="N", help="names for each image (default: 3)")
-    parser.add_argument("--path", choices=PATHS, help="scores to use (default: as the learner was configured)")
+    parser.add_argument(
+        "--path", choices=(*PATHS, *FROZEN_PATHS), help="scores to use (default: as the learner was configured)"
+    )
     parser.add_argument(
         "--others",
         nargs="+",

@@ -159,6 +159,11 @@ def test_images_of_no_learnt_class_are_called_unknown(ask, tmp_path, photos, cap
     assert said.count("\n") == 1
 
 
+def test_a_path_that_the_learner_lacks_is_refused_before_a_row(photos, ask):
+    status, rows, said = ask(photos, "--path=frozen")
+    assert (status, rows) == (2, []) and said.startswith("error: path must be one of text, visual, dual; got 'frozen'")
+
+
 @pytest.mark.parametrize("rate", ["0", "1", "-0.5", "nan"])
 def test_a_rate_out_of_range_is_refused(rate, capsys):
     with pytest.raises(SystemExit) as stop:

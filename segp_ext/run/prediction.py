@@ -42,8 +42,8 @@ class FilePredictor:
         workers: Processes that decode ahead of the model; the learner's setting if None.
 
     Raises:
-        ValueError: If nothing has been learnt, a name among the question's others cannot compete, or the learner knows no limit for
-            unknown images.
+        ValueError: If nothing has been learnt, the learner lacks the path, a name among the question's others cannot compete, or the
+            learner knows no limit for unknown images.
     """
 
     def __init__(
@@ -51,8 +51,9 @@ class FilePredictor:
     ) -> None:
         if not classifier.class_names:
             raise ValueError("the learner has learnt no class yet")
+        classifier.chosen_path(question.path)  # refuses paths, and the following names, before any file is read
         if question.others:
-            classifier.encode_others(question.others)  # refuses names before any file is read
+            classifier.encode_others(question.others)
         if question.unknown is not None:
             classifier.unknown_limit(question.unknown)  # likewise
         config, backbone = classifier.config, classifier.backbone
