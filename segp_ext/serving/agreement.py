@@ -78,13 +78,14 @@ def prepared_pixels(classifier: Classifier, images: Sequence[Image.Image]) -> Te
     return torch.stack([transform(image) for image in images]).float().div_(255)
 
 
-def compare(expected: Tensor, got: Tensor, what: str) -> Agreement:
+def compare(expected: Tensor, got: Tensor, what: str, temperature: float = 1.0) -> Agreement:
     """Compares an export's scores with its learner's.
 
     Args:
         expected: the learner's scores `[N, C]`.
         got: the export's scores of the same images.
         what: names the export in an error.
+        temperature: T of the probabilities softmax(scores / T) that are compared.
 
     Raises:
         ValueError: if the shape differs, a score or probability differs by more than `TOLERANCE`, or a best class differs.
@@ -94,10 +95,12 @@ def compare(expected: Tensor, got: Tensor, what: str) -> Agreement:
     expected, got = expected.double(), got.double()
     size = expected.abs().amax(dim=1, keepdim=True).clamp(min=1)
     score = float(((got - expected).abs() / size).max())
-    apart = (got.softmax(dim=1) - expected.softmax(dim=1)).abs().amax(dim=1, keepdim=True)
+    apart = (
+        ((got / temperature).softmax(dim=1) - (expected / temperature).softmax(dim=1)).abs().amax(dim=1, keepdim=True)
+    )
     probability = float(apart.max())
     # The steeper the scores, the more their rounding moves a probability.
-    probable = bool((apart <= (_ROUNDING * size).clamp(min=TOLERANCE)).all())
+    probable = bool((apart <= (_ROUNDING * size / temperature).clamp(min=TOLERANCE)).all())
     other = int((got.argmax(dim=1) != expected.argmax(dim=1)).sum())
     if not (score <= TOLERANCE and probable and other == 0):  # NaN fails here, too
         raise ValueError(

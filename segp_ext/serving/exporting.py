@@ -85,7 +85,7 @@ def export_learner(
         folder: the folder to write; an export that is there is replaced.
         format: open_clip (merged weights as open_clip's own model, for the text path), hub (the same with a model card), onnx (a
             model for ONNX Runtime and others; needs the extra `onnx`) or torch (a program of torch.export).
-        path: the path whose scores an ONNX model or a program gives: text, visual or dual; the configuration's by default.
+        path: the path whose scores an ONNX model or a program gives, one of the learner's; the configuration's by default.
         images: images to compare on, as `segp_ext.data.decoding.to_pil` takes them, of which 100 are taken; 100 random ones by default.
         checkpoint: the folder that the learner was loaded from, if its checksum and the result of its run are to be in the export.
 
@@ -119,7 +119,8 @@ def export_learner(
 
     def check(written: Path) -> None:
         scores = chosen.score(written, subject, compared)
-        found.append(compare(subject.expected(compared), scores, f"the {format} export"))
+        temperature = classifier.temperature(subject.path)
+        found.append(compare(subject.expected(compared), scores, f"the {format} export", temperature))
 
     sealed.seal(target, files, check)
     return Exported(target, subject.path, found[0])

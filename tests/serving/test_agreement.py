@@ -45,6 +45,14 @@ def test_another_best_class_is_refused_however_close_the_scores_are():
         compare(torch.tensor([[1.0, 1.00001]]), torch.tensor([[1.00001, 1.0]]), "it")
 
 
+def test_probabilities_are_those_of_the_temperature():
+    """At temperature 0.01, p(1 - p) = 0.197 times 0.00002 / 0.01; else a quarter of 0.00002."""
+    one, other = torch.tensor([[1.0, 0.99]]), torch.tensor([[1.0, 0.99002]])
+    assert compare(one, other, "it").probability == pytest.approx(5e-6, rel=1e-2)
+    with pytest.raises(ValueError, match="probabilities by 3.9e-04"):
+        compare(one, other, "it", 0.01)
+
+
 def test_scores_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"it must give scores \[2, 3\]; got \[1, 3\]"):
         compare(SCORES, SCORES[:1], "it")
