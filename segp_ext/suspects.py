@@ -81,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     say(suspects_text(found.rows, found.images))
     if found.agreement < WEAK:
         print(
-            f"note: this learner's model tells the labels apart in {percent(found.agreement)} % of the images, so many suspects are right",
+            f"note: this learner's model tells the labels apart in {percent(found.agreement)} % of the images, so many of these labels are "
+            "right",
             file=sys.stderr,
         )
     if found.untested:

@@ -60,7 +60,7 @@ def test_an_image_that_cannot_be_read_is_named(photos, ask):
     status, out, said = ask("photos")
     assert status == 1 and "of 3 images" in out.replace("\n", " ")
     first, second, last = said.splitlines()
-    assert first.startswith("left out: 1/0.png: cannot read ") and second.startswith("left out: 1/gone.png")
+    assert first.startswith("left out: 1/0.png: cannot read ") and second == "left out: 1/gone.png: a link to no file"
     assert last == "error: 2 of 7 images could not be read, and count nowhere"
 
 
@@ -68,10 +68,13 @@ def test_what_is_wrong_is_told_before_the_learner_is_loaded(photos, ask, tmp_pat
     monkeypatch.setattr(SeGPCL, "load", None)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/notes.txt").write_text("mine")
+    (tmp_path / "none").mkdir()
+    none = "error: no class folders in 'none'; there: nothing; needed: FOLDER/<class>/*, or FOLDER/train/<class>/* and "
     for given, message in (
         (["gone"], "error: there is no folder gone\n"),
+        (["none"], f"{none}FOLDER/test/<class>/*, of which one is enough\n"),
         (["photos", "--out", "taken"], "error: taken exists and is not an evaluation; choose another place\n"),
-        (["photos", "--names_file", "gone.json"], "error: data.names_file: no file 'gone.json' in the working directory or in photos\n"),
+        (["photos", "--names_file", "gone.json"], "error: --names_file: no file 'gone.json' in the working directory or in photos\n"),
     ):  # fmt: skip
         assert ask(*given) == (2, "", message)
     assert [file.name for file in (tmp_path / "taken").iterdir()] == ["notes.txt"]

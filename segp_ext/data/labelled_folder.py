@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,10 @@ from segp_ext.data.folder import LAYOUTS, namer
 from segp_ext.data.messages import contents, several
 from segp_ext.data.tiny_imagenet import is_tiny_imagenet, read_tiny_imagenet
 from segp_ext.data.train_test_folders import HELD, TRAIN, part_folder
-from segp_ext.data.tree import Tree, scan
+from segp_ext.data.tree import BROKEN, Tree, scan
+
+_NEEDED = "FOLDER/<class>/*, or FOLDER/train/<class>/* and FOLDER/test/<class>/*, of which one is enough"
+"""What a folder must hold, for messages."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def read_labelled_folder(root: Path, *, all_parts: bool, names_file: str | None 
         tree, found = _read(unwrapped_set(root), config, all_parts)
         named = _names(tree, config, [*found])
     except (FileNotFoundError, ValueError) as error:
-        raise type(error)(str(error).removeprefix("data.root: ")) from error
+        raise type(error)(_as_options(str(error))) from error
     if tree.stray:
         warnings.warn(
             f"{len(tree.stray)} file(s) of {root} are left alone: no ending of an image, or in no class folder: {several(tree.stray)}",
@@ -91,7 +95,16 @@ def read_labelled_folder(root: Path, *, all_parts: bool, names_file: str | None 
             )
     files = [file for name in taken for file in found[name]]
     label = [place for place, name in enumerate(taken) for _ in found[name]]
-    return LabelledFolder(tree.base, tree.layout, taken, names, files, label, tree.missing)
+    return LabelledFolder(
+        tree.base, tree.layout, taken, names, files, label, [name.removesuffix(BROKEN) for name in tree.missing]
+    )
+
+
+def _as_options(error: str) -> str:
+    """Returns an error of a data set's settings for a command that has none of them."""
+    error = re.sub(r"; --data\.train_list and .* choose the split", "", error).removeprefix("data.root: ")
+    needed = f"needed: {_NEEDED}"
+    return error.replace(f"accepted: {LAYOUTS}", needed).replace("data.names_file: ", "--names_file: ")
 
 
 def _read(base: Path, config: DataConfig, all_parts: bool) -> tuple[Tree, dict[str, list[Path]]]:

@@ -17,6 +17,9 @@ from segp_ext.data.messages import several
 from segp_ext.data.scenario import Collection
 from segp_ext.data.train_test_folders import is_part
 
+BROKEN = " (a broken link, or no file)"
+"""What follows the name of such a file in `Tree.missing`."""
+
 
 @dataclass
 class Tree:
@@ -75,7 +78,7 @@ def scan(tree: Tree, part: Path, classes: Sequence[str], merge: bool) -> dict[st
             elif file.is_file():
                 found[name].append(file)
             else:
-                tree.missing.append(f"{file.relative_to(tree.base).as_posix()} (a broken link, or no file)")
+                tree.missing.append(f"{file.relative_to(tree.base).as_posix()}{BROKEN}")
     return found
 
 
