@@ -30,15 +30,17 @@ import open_clip
 import torch
 from PIL import Image
 
-place = "local-dir:FOLDER"  # or hf-hub:USER/NAME, with {CLASSES} from there
+place = "local-dir:FOLDER"  # or hf-hub:USER/NAME, with {CLASSES} and {FACTS} from there
 model, _, preprocess = open_clip.create_model_and_transforms(place)
 tokenizer = open_clip.get_tokenizer(place)
-classes = json.loads(Path("FOLDER/{CLASSES}").read_text(encoding="utf-8"))["classes"]
+classes, facts = (json.loads(Path("FOLDER", name).read_text("utf-8")) for name in ("{CLASSES}", "{FACTS}"))
+classes = classes["classes"]
 with torch.no_grad():
     text = model.eval().encode_text(tokenizer([entry["prompt"] for entry in classes]), normalize=True)
     image = model.encode_image(preprocess(Image.open("image.jpg").convert("RGB")).unsqueeze(0), normalize=True)
-    scores = (model.logit_scale.exp() * image @ text.T).softmax(dim=1)
-print(classes[int(scores.argmax())]["name"], float(scores.max()))
+    scores = model.logit_scale.exp() * image @ text.T
+probabilities = (scores.double() / facts["temperature"]).softmax(dim=1)
+print(classes[int(probabilities.argmax())]["name"], float(probabilities.max()))
 ```"""
 
 

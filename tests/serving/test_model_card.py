@@ -12,6 +12,7 @@ from PIL import Image
 from segp_ext import export_learner
 from segp_ext.clip.pretrained import load_clip
 from segp_ext.config import MethodConfig
+from segp_ext.method.calibration import Calibration, PathCalibration
 from segp_ext.method.learner import SeGPCL
 from segp_ext.serving.model_card import card, licence_of
 from segp_ext.serving.source import read_source
@@ -27,6 +28,8 @@ def front_matter(text):
 
 def test_a_folder_for_the_hub_holds_merged_weights_and_a_card_whose_code_runs(tmp_path, monkeypatch, capsys):
     learner = learnt_glyph()
+    learner.calibration = Calibration(4, {"text": PathCalibration(temperature=3.0)})
+    learner._classifier = None
     done = export_learner(learner, tmp_path / "out", "hub")
     assert done.path == "text" and {"README.md", "open_clip_model.safetensors"} < {
         p.name for p in done.folder.iterdir()
