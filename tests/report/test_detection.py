@@ -11,3 +11,5 @@ def test_numbers_by_hand():
     known = list(range(100))  # the limit that takes 95 of them is 5
     assert false_positive_rate(known, [4.9, 5, 6, 1000]) == 0.75
     assert false_positive_rate([2.0], [1.0, 2.0]) == 0.5
+    # Of ten, 95 % are more than nine, so all ten are taken.
+    assert false_positive_rate([*range(10)], [-0.5, 0, 0.5]) == pytest.approx(2 / 3)
