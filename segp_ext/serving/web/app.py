@@ -117,21 +117,22 @@ def _say_errors(app: FastAPI) -> None:
 def _add_reading(app: FastAPI, service: Service) -> None:
     """Adds the endpoints that change nothing and compute nothing."""
     watch, learning = service.watch, service.learning
+    read = functools.partial(app.api_route, methods=["GET", "HEAD"])  # monitors ask with HEAD
 
-    @app.get("/")
+    @read("/")
     async def page_() -> HTMLResponse:
         found = page.page()
         return HTMLResponse(found.html, headers={"Content-Security-Policy": found.policy})
 
-    @app.get("/classes")
+    @read("/classes")
     async def classes() -> dict[str, Any]:
         return _classes(watch.current)
 
-    @app.get("/job")
+    @read("/job")
     async def job() -> dict[str, Any]:
         return {"state": "none"} if learning.job is None else dataclasses.asdict(learning.job)
 
-    @app.get("/health")
+    @read("/health")
     async def health(request: Request) -> dict[str, Any]:
         status = {"status": "ok" if watch.trouble is None else "stale"}
         if not request.scope.get(KNOWN, True):
@@ -151,11 +152,11 @@ def _add_reading(app: FastAPI, service: Service) -> None:
             "limits": dataclasses.asdict(service.limits),
         }
 
-    @app.get("/metrics")
+    @read("/metrics")
     async def metrics_() -> Response:
         return Response(service.metrics.text(), media_type=metrics.TYPE)
 
-    @app.get("/report")
+    @read("/report")
     async def report() -> HTMLResponse:
         file = _report(watch)
         if file is None:

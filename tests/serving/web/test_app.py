@@ -235,6 +235,12 @@ def test_health_tells_what_answers(served):
     assert found["limits"]["bytes"] == 200_000 and found["name"] == "first"
 
 
+@pytest.mark.parametrize("path", ["/", "/health", "/metrics", "/classes"])
+def test_what_is_read_may_be_asked_for_by_head(served, path):
+    response = served[0].head(path)
+    assert response.status_code == 200 and served[0].get(path).status_code == 200
+
+
 def test_the_report_beside_the_learner_is_shown(saved):
     with client_of(saved) as (client, _):
         response = client.get("/report")
