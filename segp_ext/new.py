@@ -24,7 +24,8 @@ DESCRIPTION = """\
 Make a learner in the folder LEARNER, and let it learn its first classes. FOLDER holds a folder of images for each class. Later folders are
 learnt by `segp learn`.
 
-The settings are those of `train`. --config clip takes CLIP ViT-B/16, for photographs; the default is the small model of this package.
+The settings are those of `train`; of the data set's, only --data.names. --config clip takes CLIP ViT-B/16, for photographs; the default is
+the small model of this package.
 The default method is auto: it trains the model, keeps a head on the frozen model too, and lets images held back from training choose.
 --method rda learns the frozen head alone, in seconds.
 
@@ -51,11 +52,26 @@ def read_options(argv: Sequence[str]) -> tuple[Path, Path, Config, bool]:
             usage=f"{program('new')} LEARNER FOLDER [--SETTING VALUE ...]", prog=program("new")
         )
         parser.error(f"LEARNER and FOLDER are needed; got {' '.join(places) or 'neither'}")
+    _refuse_data_settings(others)
     given = [f"--data.root={places[1] if len(places) == 2 else 'FOLDER'}"]
     if not any(argument.startswith("--method=") for argument in others):
         given.append("--method=auto")
     config = parse([*given, *others], "new", DESCRIPTION, FLAGS)
     return Path(os.path.expanduser(places[0])), Path(os.path.expanduser(places[1])), config, "--progress" in others
+
+
+def _refuse_data_settings(arguments: Sequence[str]) -> None:
+    """Refuses settings of a data set that is split into tasks, which would do nothing here.
+
+    Raises:
+        ValueError: Naming the setting.
+    """
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if name.startswith(("--data.", "--held_out", "--run.")) and name != "--data.names":
+            raise ValueError(
+                f"{name} is a setting of runs; new learns all images of FOLDER, named as --data.names says"
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

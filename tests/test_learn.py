@@ -141,6 +141,15 @@ def test_what_is_refused_leaves_no_folder_behind(story):
     assert sorted(story.rglob("*")) == there
 
 
+def test_settings_that_would_do_nothing_are_refused(story, capsys):
+    for setting in ("--data.unreadable=skip", "--data.root=elsewhere", "--run.name=mine"):
+        assert new.main([str(story / "one"), str(story / "january"), *FAST, setting]) == 2
+        assert f"error: {setting.partition('=')[0]} is a setting of runs;" in capsys.readouterr().err
+    assert not (story / "one").exists()
+    assert new.main([str(story / "one"), str(story / "january"), *FAST, "--data.names=folders"]) == 0
+    assert [entry["name"] for entry in facts(story / "one")["classes"]] == ["digit_1", "digit_2"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
