@@ -19,6 +19,7 @@ from segp_ext.method.calibration import (
     mixed_scores,
     quantiles_of,
 )
+from segp_ext.method.held_back import HeldBack
 
 
 def drawn_scores(count=200, classes=5, scale=3.0, seed=0):
@@ -154,3 +155,11 @@ def test_a_calibration_is_read_back_and_a_damaged_one_is_refused():
             calibration_of(plain | {"fit": wrong})
     with pytest.raises(ValueError, match="measured must be an object of images, paths, trained_share, fit"):
         calibration_of({name: value for name, value in plain.items() if name != "fit"})
+
+
+def test_images_held_back_move_along_with_their_classes():
+    before, after = torch.eye(3)[:2], torch.tensor([[0.6, 0.8, 0.0], [0.0, 1.0, 0.0]])
+    held = HeldBack(torch.tensor([0, 1]), torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 3.0]]), torch.zeros(0, 3))
+    for unit, expected in ((True, [1.2, 1.6, 0.0]), (False, [1.6, 0.8, 0.0])):
+        found = held.moved(before, after, unit).feature
+        torch.testing.assert_close(found, torch.tensor([expected, [0.0, 0.0, 3.0]]))
