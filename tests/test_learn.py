@@ -64,6 +64,7 @@ def test_known_classes_are_refused_or_take_images(story, capsys):
     assert learn.main([str(story / "animals"), str(story / "march")]) == 2
     assert capsys.readouterr().err.startswith("error: learnt already: digit 1; --known update")
     assert learn.main([str(story / "animals"), str(story / "march"), "--known", "update"]) == 0
+    assert "old classes moved by 0." in " ".join(capsys.readouterr().out.split())
     after = SeGPCL.load(story / "animals", "cpu")
     assert [record.images for record in after.records] == [15, 10] and after.task_sizes == [2]
     assert not torch.equal(after.prototypes[0], before.prototypes[0])
@@ -83,7 +84,10 @@ def test_classes_that_cannot_be_learnt_do_not_hold_the_others_up(story, capsys):
     ("arguments", "message"),
     [
         (["animals", "nowhere"], "error: no folder '"),
-        (["animals", "january/digit_1"], "accepted: <folder>/<class>/*, or <folder>/train/<class>/*\n"),
+        (
+            ["animals", "january/digit_1"],
+            "move them to one folder per class; accepted: <folder>/<class>/*, or <folder>/train/<class>/*\n",
+        ),
         (["nowhere", "february"], "no checkpoint at"),
         (["january", "february"], "no checkpoint at"),
         (["animals", "january"], "learnt already: digit 1, digit 2; --known update"),

@@ -58,6 +58,8 @@ def _files_of(text: str) -> list[Path]:
         OSError: for a folder that may not be read.
         ValueError: for an argument that names no image.
     """
+    if not text:
+        raise ValueError("a path must not be empty; . is the folder where you are")
     path = Path(os.path.expanduser(text))
     if path.is_dir():
         found, none = image_files(path), f"no image in the folder {text}"

@@ -15,6 +15,7 @@ from segp_ext.config import DataConfig
 from segp_ext.data.class_folders import class_folders, data_root, flat_folders, is_class, unwrapped, unwrapped_set
 from segp_ext.data.decoding import open_image
 from segp_ext.data.folder import namer
+from segp_ext.data.messages import without_settings
 from segp_ext.data.scenario import LabelledImages
 from segp_ext.data.train_test_folders import TRAIN, part_folder
 from segp_ext.data.tree import Tree, scan, tree_collection
@@ -46,9 +47,11 @@ class ClassImages:
         return LabelledImages(files, labels, _open)
 
     def digest(self) -> str:
-        """Returns a SHA-256 that changes with names, paths and sizes of files."""
+        """Returns a SHA-256 that changes with names, paths, sizes and times of files."""
         parts = [*self.files]
-        parts += [f"{file.resolve()}:{file.stat().st_size}" for of_class in self.files.values() for file in of_class]
+        for file in (file for of_class in self.files.values() for file in of_class):
+            found = file.stat()
+            parts.append(f"{file.resolve()}:{found.st_size}:{found.st_mtime_ns}")
         return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()
 
 
@@ -75,9 +78,15 @@ def class_images(root: Path, names: Literal["spaces", "folders"] = "spaces") -> 
         FileNotFoundError: If there is no such folder, or no class folder in it.
         ValueError: If folders may be meant in two ways, or two of them give the same name.
     """
-    config = DataConfig(name="folder", root=str(root), names=names)
     if not Path(os.path.expanduser(root)).is_dir():
         raise FileNotFoundError(f"no folder {str(root)!r}")
+    try:
+        return _read(root, DataConfig(name="folder", root=str(root), names=names))
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(without_settings(str(error))) from error
+
+
+def _read(root: Path, config: DataConfig) -> ClassImages:
     base = unwrapped_set(data_root(config, _LAYOUTS))
     train = part_folder(base, TRAIN)
     parted = train is not None and not is_class(base, train)

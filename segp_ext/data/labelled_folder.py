@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from segp_ext.data.class_folders import check_not_above, class_folders, flat_fol
 from segp_ext.data.class_names import composed, names_from_file
 from segp_ext.data.files import SUFFIXES
 from segp_ext.data.folder import LAYOUTS, namer
-from segp_ext.data.messages import contents, several
+from segp_ext.data.messages import contents, several, without_settings
 from segp_ext.data.tiny_imagenet import is_tiny_imagenet, read_tiny_imagenet
 from segp_ext.data.train_test_folders import HELD, TRAIN, part_folder
 from segp_ext.data.tree import BROKEN, Tree, scan
@@ -102,9 +101,10 @@ def read_labelled_folder(root: Path, *, all_parts: bool, names_file: str | None 
 
 def _as_options(error: str) -> str:
     """Returns an error of a data set's settings for a command that has none of them."""
-    error = re.sub(r"; --data\.train_list and .* choose the split", "", error).removeprefix("data.root: ")
     needed = f"needed: {_NEEDED}"
-    return error.replace(f"accepted: {LAYOUTS}", needed).replace("data.names_file: ", "--names_file: ")
+    return (
+        without_settings(error).replace(f"accepted: {LAYOUTS}", needed).replace("data.names_file: ", "--names_file: ")
+    )
 
 
 def _read(base: Path, config: DataConfig, all_parts: bool) -> tuple[Tree, dict[str, list[Path]]]:

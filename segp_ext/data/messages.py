@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,11 @@ def several(items: Iterable[object], limit: int = 3) -> str:
     """Joins the first `limit` items and counts the rest: "a, b, c and 4 more"."""
     texts = [str(item) for item in items]
     return ", ".join(texts[:limit]) + (f" and {len(texts) - limit} more" if len(texts) > limit else "")
+
+
+def without_settings(error: str) -> str:
+    """Returns an error about a data set for a command that has no settings of data sets."""
+    return re.sub(r"; --data\.train_list and .* choose the split", "", error).removeprefix("data.root: ")
 
 
 def contents(folder: Path) -> str:

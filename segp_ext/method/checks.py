@@ -34,7 +34,7 @@ def listed(class_names: Any, argument: str = "class_names") -> list[Any]:
 
 
 def check_new_names(names: Sequence[Any], learnt: Collection[str]) -> None:
-    """Refuses names of new classes that are empty, are given twice or are `learnt` already.
+    """Refuses names of new classes that are empty, have several lines, are given twice or are `learnt` already.
 
     Raises:
         ValueError: naming the class.
@@ -45,6 +45,8 @@ def check_new_names(names: Sequence[Any], learnt: Collection[str]) -> None:
     for name in names:
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"class names must be strings that are not empty; got {name!r}")
+        if len(name.splitlines()) > 1:
+            raise ValueError(f"a class name must be one line; got {name!r}")
         if name in known:
             where = "learnt already" if name in learnt else "given twice"
             raise ValueError(f"class name {name!r} is {where}; every class needs a name of its own")

@@ -143,7 +143,7 @@ def _calibration_drawn(found: Evaluation) -> str:
     fit = found.calibration
     if not fit.changes:
         return calibration_picture([(f"{found.path} path", fit.after)], f"Calibration of {found.learner}")
-    series = [(f"temperature {fit.temperature:.3g}", fit.after), ("temperature 1", fit.before)]
+    series = [(f"temperature {tables.temperature_text(fit.temperature)}", fit.after), ("temperature 1", fit.before)]
     return calibration_picture(series, f"Calibration of {found.learner}")
 
 

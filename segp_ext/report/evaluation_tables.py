@@ -38,6 +38,11 @@ def verdict(found: Evaluation) -> list[str]:
     return [f"{first}.", f"{second}."]
 
 
+def temperature_text(temperature: float) -> str:
+    """Writes a temperature with three digits, and without an exponent where it is large."""
+    return f"{temperature:.3g}" if temperature < 100 else f"{temperature:,.0f}"
+
+
 def summary_table(found: Evaluation) -> Table:
     """Makes the table of what was measured."""
     fit, unknown = found.calibration, found.unknown
@@ -45,7 +50,7 @@ def summary_table(found: Evaluation) -> Table:
         ["accuracy over learnt classes", percent(found.accuracy)],
         ["mean accuracy of classes", percent(found.mean_class_accuracy)],
         ["ECE at temperature 1", percent(fit.error_before)],
-        [f"with the learner's, {fit.temperature:.3g}", percent(fit.error_after)],
+        [f"with the learner's, {temperature_text(fit.temperature)}", percent(fit.error_after)],
     ]
     legend = {
         "ECE": "expected calibration error, the mean gap between the probability of an image's best name and the share of right names, "

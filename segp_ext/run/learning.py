@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from segp_ext.data.class_images import ClassImages, class_images
 from segp_ext.data.messages import several
@@ -113,10 +115,12 @@ class Learnt:
     Attributes:
         report: The task's report.
         seconds: Time that it took.
+        before: Prototypes of the old classes before it `[C_old, Dr]`.
     """
 
     report: TaskReport
     seconds: float
+    before: Tensor
 
     def lines(self, learner: SeGPCL) -> list[str]:
         """Says in lines what was learnt, how well, and what the old classes' distributions moved by."""
@@ -128,7 +132,7 @@ class Learnt:
             f"learnt {names}: {self.report.images} images, {len(learner.class_names)} classes in all, in {self.seconds:.1f} s"
             + (f" ({phases})" if phases else "")
         ]
-        return [*found, *_held_back(learner, self.report), *_moved(learner)]
+        return [*found, *_held_back(learner, self.report), *_moved(learner, self.before)]
 
 
 def _held_back(learner: SeGPCL, report: TaskReport) -> list[str]:
@@ -163,10 +167,9 @@ def _held_back(learner: SeGPCL, report: TaskReport) -> list[str]:
     return found
 
 
-def _moved(learner: SeGPCL) -> list[str]:
-    """Says how far the old classes' prototypes moved along with the model."""
-    before = learner.untransferred
-    if before is None:
+def _moved(learner: SeGPCL, before: Tensor) -> list[str]:
+    """Says how far the old classes' prototypes moved, along with the model or by images of their own."""
+    if not len(before) or torch.equal(before, learner.prototypes[: len(before)]):
         return []
     apart = 1 - F.cosine_similarity(before, learner.prototypes[: len(before)], dim=1)
     most = int(apart.argmax())
@@ -189,7 +192,7 @@ def learn_images(learner: SeGPCL, images: ClassImages, place: Path, known: Known
     Raises:
         ValueError, FloatingPointError: As `SeGPCL.learn_task`.
     """
-    begun, setting = time.perf_counter(), learner.config.known_classes
+    begun, setting, prototypes = time.perf_counter(), learner.config.known_classes, learner.prototypes
     before = "new" if checkpoint is None else sealed.identity(sealed.recovered(checkpoint))
     start = f"{before} {images.digest()} {known} {json.dumps(dataclasses.asdict(learner.config), sort_keys=True)}"
     kept = TaskProgress(progress_folder(place), _CHECKPOINT_STEPS, learner.processes, learner.backbone.device, start)
@@ -200,7 +203,7 @@ def learn_images(learner: SeGPCL, images: ClassImages, place: Path, known: Known
         report = learner.learn_task(images.data_set(), [*images.files], kept)
     finally:
         learner.config.known_classes = setting
-    return Learnt(report, time.perf_counter() - begun)
+    return Learnt(report, time.perf_counter() - begun, prototypes)
 
 
 def progress_folder(place: Path) -> Path:

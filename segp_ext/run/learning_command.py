@@ -67,10 +67,11 @@ def learn_and_save(
     for line in found.lines():
         say(line)
     learnt = learn_images(learner, images, out, known, checkpoint)
+    said = learnt.lines(learner)
     learner.save(out)
     if progress_folder(out).is_dir():
         sealed.remove(progress_folder(out))
-    for line in learnt.lines(learner):
+    for line in said:
         say(line)
     return not found.refused
 

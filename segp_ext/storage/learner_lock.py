@@ -35,7 +35,12 @@ def held_alone(path: Path) -> Iterator[None]:
     path = path.resolve()
     lock = path.with_name(f".{path.name}.lock")
     made = [folder for folder in path.parents if not folder.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(
+            f"no folder {str(path.parent)!r} can be made, as a part of this path is a file"
+        ) from error
     file = _locked(lock, path)
     _HELD.add(file)
     try:

@@ -57,6 +57,7 @@ def test_what_names_no_image_is_refused(here):
         (["gone.png", "b"], "^there is no file or folder gone.png$"),
         (["empty"], "^no image in the folder empty .known endings: .*png"),
         (["*.gif"], "^no file matches "),
+        ([""], "^a path must not be empty; . is the folder where you are$"),
         (["pipe"], "^pipe is neither a file nor a folder$"),
         (["https://x/a.png"], "is an address; download it"),
         (["-"], "^no path on standard input$"),

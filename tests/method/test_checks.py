@@ -22,6 +22,7 @@ from segp_ext.run.evaluation import EvaluationSet
         ([0, 0, 1], ["cat", "dog"], r"class 'dog' has 1 training image\(s\); at least 2.*min_images_per_class"),
         ([], ["cat"], "class 'cat' has 0 training image"),
         ([0, 0], [], "at least one name"),
+        ([0, 0, 1, 1], ["cat", "two\nlines"], r"a class name must be one line; got 'two\\nlines'"),
         ([0, 0, 1, 1], ["CAT", "cat"], "class names 'CAT' and 'cat' read the same"),
         ([0, 0], ["a name far too long for a context of ten"], "does not fit the 10 tokens"),
     ],

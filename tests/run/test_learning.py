@@ -1,10 +1,13 @@
 """What a folder holds for a learner."""
 
+import os
+
 import pytest
 from made import learnt_glyph
 from months import month
 from PIL import Image
 
+from segp_ext.run import learning
 from segp_ext.run.learning import chosen, look
 
 
@@ -55,6 +58,34 @@ def test_a_folder_without_a_class_to_learn_is_refused(learner, tmp_path):
         ValueError, match=r"the folder holds no class to learn; refused: .*lone 8 \(1 image; 2 are needed\)"
     ):
         chosen(look(learner, tmp_path / "photos"), "refuse")
+
+
+@pytest.mark.parametrize("change", ["other content of one size", "another file", "another name"])
+def test_progress_of_other_images_is_not_gone_on_with(learner, folder, monkeypatch, change):
+    starts = []
+
+    def kept(place, steps, processes, device, start):
+        starts.append(start)
+        raise InterruptedError
+
+    monkeypatch.setattr(learning, "TaskProgress", kept)
+
+    def begin():
+        images = chosen(look(learner, folder), "skip")
+        with pytest.raises(InterruptedError):
+            learning.learn_images(learner, images, folder.parent / "saved", "skip", None)
+
+    begin(), begin()
+    file = sorted((folder / "digit_7").glob("*.png"))[0]
+    if change == "another name":
+        (folder / "digit_7").rename(folder / "digit_9")
+    elif change == "another file":
+        file.rename(file.with_name("other.png"))
+    else:
+        file.write_bytes(file.read_bytes()[:-1] + b"\0")
+        os.utime(file, (1, 1))
+    begin()
+    assert starts[0] == starts[1] != starts[2]
 
 
 def test_a_part_for_training_is_taken_alone(learner, tmp_path):

@@ -57,6 +57,13 @@ def test_a_second_thread_and_a_link_are_refused_too(tmp_path):
         pytest.fail("both hold it")
 
 
+def test_a_file_within_the_path_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in ("file/saved", "file/deep/saved"):
+        with pytest.raises(NotADirectoryError, match="^no folder '.*' can be made, as a part of this path is a file$"):
+            held_alone(tmp_path / place).__enter__()
+
+
 def test_an_error_inside_gives_the_learner_free(tmp_path):
     with pytest.raises(KeyboardInterrupt), held_alone(tmp_path / "saved"):
         raise KeyboardInterrupt

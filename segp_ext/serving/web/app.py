@@ -160,7 +160,7 @@ def _add_reading(app: FastAPI, service: Service) -> None:
     async def report() -> HTMLResponse:
         file = _report(watch)
         if file is None:
-            raise RefusedError(404, "there is no report.html beside the learner")
+            raise RefusedError(404, "there is no report of this learner; segp evaluate makes one")
         content = await asyncio.to_thread(file.read_bytes)
         return HTMLResponse(content, headers={"Content-Security-Policy": page.REPORT_POLICY})
 
@@ -170,10 +170,12 @@ def _classes(served: Served) -> dict[str, Any]:
 
 
 def _report(watch: LearnerWatch) -> Path | None:
-    """Finds the report beside the learner, or of the run whose checkpoint it is."""
-    folder = watch.current.folder
+    """Finds the newest report: in the learner's folder, of `segp evaluate` beside it, or of the run whose checkpoint it is."""
+    folder, place = watch.current.folder, watch.place
     runs = [folder.parent.parent] if folder.parent.name == "checkpoints" else []
-    return next((file for place in (watch.place, folder, *runs) if (file := place / "report.html").is_file()), None)
+    beside = place.with_name(f"{place.name}-evaluation")
+    there = [file for each in (place, folder, beside, *runs) if (file := each / "report.html").is_file()]
+    return max(there, key=lambda file: file.stat().st_mtime, default=None)
 
 
 def _add_predicting(app: FastAPI, service: Service) -> None:

@@ -45,7 +45,8 @@ function name(files) {
     const image = make("img");
     image.alt = "";
     image.src = URL.createObjectURL(file);
-    image.onload = image.onerror = () => URL.revokeObjectURL(image.src);
+    image.onload = () => URL.revokeObjectURL(image.src);
+    image.onerror = () => { URL.revokeObjectURL(image.src); image.hidden = true; };
     const side = make("div");
     side.append(make("p", file.name, "file"), make("p", "…", "note"));
     card.append(image, side);

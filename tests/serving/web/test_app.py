@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import threading
 
 import pytest
@@ -244,11 +245,19 @@ def test_what_is_read_may_be_asked_for_by_head(served, path):
 def test_the_report_beside_the_learner_is_shown(saved):
     with client_of(saved) as (client, _):
         response = client.get("/report")
-        assert response.status_code == 404 and response.json()["error"] == "there is no report.html beside the learner"
+        assert (
+            response.status_code == 404
+            and response.json()["error"] == "there is no report of this learner; segp evaluate makes one"
+        )
         (saved / "report.html").write_text("<h1>ours</h1>")
         response = client.get("/report")
         assert response.text == "<h1>ours</h1>" and "script" not in response.headers["content-security-policy"]
         assert client.get("/health").json()["report"] is True
+        beside = saved.with_name(f"{saved.name}-evaluation") / "report.html"
+        beside.parent.mkdir()
+        beside.write_text("<h1>newer</h1>")
+        os.utime(saved / "report.html", (1, 1))
+        assert client.get("/report").text == "<h1>newer</h1>"
 
 
 def test_the_report_of_a_run_is_shown_for_its_checkpoint(finished):
