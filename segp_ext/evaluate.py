@@ -51,7 +51,9 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--path", choices=(*PATHS, *FROZEN_PATHS), help="scores to use (default: the learner's)")
     parser.add_argument("--json", action="store_true", help="print evaluation.json in place of the tables")
     parser.add_argument(
-        "--suspects", action="store_true", help="list images whose labels may be wrong, as the command suspects does"
+        "--suspects",
+        action="store_true",
+        help="list images whose labels may be wrong instead: the command suspects, whose options it then takes",
     )
     return folder_parsed(parser, argv)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segp_ext.config import from_dict
 
-_WEIGHTS = tuple(step / 20 for step in range(21))
+_SHARES = tuple(step / 20 for step in range(21))
 """Shares of the trained model that the path auto tries."""
 _LOW, _HIGH = math.log(1e-3), math.log(1e4)
 """Bounds of the logarithm of a temperature."""
@@ -136,10 +136,9 @@ def calibrate(scores: Mapping[str, Tensor], label: Tensor, fit: Tensor) -> Calib
     paths = {path: _fitted(of_path.double(), label) for path, of_path in scores.items()}
     share = 0.0
     if "frozen" in scores and "dual" in scores:
+        share = chosen_share(share_losses(scores, label, paths))
         trained, frozen = (scores[path].double() / paths[path].temperature for path in ("dual", "frozen"))
-        sums = {weight: weight * trained + (1 - weight) * frozen for weight in _WEIGHTS}
-        share = _chosen_share({weight: _losses(of, label, _best_temperature(of, label)) for weight, of in sums.items()})
-        paths["auto"] = _fitted(sums[share], label)
+        paths["auto"] = _fitted(share * trained + (1 - share) * frozen, label)
     return Calibration(len(label), paths, share, quantiles_of(fit))
 
 
@@ -220,7 +219,21 @@ def _fared(scores: Tensor, label: Tensor, temperature: float) -> PathCalibration
     )
 
 
-def _chosen_share(losses: Mapping[float, Tensor]) -> float:
+def share_losses(
+    scores: Mapping[str, Tensor], label: Tensor, paths: Mapping[str, PathCalibration]
+) -> dict[float, Tensor]:
+    """Computes the loss of each image under each share of the trained model that the path auto may take, `[N]` by share.
+
+    Args:
+        scores, label: As `calibrate` takes them.
+        paths: Calibration of the paths dual and frozen.
+    """
+    trained, frozen = (scores[path].double() / paths[path].temperature for path in ("dual", "frozen"))
+    sums = {share: share * trained + (1 - share) * frozen for share in _SHARES}
+    return {share: _losses(of, label, _best_temperature(of, label)) for share, of in sums.items()}
+
+
+def chosen_share(losses: Mapping[float, Tensor]) -> float:
     """Chooses a share by the images' losses under each, `[N]`; see `calibrate`."""
     best = min(losses.values(), key=lambda of: float(of.mean()))
 

@@ -11,11 +11,11 @@ import torch
 from segp_ext.method import calibration
 from segp_ext.method.calibration import (
     Calibration,
-    _chosen_share,
     calibrate,
     calibration_error,
     calibration_gaps,
     calibration_of,
+    chosen_share,
     mixed_scores,
     quantiles_of,
 )
@@ -98,9 +98,9 @@ def test_auto_takes_the_share_nearest_to_a_half_that_the_images_allow():
     """Losses of four images: at 0 the mean loss is 1 above the least one, by 1 for each image, so surely; at 0.5 by 0.1 ± 0.2."""
     certain, least = torch.full((4,), 2.0), torch.ones(4)
     doubtful = least + torch.tensor([0.5, -0.3, 0.4, -0.2])
-    assert _chosen_share({0.0: certain, 0.5: doubtful, 1.0: least}) == 0.5
-    assert _chosen_share({0.0: certain, 0.5: certain, 1.0: least}) == 1.0
-    assert _chosen_share({0.0: least, 0.5: certain, 1.0: certain}) == 0.0
+    assert chosen_share({0.0: certain, 0.5: doubtful, 1.0: least}) == 0.5
+    assert chosen_share({0.0: certain, 0.5: certain, 1.0: least}) == 1.0
+    assert chosen_share({0.0: least, 0.5: certain, 1.0: certain}) == 0.0
 
 
 def test_quantiles_by_hand():
