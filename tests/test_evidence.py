@@ -1,6 +1,7 @@
 """The commands behind docs/evidence.md that read runs: their arithmetic by hand, and each of them on made runs."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from run_here import runs_here
 from scipy.spatial.distance import jensenshannon
 
 import segp_ext
-from evidence import beta, gates, geometry, hindsight, letters, paired, runs, unknown
+from evidence import beta, gates, geometry, hindsight, letters, paired, runs, shares, unknown
 from segp_ext import compare
 from segp_ext.data.images import Images
-from segp_ext.report.table import signed
+from segp_ext.report.result import RunResult
+from segp_ext.report.table import percent, signed
 from segp_ext.run.command_line import parse
 from segp_ext.run.rows import Row, read_rows
 
@@ -283,3 +285,24 @@ def test_learners_are_asked_about_unknown_images_after_every_task(tmp_path, monk
     with pytest.raises(SystemExit):
         call(unknown.main, monkeypatch, tmp_path, "--rows", "rda", "--seeds", 1, "--out", tmp_path / "u")
     assert "held no images back" in capsys.readouterr().err
+
+
+def test_rules_for_the_share_of_auto_are_compared(tmp_path, monkeypatch):
+    fast = ["--data.max_images_per_class=15", "--data.classes_per_task=5", "--training.epochs=1"]
+    given = ["--methods", "auto", "--seeds", "1", f"--out={tmp_path}", "--run.keep_checkpoints=null"]
+    assert compare.main([*given, *fast]) == 0
+    call(shares.main, monkeypatch, tmp_path, "--rows", "auto", "--seeds", 1, "--out", tmp_path / "s.md")
+    found = {line.split(" | ")[1]: line.split(" | ")[2:] for line in (tmp_path / "s.md").read_text().splitlines()[4:]}
+    result = RunResult.read(Row("auto").folder(tmp_path, 1) / "result.json")
+    for rule, path in (("as shipped", "auto"), ("always 1", "dual")):
+        assert found[rule][1].rstrip(" |") == percent(result.row(path).scores.pooled[-1]), found
+    assert {*found} == {"as shipped", "least loss", "posterior mean", "always 0", "always 0.5", "always 1"}
+
+
+def test_the_rules_take_the_share_that_they_say():
+    losses = {0.0: torch.ones(4, dtype=torch.float64), 0.5: torch.zeros(4).double(), 1.0: torch.ones(4).double()}
+    assert shares.least_loss(losses) == 0.5
+    even = {share: torch.ones(4, dtype=torch.float64) for share in (0.0, 0.5, 1.0)}
+    assert shares.posterior_mean(even) == pytest.approx(0.5)
+    even[1.0] = even[1.0] - torch.tensor(math.log(2.0) / 4)  # twice as likely
+    assert shares.posterior_mean(even) == pytest.approx((0 + 0.5 + 2) / 4)
