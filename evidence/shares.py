@@ -79,7 +79,7 @@ def main() -> None:
         for name in runs[0][0]:
             average = [statistics.mean(after[name] for after in run) for run in runs]
             table.append([row, name, spread(average), spread([run[-1][name] for run in runs])])
-    write_table(options.out, "evidence.shares", table)
+    write_table(options.out, "python -m evidence.shares", table)
 
 
 if __name__ == "__main__":
