@@ -89,7 +89,10 @@ ACTIONS: dict[str, Callable[[Sequence[str]], int]] = {"rename": rename, "remove"
 def _changing_parser(action: str, description: str) -> argparse.ArgumentParser:
     parser = learner_parser(f"classes {action}", description)
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="folder for the changed learner (default: LEARNER is replaced)"
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for the changed learner, where no other learner is (default: LEARNER is replaced)",
     )
     return parser
 

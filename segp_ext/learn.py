@@ -42,7 +42,7 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--out",
         type=Path,
         metavar="PATH",
-        help="folder to save the learner in (default: LEARNER itself; a run needs one)",
+        help="folder to save the learner in, where no other learner is (default: LEARNER itself; a run needs one)",
     )
     add_learning_options(parser)
     parser.add_argument("--device", default="auto", help="torch device (default: CUDA where it is usable)")
@@ -69,7 +69,7 @@ def _learn(options: argparse.Namespace) -> int:
     checkpoint = find_checkpoint(place)
     named = options.out or options.learner
     out = Path(os.path.expanduser(named)).absolute()
-    check_target(checkpoint if options.out is None else out.resolve())
+    check_target(checkpoint if options.out is None else out.resolve(), place.resolve())
     with held_alone(out):
         learner = SeGPCL.load(checkpoint, options.device, options.pretrained)
         whole = learn_and_save(learner, options.folder, options.names, options.known, out, checkpoint)

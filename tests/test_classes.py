@@ -63,6 +63,7 @@ def test_errors_are_one_line_and_nothing_is_changed(saved, finished, monkeypatch
     monkeypatch.chdir(saved.parent)
     (saved.parent / "photos").mkdir()
     (saved.parent / "photos/a.txt").write_text("x")
+    shutil.copytree(saved, saved.parent / "other")
     before, there = identity(saved), {entry.name for entry in saved.parent.iterdir()}
     for arguments, said in (
         (["gone"], "no checkpoint at "),
@@ -74,6 +75,10 @@ def test_errors_are_one_line_and_nothing_is_changed(saved, finished, monkeypatch
         (
             ["remove", str(finished), "0"],
             "belongs to a run, whose checkpoints stay as they are; save a copy with --out",
+        ),
+        (
+            ["remove", "saved", "0", "--out", "other"],
+            "other holds another learner, which would be lost; choose another",
         ),
         (["remove", "saved", "0", "--out", "photos"], "photos exists and is not a checkpoint; choose another place"),
     ):

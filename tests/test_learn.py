@@ -123,6 +123,18 @@ def test_a_place_that_is_taken_is_refused(story, capsys):
     assert "is there already;" in capsys.readouterr().err
 
 
+def test_another_learner_at_the_place_is_kept(story, capsys):
+    shutil.copytree(story / "animals", story / "other")
+    before = identity(story / "other")
+    assert learn.main([str(story / "animals"), str(story / "february"), "--out", str(story / "other")]) == 2
+    said = capsys.readouterr()
+    assert "other holds another learner, which would be lost; choose another place" in said.err and not said.out
+    assert identity(story / "other") == before
+    (story / "link").symlink_to(story / "animals")
+    assert learn.main([str(story / "link"), str(story / "february"), "--out", str(story / "animals")]) == 0
+    assert facts(story / "animals")["task_sizes"] == [2, 2]
+
+
 def test_a_place_for_no_learner_is_refused_before_learning(story, capsys, monkeypatch):
     (story / "mine").mkdir()
     (story / "mine/notes.txt").write_text("mine")

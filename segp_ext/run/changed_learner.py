@@ -20,7 +20,7 @@ def change_learner(
     Args:
         learner: Folder of a saved learner, or of a run, whose last checkpoint is then taken.
         change: Changes the learner.
-        out: Folder for the changed learner; None replaces the learner in its own folder.
+        out: Folder for the changed learner, where no other learner is; None replaces the learner in its own folder.
         pretrained: Weights of the backbone, as `SeGPCL.load` takes them.
 
     Returns:
@@ -28,13 +28,13 @@ def change_learner(
 
     Raises:
         FileNotFoundError: If there is no learner.
-        FileExistsError: If another process changes the learner, or `out` is no learner's.
+        FileExistsError: If another process changes the learner, or something else is at `out`.
         ValueError: If the folder belongs to a run, and what `change` raises. Nothing on disk is changed then.
     """
     place = Path(os.path.expanduser(learner)).resolve()
     target = place if out is None else Path(os.path.expanduser(out)).resolve()
     checkpoint = find_checkpoint(place)
-    check_target(checkpoint if out is None else target)
+    check_target(checkpoint if out is None else target, place)
     with held_alone(target):
         loaded = SeGPCL.load(checkpoint, "cpu", pretrained)
         change(loaded)
@@ -42,11 +42,15 @@ def change_learner(
     return loaded, target
 
 
-def check_target(target: Path) -> None:
+def check_target(target: Path, place: Path) -> None:
     """Refuses a folder that a changed learner may not be saved in, before any work.
 
+    Args:
+        target: The folder, without links.
+        place: The folder of the learner itself, without links.
+
     Raises:
-        FileExistsError: If the folder holds other things than a learner.
+        FileExistsError: If the folder holds another learner, or other things.
         ValueError: If it is one of a run's checkpoints.
     """
     if _is_in_run(target):
@@ -54,6 +58,10 @@ def check_target(target: Path) -> None:
             f"{target} belongs to a run, whose checkpoints stay as they are; save a copy with --out FOLDER"
         )
     check_place(target)
+    if target != place and target.is_dir() and any(target.iterdir()):
+        raise FileExistsError(
+            f"{target} holds another learner, which would be lost; choose another place, or remove it first"
+        )
 
 
 def _is_in_run(checkpoint: Path) -> bool:
