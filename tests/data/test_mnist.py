@@ -1,6 +1,7 @@
 """MNIST's four files: plain, compressed, and damaged."""
 
 import gzip
+import itertools
 
 import numpy as np
 import pytest
@@ -58,8 +59,9 @@ def idx(kind, *sizes, values=b""):
         ("train-labels-idx1-ubyte", idx(8, 30, values=bytes(30)), "class '1' of mnist has no train image"),
         ("t10k-labels-idx1-ubyte.gz", b"\x1f\x8bx", "t10k-labels-idx1-ubyte.gz is not MNIST's"),
         ("t10k-labels-idx1-ubyte.gz", b"plain", "t10k-labels-idx1-ubyte.gz is not MNIST's"),
-        ("t10k-labels-idx1-ubyte.gz", gzip.compress(bytes(99))[:-12], "t10k-labels-idx1-ubyte.gz is not MNIST's"),
+        ("t10k-labels-idx1-ubyte.gz", gzip.compress(bytes(99), mtime=0)[:-12], "t10k-labels-idx1-ubyte.gz is not MNIST's"),
     ],
+    ids=itertools.count(),
 )  # fmt: skip
 def test_a_damaged_file_is_named(tmp_path, file, data, message):
     folder = mnist_tree(tmp_path / "mnist")
