@@ -60,7 +60,10 @@ def test_an_image_that_cannot_be_read_is_named(photos, ask):
     status, out, said = ask("photos")
     assert status == 1 and "of 3 images" in out.replace("\n", " ")
     first, second, last = said.splitlines()
-    assert first.startswith("left out: 1/0.png: cannot read ") and second == "left out: 1/gone.png: a link to no file"
+    assert (
+        first.startswith("left out: 1/0.png: cannot read ")
+        and second == "left out: 1/gone.png: no file, or a link to none"
+    )
     assert last == "error: 2 of 7 images could not be read, and count nowhere"
 
 

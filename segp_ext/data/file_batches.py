@@ -43,6 +43,8 @@ class _Files(Dataset):
     def __getitem__(self, index: int) -> Tensor | str:
         file = self.files[index]
         try:
+            if os.path.exists(file) and not os.path.isfile(file):  # who opens a pipe may wait for ever
+                return f"cannot read {file} as an image: it is neither a file nor a link to one"
             return prepared(open_image(file), self.transform, file, self.upright)
         except Exception as error:
             return first_line(error)

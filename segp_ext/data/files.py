@@ -71,8 +71,6 @@ def is_image(file: Path) -> bool:
 def all_files(top: Path) -> list[Path]:
     """Lists all files in a folder, at any depth and through links, sorted. Hidden files and folders are left out.
 
-    Links to nothing are among them, as a file is missing there. Pipes and devices are not: who opens one may wait for ever.
-
     Raises:
         OSError: for a folder that may not be read.
     """
@@ -91,7 +89,7 @@ def all_files(top: Path) -> list[Path]:
                     continue
                 if entry.is_dir():
                     folders.append(entry.path)
-                elif entry.is_file() or not os.path.exists(entry.path):
+                else:
                     found.append(Path(entry.path))
     return sorted(found)
 

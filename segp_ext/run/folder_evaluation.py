@@ -188,7 +188,7 @@ def _evaluation(
         for one in sorted(found.worst, reverse=True)
     ]
     unread = [report.UnreadFile(folder.inside(folder.files[place]), why) for place, why in sorted(found.unread.items())]
-    unread += [report.UnreadFile(name, "a link to no file") for name in folder.missing]
+    unread += [report.UnreadFile(name, "no file, or a link to none") for name in folder.missing]
     return report.Evaluation(
         learner=learner,
         folder=folder.base.resolve().name,

@@ -79,7 +79,7 @@ def encode_folder(
     size = config.inference.batch_size if batch_size is None else batch_size
     places: list[int] = []
     features, small, hashes = [], [], []
-    unread = dict.fromkeys(folder.missing, "a link to no file")
+    unread = dict.fromkeys(folder.missing, "no file, or a link to none")
     for batch in read_files(folder.files, reader, size, "encoding"):
         unread |= {folder.inside(folder.files[place]): why for place, why in batch.errors.items()}
         if batch.pixels is None:

@@ -40,6 +40,15 @@ def test_files_come_in_order_and_broken_ones_as_errors(files, size, workers):
         assert batch.pixels is None or batch.pixels.dtype == torch.uint8
 
 
+def test_a_pipe_is_an_error_and_nobody_waits_for_it(files, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (batch,) = file_batches([files[0], tmp_path / "pipe.png"], reader(workers=0), 2)
+    assert batch.errors == [
+        None,
+        f"cannot read {tmp_path / 'pipe.png'} as an image: it is neither a file nor a link to one",
+    ]
+
+
 def test_no_more_than_one_batch_is_read_before_it_is_asked_for(files, monkeypatch):
     opened = []
     usual = module.open_image

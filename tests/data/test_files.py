@@ -8,7 +8,7 @@ from trees import make, scenario
 
 from segp_ext.config import DataConfig
 from segp_ext.data import load_collection
-from segp_ext.data.files import all_files, leads_out, read_json
+from segp_ext.data.files import leads_out, read_json
 
 
 def test_what_programs_leave_behind_is_no_data(tmp_path):
@@ -35,13 +35,6 @@ def test_linked_folders_are_read_and_loops_end(tmp_path):
     (root / "c").symlink_to(tmp_path / "elsewhere/more")
     found = load_collection(DataConfig(root=str(root), merge_folders=True))
     assert [len(a) + len(b) for a, b in zip(found.train, found.test, strict=True)] == [5, 2, 3]
-
-
-def test_pipes_are_no_files_and_links_to_nothing_are(tmp_path):
-    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
-    (tmp_path / "there.png").write_bytes(b"")
-    os.mkfifo(tmp_path / "pipe.png")
-    assert [file.name for file in all_files(tmp_path)] == ["gone.png", "there.png"]
 
 
 def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
