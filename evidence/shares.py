@@ -9,6 +9,7 @@ COMPARISON is a folder that segp_ext.compare wrote, with `run.keep_checkpoints` 
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from evidence.runs import arguments, of_every_run, scenario_of
 from evidence.tables import write_table
 from evidence.unknown import features_of, path_scores
 from segp_ext.data.images import Images
-from segp_ext.method.calibration import Calibration, chosen_share, share_losses
+from segp_ext.method.calibration import chosen_share, mixed_scores, share_losses
 from segp_ext.method.learner import SeGPCL
 from segp_ext.report.table import spread
 
@@ -38,13 +39,6 @@ RULES = {"as shipped": chosen_share, "least loss": least_loss, "posterior mean":
 """Rules by name: (losses of the images held back by share, `[N]` each) → share."""
 
 
-def mixed(scores: dict[str, Tensor], found: Calibration, share: float) -> Tensor:
-    """Returns share·dual/T_dual + (1 − share)·frozen/T_frozen, `[N, C]`."""
-    return share * scores["dual"] / found.temperature("dual") + (1 - share) * scores["frozen"] / found.temperature(
-        "frozen"
-    )
-
-
 @torch.no_grad()
 def accuracies(run: Path) -> list[dict[str, float]]:
     """Computes the accuracy over all classes seen by rule, after each task of a run."""
@@ -57,14 +51,14 @@ def accuracies(run: Path) -> list[dict[str, float]]:
         losses = share_losses(learner.held_back_scores(), learner.held.label, measured.paths)
         shares = {name: rule(losses) for name, rule in RULES.items()}
         shares |= {f"always {share:g}": share for share in (0.0, 0.5, 1.0)}
-        hits, images = dict.fromkeys(shares, 0.0), 0
+        hits, images = dict.fromkeys(shares, 0), 0
         first = 0
         for task in scenario.tasks[:count]:
             test = Images(task.test, learner.reader)
             scores = path_scores(learner, features_of(learner, test))
             for name, share in shares.items():
-                right = mixed(scores, measured, share).argmax(dim=1) == test.labels + first
-                hits[name] += float(right.double().sum())
+                mixed = mixed_scores(scores["dual"], scores["frozen"], replace(measured, trained_share=share))
+                hits[name] += int((mixed.argmax(dim=1) == test.labels + first).sum())
             images += len(test)
             first += len(task.class_names)
         found.append({name: of_rule / images for name, of_rule in hits.items()})

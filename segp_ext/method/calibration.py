@@ -137,8 +137,8 @@ def calibrate(scores: Mapping[str, Tensor], label: Tensor, fit: Tensor) -> Calib
     share = 0.0
     if "frozen" in scores and "dual" in scores:
         share = chosen_share(share_losses(scores, label, paths))
-        trained, frozen = (scores[path].double() / paths[path].temperature for path in ("dual", "frozen"))
-        paths["auto"] = _fitted(share * trained + (1 - share) * frozen, label)
+        chosen = Calibration(len(label), paths, share)
+        paths["auto"] = _fitted(mixed_scores(scores["dual"].double(), scores["frozen"].double(), chosen), label)
     return Calibration(len(label), paths, share, quantiles_of(fit))
 
 

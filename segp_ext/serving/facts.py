@@ -40,9 +40,8 @@ def facts_of(subject: Subject, kind: str, packages: Mapping[str, str]) -> dict[s
         "format": FORMAT,
         "kind": kind,
         "scores": subject.path,
-        "temperature": learner.classifier().temperature(
-            subject.path
-        ),  # probabilities are softmax(scores / temperature)
+        # Probabilities are softmax(scores / temperature).
+        "temperature": learner.classifier().temperature(subject.path),
         "method": config.method,
         "head": None if subject.path == "text" else config.prototypes.score,
         "model": model_facts(backbone),
