@@ -30,8 +30,8 @@ from segp_ext.clip.glyph import CAPITALS, DIGITS, SMALL
 from segp_ext.data.images import Images
 from segp_ext.method.calibration import Calibration, calibration_error, mixed_scores, quantiles_of
 from segp_ext.method.class_statistics import ClassStatistics
-from segp_ext.method.classifier import Features
 from segp_ext.method.learner import SeGPCL
+from segp_ext.method.scores import Features
 from segp_ext.method.unknown import (
     background_of,
     energy,

@@ -41,6 +41,7 @@ if sys.argv[:1] == ["-m"]:  # `python -m` begins, and torch is not there yet
 if TYPE_CHECKING:
     from . import ops, reference
     from .clip.pretrained import load_clip
+    from .clip.wording import Wording
     from .config import Config, MethodConfig
     from .config.methods import add_method
     from .method.learner import SeGPCL
@@ -58,6 +59,7 @@ _LAZY: dict[str, str | None] = {
     "Config": "config",
     "MethodConfig": "config",
     "SeGPCL": "method.learner",
+    "Wording": "clip.wording",
     "add_method": "config.methods",
     "load_clip": "clip.pretrained",
     "load_config": "run.settings",
@@ -68,6 +70,7 @@ __all__ = [
     "Config",
     "MethodConfig",
     "SeGPCL",
+    "Wording",
     "__version__",
     "add_method",
     "build_info",

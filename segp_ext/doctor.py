@@ -43,19 +43,19 @@ def text(report: Report, all_classes: bool = False) -> str:
         all_classes: Whether to list every class, however many there are.
     """
     blocks = [_block("Machine", report.environment), _block("Settings", report.settings)]
-    if report.data is not None:
-        blocks.append(_block("Data set", _data_rows(report.data)))
-        if all_classes or len(report.data.class_names) <= SHOWN:
-            counts = zip(report.data.class_names, *report.data.parts.values(), strict=True)
+    for data in report.data:
+        blocks.append(_block("Data set", _data_rows(data)))
+        if all_classes or len(data.class_names) <= SHOWN:
+            counts = zip(data.class_names, *data.parts.values(), strict=True)
             rows = {name: " + ".join(f"{count:,}" for count in of_class) for name, *of_class in counts}
-            published = " + validation" if "validation" in report.data.parts else ""
+            published = " + validation" if "validation" in data.parts else ""
             blocks.append(_block(f"Images of each class, training + test{published}", rows))
     blocks += [f"note: {note}" for note in report.notes]
     if report.problems:
         listed = [f"  {number}. {problem}" for number, problem in enumerate(report.problems, start=1)]
         blocks.append("\n".join([f"{len(report.problems)} problem(s)", *listed]))
     else:
-        unopened = report.data is not None and report.data.contents is None
+        unopened = any(data.contents is None for data in report.data)
         blocks.append("No problems found" + (" (images and model not opened)." if unopened else "."))
     return "\n\n".join(blocks)
 

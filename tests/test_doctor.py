@@ -29,9 +29,9 @@ def test_a_sound_folder(tmp_path):
     (tmp_path / "train/a/notes.txt").write_text("x")
     report = examined(tmp_path, "--data.classes_per_task=1")
     assert report.problems == []
-    assert report.data.stray == ["train/a/notes.txt"] and report.data.tasks == [(1, 8, 8), (1, 8, 8)]
-    assert report.data.parts == {"train": [8, 8], "test": [8, 8]}
-    assert report.data.contents.opened == 32 and report.data.contents.contradicting == 0
+    assert report.data[0].stray == ["train/a/notes.txt"] and report.data[0].tasks == [(1, 8, 8), (1, 8, 8)]
+    assert report.data[0].parts == {"train": [8, 8], "test": [8, 8]}
+    assert report.data[0].contents.opened == 32 and report.data[0].contents.contradicting == 0
     assert "stray files           1: train/a/notes.txt (no images, or in no class folder; left alone)" in doctor.text(
         report
     )

@@ -32,6 +32,16 @@ def require(condition: bool, name: str, expected: str, value: object, remedy: st
         raise ValueError(f"{name} must be {expected}; got {_SHORT.repr(value)}{remedy}")
 
 
+def require_prompt(name: str, prompt: str) -> None:
+    """Refuses a prompt template that lacks {}, or has more braces than it."""
+    require(
+        prompt.count("{}") == prompt.count("{") == prompt.count("}") == 1,
+        name,
+        "a string with one {} for the class name and no other braces",
+        prompt,
+    )
+
+
 def finite(section: str, name: str, value: float) -> None:
     """Refuses infinite numbers, NaN, and whole numbers above 2^31 - 1."""
     if isinstance(value, int):

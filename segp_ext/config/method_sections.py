@@ -72,6 +72,9 @@ class TrainingConfig:
     """Prompts that the text encoder holds at a time. With more classes, each step encodes the prompts twice to bound the memory."""
     classes: Literal["new", "seen"] = setting("new", paper="equation 15")
     """Classes in the cross-entropy: only the new ones, or all classes seen so far (ours)."""
+    prompts: Literal["first", "drawn"] = setting("first", ours="for classes of several prompts")
+    """Prompt of a class of several prompts in training. first: the first one. drawn: one of them, drawn anew for every task. Predictions \
+take the mean of all prompts."""
     joint: bool = setting(False, ours="the ceiling for a method that keeps no images")
     """Start every task of a run from the pre-trained model, with the images of all tasks so far. This gives the ceiling for a method that \
 keeps no images. `SeGPCL.learn_task` itself learns the images that it is given."""
@@ -128,6 +131,9 @@ squared)."""
     """Tau_A: temperature that softens the scores of teacher and student."""
     batch_size: int = setting(32, paper=_SETUP)
     """Anchors drawn per training step."""
+    classes: Literal["all", "anchors"] = setting("all", paper="equations 17 and 18")
+    """Old classes over which a step's scores are distilled. all: every old class. anchors (ours): the classes that the step's anchors \
+stand for, so that the time of a step does not grow with the number of old classes."""
     both_directions: bool = setting(False, ours="for ZSCL")
     """Keep each text's similarities to the images of the step too, beside each image's similarities to the texts (ZSCL)."""
 
@@ -221,10 +227,15 @@ class InferenceConfig:
     """Scores used when a caller names none: text (CLIP), visual (prototypes) or dual (their weighted sum). Two more (ours) need \
 prototypes.frozen_head. frozen: the head on the frozen model. auto: after each task, the images that calibration holds back choose \
 between dual, frozen and a weighted sum of both."""
+    gate: float | None = setting(None, ours="keeps the untouched model's answers for what was not learnt")
+    """Share of images of learnt classes that may go to the untouched model, between 0 and 1, where names compete that were never learnt. \
+The untouched model then scores images that fit no learnt class, and the names that were not learnt. The limit comes from the images that \
+calibration holds back. null: the trained model scores everything."""
     batch_size: int = setting(256, ours=_SPEED, resume=True)
     """Images encoded together."""
 
     def __post_init__(self) -> None:
+        require(self.gate is None or 0 < self.gate < 1, "inference.gate", "above 0 and below 1, or null", self.gate)
         within("inference", self, 0, 1e6, "beta")
         positive("inference", self, "batch_size")
 

@@ -102,6 +102,7 @@ _WORDS = {
     NoneType: "null",
     list[str]: "a list of strings, [a, b]",
     list[int]: "a list of whole numbers, [3, 2]",
+    list[dict[str, Any]]: "a list of groups of settings, [{name: value, ...}, ...]",
 }
 
 

@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
-from segp_ext.config.checks import require
+from segp_ext.config.checks import require, require_prompt
 from segp_ext.config.data_sections import DataConfig, LoadingConfig
 from segp_ext.config.method_sections import (
     FROZEN_PATHS,
@@ -71,18 +71,16 @@ training.classes seen."""
     def __post_init__(self) -> None:
         own = "; a method of your own needs the file that adds it: --import FILE"
         require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method, own)
-        require(
-            self.template.count("{}") == self.template.count("{") == self.template.count("}") == 1,
-            "template",
-            "a string with one {} for the class name and no other braces",
-            self.template,
-        )
+        require_prompt("template", self.template)
         require(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
         require(self.min_images_per_class >= 1, "min_images_per_class", "1 or more", self.min_images_per_class)
 
         if self.inference.path in FROZEN_PATHS:
             needs = f"true with inference.path {self.inference.path}"
             require(self.prototypes.frozen_head, "prototypes.frozen_head", needs, False)
+        if self.inference.gate is not None:
+            needs = "above 0 with inference.gate"
+            require(self.calibration.fraction > 0, "calibration.fraction", needs, self.calibration.fraction)
         if self.inference.path == "auto":
             require(
                 self.calibration.fraction > 0,
@@ -114,8 +112,9 @@ class Config(MethodConfig):
     """Python files to run first; --import FILE adds one. They may add methods and hold parts of your own (docs/extending.md)."""
     protocol: str | None = setting(None, short_help=True)
     """Named protocol of a benchmark, such as segp-cifar100. It sets data.name, data.order, data.classes_per_task, data.names, template, \
-model.name, model.pretrained and model.resize_mode. It also keeps data.tasks, data.max_images_per_class, data.shots, data.evaluate_on, \
-data.class_list, data.names_file, data.test_fraction (of ImageNet-R), loading.resize and model.precision. Another value in a file or an \
+model.name, model.pretrained and model.resize_mode. It also keeps data.sources, data.source_order, data.shared_names, data.title, \
+data.prompts, data.descriptions, data.setting, data.tasks, data.max_images_per_class, data.shots, data.evaluate_on, data.class_list, \
+data.names_file, data.test_fraction (of ImageNet-R and of streams), loading.resize and model.precision. Another value in a file or an \
 option goes before the protocol's, and the id of the result then says '+changed'."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -126,6 +125,10 @@ that data.name takes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.data.shared_names == "same":
+            require(
+                self.known_classes != "refuse", "known_classes", "update or train with data.shared_names same", "refuse"
+            )
         if self.protocol is not None:
             require(self.protocol in PROTOCOLS, "protocol", f"one of {', '.join(PROTOCOLS)}", self.protocol)
 

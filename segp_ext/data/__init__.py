@@ -11,7 +11,9 @@ The modules, in the order in which a data set passes through them:
 - Layouts that they share: `layouts` (`train/` and `test/`, `train/` alone, no parts), `split_lists`, `list_lines`.
 - Images below class folders: `tree`; which folders and files count: `class_folders`, `train_test_folders`, `files`.
 - Class names, from folders and files: `class_names`, `imagenet`.
-- Tasks: `scenario` cuts a `Collection` into a `Scenario`, and `unreadable` leaves out images that cannot be read.
+- Prompts of classes: `wordings`.
+- Tasks: `stream` joins several data sets, `scenario` cuts a `Collection` into a `Scenario`, and
+  `unreadable` leaves out images that cannot be read.
 - Pixels: `items` takes (image, label) out of any data set, `decoding` makes 8-bit RGB, `images` keeps pixels for the backbone.
 - Labelled images that are not learnt: `labelled_folder`; images that are there twice: `duplicates`.
 - Helpers: `array_pickle` reads CIFAR100's pickles without running anything in them, `messages` holds phrases of errors.
@@ -27,6 +29,7 @@ from segp_ext.data import digits, folder
 from segp_ext.data.messages import several
 from segp_ext.data.readers import READERS
 from segp_ext.data.scenario import Collection, Scenario, Task, make_scenario
+from segp_ext.data.stream import in_order, joined_stream, source_configs, source_name
 from segp_ext.data.unreadable import leave_out_unreadable
 
 __all__ = ["Collection", "Scenario", "Task", "held_out", "load_collection", "load_scenario", "named_source"]
@@ -47,12 +50,25 @@ def load_collection(config: DataConfig) -> Collection:
 
 
 def load_scenario(config: DataConfig) -> Scenario:
-    """Loads the data set that `config` names and cuts it into tasks.
+    """Loads the data set that `config` names and cuts it into tasks; of several (`data.sources`), one after the other.
 
     Raises:
         OSError: if the data, or an image that a list names, is not where it should be.
         ValueError: if the data cannot be used; the message names the class or file.
     """
+    if config.sources is None:
+        return _load_one(config)
+    parts = []
+    for number, source in enumerate(source_configs(config), start=1):
+        try:
+            parts.append(_load_one(source))
+        except (OSError, ValueError) as error:
+            raise type(error)(f"{source_name(source, number)}: {error}") from error
+    return joined_stream(in_order(parts, config.source_order), config)
+
+
+def _load_one(config: DataConfig) -> Scenario:
+    """Loads one data set and cuts it into tasks."""
     collection = load_collection(config)
     if config.unreadable == "skip":
         leave_out_unreadable(collection)
@@ -66,7 +82,7 @@ def load_scenario(config: DataConfig) -> Scenario:
             f"{len(collection.stray)} file(s) of {collection.name} are left alone: no ending of an image, or in no class folder: "
             f"{several(collection.stray)}",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return make_scenario(collection, config)
 

@@ -23,6 +23,7 @@ _FILES = {
 }
 """The files of images and labels of each part; each may end with .gz."""
 _FORMS = ("", ".gz")
+_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 MNIST = PublicSet(
     name="mnist",
     label="MNIST",
@@ -37,7 +38,9 @@ MNIST = PublicSet(
 
 
 def mnist(config: DataConfig) -> Collection:
-    """Reads MNIST as uint8 `[3, 28, 28]` pixels. Class names are the numerals, as in CLIP's list of class names.
+    """Reads MNIST as uint8 `[3, 28, 28]` pixels.
+
+    Class names are the numerals, as in CLIP's list of class names; with `data.names` folders they are torchvision's, "0 - zero".
 
     Raises:
         FileNotFoundError: naming the files that are not there.
@@ -70,7 +73,7 @@ def mnist(config: DataConfig) -> Collection:
     rows = PixelArray(np.repeat(np.concatenate(pixels)[:, None], 3, axis=1))
     return Collection(
         name="mnist",
-        class_names=[str(c) for c in range(10)],
+        class_names=[str(c) if config.names == "spaces" else f"{c} - {word}" for c, word in enumerate(_WORDS)],
         train=parts["train"],
         test=parts["test"],
         opener=rows.open,

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from segp_ext.clip.wording import PLAIN, Wording
 from segp_ext.config import DataConfig
 from segp_ext.data.items import SizedDataset, labels_of
+from segp_ext.data.wordings import wordings
 
 
 class LabelledImages:
@@ -44,19 +46,19 @@ class LabelledImages:
 
 
 class Joined:
-    """The data sets of several tasks as one; labels count the classes of all tasks.
+    """The data sets of several tasks as one, with one label for each class.
 
     Args:
         parts: the data set of each task, with labels within the task.
-        sizes: number of classes of each task.
+        places: the label in the joined data set of every label of each task.
     """
 
-    def __init__(self, parts: Sequence[SizedDataset], sizes: Sequence[int]) -> None:
-        self.parts, self.first = parts, [sum(sizes[:i]) for i in range(len(parts))]
+    def __init__(self, parts: Sequence[SizedDataset], places: Sequence[Sequence[int]]) -> None:
+        self.parts = parts
         self.draws_nothing = all(getattr(part, "draws_nothing", False) for part in parts)
         self.ends = np.cumsum([len(part) for part in parts])
         self.labels = [
-            first + label for part, first in zip(parts, self.first, strict=True) for label in labels_of(part).tolist()
+            own[label] for part, own in zip(parts, places, strict=True) for label in labels_of(part).tolist()
         ]
 
     def __len__(self) -> int:
@@ -125,11 +127,15 @@ class Task:
         class_names: names of the task's classes.
         train: training images; labels are indices into `class_names`.
         test: test images, labelled as the training images are.
+        source: name of the data set that it comes from.
+        wording: how the text encoder reads its classes, by name; other classes are read by the learner's template.
     """
 
     class_names: list[str]
     train: SizedDataset
     test: SizedDataset
+    source: str = ""
+    wording: dict[str, Wording] = field(default_factory=dict)
 
 
 @dataclass
@@ -150,8 +156,19 @@ class Scenario:
 
     @property
     def class_names(self) -> list[str]:
-        """Lists the names of all classes in learning order."""
-        return [name for task in self.tasks for name in task.class_names]
+        """Lists the names of all classes in learning order, each once."""
+        return [*dict.fromkeys(name for task in self.tasks for name in task.class_names)]
+
+    @property
+    def called(self) -> list[str]:
+        """Lists how the text encoder's prompts name the classes, in the order of `class_names`."""
+        wording = self.wording
+        return [wording.get(name, PLAIN).called or name for name in self.class_names]
+
+    @property
+    def wording(self) -> dict[str, Wording]:
+        """How the text encoder reads the classes, by name; the first task of a class counts."""
+        return {name: own for task in reversed(self.tasks) for name, own in task.wording.items()}
 
 
 def hold_out(sources: list[Any], fraction: float, seed: int) -> tuple[list[Any], list[Any]]:
@@ -265,7 +282,8 @@ def make_scenario(collection: Collection, config: DataConfig) -> Scenario:
                 "differ; --data.names_file gives others"
             )
         first[name] = index
-    order = class_order(config.order, count)
+    order, wording = class_order(config.order, count), wordings(config, collection.class_names)
+    title = config.title or collection.name
     digest = hashlib.sha256()
     tasks: list[Task] = []
     sizes = task_sizes(count, config)
@@ -279,11 +297,7 @@ def make_scenario(collection: Collection, config: DataConfig) -> Scenario:
                 digest.update(f"{part}\0{collection.class_names[c]}\0".encode(errors="surrogateescape"))
                 for source in sources:
                     digest.update(f"{collection.fingerprint(source)}\0".encode(errors="surrogateescape"))
-        tasks.append(
-            Task(
-                [collection.class_names[c] for c in classes],
-                LabelledImages(*parts["train"], collection.opener),
-                LabelledImages(*parts["test"], collection.opener),
-            )
-        )
-    return Scenario(collection.name, tasks, digest.hexdigest(), collection.layout)
+        names = [collection.class_names[c] for c in classes]
+        train, test = (LabelledImages(*parts[part], collection.opener) for part in ("train", "test"))
+        tasks.append(Task(names, train, test, title, {name: wording[name] for name in names if name in wording}))
+    return Scenario(title, tasks, digest.hexdigest(), collection.layout)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from segp_ext.clip.backbone import Backbone
+from segp_ext.clip.wording import PLAIN, ClassTokens, Wordings, tokenized
 from segp_ext.method.anchors import Anchors
 
 
@@ -78,38 +79,54 @@ def check_labels(labels: Tensor, names: Sequence[str], least: Sequence[int]) -> 
             )
 
 
-def prompts(backbone: Backbone, template: str, names: Sequence[str]) -> Tensor:
-    """Makes the token ids of classes' prompts, `[C, L]`.
+def prompts(backbone: Backbone, template: str, names: Sequence[str], wording: Wordings | None = None) -> ClassTokens:
+    """Makes the token ids of classes' prompts.
 
     Args:
         backbone: its tokenizer is used.
-        template: the prompt; {} stands for the class name.
+        template: the prompt of classes without one of their own; {} stands for the class name.
         names: the class names.
+        wording: how the text encoder reads classes, by name.
 
     Raises:
         TypeError: if `names` is not a list of names.
         ValueError: for a prompt that does not fit the text context. Also for two names that differ only in what the tokenizer ignores,
-            such as case: they would be one class to the text encoder.
+            such as case: they would be one class to the text encoder. A wording with `called` says that this is meant.
     """
-    names = listed(names)
-    tokens = backbone.tokenize([template.replace("{}", name) for name in names])
-    first: dict[tuple[int, ...], int] = {}
-    for index, (name, row) in enumerate(zip(names, tokens.tolist(), strict=True)):
-        other = first.setdefault(tuple(row), index)
-        if other != index:
-            raise ValueError(
-                f"class names {names[other]!r} and {name!r} read the same to the text encoder; they need different words"
-            )
+    names, wording = listed(names), wording or {}
+    tokens = tokenized(backbone, [wording.get(name, PLAIN).sentences(name, template) for name in names])
+    for index, other in same_prompts(tokens).items():
+        pair = names[other], names[index]
+        if not any(wording.get(name, PLAIN).called for name in pair):
+            raise ValueError(_same(*pair))
     return tokens
 
 
-def prompts_of_others(backbone: Backbone, template: str, learnt: Sequence[str], others: Sequence[str]) -> Tensor:
-    """Makes the token ids of names that were never learnt, `[O, L]`.
+def same_prompts(tokens: ClassTokens) -> dict[int, int]:
+    """Finds classes that the text encoder cannot tell from an earlier one: {place of the class: place of the first one like it}."""
+    first: dict[tuple[tuple[int, ...], ...], int] = {}
+    found = {}
+    for index, own in enumerate(tokens.tokens.split(tokens.counts.tolist())):
+        other = first.setdefault(tuple(map(tuple, own.tolist())), index)
+        if other != index:
+            found[index] = other
+    return found
+
+
+def _same(name: str, other: str) -> str:
+    return f"class names {name!r} and {other!r} read the same to the text encoder; they need different words"
+
+
+def prompts_of_others(
+    backbone: Backbone, template: str, learnt: Sequence[str], wording: Wordings, others: Sequence[str]
+) -> ClassTokens:
+    """Makes the token ids of names that were never learnt.
 
     Args:
         backbone: its tokenizer is used.
-        template: the prompt; {} stands for the name.
+        template: the prompt of the names; {} stands for the name.
         learnt: names of the learnt classes.
+        wording: how the text encoder reads learnt classes, by name.
         others: the names that were never learnt.
 
     Raises:
@@ -117,9 +134,14 @@ def prompts_of_others(backbone: Backbone, template: str, learnt: Sequence[str], 
     """
     try:
         check_new_names(others, learnt)
-        return prompts(backbone, template, [*learnt, *others])[len(learnt) :]
+        names = [*learnt, *others]
+        tokens = prompts(backbone, template, names, wording)
+        for index, other in same_prompts(tokens).items():
+            if index >= len(learnt):  # whatever the learnt class is called
+                raise ValueError(_same(names[other], names[index]))
     except ValueError as error:
         raise ValueError(f"others: {error}") from error
+    return tokens.begin_at(len(learnt))
 
 
 def check_anchors(anchors: Anchors, task: int) -> None:

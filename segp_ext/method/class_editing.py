@@ -138,9 +138,8 @@ class ClassEditing(State):
             records: The records.
             measured: What was found before, where temperatures and shares stay.
         """
-        prompts(
-            self.backbone, self.config.template, [record.name for record in records]
-        )  # refuses names that read the same
+        wording = {record.name: record.wording for record in records}
+        prompts(self.backbone, self.config.template, [*wording], wording)  # refuses names that read the same
         self.task_sizes = sizes_of_tasks(records, len(self.task_sizes))
         self.records = records
         self.calibration = self._calibrated(measured)

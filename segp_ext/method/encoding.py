@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from segp_ext.clip.backbone import Backbone
+from segp_ext.clip.wording import ClassTokens, mean_embeddings
 from segp_ext.data.images import Images
 from segp_ext.runtime.processes import Processes
 from segp_ext.runtime.progress import progress
@@ -38,3 +39,8 @@ def encode_images(
 def encode_prompts(backbone: Backbone, tokens: Tensor, batch_size: int) -> Tensor:
     """Encodes prompts `[C, L]`, `batch_size` of them together; returns text embeddings u `[C, De]`."""
     return torch.cat([backbone.encode_text(part) for part in tokens.split(batch_size)])
+
+
+def encode_classes(backbone: Backbone, prompts: ClassTokens, batch_size: int) -> Tensor:
+    """Encodes classes, `batch_size` prompts together; returns their text embeddings u `[C, De]`, means over their prompts."""
+    return mean_embeddings(encode_prompts(backbone, prompts.tokens, batch_size), prompts.counts)

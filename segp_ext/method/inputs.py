@@ -17,7 +17,7 @@ class TaskInputs:
     Attributes:
         number: number of the task, from 1, for messages.
         images: the images to train on; their labels are places among all classes.
-        tokens: prompts of all classes, old ones first, `[C, L]`.
+        tokens: one prompt of every class, old ones first, `[C, L]`.
         new: indices of the new classes among all classes.
         anchors: the samples to distil on; None for plain fine-tuning.
         teacher_text: the teacher's text embeddings of the old classes `[C_old, De]`.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from segp_ext.clip.backbone import Backbone
 from segp_ext.clip.own_files import WEIGHTS
+from segp_ext.clip.wording import Wordings, check_wording
 from segp_ext.config import ScorePath
 from segp_ext.data.images import Images
 from segp_ext.data.items import SizedDataset
@@ -25,9 +26,10 @@ from segp_ext.method.anchors import check_folder
 from segp_ext.method.answers import Prediction
 from segp_ext.method.checks import check_labels, check_new_names, listed, prompts
 from segp_ext.method.class_editing import ClassEditing
-from segp_ext.method.classifier import Classifier, FrozenModel
-from segp_ext.method.encoding import encode_images, encode_prompts
+from segp_ext.method.classifier import Classifier
+from segp_ext.method.encoding import encode_classes, encode_images
 from segp_ext.method.saved_tensors import check_prototypes
+from segp_ext.method.scores import FrozenModel
 from segp_ext.method.task import NewTask, TaskLearning
 from segp_ext.report.result import TaskReport
 from segp_ext.runtime.memory import give_back_memory
@@ -49,7 +51,7 @@ class SeGPCL(ClassEditing):
 
     Attributes:
         class_names: all classes learnt, in order; a tuple, as prompts, prototypes and heads follow it.
-        task_sizes: number of classes of each task learnt that are there; 0 for a task whose classes were all removed.
+        task_sizes: number of classes of each task learnt that are there; 0 for a task that brought none, or whose classes were all removed.
         prototypes: raw-space prototypes μ `[C, Dr]`: unit vectors, or means of raw features where `prototypes.features` is raw.
         untransferred: the old classes' prototypes before the last task's transfer, for inspection; None if none took place.
         weights_from: where `load` took the backbone's weights from, a path or a tag; None for a learner that was not loaded.
@@ -69,7 +71,11 @@ class SeGPCL(ClassEditing):
 
     @torch.inference_mode(False)  # which allows gradients, too
     def learn_task(
-        self, dataset: SizedDataset | Images, class_names: Sequence[str], kept: TaskProgress | None = None
+        self,
+        dataset: SizedDataset | Images,
+        class_names: Sequence[str],
+        kept: TaskProgress | None = None,
+        wording: Wordings | None = None,
     ) -> TaskReport:
         """Learns new classes from their images.
 
@@ -80,32 +86,35 @@ class SeGPCL(ClassEditing):
                 `Images` of such a dataset, which the caller may use again.
             class_names: a list of the new classes' names, none of them seen before.
             kept: keeps the task's progress on disk; learning goes on from the progress found there.
+            wording: prompts of new classes, by name (`segp_ext.Wording`); other new classes have the setting `template`. A class that is
+                learnt already keeps its own.
 
         Returns:
             What learning took and showed.
 
         Raises:
-            TypeError: if `dataset` or `class_names` has another type. The message says which types to pass.
-            ValueError: if a name is repeated or already learnt. This error and the next three leave the learner as it was.
+            TypeError: if `dataset`, `class_names` or `wording` has another type. The message says which types to pass.
+            ValueError: if a name is repeated or already learnt. This error and the next four leave the learner as it was.
             ValueError: if a label is out of range.
             ValueError: if a class has fewer images than `min_images_per_class`.
-            ValueError: if a prompt does not fit the text context.
+            ValueError: if a prompt does not fit the text context, or two classes read the same.
+            ValueError: if `wording` names a class that is none of the task.
             FloatingPointError: if the loss stops being finite. The learner is as it was before the task.
             RuntimeError: if another thread lets it learn.
         """
         with self._lock.learns(), without_autocast(), self._as_before_on_failure():
             self._classifier = None  # who predicts with it goes on
-            task = self._checked_task(dataset, class_names)
+            task = self._checked_task(dataset, class_names, wording or {})
             learning = TaskLearning(self, task, kept)
             learnt = learning.learn()
             self.statistics, self.frozen, self.held, self.untransferred = learnt
-            self.records = updated_records(self.records, task.names, task.number, task.counts)
-            self.task_sizes = [*self.task_sizes, *([len(task.names)] if task.names else [])]
+            self.records = updated_records(self.records, task.names, task.number, task.counts, wording or {})
+            self.task_sizes = [*self.task_sizes, len(task.names)]
             self.calibration = self._calibrated()
         give_back_memory()
         return learning.report
 
-    def _checked_task(self, dataset: SizedDataset | Images, class_names: Sequence[str]) -> NewTask:
+    def _checked_task(self, dataset: SizedDataset | Images, class_names: Sequence[str], wording: Wordings) -> NewTask:
         """The task to learn, after all checks that need no learning."""
         config = self.config
         self.check_settings()
@@ -129,8 +138,12 @@ class SeGPCL(ClassEditing):
         for statistics in (self.statistics, self.frozen):
             if len(known) and statistics is not None:
                 statistics.check_updates(known)
+        for name, own in wording.items():
+            if name not in names:
+                raise ValueError(f"wording names {name!r}, which is no class of this task")
+            check_wording(name, own)
         everyone = [*learnt, *new]
-        tokens = prompts(self.backbone, config.template, everyone)
+        tokens = prompts(self.backbone, config.template, everyone, {**wording, **self.wording})
         classes = torch.tensor([everyone.index(name) for name in names], device="cpu")[images.labels]
         if config.uses_anchors:
             check_folder(config.anchors)
@@ -169,15 +182,19 @@ class SeGPCL(ClassEditing):
         with self._lock.held(), torch.inference_mode(False), torch.no_grad():
             mark, kept = self.mark(), self._classifier
             self.check_settings()
-            if kept is None or kept[0] != mark:
+            gate = self.config.inference.gate is not None
+            if kept is None or kept[0] != mark or (gate and kept[1].untouched is None):
                 check_prototypes(self.prototypes, self.class_names, self.backbone.raw_dim)
                 text = self.own_text()  # before merging, which rounds: the next task starts from the same
                 backbone, statistics = self.backbone.to_predict(), copy.deepcopy(self.statistics)
                 frozen = None
                 if self.frozen is not None:
                     frozen = FrozenModel(self.backbone.without_adapter(), copy.deepcopy(self.frozen))
+                untouched = None
+                if gate:
+                    untouched = self.backbone.without_adapter() if frozen is None else frozen.backbone
                 config = copy.deepcopy(self.config)
-                made = Classifier(backbone, text, statistics, self.class_names, config, frozen, self.calibration)
+                made = Classifier(backbone, text, statistics, self.wording, config, frozen, self.calibration, untouched)
             elif kept[1].config != self.config:  # the model stays, however large
                 made = dataclasses.replace(kept[1], text=self.own_text(), config=copy.deepcopy(self.config))
             else:
@@ -193,24 +210,34 @@ class SeGPCL(ClassEditing):
         """Yields (indices int64 `[B]`, raw features in the pre-trained model `[B, Dr]`) for this process's share of the images.
 
         Raises:
-            ValueError: if the learner keeps no head on that model (`prototypes.frozen_head`).
+            ValueError: if the learner does not use that model (`prototypes.frozen_head`, `inference.gate`).
         """
-        frozen = self.classifier().frozen
-        if frozen is None:
-            raise ValueError("this learner keeps no head on the pre-trained model; prototypes.frozen_head is false")
-        encoded = encode_images(frozen.backbone, images, self.config.inference.batch_size, self.processes)
+        classifier = self.classifier()
+        model = classifier.untouched if classifier.frozen is None else classifier.frozen.backbone
+        if model is None:
+            raise ValueError(
+                "this learner does not use the pre-trained model; prototypes.frozen_head is false, and inference.gate null"
+            )
+        encoded = encode_images(model, images, self.config.inference.batch_size, self.processes)
         return ((indices, feature) for indices, _, feature in encoded)
 
-    def encode_names(self, names: Sequence[str]) -> Tensor:
-        """Returns text embeddings of any class names in the learner's prompt, `[C, De]`.
+    def encode_names(
+        self, names: Sequence[str], wording: Wordings | None = None, model: Backbone | None = None
+    ) -> Tensor:
+        """Returns text embeddings of any class names, `[C, De]`.
+
+        Args:
+            names: the names.
+            wording: how the text encoder reads some of them, by name; the others have the learner's template.
+            model: encodes the names; the trained model by default.
 
         Raises:
             TypeError: if `names` is not a list of names.
             ValueError: for a prompt that does not fit the text context, or two names that read the same.
         """
-        backbone = self.classifier().backbone
-        tokens = prompts(backbone, self.config.template, names)
-        return encode_prompts(backbone, tokens, self.config.training.prompts_per_pass)
+        backbone = self.classifier().backbone if model is None else model
+        tokens = prompts(backbone, self.config.template, names, wording)
+        return encode_classes(backbone, tokens, self.config.training.prompts_per_pass)
 
     def text_embeddings(self) -> Tensor:
         """Returns text embeddings u of all classes learnt `[C, De]`."""

@@ -14,21 +14,21 @@ class Prompts:
 
     Args:
         backbone: the model in training.
-        tokens: prompts of the classes that the step needs, `[C, L]`.
         limit: prompts whose activations are kept at a time. A process with more of them encodes them again for the gradient.
         processes: the processes that share the prompts.
     """
 
-    def __init__(self, backbone: Backbone, tokens: Tensor, limit: int, processes: Processes) -> None:
-        self.backbone, self.processes = backbone, processes
-        shares = tokens.tensor_split(processes.count)
-        self.parts = [part for part in shares[processes.rank].split(limit) if len(part)]
-        self.start = sum(len(share) for share in shares[: processes.rank])
-        self.count = len(tokens)
+    def __init__(self, backbone: Backbone, limit: int, processes: Processes) -> None:
+        self.backbone, self.limit, self.processes = backbone, limit, processes
+        self.parts: list[Tensor] = []
+        self._start = 0  # place of this process's first prompt
         self._kept: Tensor | None = None
 
-    def encode(self) -> Tensor:
-        """Returns the embeddings `[C, De]` as a leaf that takes gradients."""
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Encodes the step's prompts `[C, L]`; returns the embeddings `[C, De]` as a leaf that takes gradients."""
+        rank, shares = self.processes.rank, tokens.tensor_split(self.processes.count)
+        self.parts = [part for part in shares[rank].split(self.limit) if len(part)]
+        self._start = sum(len(share) for share in shares[:rank])
         if len(self.parts) == 1:
             own = self._kept = self.backbone.encode_text(self.parts[0])
         else:
@@ -37,13 +37,13 @@ class Prompts:
                 own = torch.cat([empty, *(self.backbone.encode_text(part) for part in self.parts)])
         if self.processes.count == 1:
             return own.detach().requires_grad_()
-        everyone = own.new_zeros(self.count, own.shape[1])
-        everyone[self.start : self.start + len(own)] = own.detach()
+        everyone = own.new_zeros(len(tokens), own.shape[1])
+        everyone[self._start : self._start + len(own)] = own.detach()
         return self.processes.sum(everyone).requires_grad_()
 
     def backward(self, gradient: Tensor) -> None:
         """Adds to the adapter's gradients, given this process's gradient of all embeddings `[C, De]`; it is summed over processes here."""
-        place = self.start
+        place = self._start
         self.processes.sum(gradient)
         for part in self.parts:
             output = self.backbone.encode_text(part) if self._kept is None else self._kept

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from segp_ext.clip.backbone import Backbone
+from segp_ext.clip.wording import ClassTokens, Wording, tokenized
 from segp_ext.config import MethodConfig, from_dict, with_method
 from segp_ext.data.images import Reader
 from segp_ext.method.calibration import Calibration, calibrate, calibration_of, measured_again
 from segp_ext.method.checks import prompts
 from segp_ext.method.class_statistics import ClassStatistics
-from segp_ext.method.encoding import encode_prompts
+from segp_ext.method.encoding import encode_classes
 from segp_ext.method.heads import Head
 from segp_ext.method.held_back import HeldBack
 from segp_ext.method.losses import clip_scores
@@ -137,9 +138,14 @@ class State:
         return self._source.get(made_from, lambda: None if kind is None else kind(settings))
 
     @property
-    def tokens(self) -> Tensor:
-        """Prompts of all classes learnt, token ids `[C, L]`; that they differ was checked when they were learnt."""
-        return self.backbone.tokenize([self.config.template.replace("{}", name) for name in self.class_names])
+    def tokens(self) -> ClassTokens:
+        """Prompts of all classes learnt; that they differ was checked when they were learnt."""
+        return tokenized(self.backbone, [record.sentences(self.config.template) for record in self.records])
+
+    @property
+    def wording(self) -> dict[str, Wording]:
+        """How the text encoder reads the classes learnt, by name."""
+        return {record.name: record.wording for record in self.records}
 
     def own_text(self) -> Tensor:
         """Encodes the prompts of all classes learnt with the model in training, whose adapter must not be merged: `[C, De]`."""
@@ -147,7 +153,7 @@ class State:
             return torch.zeros(0, self.backbone.embed_dim, device=self.backbone.device, dtype=self.backbone.dtype)
         limit = self.config.training.prompts_per_pass
         made_from = self.mark(), self.config.template
-        return self._text.get(made_from, lambda: encode_prompts(self.backbone, self.tokens, limit))
+        return self._text.get(made_from, lambda: encode_classes(self.backbone, self.tokens, limit))
 
     @torch.no_grad()
     def held_back_scores(self) -> dict[str, Tensor]:
@@ -179,7 +185,8 @@ class State:
 
     def mark(self) -> Any:
         """Returns a value that differs between two states in which the learner predicts otherwise, its settings left out."""
-        return self.backbone.version(), id(self.prototypes), self.prototypes._version, self.class_names
+        wording = [(record.name, record.wording) for record in self.records]
+        return self.backbone.version(), id(self.prototypes), self.prototypes._version, wording
 
     def check_settings(self) -> None:
         """Refuses settings that were changed, since the learner was made, to values that they cannot have.
@@ -304,7 +311,7 @@ class State:
             raise ValueError(f"task_sizes must add up to {len(names)} classes; got {task_sizes}")
         if (counted := sizes_of_tasks(records, len(task_sizes))) != list(task_sizes):
             raise ValueError(f"task_sizes must be {counted}, as the classes name their tasks; got {task_sizes}")
-        prompts(self.backbone, self.config.template, names)  # refuses names that read the same
+        prompts(self.backbone, self.config.template, names, {record.name: record.wording for record in records})
         statistics, frozen = self._new_statistics(device, self.config), self._new_frozen(device)
         statistics.restore(saved.statistics)
         if frozen is not None:

@@ -49,8 +49,7 @@ class Step:
         self.backbone, self.task, self.config = backbone, task, config
         self.state, self.processes = state, processes
         self.losses = TaskLosses(config, backbone.logit_scale, task)
-        tokens = task.tokens[self.losses.first_prompt :]
-        self.prompts = Prompts(backbone, tokens, config.training.prompts_per_pass, processes)
+        self.prompts = Prompts(backbone, config.training.prompts_per_pass, processes)
         self._classes = task.images.labels.to(backbone.device)
         # One buffer holds all that processes add up in a step: the gradients of all parameters, then the terms of the loss.
         parameters, terms = state.parameters, len(self.losses.names)
@@ -69,15 +68,28 @@ class Step:
         """
         drawn = self._drawn(batch)
         self._sums.zero_()
-        text = self.prompts.encode()
+        classes = self.losses.classes_of_step(drawn)
+        read_text = self.prompts.encode(self.task.tokens[classes])
+        text = self._of_all_classes(read_text, classes)
         for images, samples in zip(self.parts(batch), self.parts(drawn), strict=True):
             shares = len(images) / len(batch), len(samples) / max(len(drawn), 1)
             self._pass(images, samples, text, shares, read)
         if self.processes.is_main:
             self._add(self.losses.of_text(text))
-        self.prompts.backward(torch.zeros_like(text) if text.grad is None else text.grad)
+        gradient = text.grad
+        if text is not read_text and gradient is not None:
+            gradient = gradient[classes.to(gradient.device)]
+        self.prompts.backward(torch.zeros_like(read_text) if gradient is None else gradient)
         self.processes.sum(self._sums)
         self.state.step()
+
+    def _of_all_classes(self, read_text: Tensor, classes: Tensor) -> Tensor:
+        """The text embeddings of all classes `[C, De]`, as a leaf that takes gradients; zero for classes that no term reads."""
+        if len(classes) == len(self.task.tokens):
+            return read_text
+        text = read_text.new_zeros(len(self.task.tokens), read_text.shape[1])
+        text[classes.to(text.device)] = read_text.detach()
+        return text.requires_grad_()
 
     def parts(self, whole: Tensor) -> tuple[Tensor, ...]:
         """Returns this process's parts of a step's samples; some may be empty."""

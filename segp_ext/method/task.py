@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from segp_ext import ops
+from segp_ext.clip.wording import ClassTokens
 from segp_ext.data.images import Images, PartOfImages
 from segp_ext.method.anchors import Anchors, encoded_by_teacher, make_anchors
 from segp_ext.method.checks import check_anchors, check_finite
@@ -30,7 +31,7 @@ from segp_ext.report.result import TaskReport
 from segp_ext.runtime.timing import Timer
 from segp_ext.storage.task_progress import TaskProgress
 
-_ANCHOR_DRAWS, _TRAINING_DRAWS, _HELD_BACK_DRAWS = range(3)
+_ANCHOR_DRAWS, _TRAINING_DRAWS, _HELD_BACK_DRAWS, _PROMPT_DRAWS = range(4)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class NewTask:
         names: names of its new classes.
         images: its training images.
         classes: class of every image, int64 `[N]`, a place among all classes.
-        tokens: prompts of all classes, old ones first, `[C, L]`.
+        tokens: prompts of all classes, old ones first.
         trains: whether the adapter is trained; otherwise the task gives prototypes alone.
     """
 
@@ -50,7 +51,7 @@ class NewTask:
     names: list[str]
     images: Images
     classes: Tensor
-    tokens: Tensor
+    tokens: ClassTokens
     trains: bool
 
     @property
@@ -120,6 +121,8 @@ class TaskLearning:
         trained = ~self.held if self.config.known_classes == "train" else new & ~self.held
         chosen = trained.nonzero().flatten()
         self.images = PartOfImages(task.images, chosen, task.classes[chosen])
+        drawn = self.config.training.prompts == "drawn"
+        self.tokens = task.tokens.drawn(self._generator(_PROMPT_DRAWS)) if drawn else task.tokens.plain()
 
     def learn(self) -> Learnt:
         """Learns the task. If that fails or is interrupted, the model is changed; the caller puts it back.
@@ -134,7 +137,7 @@ class TaskLearning:
             anchors, teacher_text = None, self.state.prototypes.new_zeros(0, self.backbone.embed_dim)
             if source is not None or (loss is not None and task.new.start > 0):
                 with self.timer.phase("text"):  # before the adapter is merged, which rounds
-                    teacher_text = self.state.own_text()
+                    teacher_text = self._teacher_text()
             if source is not None:
                 anchors = self._anchors(source, teacher_text)
             if task.trains:
@@ -159,6 +162,13 @@ class TaskLearning:
             more = HeldBack(label, counted.held, frozen_features)
             self.report.held_back = len(more)
             return Learnt(counted.statistics, frozen, held.with_more(more), None if old is unmoved else unmoved)
+
+    def _teacher_text(self) -> Tensor:
+        """Text embeddings of the old classes in the prompts that this task is trained with `[C_old, De]`."""
+        if self.task.tokens.are_single:
+            return self.state.own_text()
+        limit = self.config.training.prompts_per_pass
+        return encode_prompts(self.backbone, self.tokens[: self.task.new.start], limit)
 
     def _anchors(self, source: Source, teacher_text: Tensor) -> Anchors:
         """The task's anchors: those kept on disk, or new ones, which are then kept."""
@@ -191,14 +201,14 @@ class TaskLearning:
         reference = anchor_classes = image_teacher = None
         if config.text_geometry.weight > 0 or loss is not None:
             with self.timer.phase("text"), self.backbone.reference():
-                reference = encode_prompts(self.backbone, task.tokens, config.training.prompts_per_pass)
+                reference = encode_prompts(self.backbone, self.tokens, config.training.prompts_per_pass)
         source = source_of(config)
         if anchors is not None and source is not None and source.of_classes:
             old = torch.arange(task.new.start, device=self.backbone.device)
             anchor_classes = old.repeat_interleave(len(anchors) // task.new.start)
         if loss is not None and loss.teacher_of_images:
             image_teacher = anchors if anchors is not None and anchors.pixels is None else self._image_teacher()
-        facts = task.number, self.images, task.tokens, task.new
+        facts = task.number, self.images, self.tokens, task.new
         return TaskInputs(*facts, anchors, teacher_text, reference, anchor_classes, image_teacher)
 
     def _image_teacher(self) -> Anchors:

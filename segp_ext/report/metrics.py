@@ -111,3 +111,29 @@ def share_interval(share: float, images: int) -> tuple[float, float]:
 
     found = binomtest(round(share * images), images).proportion_ci(0.95, "wilson")
     return float(found.low), float(found.high)
+
+
+def stream_transfer(rows: Rows) -> float | None:
+    """Computes Transfer of a stream of data sets, as MTIL defines it (Zheng et al., arXiv 2303.06628). None for fewer than two tasks.
+
+    It is the mean over tasks i ≥ 2 of the mean accuracy on task i after tasks 1 to i − 1: what the model can do before it learns a task.
+
+    Args:
+        rows: accuracy on every task in one setting of evaluation; row i comes after i tasks. Row 0, before the first task, is not read.
+    """
+    done = len(rows) - 1
+    if done < 2:
+        return None
+    columns = [[rows[after][task] for after in range(1, task + 1)] for task in range(1, done)]
+    return sum(sum(column) / len(column) for column in columns) / len(columns)
+
+
+def stream_average(rows: Rows) -> float | None:
+    """Computes Avg of a stream: the mean accuracy over all tasks after each task; see `stream_transfer`. None before the first task."""
+    learnt = rows[1:]
+    return sum(sum(row) / len(row) for row in learnt) / len(learnt) if learnt else None
+
+
+def stream_last(rows: Rows) -> float | None:
+    """Computes Last of a stream: the mean accuracy over all tasks after the last one; see `stream_transfer`. None before the first task."""
+    return sum(rows[-1]) / len(rows[-1]) if len(rows) > 1 else None

@@ -177,6 +177,13 @@ def _cell(cell: Cell) -> str:
     )
 
 
+def side_by_side(tables: Sequence[Table]) -> str:
+    """Draws tables of numbers beside each other, as many as fit."""
+    least = max(11, *(5 + 2 * (len(table.header) - 1) for table in tables))
+    drawn = "".join(f"<div>{table_html(table)}</div>" for table in tables)
+    return f'<div class="matrices" style="--least:{least}rem">{drawn}</div>'
+
+
 def table_html(table: Table) -> str:
     """Writes a table in a box of its own, which scrolls sideways if the table is wider than the window."""
     caption = _escaped(table.caption)

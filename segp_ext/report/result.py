@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from segp_ext.config import ScorePath, fits
 from segp_ext.report import metrics
@@ -19,6 +19,8 @@ from segp_ext.report.typed_json import WrongEntryError, in_words, plain, typed
 from segp_ext.runtime.timing import Phase
 from segp_ext.storage import sealed
 
+WholeSetting = Literal["global", "task-known"]
+"""Settings of evaluation in which every task has an accuracy before it is learnt."""
 Status = Literal["running", "finished", "interrupted", "failed"]
 
 FORMAT = 1
@@ -40,6 +42,8 @@ class PathResult:
         global_pooled: the global A_i, over all test images, for the same rows.
         confusion: [true class, predicted class, number of test images] after the last task learnt so far, over all classes seen.
             Empty before the first task, and in results of versions that did not count it.
+        whole: accuracy on all tasks, by setting; row i comes after i tasks. global: over the class names of all tasks. task-known: over
+            the names of each image's own task. Names that are not learnt yet are scored by text alone. Empty if not measured.
         calibration_error: expected calibration error over all test images of the classes seen, after each task: [without temperature,
             with it]. Empty for a learner that held no images back.
     """
@@ -51,6 +55,7 @@ class PathResult:
     global_pooled: list[float] = field(default_factory=list)
     confusion: Confusion = field(default_factory=list)
     calibration_error: list[list[float]] = field(default_factory=list)
+    whole: dict[WholeSetting, list[list[float]]] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float | None]:
         """Computes Avg, Last, Forgetting, BWT and FWT over seen classes."""
@@ -70,6 +75,15 @@ class PathResult:
             "global_forgetting": metrics.global_forgetting(self.global_matrix),
         }
 
+    def stream_metrics(self, setting: WholeSetting) -> dict[str, float | None]:
+        """Computes Transfer, Avg and Last of a whole matrix."""
+        rows = self.whole[setting]
+        return {
+            "transfer": metrics.stream_transfer(rows),
+            "avg": metrics.stream_average(rows),
+            "last": metrics.stream_last(rows),
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Gives raw numbers and metrics, for JSON. Global numbers and confusions stand there only if they were measured."""
         found: dict[str, Any] = {
@@ -82,6 +96,8 @@ class PathResult:
             found |= {**self.global_metrics(), "global_A": self.global_pooled, "global_R": self.global_matrix}
         if self.confusion:
             found |= {"class_accuracy": class_accuracy(self.confusion), "confusion": self.confusion}
+        if self.whole:
+            found["settings"] = {name: {**self.stream_metrics(name), "R": rows} for name, rows in self.whole.items()}
         if self.calibration_error:
             found["calibration_error"] = self.calibration_error
         return found
@@ -89,8 +105,11 @@ class PathResult:
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> PathResult:
         """Takes the raw numbers that `to_dict` gave; missing entries stay empty."""
-        optional = (found.get(key) or [] for key in ("global_R", "global_A", "confusion", "calibration_error"))
-        return cls(found["R"], found["A"], found["next_task"], *optional)
+        made = cls(found["R"], found["A"], found["next_task"])
+        made.global_matrix, made.global_pooled = found.get("global_R") or [], found.get("global_A") or []
+        made.confusion, made.calibration_error = found.get("confusion") or [], found.get("calibration_error") or []
+        made.whole = {name: numbers["R"] for name, numbers in found.get("settings", {}).items()}
+        return made
 
     def fault(self, tasks: int) -> str:
         """Says which of the accuracies do not fit a run of so many tasks; empty if all fit."""
@@ -108,9 +127,13 @@ class PathResult:
         errors = self.calibration_error
         if errors and not (all_fractions(errors) and [len(row) for row in errors] == [2] * tasks):
             return f"calibration_error must be {tasks} pairs of numbers from 0 to 1"
+        rows = tasks + 1  # one before the first task
+        for name, matrix in self.whole.items():
+            same_length = all_fractions(matrix) and len({len(row) for row in matrix}) == 1
+            if not (same_length and len(matrix) == rows and len(matrix[0]) >= tasks):
+                return f"settings: {name}: R must be {rows} rows of one length, of numbers from 0 to 1"
         if self.global_matrix == self.global_pooled == []:
             return ""
-        rows = tasks + 1  # one before the first task
         if not (fractions(self.global_pooled) and len(self.global_pooled) == rows):
             return f"global_A must be {rows} numbers from 0 to 1"
         same_length = all_fractions(self.global_matrix) and len({len(row) for row in self.global_matrix}) == 1
@@ -325,6 +348,12 @@ def _row(name: str, found: Any, class_names: list[str]) -> Row:
     for key, kind in {"method": str, "path": get_type_hints(Row)["path"], "baseline": bool}.items():
         if not fits(found.get(key), kind):
             raise WrongEntryError(f"{place}: {key} must be {in_words(kind)}; got {found.get(key)!r}")
+    settings = found.get("settings", {})
+    known = isinstance(settings, dict) and set(settings) <= {*get_args(WholeSetting)}
+    if not known or not all(isinstance(one, dict) and "R" in one for one in settings.values()):
+        raise WrongEntryError(
+            f"{place}: settings must be an object of {' and '.join(get_args(WholeSetting))}, each with R"
+        )
     if not confusion_fits(found.get("confusion", []), class_names):
         raise WrongEntryError(
             f"{place}: confusion must be a list of [true class, predicted class, number of images], with classes from 0 to "

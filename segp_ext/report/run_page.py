@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segp_ext.report import run_tables, verdict
+from segp_ext.report import run_tables, stream_page, verdict
 from segp_ext.report.confusion import class_accuracy, frequent_confusions, image_counts
 from segp_ext.report.glossary import PATHS, PHASES, row_meaning
 from segp_ext.report.metrics import forgetting_curve
-from segp_ext.report.page import Page, table_html
+from segp_ext.report.page import Page, side_by_side
 from segp_ext.report.result import Row, RunResult
 from segp_ext.report.svg_chart import Axis, Line, line_chart
 from segp_ext.report.svg_confusion import MOST_CLASSES, confusion_picture
@@ -36,6 +36,7 @@ def page(result: RunResult) -> Page:
     made.lead(" ".join(verdict.of_run(result)))
     made.text(f"Status: {result.status}. {result.message}")
     if any(row.scores.pooled for row in result.scores):
+        stream_page.add(made, result)
         _accuracy(made, result)
         _global(made, result)
         _tasks(made, result)
@@ -127,9 +128,7 @@ def _tasks(made: Page, result: RunResult) -> None:
 
 def matrix_tables(matrices: Mapping[str, Sequence[Sequence[float]]]) -> str:
     """Draws each R as a shaded table, as many beside each other as fit."""
-    tables = "".join(f"<div>{table_html(matrix_table(name, matrix))}</div>" for name, matrix in matrices.items())
-    least = max(11, 5 + 2 * max(map(len, matrices.values())))
-    return f'<div class="matrices" style="--least:{least}rem">{tables}</div>'
+    return side_by_side([matrix_table(name, matrix) for name, matrix in matrices.items()])
 
 
 def matrix_table(caption: str, matrix: Sequence[Sequence[float]]) -> Table:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from segp_ext.report.drawing import drawing
 from segp_ext.report.metrics import forgetting_curve
 from segp_ext.report.result import PathResult, RunResult
+from segp_ext.report.stream_tables import shown_settings, task_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +26,12 @@ def plot(directory: Path, result: RunResult) -> list[str]:
     if scores:
         figures["accuracy.png"] = _accuracy(Figure(figsize=(7, 4.5), layout="constrained"), scores)
         figures["r_matrix.png"] = _r_matrix(Figure(figsize=(3.6 * len(scores), 4.2), layout="constrained"), scores)
+    for setting in shown_settings(result):
+        whole = {name: s.whole[setting] for name, s in scores.items() if len(s.whole.get(setting, ())) > 1}
+        size = (1.5 + (0.6 * len(result.protocol["tasks"]) + 1.2) * len(whole), 4.6)
+        figures[f"{setting}.png"] = _whole(
+            Figure(figsize=size, layout="constrained"), whole, task_names(result), setting
+        )
     measured = {name: s.global_pooled for name, s in scores.items() if s.global_pooled}
     if measured:
         figures["global.png"] = _from_the_start(
@@ -89,6 +96,25 @@ def _r_matrix(figure: Figure, scores: dict[str, PathResult]) -> Figure:
         axes.set_title(name, fontsize="medium")
     grid[0].set_ylabel("tasks learnt")
     figure.colorbar(image, ax=list(grid), label="accuracy over classes seen (%)", shrink=0.8)
+    return figure
+
+
+def _whole(figure: Figure, matrices: dict[str, list[list[float]]], tasks: list[str], setting: str) -> Figure:
+    """Draws the accuracies of each row on all tasks as a heat map, before the first task and after each."""
+    grid = figure.subplots(1, len(matrices), squeeze=False)[0]
+    image: Any = None
+    for axes, (name, matrix) in zip(grid, matrices.items(), strict=True):
+        image = axes.imshow([[100 * value for value in row] for row in matrix], vmin=0, vmax=100, cmap="viridis")
+        if len(tasks) <= 12:
+            for i, row in enumerate(matrix):
+                for j, value in enumerate(row):
+                    shade = "white" if value < 0.6 else "black"
+                    axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color=shade, fontsize="x-small")
+        axes.set_xticks(range(len(tasks)), tasks, rotation=90 if max(map(len, tasks)) > 2 else 0)
+        axes.set_yticks(range(len(matrix)))
+        axes.set_title(name, fontsize="medium")
+    grid[0].set_ylabel("tasks learnt")
+    figure.colorbar(image, ax=list(grid), label=f"accuracy, {setting} (%)", shrink=0.8)
     return figure
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from segp_ext.report import comparison_tables, run_tables, verdict
+from segp_ext.report import comparison_tables, run_tables, stream_tables, verdict
 from segp_ext.report.comparison import Comparison
 from segp_ext.report.result import RunResult
 from segp_ext.report.table import Table
@@ -17,7 +17,10 @@ _NAME = 30
 
 def run_text(result: RunResult) -> str:
     """Writes what a finished run says at its end: the verdict, its tables with their legends, and its sentences."""
+    settings = [stream_tables.setting_table(result, setting) for setting in stream_tables.shown_settings(result)]
     tables = [run_tables.seen_table(result), run_tables.global_table(result)]
+    leads = result.protocol.get("setting") is not None
+    tables = [*settings, *tables] if leads else [*tables, *settings]
     return "\n\n".join(
         [
             *(shown(table) for table in tables if table.rows),

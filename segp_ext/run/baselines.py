@@ -61,9 +61,9 @@ def measure_baselines(
             training = dataclasses.replace(frozen_config.training, joint=False)
             frozen = SeGPCL(backbone, dataclasses.replace(frozen_config, training=training), processes)
             first = not rows  # the text path of a frozen model is the same under every head
-            evaluator = Evaluator(frozen, tests, evaluate_global=config.data.evaluate_global and first)
+            evaluator = Evaluator(frozen, tests, evaluate_global=config.data.evaluate_global)
             for test, images in zip(tests, train_images, strict=True):
-                frozen.learn_task(images, test.class_names)
+                frozen.learn_task(images, test.class_names, wording=test.wording)
                 evaluator.after_task()
             found: list[tuple[str, ScorePath, PathResult]] = [(name, "visual", evaluator.paths["visual"])]
             if first:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segp_ext.clip.wording import Wordings
 from segp_ext.config import PATHS, ScorePath
 from segp_ext.data.images import Images
 from segp_ext.method.calibration import BINS, calibration_gaps
 from segp_ext.method.checks import listed
 from segp_ext.method.learner import SeGPCL
+from segp_ext.method.open_names import OpenNames, gated
 from segp_ext.method.prototypes import ClassMeans
+from segp_ext.method.scores import Features
 from segp_ext.report.confusion import Confusion, confusion_of
-from segp_ext.report.result import PathResult
+from segp_ext.report.result import PathResult, WholeSetting
 from segp_ext.runtime.process_state import without_autocast
 from segp_ext.runtime.timing import Timer
 
@@ -30,10 +34,12 @@ class EvaluationSet:
     Attributes:
         class_names: names of the classes.
         images: test images, whose labels are places in `class_names`.
+        wording: how the text encoder reads classes, by name; the others have the learner's template.
     """
 
     class_names: list[str]
     images: Images
+    wording: Wordings = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.class_names = listed(self.class_names)
@@ -48,6 +54,24 @@ class Evaluated:
     retention: dict[str, list[float]]
 
 
+class _Hits(NamedTuple):
+    """Numbers of test images scored right, and what else one pass over them gives.
+
+    Attributes:
+        seen: by path, images of each task scored right over the classes seen.
+        whole: by path and setting, images of each task scored right.
+        next_task: images of the next task that the text path scores right over its own classes.
+        predicted: by path, the predicted class of each image of the tasks learnt.
+        errors: by path, the calibration error without temperature and with it; empty for a learner that held no images back.
+    """
+
+    seen: dict[str, list[float]]
+    whole: dict[str, dict[WholeSetting, list[float]]]
+    next_task: float
+    predicted: dict[str, list[int]]
+    errors: dict[str, list[float]]
+
+
 class Evaluator:
     """Scores a learner on the test images of a scenario's tasks, and on data sets that the learner never learns.
 
@@ -56,8 +80,8 @@ class Evaluator:
         tasks: test images of every task, in order.
         held_out: data sets that are never trained on, by name, for zero-shot retention.
         earlier: results until now, for a learner that goes on; None for a new one.
-        evaluate_global: whether to measure the text path's global rows, before the first task and after each. For a learner that goes
-            on, `earlier` decides: it has such rows or not.
+        evaluate_global: whether to score all tasks, before the first task and after each: over all class names, and over the names of
+            their own task. For a learner that goes on, `earlier` decides: it has such rows or not.
 
     Attributes:
         paths: results by path, one entry per evaluated task. Confusions are of the last task evaluated.
@@ -85,7 +109,16 @@ class Evaluator:
         self.learner, self.tasks = learner, tasks
         self.held_out = held_out or {}
         self.timer = Timer(learner.backbone.stopwatch, learner.backbone.device)
-        self._first = [0, *accumulate(len(task.class_names) for task in tasks)]
+        places: dict[str, int] = {}
+        self._seen = [0]  # classes of the first tasks
+        for task in tasks:
+            for name in task.class_names:
+                places.setdefault(name, len(places))
+            self._seen.append(len(places))
+        self._names = [*places]
+        self._wording = {name: own for task in reversed(tasks) for name, own in task.wording.items()}
+        device = learner.backbone.device
+        self._places = [torch.tensor([places[name] for name in task.class_names], device=device) for task in tasks]
         self._first_image = [0, *accumulate(len(task.images) for task in tasks)]
         self._frozen: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
         self._pretrained: dict[int, list[tuple[Tensor, Tensor]]] = {}
@@ -105,10 +138,12 @@ class Evaluator:
             earlier.prototype_distance,
             earlier.retention,
         )
-        self._global = evaluate_global if begins else bool(self.paths["text"].global_matrix)
+        text = self.paths["text"]
+        self._global = evaluate_global if begins else bool(text.global_matrix)
+        self._whole = self._global if begins else bool(text.whole)  # a version before did not measure these
         if begins and evaluate_global:
             with self.timer.phase("evaluation"):
-                self._add_global(self._hits(None)[0]["global"])
+                self._add_whole(self._hits(None).whole)
 
     def _features(self, task: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yields (indices, embeddings, features) of this process's share of a task's test images."""
@@ -144,78 +179,66 @@ class Evaluator:
         learner = self.learner
         done = len(learner.task_sizes)
         with self.timer.phase("evaluation"):
-            means = ClassMeans(self._first[done - 1], learner.prototypes, learner.config.prototypes.features == "unit")
-            hits, predicted, errors = self._hits(means)
+            means = ClassMeans(self._seen[done - 1], learner.prototypes, learner.config.prototypes.features == "unit")
+            found = self._hits(means)
             counts = [len(task.images) for task in self.tasks]
             for path in self._rows:
-                result, row = self.paths[path], hits[path][:done]
+                result, row = self.paths[path], found.seen[path][:done]
                 result.matrix.append([hit / count for hit, count in zip(row, counts, strict=False)])
                 result.pooled.append(sum(row) / sum(counts[:done]))
                 follows = path == "text" and done < len(self.tasks) and len(self.tasks[done].class_names) > 1
-                result.next_task.append(hits["next"][done] / counts[done] if follows else None)
-                result.confusion = self._confusion(predicted[path])
-                if path in errors:
-                    result.calibration_error.append(errors[path])
+                result.next_task.append(found.next_task / counts[done] if follows else None)
+                result.confusion = self._confusion(found.predicted[path])
+                if path in found.errors:
+                    result.calibration_error.append(found.errors[path])
             if self._global:
-                self._add_global(hits["global"] if learner.config.training.epochs > 0 else None)
+                self._add_whole(found.whole)
             if done > 1:
                 self.prototype_distance.append(self._distances(means.read(learner.processes).prototypes))
             for name, held in self.held_out.items():
                 self.retention[name].append(self._zero_shot_accuracy(name, held))
 
     @torch.no_grad()
-    def _hits(
-        self, means: ClassMeans | None
-    ) -> tuple[dict[str, list[float]], dict[str, list[int]], dict[str, list[float]]]:
+    def _hits(self, means: ClassMeans | None) -> _Hits:
         """Scores test images of all processes, in one pass over their features.
 
         Args:
             means: takes old tasks' features; None for no such features.
-
-        Returns:
-            Three dicts. The first holds the number of images scored right in each task. Its keys are the paths, over the classes seen,
-            and two scores of the text path. "next" scores the next task over its own classes, "global" all tasks over all classes.
-            The second holds, by path, the predicted class of each image of the tasks learnt. The third holds, by path, the calibration
-            error without temperature and with it; it is empty for a learner that held no images back.
         """
         learner, device = self.learner, self.learner.backbone.device
-        done = len(learner.task_sizes)
-        measures = self._global and (done == 0 or learner.config.training.epochs > 0)
-        last = len(self.tasks) if measures else min(done + 1, len(self.tasks))
-        unseen = [name for task in self.tasks[done:last] for name in task.class_names]
-        text = [learner.text_embeddings(), *([learner.encode_names(unseen)] if unseen else [])]
-        unit_text = F.normalize(torch.cat(text), dim=-1)
-        rows = (*self._rows, "next", "global")
-        hits = torch.zeros(len(rows), len(self.tasks), dtype=torch.float64, device=device)
-        right = dict(zip(rows, hits, strict=True))
+        classifier, done = learner.classifier(), len(learner.task_sizes)
+        last = len(self.tasks) if self._global else min(done + 1, len(self.tasks))
+        names = classifier.open_names(self._names[self._seen[done] : self._seen[last]], self._wording)
+        right = torch.zeros(3, len(self._rows), len(self.tasks), dtype=torch.float64, device=device)
+        seen, everything, known = right
         predicted = torch.zeros(len(self._rows), self._first_image[done], dtype=torch.int64, device=device)
         gaps = torch.zeros(len(self._rows), 2, BINS, dtype=torch.float64, device=device)
+        gate = learner.config.inference.gate is not None and done > 0
         for j, task in enumerate(self.tasks[:last]):
-            own = slice(self._first[j], self._first[j + 1])
-            pretrained = self._features_in_pretrained(j) if "auto" in self._rows and j < done else None
+            places, open_set = self._places[j], self._global or j == done
+            needs_pretrained = ("auto" in self._rows and done > 0 and (j < done or open_set)) or (gate and open_set)
+            pretrained = self._features_in_pretrained(j) if needs_pretrained else None
             for indices, embedding, feature in self._features(j):
                 label = task.images.labels[indices].to(device)
-                target, unit = label + own.start, F.normalize(embedding, dim=-1)
+                target = places[label]
+                features = Features(embedding, feature, None if pretrained is None else next(pretrained)[1])
                 if j < done:
-                    on_text, visual = (learner.scores(embedding, feature, path) for path in ("text", "visual"))
+                    of_paths = self._scores_of_paths(features)
                     place = indices.to(device) + self._first_image[j]
-                    of_paths = [on_text, visual, learner.classifier().dual(on_text, visual)]
-                    if pretrained is not None:
-                        of_paths.append(learner.scores(embedding, feature, "auto", next(pretrained)[1]))
                     for row, (path, scores) in enumerate(zip(self._rows, of_paths, strict=True)):
-                        right[path][j] += _right(scores, target)
+                        seen[row, j] += _right(scores, target)
                         predicted[row, place] = scores.argmax(dim=1)
                         if learner.calibration is not None:
                             for way, temperature in enumerate((1.0, learner.calibration.temperature(path))):
                                 gaps[row, way] += calibration_gaps((scores / temperature).softmax(dim=1), target)
                 if means is not None and j < done - 1:
                     means.add(feature, target)
-                if j == done > 0:
-                    right["next"][j] += _right(unit @ unit_text[own].T, label)
-                if measures:
-                    right["global"][j] += _right(unit @ unit_text.T, target)
-        found = learner.processes.sum(hits)
-        for j, total in enumerate(found.sum(dim=0).tolist()):
+                if open_set:
+                    for row, scores in enumerate(self._open_scores(features, names)):
+                        everything[row, j] += _right(scores, target)
+                        known[row, j] += _right(scores[:, places], label)
+        found = learner.processes.sum(right)
+        for j, total in enumerate(found.sum(dim=(0, 1)).tolist()):
             _check_hits(total, f"task {j + 1}")
         # Each image is one process's, and the others' rows are zero there.
         classes = learner.processes.sum(predicted).tolist()
@@ -223,36 +246,69 @@ class Evaluator:
         if learner.calibration is not None and done:
             totals = learner.processes.sum(gaps).abs().sum(dim=2) / self._first_image[done]
             errors = dict(zip(self._rows, totals.tolist(), strict=True))
-        return dict(zip(rows, found.tolist(), strict=True)), dict(zip(self._rows, classes, strict=True)), errors
+        of_seen, of_all, of_known = (dict(zip(self._rows, hits, strict=True)) for hits in found.tolist())
+        next_task = of_known["text"][done] if done < len(self.tasks) else 0.0
+        whole: dict[str, dict[WholeSetting, list[float]]] = {
+            path: {"global": of_all[path], "task-known": of_known[path]} for path in self._rows
+        }
+        return _Hits(of_seen, whole, next_task, dict(zip(self._rows, classes, strict=True)), errors)
+
+    def _scores_of_paths(self, features: Features) -> list[Tensor]:
+        """Logits of each path over the classes learnt."""
+        learner = self.learner
+        assert features.embedding is not None and features.raw is not None
+        on_text, visual = (learner.scores(features.embedding, features.raw, path) for path in ("text", "visual"))
+        found = [on_text, visual, learner.classifier().dual(on_text, visual)]
+        if "auto" in self._rows:
+            found.append(learner.scores(features.embedding, features.raw, "auto", features.frozen))
+        return found
+
+    def _open_scores(self, features: Features, names: OpenNames) -> Iterator[Tensor]:
+        """Yields the scores of each path over the class names of all tasks; names that are not learnt are scored by text alone."""
+        classifier, scale = self.learner.classifier(), self.learner.backbone.logit_scale
+        untouched = far = None
+        if classifier.untouched is not None and 0 < names.learnt < len(names.text):
+            assert features.frozen is not None
+            embedding = classifier.untouched.project(features.frozen)
+            untouched = names.of_text(embedding, scale, classifier.temperature("text"), untouched=True)
+            far = classifier.is_far(features)
+        for path in self._rows:
+            scores = classifier.open_scores(features, path, names)
+            yield scores if untouched is None or far is None else gated(scores, untouched, far, names.learnt)
 
     def _confusion(self, predicted: list[int]) -> Confusion:
         """Counts predicted classes of the test images of all tasks learnt."""
         done = len(self.learner.task_sizes)
         true = [
-            label + first
-            for task, first in zip(self.tasks[:done], self._first, strict=False)
-            for label in task.images.labels.tolist()
+            place
+            for task, places in zip(self.tasks[:done], self._places, strict=False)
+            for place in places.cpu()[task.images.labels].tolist()
         ]
         return confusion_of(true, predicted)
 
-    def _add_global(self, hits: list[float] | None) -> None:
-        """Adds a global row: from the hits on each task, or for a frozen model (None) the row before once more."""
-        text = self.paths["text"]
-        if hits is None:
-            text.global_matrix.append([*text.global_matrix[-1]])
-            text.global_pooled.append(text.global_pooled[-1])
-            return
+    def _add_whole(self, hits: Mapping[str, Mapping[WholeSetting, Sequence[float]]]) -> None:
+        """Adds a row over all tasks to each path, in each setting, and to the text path's global numbers."""
         counts = [len(task.images) for task in self.tasks]
-        text.global_matrix.append([hit / count for hit, count in zip(hits, counts, strict=True)])
-        text.global_pooled.append(sum(hits) / sum(counts))
+        for path in self._rows:
+            for setting, right in hits[path].items():
+                row = [hit / count for hit, count in zip(right, counts, strict=True)]
+                if self._whole:
+                    self.paths[path].whole.setdefault(setting, []).append(row)
+                if (path, setting) == ("text", "global"):
+                    self.paths["text"].global_matrix.append(row)
+                    self.paths["text"].global_pooled.append(sum(right) / sum(counts))
 
     @torch.no_grad()
     def _zero_shot_accuracy(self, name: str, test: EvaluationSet) -> float:
         """Measures the accuracy of the text path on a set that is never learnt, over the set's own classes."""
         learner = self.learner
-        text = F.normalize(learner.encode_names(test.class_names), dim=-1)
+        untouched = learner.classifier().untouched  # which scores what is not learnt, where there is a gate
+        text = F.normalize(learner.encode_names(test.class_names, test.wording, untouched), dim=-1)
+        encoded = ((indices, embedding) for indices, embedding, _ in learner.encode(test.images))
+        if untouched is not None:
+            encoded = ((indices, untouched.project(feature)) for indices, feature in learner.encode_frozen(test.images))
         hits = torch.zeros((), dtype=torch.float64, device=text.device)
-        for indices, embedding, _ in learner.encode(test.images):
+        for indices, embedding in encoded:
             hits += _right(F.normalize(embedding, dim=-1) @ text.T, test.images.labels[indices].to(text.device))
         found = float(learner.processes.sum(hits))
         _check_hits(found, name)

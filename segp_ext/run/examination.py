@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from segp_ext.data import Collection, Scenario, load_collection
 from segp_ext.data.class_folders import IMAGES
 from segp_ext.data.messages import several
 from segp_ext.data.scenario import make_scenario
+from segp_ext.data.stream import in_order, joined_stream, source_configs, source_name
 from segp_ext.run.identity import changed_settings
 from segp_ext.run.image_check import Contents, open_all
 from segp_ext.run.installation import environment
@@ -52,14 +54,14 @@ class Report:
     Attributes:
         environment: Kernels, devices and versions, by subject.
         settings: Protocol, model and data set, in words.
-        data: The data set; None if it cannot be read.
+        data: The data sets that can be read, in the order of `data.sources`.
         problems: Faults, each with its remedy.
         notes: What a reader of the numbers should know.
     """
 
     environment: dict[str, str]
     settings: dict[str, str]
-    data: DataReport | None = None
+    data: list[DataReport] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -75,42 +77,81 @@ def examine(config: Config, quick: bool = False) -> Report:
     report = Report(environment(built), _settings_in_words(config))
     if built["ops_path"] != "native":
         report.problems.append(f"The native kernels are not in use: {built['reason']}.")
-    try:
-        collection = load_collection(config.data)
-    except (OSError, ValueError) as error:
-        report.problems.append(str(error))
+    sources = source_configs(config.data)
+    parts = [_examine_source(report, config, number, quick) for number in range(1, len(sources) + 1)]
+    cut = [part for part in parts if part is not None]
+    if len(cut) < len(parts):
         return report
-    report.data = DataReport(
-        name=collection.name,
+    scenario = cut[0]
+    if config.data.sources is not None:
+        try:
+            scenario = joined_stream(in_order(cut, config.data.source_order), config.data)
+        except ValueError as error:
+            report.problems.append(str(error))
+            return report
+    _note_doubt(report, config, scenario.called)
+    if not quick:
+        _check_start(report, config, scenario)
+    return report
+
+
+def _examine_source(report: Report, config: Config, number: int, quick: bool) -> Scenario | None:
+    """Examines one data set.
+
+    Args:
+        report: Gets what is found.
+        config: Settings of the run.
+        number: Number of the data set among those that the run learns, from 1.
+        quick: Whether to open no images.
+
+    Returns:
+        The data set, cut into tasks; None if it cannot be learnt.
+    """
+    source = source_configs(config.data)[number - 1]
+    which = "" if config.data.sources is None else f"{source_name(source, number)}: "
+    before = len(report.problems)
+    own = dataclasses.replace(config, data=source)
+    try:
+        collection = load_collection(source)
+    except (OSError, ValueError) as error:
+        report.problems.append(f"{which}{error}")
+        return None
+    found = DataReport(
+        name=source.title or collection.name,
         layout=collection.layout,
         class_names=collection.class_names,
         parts={part: [len(of_class) for of_class in images] for part, images in collection.parts().items()},
         missing=collection.missing,
         stray=collection.stray,
     )
-    _check_layout(report, config, collection)
+    report.data.append(found)
+    _check_layout(report, own, collection)
     if not quick:
-        report.data.contents = _check_images(report, config, collection)
+        found.contents = _check_images(report, own, collection)
+    scenario = None
     try:
-        scenario = make_scenario(collection, config.data)
+        scenario = make_scenario(collection, source)
+        found.tasks = [(len(t.class_names), len(t.train), len(t.test)) for t in scenario.tasks]
     except (OSError, ValueError) as error:
         report.problems.append(str(error))
-        return report
-    report.data.tasks = [(len(t.class_names), len(t.train), len(t.test)) for t in scenario.tasks]
-    _note_doubt(report, config, scenario.class_names)
-    if not quick:
-        _check_start(report, config, scenario)
-    return report
+    report.problems[before:] = [f"{which}{problem}" for problem in report.problems[before:]]
+    return scenario
 
 
 def _settings_in_words(config: Config) -> dict[str, str]:
     changed = changed_settings(config)
     protocol = "none" if config.protocol is None else config.protocol
-    data = ("digits" if config.data.root is None else "folder") if config.data.name == "auto" else config.data.name
+    place = "" if config.data.root is None else f" in {config.data.root}"
+    if config.data.sources is not None:
+        data = {"data sets": f"{len(config.data.sources)} in a stream{place}"}
+    elif config.data.name == "auto":
+        data = {"data set": f"{'digits' if config.data.root is None else 'folder'}{place}"}
+    else:
+        data = {"data set": f"{config.data.name}{place}"}
     return {
         "protocol": f"{protocol}, changed: {', '.join(changed)}" if changed else protocol,
         "model": model_in_words(config.model.name, config.model.pretrained),
-        "data set": data if config.data.root is None else f"{data} in {config.data.root}",
+        **data,
     }
 
 

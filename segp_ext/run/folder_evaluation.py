@@ -13,7 +13,8 @@ from torch import Tensor
 
 from segp_ext.config import ScorePath
 from segp_ext.data.labelled_folder import LabelledFolder, places_among
-from segp_ext.method.classifier import NOT_FINITE, Classifier
+from segp_ext.method.answers import NOT_FINITE
+from segp_ext.method.classifier import Classifier
 from segp_ext.report import evaluation_result as report
 from segp_ext.report.calibration_bins import calibration_bins, expected_error
 from segp_ext.report.confusion import class_accuracy, confusion_of

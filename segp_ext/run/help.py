@@ -179,7 +179,14 @@ def _placeholder(hint: Any) -> str:
     )
     if str in options:
         return "TEXT"
-    words = {int: "N", float: "X", bool: "{true,false}", list[str]: "[A, B]", list[int]: "[N, N]"}
+    words = {
+        int: "N",
+        float: "X",
+        bool: "{true,false}",
+        list[str]: "[A, B]",
+        list[int]: "[N, N]",
+        list[dict[str, Any]]: "[{NAME: VALUE}]",
+    }
     found = [words[option] for option in options if option in words]
     if choices:
         found.append(f"{{{choices}}}" if len(choices) <= _LONGEST_CHOICES and not found else "NAME")

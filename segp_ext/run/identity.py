@@ -34,7 +34,8 @@ def identify(config: Config, scenario: Scenario, backbone: Backbone) -> dict[str
 
     - the data set, its split and the part that is evaluated;
     - the class names of every task, in order;
-    - naming, template and transform;
+    - naming, template, the prompts of classes that have their own, and transform;
+    - the setting of evaluation, and the data set of every task of a stream;
     - the encoders' arithmetic and weights.
 
     Args:
@@ -54,6 +55,7 @@ def identify(config: Config, scenario: Scenario, backbone: Backbone) -> dict[str
         "tasks": [task.class_names for task in scenario.tasks],
         "names": config.data.names,
         "template": config.template,
+        **_of_streams(config, scenario),
         "transform": {
             "resize_mode": backbone.resize_mode,
             "interpolation": backbone.interpolation,
@@ -86,13 +88,29 @@ def identify(config: Config, scenario: Scenario, backbone: Backbone) -> dict[str
     }
 
 
+def _of_streams(config: Config, scenario: Scenario) -> dict[str, Any]:
+    """Facts that a run of one data set, one template and class-incremental evaluation lacks, as it did before there were others."""
+    found: dict[str, Any] = {}
+    if config.data.sources is not None:
+        found["sources"] = [task.source for task in scenario.tasks]
+    if scenario.wording:
+        found["prompts"] = {
+            name: own.sentences(name, config.template) for name, own in sorted(scenario.wording.items())
+        }
+    if config.data.setting != "class-incremental":
+        found["setting"] = config.data.setting
+    if config.training.prompts != "first":
+        found["training_prompts"] = config.training.prompts
+    return found
+
+
 def _rounded(statistic: Tensor) -> list[float]:
     return [round(value, 6) for value in statistic.flatten().tolist()]
 
 
 def _cut(data: DataConfig, scenario: Scenario) -> str:
     """Describes the tasks: how many, and of how many classes."""
-    if data.tasks is None:  # whose last task may be smaller
+    if data.tasks is None and data.sources is None:  # whose last task may be smaller
         return f"{len(scenario.tasks)}x{data.classes_per_task}"
     sizes = itertools.groupby(len(task.class_names) for task in scenario.tasks)
     return "+".join(f"{len([*alike])}x{size}" for size, alike in sizes)

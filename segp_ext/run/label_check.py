@@ -13,7 +13,7 @@ from segp_ext.clip.backbone import Backbone
 from segp_ext.config import MethodConfig
 from segp_ext.data.duplicates import Pair, digests, duplicates, groups, thumbnails
 from segp_ext.data.labelled_folder import LabelledFolder
-from segp_ext.method.classifier import NOT_FINITE
+from segp_ext.method.answers import NOT_FINITE
 from segp_ext.method.confident_learning import Suspect, classes_to_test, held_out_probabilities, suspects_of
 from segp_ext.report.suspect_rows import Kind, SuspectRow
 from segp_ext.run.readable_files import file_reader, read_files

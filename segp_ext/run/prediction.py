@@ -53,7 +53,7 @@ class FilePredictor:
             raise ValueError("the learner has learnt no class yet")
         classifier.chosen_path(question.path)  # refuses paths, and the following names, before any file is read
         if question.others:
-            classifier.encode_others(question.others)
+            classifier.open_names(question.others)
         if question.unknown is not None:
             classifier.unknown_limit(question.unknown)  # likewise
         config, backbone = classifier.config, classifier.backbone

@@ -111,7 +111,7 @@ def attempts(config: Config, scenario: Scenario, backbone: Backbone) -> Iterator
             yield partial(source(anchors).check_data, sum(len(task.class_names) for task in scenario.tasks[:-1]))
     if method.training.epochs > 0:
         yield partial(backbone.layers_to_adapt, config.lora)
-    yield partial(prompts, backbone, config.template, scenario.class_names)
+    yield partial(prompts, backbone, config.template, scenario.class_names, scenario.wording)
     if config.loading.resize == "device":
         yield partial(_check_sizes, scenario)
     for task in scenario.tasks:

@@ -142,7 +142,9 @@ class Run:
         self._agree(self.facts["hash"])
         reader = Reader(self.backbone.transform, config.loading, self.backbone.device, self.processes.local_count)
         self.train_images = [Images(task.train, reader) for task in self.scenario.tasks]
-        self.tests = [EvaluationSet(task.class_names, Images(task.test, reader)) for task in self.scenario.tasks]
+        self.tests = [
+            EvaluationSet(task.class_names, Images(task.test, reader), task.wording) for task in self.scenario.tasks
+        ]
         for attempt in attempts(config, self.scenario, self.backbone):
             attempt()
         self.held_out = {}
@@ -156,7 +158,7 @@ class Run:
                 "split_hash": held.split_hash,
             }
         of_held_out = {source: held.class_names for source, held in self.held_out.items()}
-        for source, names in {"": self.scenario.class_names, **of_held_out}.items():
+        for source, names in {"": self.scenario.called, **of_held_out}.items():
             doubt = doubts(config, names, source)
             if doubt is not None:
                 self.say(f"note: {doubt}")
@@ -259,7 +261,7 @@ class Run:
                 if learner.config.training.joint:
                     learnt = self._learn_all(learner, done + 1, kept)
                 else:
-                    learnt = learner.learn_task(images, task.class_names, kept)
+                    learnt = learner.learn_task(images, task.class_names, kept, task.wording)
                 evaluator.after_task()
                 for name, phase in learnt.phases.items():
                     self.result.spend(name, phase)
@@ -301,12 +303,16 @@ class Run:
     def _learn_all(self, learner: SeGPCL, count: int, kept: TaskProgress) -> TaskReport:
         """Teaches the learner the first `count` tasks at once, from the pre-trained model."""
         tasks = self.scenario.tasks[:count]
-        sizes = [len(task.class_names) for task in tasks]
+        stream = dataclasses.replace(self.scenario, tasks=tasks)
+        place = {name: place for place, name in enumerate(stream.class_names)}
         learner.forget()
-        learnt = learner.learn_task(
-            Joined([task.train for task in tasks], sizes), [name for task in tasks for name in task.class_names], kept
-        )
-        learner.task_sizes, learner.records = sizes, with_tasks(learner.records, sizes)
+        images = Joined([task.train for task in tasks], [[place[name] for name in task.class_names] for task in tasks])
+        learnt = learner.learn_task(images, [*place], kept, stream.wording)
+        new = [
+            len(set(task.class_names).difference(*(old.class_names for old in tasks[:i])))
+            for i, task in enumerate(tasks)
+        ]
+        learner.task_sizes, learner.records = new, with_tasks(learner.records, new)
         return learnt
 
     def _progress(self, done: int) -> str:

@@ -14,7 +14,7 @@ from segp_ext.method.learner import SeGPCL
 from segp_ext.run.installation import versions
 from segp_ext.serving.subject import Subject
 
-FORMAT = 1
+FORMAT = 2
 """Format of the two files of facts."""
 FACTS, CLASSES = "segp_export.json", "classes.json"
 """Names of the files. `FACTS` also marks a folder as an export, which another export may replace."""
@@ -78,10 +78,13 @@ def preprocessing_of(learner: SeGPCL) -> dict[str, Any]:
 
 
 def classes_of(learner: SeGPCL) -> list[dict[str, Any]]:
-    """Lists the classes in the order of scores: name, prompt, and the task that they were learnt in, from 1."""
+    """Lists the classes in the order of scores: name, prompts, and the task that they were learnt in, from 1.
+
+    The mean of the unit embeddings of a class's prompts is its text embedding.
+    """
+    template = learner.config.template
     return [
-        {"name": record.name, "prompt": learner.config.template.replace("{}", record.name), "task": record.task}
-        for record in learner.records
+        {"name": record.name, "prompts": record.sentences(template), "task": record.task} for record in learner.records
     ]
 
 

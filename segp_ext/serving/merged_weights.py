@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save
 from torch import Tensor
@@ -55,8 +56,10 @@ def merged_scores(folder: Path, subject: Subject, images: Sequence[Image.Image])
     size = subject.learner.config.inference.batch_size
     model.eval()
     with without_autocast():
-        tokens = tokenizer([entry["prompt"] for entry in classes])
-        text = torch.cat([model.encode_text(part, normalize=True) for part in tokens.split(size)])
+        tokens = tokenizer([prompt for entry in classes for prompt in entry["prompts"]])
+        found = torch.cat([model.encode_text(part, normalize=True) for part in tokens.split(size)])
+        counts = [len(entry["prompts"]) for entry in classes]
+        text = F.normalize(torch.stack([part.mean(dim=0) for part in found.split(counts)]), dim=-1)
         pixels = torch.stack([preprocess(image) for image in images])
         found = torch.cat([model.encode_image(part, normalize=True) for part in pixels.split(size)])
         return model.logit_scale.exp() * found @ text.T

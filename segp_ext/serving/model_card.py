@@ -33,10 +33,12 @@ from PIL import Image
 place = "local-dir:FOLDER"  # or hf-hub:USER/NAME, with {CLASSES} and {FACTS} from there
 model, _, preprocess = open_clip.create_model_and_transforms(place)
 tokenizer = open_clip.get_tokenizer(place)
+model.eval()
 classes, facts = (json.loads(Path("FOLDER", name).read_text("utf-8")) for name in ("{CLASSES}", "{FACTS}"))
 classes = classes["classes"]
 with torch.no_grad():
-    text = model.eval().encode_text(tokenizer([entry["prompt"] for entry in classes]), normalize=True)
+    texts = [model.encode_text(tokenizer(entry["prompts"]), normalize=True).mean(dim=0) for entry in classes]
+    text = torch.nn.functional.normalize(torch.stack(texts), dim=-1)
     image = model.encode_image(preprocess(Image.open("image.jpg").convert("RGB")).unsqueeze(0), normalize=True)
     scores = model.logit_scale.exp() * image @ text.T
 probabilities = (scores.double() / facts["temperature"]).softmax(dim=1)

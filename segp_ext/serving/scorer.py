@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from segp_ext.config import ScorePath
 from segp_ext.method.checks import prompts
 from segp_ext.method.class_statistics import ClassStatistics
-from segp_ext.method.classifier import Classifier, FrozenModel
-from segp_ext.method.encoding import encode_prompts
+from segp_ext.method.classifier import Classifier
+from segp_ext.method.encoding import encode_classes
 from segp_ext.method.heads import HEADS
+from segp_ext.method.scores import FrozenModel
 from segp_ext.runtime.progress import first_line
 
 INPUT, OUTPUT, BATCH = "image", "scores", "batch"
@@ -26,8 +27,8 @@ def in_float32(classifier: Classifier) -> Classifier:
     backbone, config = classifier.backbone.to_export(), classifier.config
     text = classifier.text
     if not exact:
-        tokens = prompts(backbone, config.template, classifier.class_names)
-        text = encode_prompts(backbone, tokens, config.training.prompts_per_pass)
+        tokens = prompts(backbone, config.template, classifier.class_names, classifier.wording)
+        text = encode_classes(backbone, tokens, config.training.prompts_per_pass)
     frozen = classifier.frozen
     if frozen is not None:
         frozen = FrozenModel(frozen.backbone.to_export(), _statistics_in_float32(frozen.statistics))

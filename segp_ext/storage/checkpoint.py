@@ -33,10 +33,10 @@ from segp_ext.config import MethodConfig, Precision, ResizeMode, from_dict
 from segp_ext.storage import sealed
 from segp_ext.storage.class_records import ClassRecord, older_records, read_records
 
-FORMAT = 5
+FORMAT = 6
 """The format that this version writes."""
-READABLE = (4, FORMAT)
-"""The formats that this version reads. 4 (segp_ext 0.2) kept the names of classes alone, and no counts of images."""
+READABLE = (4, 5, FORMAT)
+"""The formats that this version reads. 4 (segp_ext 0.2) kept the names of classes alone; 5 had no wordings of classes."""
 EARLIER_FORMAT = 3
 """The format of segp_ext 0.1, whose method differed from the paper's."""
 OTHER_METHOD = (

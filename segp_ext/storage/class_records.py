@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from segp_ext.clip.wording import PLAIN, Wording, Wordings
 from segp_ext.config import fits, from_dict
 
 
@@ -20,12 +21,18 @@ class ClassRecord:
         task: Number of the task that brought it, from 1.
         images: Number of images that it was learnt from, all updates together; None for a class of an older learner.
         learnt: Date and time when it was learnt or updated last, ISO 8601 with the offset; empty for a class of an older learner.
+        wording: How the text encoder reads it.
     """
 
     name: str
     task: int
     images: int | None = None
     learnt: str = ""
+    wording: Wording = field(default_factory=Wording)
+
+    def sentences(self, template: str) -> list[str]:
+        """Returns its prompts, written out; `template` is the learner's."""
+        return self.wording.sentences(self.name, template)
 
 
 def older_records(names: Any, task_sizes: Sequence[int]) -> tuple[ClassRecord, ...]:
@@ -42,7 +49,7 @@ def older_records(names: Any, task_sizes: Sequence[int]) -> tuple[ClassRecord, .
 
 
 def updated_records(
-    records: Sequence[ClassRecord], new: Sequence[str], task: int, counts: Sequence[int]
+    records: Sequence[ClassRecord], new: Sequence[str], task: int, counts: Sequence[int], wording: Wordings
 ) -> tuple[ClassRecord, ...]:
     """Returns the records after a task.
 
@@ -51,22 +58,27 @@ def updated_records(
         new: Names of its new classes.
         task: Its number, from 1.
         counts: Number of images of every class in it, old classes first.
+        wording: How the text encoder reads new classes.
     """
     date = datetime.now().astimezone().isoformat(timespec="seconds")
     found = []
-    for record, count in zip([*records, *(ClassRecord(name, task, 0) for name in new)], counts, strict=True):
+    begun = [ClassRecord(name, task, 0, wording=wording.get(name, PLAIN)) for name in new]
+    for record, count in zip([*records, *begun], counts, strict=True):
         images = None if record.images is None else record.images + count
         found.append(dataclasses.replace(record, images=images, learnt=date) if count else record)
     return tuple(found)
 
 
 def renamed_records(records: Sequence[ClassRecord], place: int, name: str) -> tuple[ClassRecord, ...]:
-    """Returns the records after the class at `place` got another name."""
-    return (*records[:place], dataclasses.replace(records[place], name=name), *records[place + 1 :])
+    """Returns the records after the class at `place` got another name, which its prompts then hold."""
+    wording = dataclasses.replace(records[place].wording, called="")
+    return (*records[:place], dataclasses.replace(records[place], name=name, wording=wording), *records[place + 1 :])
 
 
 def merged_records(records: Sequence[ClassRecord], places: Sequence[int], name: str) -> tuple[ClassRecord, ...]:
     """Returns the records after some classes became one, at the place and in the task of the first of them.
+
+    A class among them of the name `name` gives its wording; else the first one gives its prompts, which then hold the name.
 
     Args:
         records: The records before it. Those at `places` have a number of images and a date.
@@ -76,7 +88,9 @@ def merged_records(records: Sequence[ClassRecord], places: Sequence[int], name: 
     own = [records[place] for place in places]
     images = sum(record.images or 0 for record in own)
     learnt = max((record.learnt for record in own), key=datetime.fromisoformat)
-    merged = dataclasses.replace(own[0], name=name, images=images, learnt=learnt)
+    first = dataclasses.replace(own[0].wording, called="")
+    wording = next((record.wording for record in own if record.name == name), first)
+    merged = dataclasses.replace(own[0], name=name, images=images, learnt=learnt, wording=wording)
     return tuple(
         merged if place == places[0] else record
         for place, record in enumerate(records)

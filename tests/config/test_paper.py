@@ -18,6 +18,7 @@ STATED = {  # by hand, from the paper
     "training.batch_size": 128, "training.optimizer": "sgd", "training.learning_rate": 1e-3, "training.classes": "new",
     "anchors.kind": "dpgd", "anchors.seeds_per_class": 5, "anchors.steps": 10, "anchors.step_size": 1.5e-3, "anchors.epsilon": 4 / 255,
     "anchors.visual_weight": 0.5, "distillation.weight": 5.0, "distillation.temperature": 20.0, "distillation.batch_size": 32,
+    "distillation.classes": "all",
     "text_geometry.weight": 1.0, "text_geometry.temperature": 0.05, "text_geometry.neighbours": 10, "prototypes.features": "unit",
     "prototypes.transfer": "own-anchors", "prototypes.score": "cosine", "inference.beta": 0.5, "inference.path": "dual",
     "model.name": "ViT-B-16-quickgelu", "model.pretrained": "openai",

@@ -11,11 +11,13 @@ from trees import cifar100, make
 
 from segp_ext.clip.pretrained import load_clip
 from segp_ext.config import ClassOrder, Config, DataConfig, LoadingConfig
+from segp_ext.config.data_sections import ALL_CLASSES
 from segp_ext.config.methods import METHODS
 from segp_ext.config.protocols import PROTOCOLS
 from segp_ext.config.settings_files import PRESETS
 from segp_ext.data import load_scenario
 from segp_ext.data.scenario import class_order, named_orders
+from segp_ext.data.stream import source_configs
 from segp_ext.run import command_line
 from segp_ext.run.identity import changed_settings, identify
 from segp_ext.run.run import Run
@@ -29,6 +31,15 @@ BENCHMARKS = {
 }
 
 
+ORDER_1 = "aircraft caltech101 cifar100 dtd eurosat flowers102 food101 mnist oxford-pets stanford-cars sun397"
+ORDER_2 = "stanford-cars food101 mnist oxford-pets flowers102 sun397 aircraft caltech101 dtd eurosat cifar100"
+STREAMS = {  # by hand, from ZSCL's, DIKI's and RAIL's papers: order, shots, prompts, setting
+    "mtil-order1": (ORDER_1, None, "clip", "task-known"),
+    "mtil-order2": (ORDER_2, None, "clip", "task-known"),
+    "mtil-fs16-order1": (ORDER_1, 16, "clip", "task-known"),
+    "mtil-fs16-order2": (ORDER_2, 16, "clip", "task-known"),
+    "x-tail-16": (ORDER_1.replace("cifar100 ", ""), 16, None, "global"),
+}
 CIFAR, R_MGCLIP, R_RAPF, CUB = "cifar100-icarl", "imagenet-r-mgclip", "imagenet-r-rapf", "cub200-rapf"
 SETTINGS = {  # by hand, from shared facts on the peers: order, classes a task, names
     "segp-cifar100": (CIFAR, 10, "spaces"),
@@ -78,10 +89,26 @@ def test_what_changes_the_measure_changes_the_name(setting):
 
 
 def test_every_protocol_is_there():
-    assert PROTOCOLS.keys() == {f"{who}-{data}" for who, all_data in BENCHMARKS.items() for data in all_data}
+    assert PROTOCOLS.keys() == {f"{who}-{data}" for who, all_data in BENCHMARKS.items() for data in all_data} | {
+        *STREAMS
+    }
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_is_its_authors(name):
+    order, shots, prompts, setting = STREAMS[name]
+    config = command_line.parse(["--protocol", name, "--data.root=x"])
+    assert changed_settings(config) == []
+    sources = source_configs(config.data)
+    assert [source.name for source in sources] == order.split()
+    assert {(source.shots, source.prompts, source.test_fraction, source.root) for source in sources} == {
+        (shots, prompts, 0.2, "x")
+    }
+    assert {source.classes_per_task for source in sources} == {ALL_CLASSES}
+    assert (config.data.setting, config.template, config.model.pretrained) == (setting, "a photo of a {}.", "openai")
+
+
+@pytest.mark.parametrize("name", sorted(PROTOCOLS.keys() - STREAMS.keys()))
 def test_every_protocol_parses_and_its_order_is_of_all_classes(name):
     config = command_line.parse(["--protocol", name, "--data.root=x"])
     data = name.split("-", 1)[1]

@@ -131,7 +131,7 @@ def learn(monkeypatch, **changes) -> Learnt:
         kept["anchors"],
         prototypes,
         before,
-        learner.tokens.numpy(),
+        learner.tokens.plain().numpy(),
     )
 
 

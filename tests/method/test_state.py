@@ -30,7 +30,12 @@ def test_a_learner_is_moved_as_a_whole(method, monkeypatch):
     assert learner.to("cpu") is learner and learner.predict(images) == before
     monkeypatch.setattr("segp_ext.method.state.usable_device", lambda *_: torch.device("meta"))
     assert learner.to("meta") is learner
-    parts = [*learner.tensors().values(), *learner.backbone.parameters(), *learner.backbone.buffers(), learner.tokens]
+    parts = [
+        *learner.tensors().values(),
+        *learner.backbone.parameters(),
+        *learner.backbone.buffers(),
+        learner.tokens.tokens,
+    ]
     parts += [learner.backbone.projection] + ([] if learner.untransferred is None else [learner.untransferred])
     assert {part.device.type for part in parts} == {"meta"} and learner.backbone.device.type == "meta"
     assert classifier.predict(images) == before

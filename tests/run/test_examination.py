@@ -21,8 +21,8 @@ def test_every_trouble_is_a_problem_with_a_remedy(tmp_path, capsys):
     (tmp_path / "test/c/gone.jpg").symlink_to(tmp_path / "nowhere")
     arguments = ["--data.classes_per_task=1", "--data.order=null", "--min_images_per_class=5"]
     report = examined(tmp_path, *arguments)
-    contents = report.data.contents
-    assert report.data.missing == ["test/c/gone.jpg (a broken link, or no file)"]
+    contents = report.data[0].contents
+    assert report.data[0].missing == ["test/c/gone.jpg (a broken link, or no file)"]
     assert list(contents.unreadable.values()) == [("train/a/00.jpg", "cannot identify image file")]
     # 00.jpg and 01.PNG are the same in every folder, 02.jpg and 03.PNG in a and c
     assert contents.across == [
@@ -65,7 +65,7 @@ def test_quick_opens_nothing(tmp_path):
     make(tmp_path, {"train/a": 6, "test/a": 1, "train/b": 1, "test/b": 1})
     (tmp_path / "train/a/00.jpg").write_bytes(b"no image")
     report = examined(tmp_path, "--model.pretrained=nowhere.pt", quick=True)
-    assert report.problems == [] and report.data.contents is None
+    assert report.problems == [] and report.data[0].contents is None
     assert "not opened (--quick)" in doctor.text(report) and "(images and model not opened)" in doctor.text(report)
     assert doctor.main(["--config=clip", f"--data.root={tmp_path}", "--quick"]) == 0
 
@@ -73,22 +73,22 @@ def test_quick_opens_nothing(tmp_path):
 def test_a_protocol_and_what_was_changed_is_said(tmp_path):
     report = examined(cifar100(tmp_path), "--protocol=rapf-cifar100", "--data.order=null", quick=True)
     assert report.settings["protocol"] == "rapf-cifar100, changed: data.order, model.name"
-    assert report.data.layout.startswith("CIFAR100") and len(report.data.tasks) == 10
+    assert report.data[0].layout.startswith("CIFAR100") and len(report.data[0].tasks) == 10
 
 
 def test_duplicates_of_arrays_are_found_by_pixels(tmp_path):
     """The archive's images of one class and part are alike."""
     report = examined(cifar100(tmp_path), "--protocol=rapf-cifar100")
     assert len(read_arrays(tmp_path / "cifar-100-python/train")["data"]) == 200
-    assert len(report.data.contents.within["train"]) == 100 and report.data.contents.within["test"] == []
-    assert report.data.contents.across == [] and report.problems == []
+    assert len(report.data[0].contents.within["train"]) == 100 and report.data[0].contents.within["test"] == []
+    assert report.data[0].contents.across == [] and report.problems == []
 
 
 def test_an_order_of_other_classes_is_a_problem_and_counts_are_still_told(tmp_path):
     make(tmp_path, {f"{part}/{name}": 2 for part in ("train", "test") for name in ("001.Some_bird", "002.Other")})
     report = examined(tmp_path, "--protocol=segp-cub200", quick=True)
     assert len(report.problems) == 1 and "is an order of 200 classes, but the data set has 2" in report.problems[0]
-    assert report.data.parts["train"] == [2, 2] and report.data.tasks == []
+    assert report.data[0].parts["train"] == [2, 2] and report.data[0].tasks == []
 
 
 def test_the_eager_path_is_a_problem(monkeypatch):

@@ -60,9 +60,9 @@ def test_merged_weights_predict_in_open_clip_alone_as_the_learner(learner, tmp_p
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{done.folder}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{done.folder}")
     classes = json.loads((done.folder / "classes.json").read_text())["classes"]
-    assert classes[2] == {"name": "2", "prompt": "a photo of a 2.", "task": 2}
+    assert classes[2] == {"name": "2", "prompts": ["a photo of a 2."], "task": 2}
     with torch.no_grad():
-        text = model.encode_text(tokenizer([entry["prompt"] for entry in classes]), normalize=True)
+        text = model.encode_text(tokenizer([entry["prompts"][0] for entry in classes]), normalize=True)
         found = model.encode_image(torch.stack([preprocess(image) for image in images]), normalize=True)
         found = (model.logit_scale.exp() * found @ text.T).softmax(dim=1)
     torch.testing.assert_close(found, probabilities(learner, images, "text"), rtol=0, atol=1e-5)

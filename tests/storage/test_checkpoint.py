@@ -115,7 +115,7 @@ def test_a_checkpoint_of_the_earlier_method_is_refused(learner, tmp_path):
     """As segp_ext 0.1 wrote it: format 3, no version, and null for the layers."""
     learner.save(tmp_path / "saved")
     state = json.loads((tmp_path / "saved" / "learner.json").read_text())
-    assert state["format"] == 5 and state["version"] == segp_ext.__version__
+    assert state["format"] == 6 and state["version"] == segp_ext.__version__
     del state["version"]
     config = {**state["config"], "lora": {**state["config"]["lora"], "targets": None}}
     reseal(tmp_path / "saved", {"learner.json": json.dumps({**state, "format": 3, "config": config}).encode()})

@@ -2,6 +2,7 @@
 
 import pytest
 
+from segp_ext.clip.wording import Wording
 from segp_ext.storage.class_records import (
     ClassRecord,
     merged_records,
@@ -18,10 +19,11 @@ RECORDS = (ClassRecord("a", 1, 5, EARLY), ClassRecord("b", 1, 7, EARLY), ClassRe
 
 
 def test_a_task_adds_classes_and_images():
-    found = updated_records(RECORDS, ["d"], 3, [0, 4, 0, 6])
+    found = updated_records(RECORDS, ["d"], 3, [0, 4, 0, 6], {"d": Wording("dog")})
     assert [(record.name, record.task, record.images) for record in found] == [
         ("a", 1, 5), ("b", 1, 11), ("c", 2, 2), ("d", 3, 6)
     ]  # fmt: skip
+    assert found[3].sentences("a {}.") == ["a dog."]
     assert found[0] == RECORDS[0] and found[1].learnt == found[3].learnt > LATE
 
 

@@ -123,12 +123,26 @@ class Loss:
         """Factor of the term in the training loss, `extra_loss.weight` for a loss of one's own; 0 leaves the term out."""
         return self.config.extra_loss.weight
 
+    def classes_of_step(self, drawn: Tensor) -> Tensor | range:
+        """Begins a step, and says which classes' text embeddings the term reads in it. All of them, unless a loss overrides this.
+
+        The text encoder encodes no other classes, which saves most of the time of a step where many classes are known.
+
+        Args:
+            drawn: numbers of the step's anchors among all anchors of the task, int64 `[B]`, on the CPU.
+
+        Returns:
+            Places of the classes among all classes seen.
+        """
+        return range(len(self.task.tokens))
+
     def of_images(self, images: Samples, text: Tensor) -> Tensor | None:
         """Computes the term's mean over new images.
 
         Args:
             images: some of the step's images, at least one.
-            text: the student's text embeddings u of all classes seen `[C, De]`, any norm, old classes first; gradients flow to them.
+            text: the student's text embeddings u of all classes seen `[C, De]`, any norm, old classes first; gradients flow to them. Rows
+                of classes that no term reads in this step are zero.
 
         Returns:
             A scalar; None for a term without this part.

@@ -35,7 +35,9 @@ class Classification(Loss):
         """The first class of the cross-entropy; all later ones are in it."""
         return 0 if self.config.training.classes == "seen" else self.task.new.start
 
+    def classes_of_step(self, drawn: Tensor) -> range:
+        return range(self.first_class, self.task.new.stop)
+
     def of_images(self, images: Samples, text: Tensor) -> Tensor:
         first = self.first_class
-        of_classes = text[len(text) - (self.task.new.stop - first) :]  # `text` may begin at `first`
-        return classification_loss(images.embedding, of_classes, images.target - first, self.logit_scale)
+        return classification_loss(images.embedding, text[first:], images.target - first, self.logit_scale)

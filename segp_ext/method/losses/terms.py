@@ -53,7 +53,6 @@ class TaskLosses:
         names: names of all terms; sums and means of terms are in this order.
         used: the terms whose weight is not 0, by name.
         draws_anchors: whether a term reads the task's anchors.
-        first_prompt: the first class whose prompt a term needs. The text embeddings that terms get begin there.
     """
 
     def __init__(self, config: MethodConfig, logit_scale: float, task: TaskInputs) -> None:
@@ -67,9 +66,20 @@ class TaskLosses:
                 made[name] = kind(config, task, logit_scale)
         self.used = {name: loss for name, loss in made.items() if loss.weight > 0}
         self.draws_anchors = task.anchors is not None and any(loss.reads_anchors() for loss in self.used.values())
-        classification = self.used["classification"]
-        assert isinstance(classification, Classification)
-        self.first_prompt = classification.first_class if len(self.used) == 1 else 0
+        self._count = len(task.tokens)
+
+    def classes_of_step(self, drawn: Tensor) -> Tensor:
+        """Begins a step; returns the classes whose text embeddings a term reads, ascending, int64 `[C']` on the CPU.
+
+        Args:
+            drawn: numbers of the step's anchors, int64 `[B]`, on the CPU.
+        """
+        read = torch.zeros(self._count, dtype=torch.bool, device="cpu")
+        for loss in self.used.values():
+            with naming(SETTING, loss):
+                classes = loss.classes_of_step(drawn)
+                read[classes if isinstance(classes, Tensor) else slice(classes.start, classes.stop)] = True
+        return read.nonzero().flatten()
 
     def of_samples(self, images: Samples, anchors: Samples, text: Tensor, shares: tuple[float, float]) -> Tensor:
         """Computes the terms of a part of a step's samples.
@@ -77,7 +87,7 @@ class TaskLosses:
         Args:
             images: the part's images; there may be none.
             anchors: the part's anchors; there may be none. Where images are their own anchors (LwF), the images again.
-            text: text embeddings of the classes from `first_prompt` on `[C', De]`.
+            text: text embeddings of all classes `[C, De]`, zero for the ones that no term reads in this step.
             shares: the part's share of the step's images, and of its anchors.
 
         Returns:
@@ -94,7 +104,7 @@ class TaskLosses:
         return self._stacked(values, text)
 
     def of_text(self, text: Tensor) -> Tensor | None:
-        """Computes the terms of a step's text embeddings `[C', De]`.
+        """Computes the terms of a step's text embeddings `[C, De]`.
 
         Returns:
             A value for each of `names`, `[terms]`; None if no term has such a part.

@@ -71,6 +71,10 @@ class Tsgr(Loss):
         some = self._neighbours is not None and self._neighbours.shape[1] > 1
         return self.config.text_geometry.weight if some else 0.0
 
+    def classes_of_step(self, drawn: Tensor) -> Tensor:
+        assert self._neighbours is not None
+        return torch.cat([self._neighbours.flatten().cpu(), torch.tensor([*self.task.new], device="cpu")])
+
     def of_text(self, text: Tensor) -> Tensor:
         assert self.task.reference is not None and self._neighbours is not None
         temperature = self.config.text_geometry.temperature

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from web_service import bomb, client_of, picture, program
 
-from segp_ext.method.classifier import Answer, Classifier
+from segp_ext.method.answers import Answer
+from segp_ext.method.classifier import Classifier
 from segp_ext.method.learner import SeGPCL
 from segp_ext.serving.web import app
 from segp_ext.serving.web.commands import Commands

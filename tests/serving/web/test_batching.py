@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from segp_ext.method.classifier import Answer
+from segp_ext.method.answers import Answer
 from segp_ext.serving.web.batching import Batcher, Question
 
 

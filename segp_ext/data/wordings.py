@@ -1,0 +1,83 @@
+"""Prompts of a data set's classes: a list from the settings, a published list, or sentences of each class from a JSON file."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from segp_ext.clip.wording import Wording, check_wording
+from segp_ext.config import DataConfig
+from segp_ext.data.class_names import composed
+from segp_ext.data.files import named_file, read_json
+from segp_ext.data.messages import several
+
+
+@cache
+def clip_lists() -> dict[str, list[str]]:
+    """Returns the prompts that CLIP's authors averaged for each data set, by `data.name` (data/prompts.md in github.com/openai/CLIP)."""
+    text = importlib.resources.files("segp_ext.data").joinpath("prompt_lists.json").read_text(encoding="utf-8")
+    return json.loads(text)
+
+
+def prompt_list(prompts: str | list[str] | None, data: str) -> list[str]:
+    """Returns the prompts that `data.prompts` names; none for null.
+
+    Args:
+        prompts: the setting.
+        data: `data.name` of the data set.
+
+    Raises:
+        ValueError: if CLIP's authors published no list for the data set.
+    """
+    if not isinstance(prompts, str):
+        return prompts or []
+    if prompts == "clip":
+        if data not in clip_lists():
+            raise ValueError(
+                f"data.prompts clip is for the data sets {', '.join(clip_lists())}; got data.name {data}. Give a list, or imagenet"
+            )
+        return clip_lists()[data]
+    import open_clip
+
+    lists = {"imagenet": open_clip.OPENAI_IMAGENET_TEMPLATES, "imagenet-simple": open_clip.SIMPLE_IMAGENET_TEMPLATES}
+    return [write("{}") for write in lists[prompts]]
+
+
+def wordings(config: DataConfig, class_names: Sequence[str]) -> dict[str, Wording]:
+    """Returns the wordings of a data set's classes by name; only of classes that have prompts of their own.
+
+    Raises:
+        FileNotFoundError: without the file of `data.descriptions`.
+        ValueError: naming what is wrong with the prompts or the file.
+    """
+    prompts = prompt_list(config.prompts, config.name)
+    found = {name: Wording(prompts=prompts) for name in class_names} if prompts else {}
+    if config.descriptions is not None:
+        path = named_file("data.descriptions", config.descriptions, Path(config.root or "."))
+        try:
+            found |= _described(path, class_names)
+        except ValueError as error:
+            raise ValueError(f"data.descriptions: {path}: {error}") from error
+    return found
+
+
+def _described(path: Path, class_names: Sequence[str]) -> dict[str, Wording]:
+    given = read_json(path)
+    if not isinstance(given, dict):
+        raise ValueError(
+            f'it must hold sentences by class name, {{"name": ["sentence", ...]}}; it holds a {type(given).__name__}'
+        )
+    named = {composed(name): name for name in class_names}
+    unknown = [name for name in given if composed(name) not in named]
+    if unknown:
+        raise ValueError(f"no class is named {several(unknown)}; the classes are {several(class_names)}")
+    found = {}
+    for key, sentences in given.items():
+        if not isinstance(sentences, list) or not sentences:
+            raise ValueError(f"class {key!r} must have a list of one sentence or more; got {sentences!r:.80}")
+        found[named[composed(key)]] = own = Wording(prompts=sentences)
+        check_wording(key, own)
+    return found
