@@ -75,7 +75,7 @@ def _load_one(config: DataConfig) -> Scenario:
     elif collection.missing:
         raise FileNotFoundError(
             f"{len(collection.missing)} image(s) are listed or linked but not in {config.root}: {several(collection.missing)}; "
-            "--data.unreadable skip leaves them out"
+            f"--data.unreadable skip leaves them out{collection.page and f', and {collection.page} has them'}"
         )
     if collection.stray:
         warnings.warn(

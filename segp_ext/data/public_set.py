@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,4 +120,5 @@ def read_public(
         namer = class_name
     else:
         tree = own(base, config)
-    return tree_collection(tree, public.name, public.label, config, namer if config.names == "spaces" else str)
+    found = tree_collection(tree, public.name, public.label, config, namer if config.names == "spaces" else str)
+    return dataclasses.replace(found, page=public.page)

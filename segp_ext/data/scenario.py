@@ -100,6 +100,7 @@ class Collection:
         stray: files and entries of lists that are not images, and images in no class folder, by path in the data set; left alone.
         validation: the sources of each class's validation images, where the data set's publishers set such a part apart; else None. They
             are neither learnt nor tested on, unless `data.evaluate_on` is validation.
+        page: where the data set's files are published; empty if that is not known.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Collection:
     missing: list[str] = field(default_factory=list)
     stray: list[str] = field(default_factory=list)
     validation: list[list[Any]] | None = None
+    page: str = ""
 
     def parts(self) -> dict[str, list[list[Any]]]:
         """Returns the sources of each class's images, by part: train, test and, where it is published, validation."""

@@ -13,6 +13,7 @@ from segp_ext.config import ScorePath
 from segp_ext.report.glossary import PATHS
 from segp_ext.report.result import RunResult
 from segp_ext.report.run_tables import is_chance
+from segp_ext.report.stream_tables import stream_key
 from segp_ext.report.table import signed
 
 ENOUGH_PAIRS = 3
@@ -128,6 +129,9 @@ class Comparison:
             for found in result.scores:
                 # Metrics come from the raw numbers, as an earlier version may have defined one otherwise.
                 values = {**found.scores.to_dict(), "global_last": next(reversed(found.scores.global_pooled), None)}
+                for setting in found.scores.whole:
+                    metrics = found.scores.stream_metrics(setting)
+                    values |= {stream_key(setting, metric): value for metric, value in metrics.items()}
                 if not found.is_baseline:
                     self.scores.append(Score(row, found.path, seed, values, result))
                 elif row == measured[seed] and found.method not in self.rows:  # a row of this name says the same

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from segp_ext.config import ScorePath
 from segp_ext.report import comparison_plots, comparison_tables, glossary, verdict
@@ -13,6 +14,7 @@ from segp_ext.report.comparison import ENOUGH_PAIRS, Comparison, Score, mean_cur
 from segp_ext.report.confusion import class_accuracy
 from segp_ext.report.metrics import forgetting_curve
 from segp_ext.report.page import Page, table_html
+from segp_ext.report.result import WholeSetting
 from segp_ext.report.run_page import matrix_tables
 from segp_ext.report.svg_chart import Axis, Line, line_chart
 from segp_ext.report.svg_interval import interval_bar
@@ -95,19 +97,26 @@ def _tables(made: Page, comparison: Comparison) -> None:
         comparison_tables.retention_table: "Zero-shot accuracy on held-out data sets",
         comparison_tables.cost_table: "Cost",
     }
+    for setting in get_args(WholeSetting):
+        _table(made, f"Every task, {setting}", comparison_tables.setting_table(comparison, setting))
     for make, heading in headings.items():
-        table = make(comparison)
-        if not table.rows:
+        if not _table(made, heading, make(comparison)):
             continue
-        made.heading(heading)
-        made.table(table)
-        if table.legend:
-            made.terms(table.legend)
         if make is comparison_tables.seen_table:
             made.text("The methods and the frozen rows that every run measures beside its method:")
             made.terms({row: glossary.row_meaning(row) for row in comparison.all_rows})
             made.text("The paths by which a model scores an image:")
             made.terms({path: glossary.PATHS[path] for path in comparison.paths})
+
+
+def _table(made: Page, heading: str, table: Table) -> bool:
+    """Adds a table with its heading and legend, if it has rows; tells whether it has."""
+    if table.rows:
+        made.heading(heading)
+        made.table(table)
+        if table.legend:
+            made.terms(table.legend)
+    return bool(table.rows)
 
 
 def _lines(comparison: Comparison, groups: dict[str, list[Score]], read: Curve) -> list[Line]:

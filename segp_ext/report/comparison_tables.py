@@ -6,10 +6,12 @@ import csv
 import io
 import json
 import statistics
-from typing import Any
+from typing import Any, get_args
 
 from segp_ext.report.comparison import Comparison, Difference
 from segp_ext.report.glossary import COLUMNS, GLOBAL_CAPTION, GLOBAL_COLUMNS, GLOBAL_METRICS, METRICS
+from segp_ext.report.result import WholeSetting
+from segp_ext.report.stream_tables import COMPETING, STREAM_COLUMNS, STREAM_METRICS, shown_settings, stream_key
 from segp_ext.report.table import Table, spread
 
 _GLOBAL = {"global_last": "global Last", **GLOBAL_METRICS}
@@ -26,7 +28,14 @@ PAIRED = (
 
 def tables(comparison: Comparison) -> list[Table]:
     """Makes all tables that have rows, in order."""
-    found = [seen_table(comparison), global_table(comparison), retention_table(comparison), cost_table(comparison)]
+    settings = [setting_table(comparison, setting) for setting in get_args(WholeSetting)]
+    found = [
+        *settings,
+        seen_table(comparison),
+        global_table(comparison),
+        retention_table(comparison),
+        cost_table(comparison),
+    ]
     return [table for table in found if table.rows]
 
 
@@ -56,6 +65,29 @@ def global_table(comparison: Comparison) -> Table:
     return Table(
         GLOBAL_CAPTION, ["method", "seeds", *_GLOBAL.values(), f"global Last − {comparison.reference}'s"], rows, legend
     )
+
+
+def setting_table(comparison: Comparison, setting: WholeSetting) -> Table:
+    """Makes the table of a setting's Transfer, Avg and Last, one row per method and path; it has no rows if no run shows it."""
+    keys = {stream_key(setting, metric): column for metric, column in STREAM_METRICS.items()}
+    shown = any(setting in shown_settings(result) for result in comparison.results.values())
+    rows = []
+    for (row, path), members in comparison.groups.items() if shown else ():
+        if all(any(s.values.get(key) is not None for key in keys) for s in members):
+            numbers = [spread([s.values.get(key) for s in members]) for key in keys]
+            apart = (comparison.difference(row, path, key) for key in keys)
+            rows.append([row, path, str(len(members)), *numbers, *("–" if d is None else str(d) for d in apart)])
+    header = [
+        "method",
+        "path",
+        "seeds",
+        *keys.values(),
+        *(f"{name} − {comparison.reference}'s" for name in keys.values()),
+    ]
+    caption = (
+        f"{setting.capitalize()}: accuracy in percent where {COMPETING[setting]}; mean ± standard deviation over seeds"
+    )
+    return Table(caption, header, rows, STREAM_COLUMNS, names=2)
 
 
 def retention_table(comparison: Comparison) -> Table:
@@ -127,11 +159,14 @@ def results_csv(comparison: Comparison) -> str:
 def matrices_jsonl(comparison: Comparison) -> str:
     """Writes matrices.jsonl, the accuracies behind all metrics: one line of JSON per row, seed and path.
 
-    A line holds A, R, next_task, global_A and global_R as `segp_ext.report.result.PathResult` names them, as fractions.
+    A line holds A, R, next_task, global_A and global_R as `segp_ext.report.result.PathResult` names them, as fractions. The entry settings
+    has R of each setting of evaluation, where it was measured.
     """
     found = []
     for s in comparison.scores:
         raw = {key: _rounded(s.values[key]) for key in _RAW if s.values.get(key)}
+        if whole := s.values.get("settings"):
+            raw["settings"] = {name: _rounded(numbers["R"]) for name, numbers in whole.items()}
         found.append(json.dumps({"row": s.row, "path": s.path, "seed": s.seed, **raw}))
     return "\n".join(found) + "\n"
 

@@ -14,11 +14,17 @@ COMPETING: dict[WholeSetting, str] = {
     "global": "the names of all tasks compete for an image, future ones too",
 }
 """Which names compete in each setting."""
-_COLUMNS = {
+STREAM_COLUMNS = {
     "Transfer": "mean accuracy on tasks that are not learnt yet, after each task before them",
     "Avg": "mean accuracy on all tasks, after each task",
     "Last": "mean accuracy on all tasks, after the last one",
 }
+"""Meaning of these columns."""
+
+
+def stream_key(setting: WholeSetting, metric: str) -> str:
+    """Names a metric of a setting among a comparison's values."""
+    return f"{setting} {metric}"
 
 
 def shown_settings(result: RunResult) -> list[WholeSetting]:
@@ -42,7 +48,7 @@ def setting_table(result: RunResult, setting: WholeSetting) -> Table:
             found = row.scores.stream_metrics(setting)
             rows.append([row.name, *(percent(found[key]) for key in STREAM_METRICS), *map(percent, matrix[-1])])
     first = 1 + len(STREAM_METRICS)
-    legend = {**_COLUMNS, f"{names[0]} to {names[-1]}": "accuracy on each task after the last one"}
+    legend = {**STREAM_COLUMNS, f"{names[0]} to {names[-1]}": "accuracy on each task after the last one"}
     header = ["row", *STREAM_METRICS.values(), *names]
     caption = f"{setting.capitalize()}: accuracy in percent where {COMPETING[setting]}; names not learnt yet are scored by text alone"
     return Table(caption, header, rows, legend, optional=range(first, len(header)))

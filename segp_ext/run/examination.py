@@ -157,7 +157,12 @@ def _settings_in_words(config: Config) -> dict[str, str]:
 
 def _check_layout(report: Report, config: Config, collection: Collection) -> None:
     """Adds problems that show without opening an image."""
-    report.problems += _absent(config, "listed or linked but not there", "Put them there", collection.missing)
+    report.problems += _absent(
+        config,
+        "listed or linked but not there",
+        f"Put them there{collection.page and f' (download: {collection.page})'}",
+        collection.missing,
+    )
     if len(collection.class_names) < 2:
         report.problems.append(
             f"There is only one class, {several(collection.class_names)}, so a model has nothing to tell apart. Is data.root the right "
