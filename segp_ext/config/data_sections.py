@@ -252,9 +252,8 @@ def source_config(data: DataConfig, given: dict[str, Any]) -> DataConfig:
             raise ValueError(f"data.{name} holds for all sources alike; set it beside data.sources")
     if not {"name", "root"} & given.keys():
         raise ValueError("a source needs the name of a data set, or the root of your own images")
-    own = dict.fromkeys(("sources", "source_order", "title")) | {"name": "auto", "order": None}
-    if data.classes_per_task == DataConfig.classes_per_task:
-        own["classes_per_task"] = ALL_CLASSES
+    own: dict[str, Any] = dict.fromkeys(("sources", "source_order", "title", "order"))
+    own |= {"name": "auto", "classes_per_task": ALL_CLASSES}
     root = given.get("root")
     if root is None:
         own["root"] = None if given.get("name") == "digits" else data.root

@@ -45,7 +45,7 @@ def test_each_source_has_settings_of_its_own(roots):
     )
     assert [len(task.class_names) for task in found.tasks] == [1, 2, 10]
     assert [len(task.train) for task in found.tasks] == [2, 4, 40]
-    assert stream(roots, {"root": "zoo"}, classes_per_task=1).tasks[1].class_names == ["yak"]
+    assert len(stream(roots, {"root": "zoo"}, classes_per_task=1).tasks) == 1  # the stream's own is not a source's
 
 
 def test_an_absolute_root_is_its_own(roots, tmp_path_factory):
