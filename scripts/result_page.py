@@ -17,6 +17,8 @@ def schema() -> dict[str, Any]:
     or_none = {"type": ["number", "null"]}
     entry = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 3, "maxItems": 3}
     named = "avg", "last", "forgetting", "bwt", "fwt", "global_fwt", "global_bwt", "global_forgetting"
+    whole_matrix = {"R": {"type": "array", "items": numbers}, **dict.fromkeys(("transfer", "avg", "last"), or_none)}
+    setting = {"type": "object", "required": ["R"], "properties": whole_matrix}
     row = {
         "type": "object",
         "required": ["method", "path", "baseline", "A", "R", "next_task"],
@@ -29,6 +31,7 @@ def schema() -> dict[str, Any]:
             **{name: {"type": "array", "items": numbers} for name in ("R", "global_R", "calibration_error")},
             **{name: {"type": "array", "items": or_none} for name in ("next_task", "class_accuracy")},
             "confusion": {"type": "array", "items": entry},
+            "settings": {"type": "object", "additionalProperties": setting},
         },
     }
     whole = _schema(RunResult)

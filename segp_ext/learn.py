@@ -72,7 +72,9 @@ def _learn(options: argparse.Namespace) -> int:
     check_target(checkpoint if options.out is None else out.resolve(), place.resolve())
     with held_alone(out):
         learner = SeGPCL.load(checkpoint, options.device, options.pretrained)
-        whole = learn_and_save(learner, options.folder, options.names, options.known, out, checkpoint)
+        whole = learn_and_save(
+            learner, options.folder, options.names, options.known, out, checkpoint, options.descriptions
+        )
     say(f"saved to {named}; `{program('predict')} {named} PHOTO` names images")
     return 0 if whole else 1
 

@@ -24,8 +24,8 @@ DESCRIPTION = """\
 Make a learner in the folder LEARNER, and let it learn its first classes. FOLDER holds a folder of images for each class. Later folders are
 learnt by `segp learn`.
 
-The settings are those of `train`; of the data set's, only --data.names. --config clip takes CLIP ViT-B/16, for photographs; the default is
-the small model of this package.
+The settings are those of `train`; of the data set's, only --data.names and --data.descriptions. --config clip takes CLIP ViT-B/16, for
+photographs; the default is the small model of this package.
 The default method is auto: it trains the model, keeps a head on the frozen model too, and lets images held back from training choose.
 --method rda learns the frozen head alone, in seconds.
 
@@ -68,9 +68,11 @@ def _refuse_data_settings(arguments: Sequence[str]) -> None:
     """
     for argument in arguments:
         name = argument.partition("=")[0]
-        if name.startswith(("--data.", "--held_out", "--run.")) and name != "--data.names":
+        taken = ("--data.names", "--data.descriptions")
+        if name.startswith(("--data.", "--held_out", "--run.")) and name not in taken:
             raise ValueError(
-                f"{name} is a setting of runs; new learns all images of FOLDER, named as --data.names says"
+                f"{name} is a setting of runs; new learns all images of FOLDER, named as --data.names says and "
+                "described by --data.descriptions"
             )
 
 
@@ -112,7 +114,7 @@ def _new(place: Path, folder: Path, config: Config) -> int:
             ),
             config,
         )
-        whole = learn_and_save(learner, folder, config.data.names, "refuse", out)
+        whole = learn_and_save(learner, folder, config.data.names, "refuse", out, None, config.data.descriptions)
     say(
         f"saved to {place}; `{program('predict')} {place} PHOTO` names images, `{program('learn')} {place} FOLDER` learns more"
     )

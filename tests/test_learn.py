@@ -66,7 +66,7 @@ def test_known_classes_are_refused_or_take_images(story, capsys):
     assert learn.main([str(story / "animals"), str(story / "march"), "--known", "update"]) == 0
     assert "old classes moved by 0." in " ".join(capsys.readouterr().out.split())
     after = SeGPCL.load(story / "animals", "cpu")
-    assert [record.images for record in after.records] == [15, 10] and after.task_sizes == [2]
+    assert [record.images for record in after.records] == [15, 10] and after.task_sizes == [2, 0]
     assert not torch.equal(after.prototypes[0], before.prototypes[0])
     assert torch.equal(after.prototypes[1], before.prototypes[1])
     assert after.config.known_classes == "refuse"
@@ -193,3 +193,24 @@ def test_a_run_is_learnt_on_under_another_name(finished, story, capsys):
     assert "belongs to a run" in capsys.readouterr().err and identity(last) == before
     assert learn.main([str(finished), str(story / "february"), "--out", str(story / "more")]) == 0
     assert len(SeGPCL.load(story / "more", "cpu").class_names) == 12
+
+
+def test_sentences_of_a_file_are_read_for_their_classes(story, capsys):
+    (story / "said.json").write_text('{"digit 3": ["a three.", "the numeral {}"]}')
+    arguments = [str(story / "animals"), str(story / "february"), "--descriptions", str(story / "said.json")]
+    assert learn.main(arguments) == 0
+    learner = SeGPCL.load(story / "animals", "cpu")
+    assert learner.records[2].sentences(learner.config.template) == ["a three.", "the numeral digit 3"]
+    assert learner.records[3].wording.prompts == []
+    (story / "said.json").write_text('{"digit 5": ["a five."]}')
+    again = [*arguments, "--known", "update"]
+    assert learn.main(again) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no class is named digit 5; the classes are" in said
+
+
+def test_a_new_learner_takes_sentences_too(story):
+    (story / "said.json").write_text('{"digit 2": ["a two."]}')
+    arguments = [str(story / "others"), str(story / "january"), f"--data.descriptions={story / 'said.json'}", *FAST]
+    assert new.main(arguments) == 0
+    assert SeGPCL.load(story / "others", "cpu").records[1].wording.prompts == ["a two."]

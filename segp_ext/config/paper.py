@@ -34,7 +34,6 @@ OTHER_VALUES: dict[str, Choice] = {
     "training.classes=seen": Choice(
         "cross-entropy over all classes seen; on the digits better only on the text path, and it forgets more", _METHOD
     ),
-    "training.prompts=drawn": Choice("another prompt of a class in each task, for classes of several prompts"),
     "distillation.classes=anchors": Choice(
         "scores over the old classes of the step's anchors, so that a step's time does not grow"
     ),

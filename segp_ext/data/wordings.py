@@ -56,12 +56,32 @@ def wordings(config: DataConfig, class_names: Sequence[str]) -> dict[str, Wordin
     prompts = prompt_list(config.prompts, config.name)
     found = {name: Wording(prompts=prompts) for name in class_names} if prompts else {}
     if config.descriptions is not None:
-        path = named_file("data.descriptions", config.descriptions, Path(config.root or "."))
-        try:
-            found |= _described(path, class_names)
-        except ValueError as error:
-            raise ValueError(f"data.descriptions: {path}: {error}") from error
+        base = Path(config.root or ".")
+        found |= described("data.descriptions", config.descriptions, base, class_names)
     return found
+
+
+def described(setting: str, file: str, base: Path, class_names: Sequence[str]) -> dict[str, Wording]:
+    """Reads sentences of classes from a JSON file, {"name": ["sentence", ...]}.
+
+    Args:
+        setting: the setting or option that names the file, for messages.
+        file: the file, from the working directory or else from `base`.
+        base: folder of the images.
+        class_names: names of the classes.
+
+    Returns:
+        The wordings of the classes that the file has.
+
+    Raises:
+        FileNotFoundError: without the file.
+        ValueError: naming what is wrong with it.
+    """
+    path = named_file(setting, file, base)
+    try:
+        return _described(path, class_names)
+    except ValueError as error:
+        raise ValueError(f"{setting}: {path}: {error}") from error
 
 
 def _described(path: Path, class_names: Sequence[str]) -> dict[str, Wording]:

@@ -22,6 +22,9 @@ def add(made: Page, result: RunResult) -> None:
         marked = [place for place, cells in enumerate(table.rows) if own is not None and cells[0] == own.name]
         made.table(Table(table.caption, table.header, table.rows, optional=table.optional, marked=marked))
         made.terms(table.legend)
+        if "sources" in result.protocol:
+            tasks = [f"{number} {name}" for number, name in enumerate(result.protocol["sources"], start=1)]
+            made.text(f"Tasks: {', '.join(tasks)}.")
         _matrices(made, result, setting)
         if own is not None and len(own.scores.whole.get(setting, ())) > 1:
             _curves(made, result, own, setting)
@@ -31,7 +34,7 @@ def _matrices(made: Page, result: RunResult, setting: WholeSetting) -> None:
     measured = {
         row.name: row.scores.whole[setting] for row in result.scores if len(row.scores.whole.get(setting, ())) > 1
     }
-    tables = [whole_matrix(name, result, matrix) for name, matrix in measured.items()]
+    tables = [whole_matrix(name, matrix) for name, matrix in measured.items()]
     picture = f"plots/{setting}.png" if f"{setting}.png" in result.plots else None
     made.figure(
         f"Percent right on each task's test images ({setting}), before the first task and after each",

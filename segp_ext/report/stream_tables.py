@@ -62,10 +62,10 @@ def task_names(result: RunResult) -> list[str]:
     return [str(number) for number in range(1, len(tasks) + 1)]
 
 
-def whole_matrix(caption: str, result: RunResult, matrix: list[list[float]]) -> Table:
+def whole_matrix(caption: str, matrix: list[list[float]]) -> Table:
     """Makes a shaded table of accuracies on all tasks, before the first task and after each."""
     rows: list[list[Cell]] = [
         ["before" if after == 0 else f"after {after}", *(Share(value, "heat", 0) for value in row)]
         for after, row in enumerate(matrix)
     ]
-    return Table(caption, ["task", *task_names(result)], rows)
+    return Table(caption, ["task", *(str(task) for task in range(1, len(matrix[0]) + 1))], rows)

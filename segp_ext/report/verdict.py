@@ -20,7 +20,9 @@ def of_run(result: RunResult) -> list[str]:
         return ["No task is learnt yet, so there is nothing to compare."]
     done, last = len(own.scores.pooled), own.scores.pooled[-1]
     frozen = [row for row in result.scores if row.is_baseline and len(row.scores.pooled) >= done]
-    begin = f"After {_counted(done, 'task')}, {result.method} ({own.path} path) gets {percent(last)} % of the test images right"
+    incremental = " over seen classes" if "setting" in result.protocol else ""
+    begin = f"After {_counted(done, 'task')}{incremental}, "
+    begin += f"{result.method} ({own.path} path) gets {percent(last)} % of the test images right"
     if not frozen:
         return [f"{begin}.", "The run holds no frozen rows to compare with."]
     zero_shot = [row for row in frozen if row.method == "zero-shot"]
@@ -31,7 +33,18 @@ def of_run(result: RunResult) -> list[str]:
         other = row.scores.pooled[done - 1]
         best = ", the best frozen head" if len(heads) > 1 and row in heads else ""
         said.append(f"{_apart(last - other)} {row.name} ({percent(other)} %{best})")
-    return [f"{begin}: {' and '.join(said)}.", *_one_run(own, compared)]
+    return [*_leading(result, own), f"{begin}: {' and '.join(said)}.", *_one_run(own, compared)]
+
+
+def _leading(result: RunResult, own: Row) -> list[str]:
+    """Says Transfer, Avg and Last in the setting of evaluation that leads the tables, where it is not class-incremental."""
+    setting = result.protocol.get("setting")
+    if setting is None or len(own.scores.whole.get(setting, ())) < 2:
+        return []
+    rows = [own, *(row for row in result.scores if row.method == "zero-shot" and setting in row.scores.whole)]
+    numbers = [[percent(value) for value in row.scores.stream_metrics(setting).values()] for row in rows]
+    said = ", ".join(f"{row.name} {'/'.join(found)}" for row, found in zip(rows, numbers, strict=True))
+    return [f"In the setting {setting}, Transfer/Avg/Last in percent are: {said}."]
 
 
 def predicting_row(result: RunResult) -> Row | None:

@@ -122,6 +122,7 @@ class Evaluator:
         self._first_image = [0, *accumulate(len(task.images) for task in tasks)]
         self._frozen: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
         self._pretrained: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        self._frozen_text: Tensor | None = None
         self._rows = (*PATHS, *(("auto",) if learner.frozen is not None else ()))
         begins = earlier is None
         told = 0 if earlier is None else len(earlier.paths["text"].pooled)
@@ -206,9 +207,9 @@ class Evaluator:
             means: takes old tasks' features; None for no such features.
         """
         learner, device = self.learner, self.learner.backbone.device
-        classifier, done = learner.classifier(), len(learner.task_sizes)
+        done = len(learner.task_sizes)
         last = len(self.tasks) if self._global else min(done + 1, len(self.tasks))
-        names = classifier.open_names(self._names[self._seen[done] : self._seen[last]], self._wording)
+        names = self._open_names(self._names[self._seen[done] : self._seen[last]])
         right = torch.zeros(3, len(self._rows), len(self.tasks), dtype=torch.float64, device=device)
         seen, everything, known = right
         predicted = torch.zeros(len(self._rows), self._first_image[done], dtype=torch.int64, device=device)
@@ -252,6 +253,15 @@ class Evaluator:
             path: {"global": of_all[path], "task-known": of_known[path]} for path in self._rows
         }
         return _Hits(of_seen, whole, next_task, dict(zip(self._rows, classes, strict=True)), errors)
+
+    def _open_names(self, others: list[str]) -> OpenNames:
+        """Encodes the class names of later tasks beside the learnt ones; a model that never trains encodes all names once."""
+        learner = self.learner
+        if learner.config.training.epochs > 0 or not self._whole:
+            return learner.classifier().open_names(others, self._wording)
+        if self._frozen_text is None:
+            self._frozen_text = learner.encode_names(self._names, self._wording)
+        return OpenNames(self._frozen_text, len(learner.class_names))
 
     def _scores_of_paths(self, features: Features) -> list[Tensor]:
         """Logits of each path over the classes learnt."""

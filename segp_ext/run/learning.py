@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segp_ext.clip.wording import Wordings
 from segp_ext.data.class_images import ClassImages, class_images
 from segp_ext.data.messages import several
 from segp_ext.method.calibration import mixed_scores
@@ -179,7 +180,14 @@ def _moved(learner: SeGPCL, before: Tensor) -> list[str]:
     ]
 
 
-def learn_images(learner: SeGPCL, images: ClassImages, place: Path, known: Known, checkpoint: Path | None) -> Learnt:
+def learn_images(
+    learner: SeGPCL,
+    images: ClassImages,
+    place: Path,
+    known: Known,
+    checkpoint: Path | None,
+    wording: Wordings | None = None,
+) -> Learnt:
     """Lets a learner learn images. Its progress is kept beside `place`, and an earlier process's progress is gone on with.
 
     Args:
@@ -188,19 +196,22 @@ def learn_images(learner: SeGPCL, images: ClassImages, place: Path, known: Known
         place: Folder where the learner will be saved. It is not written here.
         known: What happens with images of known classes.
         checkpoint: Folder that the learner was loaded from; None for a new one.
+        wording: How the text encoder reads classes, by name.
 
     Raises:
         ValueError, FloatingPointError: As `SeGPCL.learn_task`.
     """
     begun, setting, prototypes = time.perf_counter(), learner.config.known_classes, learner.prototypes
     before = "new" if checkpoint is None else sealed.identity(sealed.recovered(checkpoint))
-    start = f"{before} {images.digest()} {known} {json.dumps(dataclasses.asdict(learner.config), sort_keys=True)}"
+    settings = json.dumps(dataclasses.asdict(learner.config), sort_keys=True)
+    said = {name: dataclasses.asdict(own) for name, own in sorted((wording or {}).items())}
+    start = f"{before} {images.digest()} {known} {settings}{json.dumps(said) if said else ''}"
     kept = TaskProgress(progress_folder(place), _CHECKPOINT_STEPS, learner.processes, learner.backbone.device, start)
     kept.remove_others()
     try:
         if known in ("update", "train"):
             learner.config.known_classes = known
-        report = learner.learn_task(images.data_set(), [*images.files], kept)
+        report = learner.learn_task(images.data_set(), [*images.files], kept, wording)
     finally:
         learner.config.known_classes = setting
     return Learnt(report, time.perf_counter() - begun, prototypes)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from segp_ext.data.wordings import described
 from segp_ext.method.learner import SeGPCL
 from segp_ext.report.terminal import wrapped
 from segp_ext.run.learning import Known, chosen, learn_images, look, progress_folder
@@ -35,6 +36,12 @@ def add_learning_options(parser: argparse.ArgumentParser) -> None:
         default="spaces",
         help="class names: folders' names with spaces for underscores, or as they are (default: spaces)",
     )
+    parser.add_argument(
+        "--descriptions",
+        metavar="FILE",
+        help='JSON file of sentences by class name, {"name": ["sentence", ...]}, which the text encoder reads for these classes; {} '
+        "stands for the name (default: the learner's prompt for every class)",
+    )
     parser.add_argument("--progress", action="store_true", help=PROGRESS)
 
 
@@ -44,7 +51,13 @@ def say(line: str) -> None:
 
 
 def learn_and_save(
-    learner: SeGPCL, folder: Path, names: str, known: Known, out: Path, checkpoint: Path | None = None
+    learner: SeGPCL,
+    folder: Path,
+    names: str,
+    known: Known,
+    out: Path,
+    checkpoint: Path | None = None,
+    descriptions: str | None = None,
 ) -> bool:
     """Lets a learner learn a folder, saves it, and says what was found and what came of it.
 
@@ -55,6 +68,7 @@ def learn_and_save(
         known: What to do with known classes.
         out: Folder to save the learner in.
         checkpoint: Folder that it was loaded from; None for a new one.
+        descriptions: JSON file of sentences by class name; None without one.
 
     Returns:
         Whether all classes of the folder could be learnt.
@@ -66,7 +80,8 @@ def learn_and_save(
     images = chosen(found, known)
     for line in found.lines():
         say(line)
-    learnt = learn_images(learner, images, out, known, checkpoint)
+    wording = {} if descriptions is None else described("descriptions", descriptions, folder, [*images.files])
+    learnt = learn_images(learner, images, out, known, checkpoint, wording)
     said = learnt.lines(learner)
     learner.save(out)
     if progress_folder(out).is_dir():
