@@ -34,7 +34,8 @@ def accuracies(run: Path) -> list[float]:
 
 def main() -> None:
     """Runs the command."""
-    options = arguments("evidence.gated", __doc__).parse_args()
+    parser = arguments("evidence.gated", __doc__)
+    options = parser.parse_args()
     rows = [
         [
             "row",
@@ -42,7 +43,7 @@ def main() -> None:
             *(f"{what}, {name}" for name in get_args(WholeSetting) for what in ("zero-shot", "unlearnt", "learnt")),
         ]
     ]
-    for row, found in of_every_run(options, accuracies).items():
+    for row, found in of_every_run(parser, options, accuracies).items():
         rows.append([row, str(len(found)), *(spread([one[place] for one in found]) for place in range(len(found[0])))])
     write_table(options.out, "python -m evidence.gated", rows)
 
