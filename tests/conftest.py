@@ -17,7 +17,14 @@ sys.path.append(
 )  # for evidence/, which no wheel has; last, so that segp_ext is the installed one
 torch.set_num_threads(2)
 
-LONGEST = ("native", "test_story.py", "serving/web/test_server.py", "run/test_rows_of_the_paper.py")
+LONGEST = (
+    "faults/test_faults.py",
+    "native",
+    "run/test_rows_of_the_paper.py",
+    "runtime/test_processes.py",
+    "serving/web/test_server.py",
+    "test_story.py",
+)
 """Files and folders whose tests take minutes. They run first, or one process would end with them while the other waits."""
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from documented import ROOT, blocks
+from forked import Forks
 from months import month
 
 pytestmark = pytest.mark.slow
@@ -57,16 +58,28 @@ def place(tmp_path_factory):
         month(folder / "made", [f"{names.index('llama')}"], MORE, first=COUNT)
         (folder / "photos/more").mkdir()
         (folder / "made" / f"{names.index('llama')}").rename(folder / "photos/more/llama")
-    program = folder / "bin/segp"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/bash\nexec {sys.executable} -m segp_ext "$@"\n')
-    program.chmod(0o755)
-    return folder
+    # Each command is a process of its own, a fork, as it would spend most of its time on imports; the server is a new one.
+    forks = Forks(folder, threads=2)
+    for place, words in (
+        ("bin", f"-I -S {ROOT}/tests/forked.py run {folder / 'forks'}"),
+        ("new/bin", "-m segp_ext"),
+    ):
+        program = folder / place / "segp"
+        program.parent.mkdir(parents=True)
+        program.write_text(f'#!/bin/bash\nexec {sys.executable} {words} "$@"\n')
+        program.chmod(0o755)
+    yield folder
+    forks.close()
 
 
-def environment(place: Path) -> dict[str, str]:
+def environment(place: Path, programs: str = "bin") -> dict[str, str]:
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PATH": f"{place / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": paths, "OMP_NUM_THREADS": "2"}
+    return {
+        **os.environ,
+        "PATH": f"{place / programs}:{os.environ['PATH']}",
+        "PYTHONPATH": paths,
+        "OMP_NUM_THREADS": "2",
+    }
 
 
 def classes(place: Path) -> list[str]:
@@ -95,7 +108,7 @@ def test_the_whole_story(place):
     server = subprocess.Popen(
         ["bash", "-ec", serve.code.replace("animals", "animals --port 8765", 1)],
         cwd=place,
-        env=environment(place),
+        env=environment(place, "new/bin"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

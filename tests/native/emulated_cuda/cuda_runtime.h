@@ -63,7 +63,7 @@ int64_t small_work();
 // All threads of the block, or of the calling thread's warp, that have not returned yet.
 void meet_block(Site site);
 void meet_warp(Site site);
-unsigned char* slot(unsigned lane);  // 16 bytes of the calling thread's warp for each of its lanes
+unsigned char* slot(unsigned lane);  // 16 bytes of each lane of the thread's warp, until it meets again
 
 }  // namespace emulated_cuda
 
@@ -97,11 +97,11 @@ template <class T>
 T shuffle(Site site, T value, int mask) {
   static_assert(sizeof(T) <= 16, "a slot holds 16 bytes");
   const unsigned lane = threadIdx.x % emulated_cuda::kWarp;
+  const unsigned char* others = emulated_cuda::slot(lane ^ static_cast<unsigned>(mask));
   std::memcpy(emulated_cuda::slot(lane), &value, sizeof(T));
   emulated_cuda::meet_warp(site);
   T other;
-  std::memcpy(&other, emulated_cuda::slot(lane ^ static_cast<unsigned>(mask)), sizeof(T));
-  emulated_cuda::meet_warp(site);
+  std::memcpy(&other, others, sizeof(T));
   return other;
 }
 

@@ -1,10 +1,10 @@
-// Runs the threads of a block in turns: each until it waits for others, then the next.
+// Runs the threads of a block in turns: each until it waits for others or returns, then the next that has not returned.
 //
-// A context is entered for the first time by swapcontext, and from then on by jumps, which need no system call.
+// A thread's context is entered for the first time by setcontext, and from then on by jumps, which need no system call:
+// it serves every block of every launch, as most of the emulation's time would go into new ones.
 // Sanitizers are told of every switch, and the thread sanitizer of every barrier: to it, the threads of a block are
 // threads, which nothing but barriers orders. This file itself must be compiled without it.
 #include <cuda_runtime.h>
-#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cstdio>
@@ -22,7 +22,8 @@
 namespace emulated_cuda {
 namespace {
 
-constexpr size_t kStack = 128 * 1024;
+constexpr size_t kStack = 160 * 1024;
+constexpr size_t kStagger = 7 * 64;  // bytes between the tops of stacks: not all in the same lines of the cache
 
 #if SEGP_SANITIZED_THREAD
 void happens_before(void* what) { __tsan_release(what); }
@@ -55,7 +56,7 @@ struct Barrier {
 // A stack and a place on it; the scheduler's is the process's own.
 struct Context {
   ucontext_t context;
-  jmp_buf place;
+  void* place[5] = {};  // __builtin_setjmp's
   bool has_begun = false;
   const void* stack = nullptr;
   size_t stack_size = 0;
@@ -73,6 +74,7 @@ struct Block {
   Barrier whole;
   std::vector<Barrier> warps;
   std::vector<unsigned char> slots;
+  unsigned running = 0;  // threads that have not returned
   Context scheduler;
   const std::function<void()>* body = nullptr;
 };
@@ -96,25 +98,47 @@ Launched launched;
 std::set<cudaStream_t> streams;
 cudaError_t next_status = cudaSuccess;
 
-// Leaves one context, for good if it `ends`, and goes on in the other.
-void switch_to(Context& from, Context& to, bool ends = false) {
-  (void)ends;
+#if !SEGP_SANITIZED_ADDRESS && !SEGP_SANITIZED_THREAD
+[[noreturn, gnu::noinline]] void go_to(Context& to) {
+  if (to.has_begun) {
+    __builtin_longjmp(to.place, 1);
+  }
+  to.has_begun = true;
+  setcontext(&to.context);
+  std::abort();
+}
+#endif
+
+// Leaves one context and goes on in the other.
+[[gnu::noinline]] void switch_to(Context& from, Context& to) {
 #if SEGP_SANITIZED_ADDRESS
-  __sanitizer_start_switch_fiber(ends ? nullptr : &from.fake_stack, to.stack, to.stack_size);
+  __sanitizer_start_switch_fiber(&from.fake_stack, to.stack, to.stack_size);
   swapcontext(&from.context, &to.context);
   __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
 #elif SEGP_SANITIZED_THREAD
   __tsan_switch_to_fiber(to.fiber, __tsan_switch_to_fiber_no_sync);
   swapcontext(&from.context, &to.context);
 #else
-  if (_setjmp(from.place) == 0) {
-    if (to.has_begun) {
-      _longjmp(to.place, 1);
-    }
-    to.has_begun = true;
-    setcontext(&to.context);
+  if (__builtin_setjmp(from.place) == 0) {
+    go_to(to);
   }
 #endif
+}
+
+// Goes on in the next thread of the block that has not returned; in the scheduler, if all have.
+void switch_to_next(unsigned self) {
+  if (block.running == 0) {
+    switch_to(block.threads[self], block.scheduler);
+    return;
+  }
+  unsigned next = self;
+  do {
+    next = next + 1 == blockDim.x ? 0 : next + 1;
+  } while (block.threads[next].has_returned);
+  if (next != self) {
+    threadIdx.x = next;
+    switch_to(block.threads[self], block.threads[next]);
+  }
 }
 
 void meet(Barrier& barrier, Site site) {
@@ -128,7 +152,7 @@ void meet(Barrier& barrier, Site site) {
   happens_before(&barrier);
   barrier.release_if_complete();
   while (barrier.generation == before) {
-    switch_to(block.threads[self], block.scheduler);
+    switch_to_next(self);
   }
   happens_after(&barrier);
 }
@@ -140,31 +164,37 @@ void drop(Barrier& barrier) {
 
 void thread_main() {
 #if SEGP_SANITIZED_ADDRESS
-  __sanitizer_finish_switch_fiber(nullptr, &block.scheduler.stack, &block.scheduler.stack_size);
+  const void* stack = nullptr;
+  size_t size = 0;
+  __sanitizer_finish_switch_fiber(nullptr, &stack, &size);
+  if (block.scheduler.stack == nullptr) {  // the very first thread, which the scheduler has started
+    block.scheduler.stack = stack;
+    block.scheduler.stack_size = size;
+  }
 #endif
-  happens_after(&block);
-  (*block.body)();
-  happens_before(&block);
-  Thread& self = block.threads[threadIdx.x];
-  self.has_returned = true;
-  drop(block.whole);
-  drop(block.warps[threadIdx.x / kWarp]);
-  switch_to(self, block.scheduler, true);
+  for (;;) {
+    happens_after(&block);
+    (*block.body)();
+    happens_before(&block);
+    const unsigned self = threadIdx.x;
+    block.threads[self].has_returned = true;
+    --block.running;
+    drop(block.whole);
+    drop(block.warps[self / kWarp]);
+    switch_to_next(self);
+  }
 }
 
-void prepare(Thread& thread) {
-  thread.has_begun = thread.has_returned = false;
+void prepare(Thread& thread, size_t number) {
   thread.stack = thread.memory.data();
-  thread.stack_size = kStack;
+  thread.stack_size = kStack - number % 64 * kStagger;
   getcontext(&thread.context);
   thread.context.uc_stack.ss_sp = thread.memory.data();
-  thread.context.uc_stack.ss_size = kStack;
+  thread.context.uc_stack.ss_size = thread.stack_size;
   thread.context.uc_link = nullptr;
   makecontext(&thread.context, &thread_main, 0);
 #if SEGP_SANITIZED_THREAD
-  if (thread.fiber == nullptr) {
-    thread.fiber = __tsan_create_fiber(0);
-  }
+  thread.fiber = __tsan_create_fiber(0);
 #endif
 }
 
@@ -185,7 +215,11 @@ void meet_warp(Site site) {
   meet(warp, site);
 }
 
-unsigned char* slot(unsigned lane) { return &block.slots[(threadIdx.x / kWarp * kWarp + lane) * 16]; }
+// A warp has two sets of slots, and uses them in turns: what one shuffle has left is read before the next one but one.
+unsigned char* slot(unsigned lane) {
+  const unsigned warp = threadIdx.x / kWarp;
+  return &block.slots[((warp * 2 + block.warps[warp].generation % 2) * kWarp + lane) * 16];
+}
 
 std::set<cudaStream_t> streams_used() {
   std::set<cudaStream_t> used;
@@ -203,8 +237,11 @@ void launch(const void* kernel, unsigned blocks, unsigned threads, cudaStream_t 
   streams.insert(stream);
   if (block.threads.size() < threads) {
     block.threads = std::vector<Thread>(threads);
+    for (unsigned t = 0; t < threads; ++t) {
+      prepare(block.threads[t], t);
+    }
   }
-  block.slots.assign(threads * 16, 0);
+  block.slots.assign(threads * 2 * 16, 0);
   block.body = &body;
   block.scheduler.has_begun = true;
 #if SEGP_SANITIZED_THREAD
@@ -217,18 +254,12 @@ void launch(const void* kernel, unsigned blocks, unsigned threads, cudaStream_t 
     block.whole = Barrier{threads, 0, 0, {}};
     block.warps.assign(threads / kWarp, Barrier{kWarp, 0, 0, {}});
     for (unsigned t = 0; t < threads; ++t) {
-      prepare(block.threads[t]);
+      block.threads[t].has_returned = false;
     }
+    block.running = threads;
     happens_before(&block);
-    for (unsigned running = threads; running > 0;) {
-      for (unsigned t = 0; t < threads; ++t) {
-        if (!block.threads[t].has_returned) {
-          threadIdx.x = t;
-          switch_to(block.scheduler, block.threads[t]);
-          running -= block.threads[t].has_returned ? 1 : 0;
-        }
-      }
-    }
+    threadIdx.x = 0;
+    switch_to(block.scheduler, block.threads[0]);
     happens_after(&block);
   }
 }

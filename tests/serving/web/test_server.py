@@ -8,14 +8,13 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
 from contextlib import contextmanager
 
 import pytest
+from forked import Forked, Forks
 from web_service import bomb, picture, program, until
 
 from segp_ext.method.learner import SeGPCL
@@ -63,31 +62,30 @@ class Server:
         return found.partition(b"\r\n")[0].decode()
 
 
-@contextmanager
-def running(learner, *given, learn=("true",)):
-    """Starts a server, and ends it."""
-    command = [
-        sys.executable,
-        "-c",
-        STARTED,
-        "\n".join(learn),
-        str(learner),
-        "--port=0",
-        "--device=cpu",
-        "--watch=0.1",
-        *given,
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    log = learner.parent / "log.txt"  # a pipe that nobody reads would stop the server when it is full
-    with log.open("w") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
-    try:
-        line = process.stdout.readline()
-        assert "http://127.0.0.1:" in line, log.read_text()
-        yield Server(process, int(line.split("127.0.0.1:")[1].split("/")[0]), log)
-    finally:
-        process.kill()
-        process.wait()
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """Starts a server, and ends it; a fork, as each would spend seconds on imports (`test_serve.py` starts the command)."""
+    forks = Forks(tmp_path_factory.mktemp("forks"), threads=1)
+
+    @contextmanager
+    def run(learner, *given, learn=("true",)):
+        arguments = ["-c", "\n".join(learn), str(learner), "--port=0", "--device=cpu", "--watch=0.1", *given]
+        log = learner.parent / "log.txt"  # a pipe that nobody reads would stop the server when it is full
+        said, says = os.pipe()
+        with log.open("w") as errors:
+            process = Forked(forks.place, STARTED, arguments, (0, says, errors.fileno()))
+        os.close(says)
+        try:
+            with open(said) as lines:
+                line = lines.readline()
+            assert "http://127.0.0.1:" in line, log.read_text()
+            yield Server(process, int(line.split("127.0.0.1:")[1].split("/")[0]), log)
+        finally:
+            process.kill()
+            process.wait()
+
+    yield run
+    forks.close()
 
 
 def head(path=b"/predict", method=b"POST", **headers):
@@ -98,7 +96,7 @@ def head(path=b"/predict", method=b"POST", **headers):
     )
 
 
-def test_a_thousand_bad_requests_get_4xx_and_leave_it_answering(saved):
+def test_a_thousand_bad_requests_get_4xx_and_leave_it_answering(running, saved):
     png, huge = {"Content_Type": b"image/png"}, bomb(7000)
     sound = picture(0, 64)
     kinds = [
@@ -150,7 +148,7 @@ def test_a_thousand_bad_requests_get_4xx_and_leave_it_answering(saved):
         assert server.log.read_text() == ""
 
 
-def test_slow_senders_are_given_up_and_others_are_answered(saved):
+def test_slow_senders_are_given_up_and_others_are_answered(running, saved):
     with running(saved, "--timeout=2") as server:
         slow = []
         for begin in (
@@ -178,7 +176,7 @@ def test_slow_senders_are_given_up_and_others_are_answered(saved):
             assert connection.recv(4096).startswith(b"HTTP/1.1 408")
 
 
-def test_an_answer_does_not_wait_until_its_head_is_acknowledged(saved):
+def test_an_answer_does_not_wait_until_its_head_is_acknowledged(running, saved):
     """Which the kernel of a client puts off by 40 ms."""
     times = []
     with running(saved) as server:
@@ -192,7 +190,7 @@ def test_an_answer_does_not_wait_until_its_head_is_acknowledged(saved):
     assert min(times[5:]) < 0.03, times
 
 
-def test_requests_in_hand_are_answered_when_it_ends(saved):
+def test_requests_in_hand_are_answered_when_it_ends(running, saved):
     with running(saved, "--batch_wait=1500") as server:
         found = []
         asks = threading.Thread(target=lambda: found.append(server.ask("/predict", picture())[0]))
@@ -203,7 +201,7 @@ def test_requests_in_hand_are_answered_when_it_ends(saved):
         assert found == [200] and server.process.wait(60) == -signal.SIGTERM
 
 
-def test_no_request_fails_while_learners_are_swapped(saved, two_learners):
+def test_no_request_fails_while_learners_are_swapped(running, saved, two_learners):
     """Every answer is that of the learner that it names."""
     expected = {}
     for folder in two_learners:
@@ -234,7 +232,7 @@ def test_no_request_fails_while_learners_are_swapped(saved, two_learners):
         assert wrong == [] and {*counts} == {4, 6} and len(seen) >= 2
 
 
-def test_a_server_killed_in_a_swap_loses_nothing(saved, two_learners):
+def test_a_server_killed_in_a_swap_loses_nothing(running, saved, two_learners):
     for delay in (0.0, 0.1, 0.2, 0.3):
         with running(saved) as server:
             SeGPCL.load(two_learners[1], "cpu").save(saved)
@@ -262,7 +260,7 @@ learner.save(place)
 """
 
 
-def test_two_servers_and_a_program_that_learns_share_a_learner(saved, tmp_path):
+def test_two_servers_and_a_program_that_learns_share_a_learner(running, saved, tmp_path):
     """A class that one server has learnt is known to both, and each goes on to answer meanwhile."""
     learn = program(tmp_path, LEARNS)
     with running(saved, learn=learn) as one, running(saved, learn=learn) as two:
