@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from scipy.io import savemat
-from trees import encoded
+from trees import cifar100, encoded
 
 TORCHVISION = {
     "aircraft": "fgvc-aircraft-2013b/data",
@@ -199,3 +199,20 @@ def mnist_tree(folder: Path, form: str = "", per_class: tuple[int, int] = (3, 1)
             data = head + values.tobytes()
             (folder / f"{part}-{kind}-ubyte{form}").write_bytes(gzip.compress(data) if form else data)
     return folder
+
+
+COUNTS = {
+    "aircraft": 100, "caltech101": 101, "cifar100": 100, "dtd": 47, "eurosat": 10, "flowers102": 102, "food101": 101, "mnist": 10,
+    "oxford-pets": 37, "stanford-cars": 196, "sun397": 397,
+}  # fmt: skip
+"""Number of classes of each data set of MTIL."""
+
+
+def eleven_trees(root: Path) -> None:
+    """Writes all data sets of MTIL below `root`, with all their classes; most have the same made names."""
+    cifar100(root)
+    mnist_tree(root / TORCHVISION["mnist"])
+    for name in FILES:
+        letter = "z/" if name == "sun397" else ""
+        torchvision_tree(root, name, [f"{letter}class_{number:03d}" for number in range(COUNTS[name])])
+    (root / "caltech101/101_ObjectCategories/BACKGROUND_Google").mkdir()

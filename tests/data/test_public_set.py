@@ -6,16 +6,17 @@ import pytest
 from public_trees import (
     CLASSES,
     COOP,
+    COUNTS,
     FILES,
     NAMES,
     SPLITS,
     TORCHVISION,
     coop_tree,
-    mnist_tree,
+    eleven_trees,
     rows_of,
     torchvision_tree,
 )
-from trees import cifar100, scenario
+from trees import scenario
 
 from segp_ext import doctor
 from segp_ext.config import DataConfig
@@ -173,19 +174,9 @@ def test_classes_may_be_chosen_named_and_left_as_they_are(tmp_path, make_tree):
 
 
 def test_the_eleven_data_sets_have_1201_classes(tmp_path):
-    counts = {
-        "aircraft": 100, "caltech101": 101, "cifar100": 100, "dtd": 47, "eurosat": 10, "flowers102": 102, "food101": 101, "mnist": 10,
-        "oxford-pets": 37, "stanford-cars": 196, "sun397": 397,
-    }  # fmt: skip
-    assert set(counts) == {*TORCHVISION, "cifar100"} and sum(counts.values()) == 1201
-    cifar100(tmp_path)
-    mnist_tree(tmp_path / TORCHVISION["mnist"])
-    for name in FILES:
-        letter = "z/" if name == "sun397" else ""
-        torchvision_tree(tmp_path, name, [f"{letter}class_{number:03d}" for number in range(counts[name])])
-    (tmp_path / "caltech101/101_ObjectCategories/BACKGROUND_Google").mkdir()
-    found = {name: len(load(tmp_path, name).class_names) for name in counts}
-    assert found == counts
+    eleven_trees(tmp_path)
+    assert set(COUNTS) == {*TORCHVISION, "cifar100"} and sum(COUNTS.values()) == 1201
+    assert {name: len(load(tmp_path, name).class_names) for name in COUNTS} == COUNTS
 
 
 @pytest.mark.parametrize("name", [*TORCHVISION, "digits", "cifar100"])

@@ -5,12 +5,15 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from public_trees import torchvision_tree
+from public_trees import COUNTS, eleven_trees, torchvision_tree
 from small_run import FAST
 
 from segp_ext import doctor, train
+from segp_ext.data import load_scenario
+from segp_ext.data.wordings import clip_lists
 from segp_ext.report.result import RunResult
 from segp_ext.run.command_line import parse
+from segp_ext.run.examination import examine
 from segp_ext.run.run import Run, run_config
 
 SOURCES = "--data.sources=[{name: digits, title: a, tasks: [4], classes_per_task: 3}, {name: digits, title: b}, {root: shapes}]"
@@ -168,3 +171,30 @@ def test_the_doctor_looks_at_every_source(tmp_path, capsys):
         == 0
     )
     assert "No problems found." in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def eleven(tmp_path_factory):
+    """All data sets of MTIL, made, with 1,201 classes."""
+    root = tmp_path_factory.mktemp("eleven")
+    eleven_trees(root)
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mtil-order1", "mtil-order2"])
+def test_mtil_could_begin(name, eleven, capsys):
+    """On made images with CLIP ViT-B/16 and random weights: every data set is read, every prompt fits, and a run could begin."""
+    config = parse(["--protocol", name, f"--data.root={eleven}", "--model.pretrained=null"])
+    report = examine(config)
+    problems = [
+        problem for problem in report.problems if "training images as well" not in problem
+    ]  # made images repeat
+    assert problems == [] and len(report.data) == 11
+    assert sum(len(data.class_names) for data in report.data) == 1201
+    scenario = load_scenario(config.data)
+    assert len(scenario.class_names) == 1201 and [len(task.class_names) for task in scenario.tasks] == [
+        COUNTS[source["name"]] for source in config.data.sources
+    ]
+    prompts = [len(scenario.wording[name].prompts) for name in scenario.class_names]
+    assert sum(prompts) == sum(count * len(clip_lists()[name]) for name, count in COUNTS.items()) == 8452
