@@ -9,5 +9,6 @@
 - `description`: configurations from elsewhere; `hub`: a hub that does not answer.
 - `weights_file`: files of weights; `torchscript_archive`: files in TorchScript's format.
 - `weight_names`: names of tensors from elsewhere; `own_files`: a backbone's files in a learner's folder.
+- `wording`: how the text encoder reads classes, which may have several prompts.
 - `glyph`: the small built-in model.
 """

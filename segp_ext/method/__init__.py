@@ -8,7 +8,8 @@ The learner:
 - `state_lock.py`: the lock that guards the state
 - `task.py`: one task from its anchors to its prototypes
 - `checks.py`: refuses tasks and results that cannot be used
-- `classifier.py`: predictions, from the scores of the text, visual and dual path
+- `scores.py`: features of images and the logits of each path; `classifier.py`: the answers that they give
+- `open_names.py`: scores where names compete that were never learnt, and the gate
 - `answers.py`: what a classifier says of images
 - `held_back.py`, `calibration.py`: images held back from training, and what they tell
 - `unknown.py`: how well images fit the learnt classes

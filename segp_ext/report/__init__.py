@@ -14,11 +14,13 @@ Statements about them:
     verdict: the sentences at the top of a page and at the end of a command.
     glossary: the meaning of columns, rows, paths and phases.
     table, run_tables, comparison_tables: tables for the terminal and the pages alike; results.csv and matrices.jsonl.
+    stream_tables: Transfer, Avg and Last of a stream of data sets.
     evaluation_tables, prediction_rows, suspect_rows: an evaluation's verdict and tables; rows of predictions and of suspect images.
     terminal: tables as text 80 columns wide.
 
 The pages report.html and summary.md:
     run_page, comparison_page: what stands on the page of a run and of a comparison, in which order.
+    stream_page: the part of a run's page about a stream.
     evaluation_page: the same for an evaluation, which has report.html alone; its other files.
     page, page.css: building blocks in Markdown and HTML; colours and layout.
     svg_chart, svg_interval, svg_confusion, svg_calibration: pictures within report.html; svg_file: such a picture as a file.
