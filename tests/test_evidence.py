@@ -13,8 +13,10 @@ from run_here import runs_here
 from scipy.spatial.distance import jensenshannon
 
 import segp_ext
-from evidence import beta, gates, geometry, hindsight, letters, paired, runs, shares, unknown
+from evidence import beta, gated, gates, geometry, hindsight, letters, made_sets, paired, runs, shares, unknown, updated
 from segp_ext import compare
+from segp_ext.config import DataConfig
+from segp_ext.data import load_scenario
 from segp_ext.data.images import Images
 from segp_ext.report.result import RunResult
 from segp_ext.report.table import percent, signed
@@ -306,3 +308,38 @@ def test_the_rules_take_the_share_that_they_say():
     assert shares.posterior_mean(even) == pytest.approx(0.5)
     even[1.0] = even[1.0] - torch.tensor(math.log(2.0) / 4)  # twice as likely
     assert shares.posterior_mean(even) == pytest.approx((0 + 0.5 + 2) / 4)
+
+
+def made_stream_run(folder, gains):
+    """A run on three data sets whose accuracies in both settings are known; `gains` add to the last rows."""
+    result = made(0.5, 0.0, seed=int(folder.name.rpartition("-")[2]))
+    result.protocol["sources"], result.protocol["tasks"] = ["a", "b", "c"], [["x"], ["y"], ["z"]]
+    rows = [[0.1, 0.2, 0.3], [0.9, 0.2, 0.3], [0.8, 0.6, 0.3 - gains], [0.8, 0.6, 0.7 + gains]]
+    result.row("dual").scores.whole = {"global": [[v / 2 for v in row] for row in rows], "task-known": rows}
+    write(folder, result)
+
+
+def test_tables_of_streams(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "scenario_of", lambda run: None)
+    for seed, gains in ((1, 0.0), (2, 0.1)):
+        made_stream_run(tmp_path / f"runs/segp-{seed}", gains)
+    given = (tmp_path, "--rows", "segp", "--seeds", "1", "2", "--out", tmp_path / "table.md")
+    call(gated.main, monkeypatch, *map(str, given))
+    # global: 0.3 / 2; (0.3, 0.2) / 2; (0.8 + 0.6) / 4. task-known: twice as much
+    assert (
+        "| segp | 2 | 15.0 ± 0.0 | 12.5 ± 3.5 | 35.0 ± 0.0 | 30.0 ± 0.0 | 25.0 ± 7.1 | 70.0 ± 0.0 |"
+        in capsys.readouterr().out
+    )
+    call(updated.main, monkeypatch, *map(str, given))
+    found = capsys.readouterr().out
+    assert "| segp | the first look | 90.0 ± 0.0 | 20.0 ± 0.0 | 30.0 ± 0.0 |" in found
+    assert "| segp | all looks | 80.0 ± 0.0 | 60.0 ± 0.0 | 75.0 ± 7.1 |" in found
+
+
+def test_made_sets_are_as_said(tmp_path, monkeypatch):
+    call(made_sets.main, monkeypatch, str(tmp_path))
+    looks = [load_scenario(DataConfig(root=str(tmp_path / look))) for look in made_sets.LOOKS]
+    assert sum(len(task.train) for look in looks for task in look.tasks) == 1257  # each training image in one look
+    assert {sum(len(task.test) for task in look.tasks) for look in looks} == {540}
+    letters = load_scenario(DataConfig(root=str(tmp_path / "letters")))
+    assert letters.class_names and sorted(letters.class_names) == sorted(made_sets.LETTERS)
