@@ -9,6 +9,7 @@ import pytest
 import torch
 from called import call
 from made_results import made, write
+from made_results import made_run as made_result
 from run_here import runs_here
 from scipy.spatial.distance import jensenshannon
 
@@ -312,8 +313,8 @@ def test_the_rules_take_the_share_that_they_say():
 
 def made_stream_run(folder, gains):
     """A run on three data sets whose accuracies in both settings are known; `gains` add to the last rows."""
-    result = made(0.5, 0.0, seed=int(folder.name.rpartition("-")[2]))
-    result.protocol["sources"], result.protocol["tasks"] = ["a", "b", "c"], [["x"], ["y"], ["z"]]
+    result = made_result(3, 1, seed=int(folder.name.rpartition("-")[2]))
+    result.protocol["sources"] = ["a", "b", "c"]
     rows = [[0.1, 0.2, 0.3], [0.9, 0.2, 0.3], [0.8, 0.6, 0.3 - gains], [0.8, 0.6, 0.7 + gains]]
     result.row("dual").scores.whole = {"global": [[v / 2 for v in row] for row in rows], "task-known": rows}
     write(folder, result)
