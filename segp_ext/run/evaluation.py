@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segp_ext.clip.wording import Wordings
+from segp_ext.clip.wording import Wordings, first_wordings
 from segp_ext.config import PATHS, ScorePath
 from segp_ext.data.images import Images
 from segp_ext.method.calibration import BINS, calibration_gaps
@@ -116,7 +116,7 @@ class Evaluator:
                 places.setdefault(name, len(places))
             self._seen.append(len(places))
         self._names = [*places]
-        self._wording = {name: own for task in reversed(tasks) for name, own in task.wording.items()}
+        self._wording = first_wordings((task.class_names, task.wording) for task in tasks)
         device = learner.backbone.device
         self._places = [torch.tensor([places[name] for name in task.class_names], device=device) for task in tasks]
         self._first_image = [0, *accumulate(len(task.images) for task in tasks)]
