@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -39,6 +39,19 @@ Wordings = Mapping[str, Wording]
 """Wordings by the names of classes. A class that is not there is read by the learner's template."""
 PLAIN = Wording()
 """The wording of a class without one."""
+
+
+def first_wordings(tasks: Iterable[tuple[Sequence[str], Wordings]]) -> dict[str, Wording]:
+    """Returns the wordings that classes are learnt with. A class of several tasks has that of the first one, if only the template.
+
+    Args:
+        tasks: The class names of each task, and wordings of some of them.
+    """
+    found: dict[str, Wording] = {}
+    for names, wording in tasks:
+        for name in names:
+            found.setdefault(name, wording.get(name, PLAIN))
+    return {name: own for name, own in found.items() if own != PLAIN}
 
 
 def check_wording(name: str, wording: object) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from segp_ext.clip.wording import PLAIN, Wording
+from segp_ext.clip.wording import PLAIN, Wording, first_wordings
 from segp_ext.config import DataConfig
 from segp_ext.data.items import SizedDataset, labels_of
 from segp_ext.data.wordings import wordings
@@ -170,7 +170,7 @@ class Scenario:
     @property
     def wording(self) -> dict[str, Wording]:
         """How the text encoder reads the classes, by name; the first task of a class counts."""
-        return {name: own for task in reversed(self.tasks) for name, own in task.wording.items()}
+        return first_wordings((task.class_names, task.wording) for task in self.tasks)
 
 
 def hold_out(sources: list[Any], fraction: float, seed: int) -> tuple[list[Any], list[Any]]:

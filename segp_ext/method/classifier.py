@@ -99,10 +99,15 @@ class Classifier(Scores):
         return fit < self.unknown_limit(rate) if self._measured.fit else torch.zeros_like(fit, dtype=torch.bool)
 
     def _gated(self, pixels: Tensor, features: Features, scores: Tensor, names: OpenNames) -> Tensor:
-        """Leaves images and names that were not learnt to the untouched model; encodes only the images that need it."""
+        """Leaves images and names that were not learnt to the untouched model; encodes only the images that need it.
+
+        It may give all that these names have together to one of them. Where that is less than the best learnt class has, the answer is
+        this class either way.
+        """
         assert self.untouched is not None
         far = self.is_far(features)
-        rows = (far | (scores.argmax(dim=1) >= names.learnt)).nonzero().flatten()
+        best, together = scores[:, : names.learnt].amax(dim=1), scores[:, names.learnt :].logsumexp(dim=1)
+        rows = (far | (together > best)).nonzero().flatten()
         if not len(rows):
             return scores
         if features.frozen is None:
@@ -189,7 +194,7 @@ class Classifier(Scores):
             untouched = None if self.untouched is None else encode_classes(self.untouched, everything, limit)
             return OpenNames(text, len(learnt), untouched)
 
-        return self._open_names.get((self.config.template, own), encoded)
+        return self._open_names.get((self.config.template, [*others], own), encoded)
 
     def predict(
         self,

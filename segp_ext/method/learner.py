@@ -196,7 +196,9 @@ class SeGPCL(ClassEditing):
                 config = copy.deepcopy(self.config)
                 made = Classifier(backbone, text, statistics, self.wording, config, frozen, self.calibration, untouched)
             elif kept[1].config != self.config:  # the model stays, however large
-                made = dataclasses.replace(kept[1], text=self.own_text(), config=copy.deepcopy(self.config))
+                untouched = kept[1].untouched if gate else None
+                config = copy.deepcopy(self.config)
+                made = dataclasses.replace(kept[1], text=self.own_text(), config=config, untouched=untouched)
             else:
                 return kept[1]
             self._classifier = mark, made

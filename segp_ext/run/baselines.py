@@ -59,7 +59,9 @@ def measure_baselines(
         for method, name in heads.items():
             frozen_config = with_method(dataclasses.replace(config, method=method))
             training = dataclasses.replace(frozen_config.training, joint=False)
-            frozen = SeGPCL(backbone, dataclasses.replace(frozen_config, training=training), processes)
+            inference = dataclasses.replace(frozen_config.inference, gate=None)
+            frozen_config = dataclasses.replace(frozen_config, training=training, inference=inference)
+            frozen = SeGPCL(backbone, frozen_config, processes)
             first = not rows  # the text path of a frozen model is the same under every head
             evaluator = Evaluator(frozen, tests, evaluate_global=config.data.evaluate_global)
             for test, images in zip(tests, train_images, strict=True):

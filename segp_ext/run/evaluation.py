@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segp_ext.clip.wording import Wordings
+from segp_ext.clip.wording import Wordings, first_wordings
 from segp_ext.config import PATHS, ScorePath
 from segp_ext.data.images import Images
 from segp_ext.method.calibration import BINS, calibration_gaps
@@ -116,7 +116,7 @@ class Evaluator:
                 places.setdefault(name, len(places))
             self._seen.append(len(places))
         self._names = [*places]
-        self._wording = {name: own for task in reversed(tasks) for name, own in task.wording.items()}
+        self._wording = first_wordings((task.class_names, task.wording) for task in tasks)
         device = learner.backbone.device
         self._places = [torch.tensor([places[name] for name in task.class_names], device=device) for task in tasks]
         self._first_image = [0, *accumulate(len(task.images) for task in tasks)]
@@ -214,7 +214,7 @@ class Evaluator:
         seen, everything, known = right
         predicted = torch.zeros(len(self._rows), self._first_image[done], dtype=torch.int64, device=device)
         gaps = torch.zeros(len(self._rows), 2, BINS, dtype=torch.float64, device=device)
-        gate = learner.config.inference.gate is not None and done > 0
+        gate, learnt = learner.config.inference.gate is not None and done > 0, {*learner.class_names}
         for j, task in enumerate(self.tasks[:last]):
             places, open_set = self._places[j], self._global or j == done
             needs_pretrained = ("auto" in self._rows and done > 0 and (j < done or open_set)) or (gate and open_set)
@@ -235,9 +235,10 @@ class Evaluator:
                 if means is not None and j < done - 1:
                     means.add(feature, target)
                 if open_set:
-                    for row, scores in enumerate(self._open_scores(features, names)):
-                        everything[row, j] += _right(scores, target)
-                        known[row, j] += _right(scores[:, places], label)
+                    no_gate = set(task.class_names) <= learnt  # no other name competes for an image whose task is known
+                    for row, (scores, with_gate) in enumerate(self._open_scores(features, names)):
+                        everything[row, j] += _right(with_gate, target)
+                        known[row, j] += _right((scores if no_gate else with_gate)[:, places], label)
         found = learner.processes.sum(right)
         for j, total in enumerate(found.sum(dim=(0, 1)).tolist()):
             _check_hits(total, f"task {j + 1}")
@@ -261,7 +262,8 @@ class Evaluator:
             return learner.classifier().open_names(others, self._wording)
         if self._frozen_text is None:
             self._frozen_text = learner.encode_names(self._names, self._wording)
-        return OpenNames(self._frozen_text, len(learner.class_names))
+        untouched = None if learner.classifier().untouched is None else self._frozen_text
+        return OpenNames(self._frozen_text, len(learner.class_names), untouched)
 
     def _scores_of_paths(self, features: Features) -> list[Tensor]:
         """Logits of each path over the classes learnt."""
@@ -273,8 +275,11 @@ class Evaluator:
             found.append(learner.scores(features.embedding, features.raw, "auto", features.frozen))
         return found
 
-    def _open_scores(self, features: Features, names: OpenNames) -> Iterator[Tensor]:
-        """Yields the scores of each path over the class names of all tasks; names that are not learnt are scored by text alone."""
+    def _open_scores(self, features: Features, names: OpenNames) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the scores of each path over the class names of all tasks, without the gate and with it.
+
+        Names that are not learnt are scored by text alone.
+        """
         classifier, scale = self.learner.classifier(), self.learner.backbone.logit_scale
         untouched = far = None
         if classifier.untouched is not None and 0 < names.learnt < len(names.text):
@@ -284,7 +289,7 @@ class Evaluator:
             far = classifier.is_far(features)
         for path in self._rows:
             scores = classifier.open_scores(features, path, names)
-            yield scores if untouched is None or far is None else gated(scores, untouched, far, names.learnt)
+            yield scores, scores if untouched is None or far is None else gated(scores, untouched, far, names.learnt)
 
     def _confusion(self, predicted: list[int]) -> Confusion:
         """Counts predicted classes of the test images of all tasks learnt."""

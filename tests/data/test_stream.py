@@ -61,6 +61,14 @@ def test_one_class_in_several_looks(roots):
         segp_ext.load_config(changes={"data.shared_names": "same"})
 
 
+def test_a_class_of_several_looks_is_read_as_it_is_learnt_first(roots):
+    """The learner keeps the wording of the first task, here the template, so the prompts of later ones are not measured."""
+    sketches = {"root": "zoo", "prompts": ["a sketch of a {}."]}
+    found = stream(roots, {"root": "pets"}, sketches, shared_names="same")
+    assert found.wording == {"yak": Wording(prompts=["a sketch of a {}."])}
+    assert {*stream(roots, sketches, {"root": "pets"}, shared_names="same").wording} == {"cat", "yak"}
+
+
 def test_the_order_can_be_given_apart(roots):
     sources = {"root": "pets"}, {"root": "zoo", "title": "park"}
     ahead, back = (stream(roots, *sources, source_order=order) for order in (["pets", "park"], ["park", "pets"]))

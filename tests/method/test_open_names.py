@@ -7,6 +7,7 @@ from made import images_of, made_images, shake, small_config, tiny_backbone
 from scipy.special import softmax
 
 from segp_ext.config import Config, from_dict
+from segp_ext.method.classifier import Classifier
 from segp_ext.method.learner import SeGPCL
 from segp_ext.method.open_names import gated, with_others
 from segp_ext.run.evaluation import EvaluationSet, Evaluator
@@ -88,10 +89,75 @@ def test_only_images_that_need_it_pass_twice(monkeypatch):
     pixels = torch.cat([seen, torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))])
     features = classifier.features(pixels, "visual", on_text=True)
     scores = classifier.open_scores(features, "visual", classifier.open_names(["cat"]))
-    needed = classifier.is_far(features) | (scores.argmax(dim=1) == 3)
+    needed = classifier.is_far(features) | (scores.argmax(dim=1) == 3)  # where one other name competes
     answer = classifier.answer(pixels, "visual", ["cat"])
     assert 0 < int(needed.sum()) < len(pixels) and passed == [int(needed.sum())]
     torch.testing.assert_close(answer.probabilities[~needed], scores.exp()[~needed])
+
+
+def test_answers_are_those_of_a_second_pass_for_all_images(monkeypatch):
+    """The untouched model may give one other name all that the other names have together, and so more than the best learnt class has."""
+    monkeypatch.setattr(Classifier, "is_far", lambda self, features: torch.zeros(400, dtype=torch.bool))
+    others, pixels = ["cat", "dog", "cow", "hen"], torch.rand(400, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    classifier = learner_with_gate(0.01).classifier()
+    names, features = classifier.open_names(others), classifier.features(pixels, "dual")
+    scores, scale = classifier.open_scores(features, "dual", names), classifier.backbone.logit_scale
+    embedding = classifier.untouched.encode_image(pixels)[0]
+    untouched = names.of_text(embedding, scale, classifier.temperature("text"), untouched=True)
+    expected = gated(scores, untouched, classifier.is_far(features), 3).argmax(dim=1)
+    assert ((scores.argmax(dim=1) < 3) & (expected >= 3)).any()
+    assert (classifier.answer(pixels, "dual", others).probabilities.argmax(dim=1) == expected).all()
+
+
+def test_the_same_other_names_in_another_order_and_twice():
+    classifier, pixels = learner_with_gate(None).classifier(), torch.rand(6, 3, 8, 8)
+    found = classifier.answer(pixels, "dual", ["cat", "dog"]).probabilities
+    torch.testing.assert_close(
+        classifier.answer(pixels, "dual", ["dog", "cat"]).probabilities, found[:, [0, 1, 2, 4, 3]]
+    )
+    with pytest.raises(ValueError, match="others: class name 'dog' is given twice"):
+        classifier.answer(pixels, "dual", ["dog", "cat", "dog"])
+
+
+def test_a_gate_that_is_taken_away_is_away():
+    learner = learner_with_gate(0.05)
+    assert learner.classifier().untouched is not None
+    learner.config.inference.gate = None
+    assert learner.classifier().untouched is None
+    learner.config.inference.gate = 0.05
+    assert learner.classifier().untouched is not None
+
+
+NAMES = [["red", "green"], ["blue", "cat"], ["dog", "cow"]]
+
+
+def evaluated(**changes):
+    """The paths' results after three tasks, measured on all names."""
+    learner = SeGPCL(tiny_backbone(), small_config(calibration__fraction=0.3, **changes))
+    tests = [
+        EvaluationSet(own, images_of(made_images(2, 12, seed=2 * i), learner.backbone)) for i, own in enumerate(NAMES)
+    ]
+    evaluator = Evaluator(learner, tests, evaluate_global=True)
+    for i, own in enumerate(NAMES):
+        learner.learn_task(made_images(2, 8, seed=2 * i), own)
+        evaluator.after_task()
+    return evaluator.paths
+
+
+def test_a_gate_changes_nothing_where_only_learnt_names_compete():
+    gate, none = (evaluated(inference__gate=gate, training__epochs=4) for gate in (0.9, None))
+    for path in none:
+        for after in range(1, 4):
+            known = [paths[path].whole["task-known"][after][:after] for paths in (gate, none)]
+            assert known[0] == known[1], (path, after)
+    assert gate["visual"].whole["global"] != none["visual"].whole["global"]
+
+
+def test_a_model_that_never_trains_has_a_gate_too():
+    """Its untouched model is itself, so that the gate changes nothing on the path text."""
+    gate, none = (evaluated(inference__gate=gate, training__epochs=0) for gate in (0.9, None))
+    assert gate["text"].whole == none["text"].whole
+    assert gate["visual"].whole["global"] != none["visual"].whole["global"]
 
 
 def test_zero_shot_accuracy_on_names_that_are_not_learnt_stays_to_the_image():
