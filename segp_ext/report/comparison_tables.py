@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import statistics
-from typing import Any, get_args
+from typing import Any
 
 from segp_ext.report.comparison import Comparison, Difference
 from segp_ext.report.glossary import COLUMNS, GLOBAL_CAPTION, GLOBAL_COLUMNS, GLOBAL_METRICS, METRICS
@@ -28,7 +28,7 @@ PAIRED = (
 
 def tables(comparison: Comparison) -> list[Table]:
     """Makes all tables that have rows, in order."""
-    settings = [setting_table(comparison, setting) for setting in get_args(WholeSetting)]
+    settings = [setting_table(comparison, setting) for setting in shown(comparison)]
     found = [
         *settings,
         seen_table(comparison),
@@ -67,12 +67,16 @@ def global_table(comparison: Comparison) -> Table:
     )
 
 
+def shown(comparison: Comparison) -> list[WholeSetting]:
+    """Lists the settings of evaluation to show, the leading one first; see `stream_tables.shown_settings`."""
+    return next(filter(None, map(shown_settings, comparison.results.values())), [])
+
+
 def setting_table(comparison: Comparison, setting: WholeSetting) -> Table:
-    """Makes the table of a setting's Transfer, Avg and Last, one row per method and path; it has no rows if no run shows it."""
+    """Makes the table of a setting's Transfer, Avg and Last, one row per method and path."""
     keys = {stream_key(setting, metric): column for metric, column in STREAM_METRICS.items()}
-    shown = any(setting in shown_settings(result) for result in comparison.results.values())
     rows = []
-    for (row, path), members in comparison.groups.items() if shown else ():
+    for (row, path), members in comparison.groups.items():
         if all(any(s.values.get(key) is not None for key in keys) for s in members):
             numbers = [spread([s.values.get(key) for s in members]) for key in keys]
             apart = (comparison.difference(row, path, key) for key in keys)

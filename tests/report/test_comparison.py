@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from made_results import keep, made, task
+from made_results import keep, made, made_run, task
 
 from segp_ext.report import comparison_page, comparison_plots, comparison_tables
 from segp_ext.report.comparison import Comparison, Difference
@@ -177,3 +177,28 @@ def test_retention_is_compared_by_the_sets_places():
 def test_one_seed_has_no_spread_and_no_interval():
     assert spread([0.5]) == "50.0" and spread([0.5, None]) == "–" and spread([]) == "–"
     assert str(Difference.of([0.1])) == "+10.0"
+
+
+def test_a_comparison_of_streams_has_a_table_for_each_setting_the_leading_one_first():
+    results = {}
+    for row, gain in (("segp", 0.0), ("lora", 0.1)):
+        for seed in (1, 2):
+            results[row, seed] = result = made_run(3, 2, row, seed)
+            result.protocol["setting"] = "global"
+            for own in result.own:
+                rows = [[0.1, 0.2, 0.3], [0.9, 0.2, 0.4], [0.8, 0.6, 0.3 - gain], [0.8, 0.6, 0.7]]
+                own.scores.whole = {"task-known": rows, "global": [[value / 2 for value in values] for values in rows]}
+    found = comparison_tables.tables(Comparison(results, "x"))
+    assert [table.caption.partition(":")[0] for table in found[:2]] == ["Global", "Task-known"]
+    known = {tuple(row[:2]): row[2:] for row in found[1].rows}
+    # Transfer: 0.2, and the mean of 0.4 and 0.3; Avg: (1.5 + 1.7 + 2.1) / 9; Last: 0.7
+    assert known["segp", "dual"] == ["2", "27.5 ± 0.0", "58.9 ± 0.0", "70.0 ± 0.0", "–", "–", "–"]
+    assert known["lora", "dual"][3] == "70.0 ± 0.0" and known["lora", "dual"][4].startswith("-2.5")
+    lines = [json.loads(line) for line in comparison_tables.matrices_jsonl(Comparison(results, "x")).splitlines()]
+    assert next(line for line in lines if line["row"] == "segp")["settings"]["task-known"][1] == [0.9, 0.2, 0.4]
+    page = comparison_page.page(Comparison(results, "x"), {}).html()
+    assert (
+        page.index("Every task, global")
+        < page.index("Every task, task-known")
+        < page.index("Accuracy over seen classes")
+    )
