@@ -103,9 +103,9 @@ struct SmallArgs {
 template <class T, int kPack>
 __global__ void __launch_bounds__(kRowThreads) drift_small_kernel(const __grid_constant__ SmallArgs<T> args) {
   using Acc = accumulator_t<T>;
-  __shared__ Acc x[kMostOthers];
+  __shared__ OfOthers<Acc> x;
   const int64_t row = blockIdx.x;
-  block_cosines<kPack>(args.prototypes[row], args.before, args.width, x, static_cast<Acc*>(nullptr));
+  block_cosines<kPack>(args.prototypes[row], args.before, args.width, x, nullptr);
   Softmax<Acc, false> softmax = Softmax<Acc, false>::empty(0);
   for (int64_t a = threadIdx.x; a < args.before.count; a += blockDim.x) {
     softmax.add(args.sharpness, x[a], x[a] < Acc(0) ? Acc(0) : x[a]);

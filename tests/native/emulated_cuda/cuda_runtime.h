@@ -60,6 +60,9 @@ void fail_next(cudaError_t status);
 // device takes.
 int64_t small_work();
 
+// A part of a workspace: with the address sanitizer, nothing may touch what lies between its end and the next one.
+void take_part(void* begin, void* end, void* next);
+
 // All threads of the block, or of the calling thread's warp, that have not returned yet.
 void meet_block(Site site);
 void meet_warp(Site site);

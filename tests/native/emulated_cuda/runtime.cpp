@@ -14,6 +14,7 @@
 #include <vector>
 
 #if SEGP_SANITIZED_ADDRESS
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #elif SEGP_SANITIZED_THREAD
 #include <sanitizer/tsan_interface.h>
@@ -173,6 +174,18 @@ void prepare(Thread& thread) {
 int64_t small_work() {
   static const char* const given = std::getenv("EMULATED_CUDA_SMALL_WORK");
   return given == nullptr ? 1 << 24 : std::atoll(given);
+}
+
+void take_part(void* begin, void* end, void* next) {
+#if SEGP_SANITIZED_ADDRESS
+  const auto bytes = [](void* from, void* to) {
+    return static_cast<size_t>(static_cast<char*>(to) - static_cast<char*>(from));
+  };
+  __asan_unpoison_memory_region(begin, bytes(begin, end));
+  __asan_poison_memory_region(end, bytes(end, next));
+#else
+  (void)begin, (void)end, (void)next;
+#endif
 }
 
 void meet_block(Site site) { meet(block.whole, site); }
