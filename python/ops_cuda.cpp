@@ -1,5 +1,4 @@
 // CUDA implementations of the schemas in library.cpp. Compiled only where the kernels are.
-#include <dlfcn.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -15,6 +14,7 @@
 #include "dpgd_args.h"
 #include "matrix_args.h"
 #include "register_ops.h"
+#include "torch_cuda.h"
 
 namespace {
 
@@ -33,22 +33,8 @@ void run_on_device_of(const char* op, const Tensor&, const Launch& launch) {
 
 #else
 
-// torch's current stream. The function that tells it lives in libtorch_cuda, to which this library is not
-// linked, because it must load where torch has no CUDA at all. Where tensors on a CUDA device exist,
-// libtorch_cuda is in the process, and is asked for the symbol at the first call.
 void* current_stream(const char* op, int32_t device) {
-  using Getter = AOTITorchError (*)(int32_t, void**);
-  static const Getter getter = [] {
-    constexpr const char* kSymbol = "aoti_torch_get_current_cuda_stream";
-    void* symbol = dlsym(RTLD_DEFAULT, kSymbol);
-    if (symbol == nullptr) {
-      // torch's libraries are usually loaded privately. NOLOAD finds the one that is there and loads none.
-      if (void* torch_cuda = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD)) {
-        symbol = dlsym(torch_cuda, kSymbol);
-      }
-    }
-    return reinterpret_cast<Getter>(symbol);
-  }();
+  static const auto getter = reinterpret_cast<segp::CurrentStream>(segp::torch_cuda_function(segp::kCurrentStream));
   void* stream = nullptr;
   if (getter == nullptr || getter(device, &stream) != TORCH_SUCCESS) {
     segp::fail(op, "x", "is on a CUDA device, but this torch does not tell its current CUDA stream");

@@ -41,6 +41,7 @@ namespace segp {
 namespace cuda {
 
 void gemm(const MatrixRef&, const MatrixRef&, const MatrixRef&, int) { ++products; }
+void add_gemm(const MatrixRef&, const MatrixRef&, const MatrixRef&, int) { ++products; }
 
 }  // namespace cuda
 }  // namespace segp
