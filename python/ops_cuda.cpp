@@ -24,12 +24,12 @@ using torch::stable::Tensor;
 #if SEGP_EMULATED_CUDA
 
 // On the emulation (tests/native/emulated_cuda) the processor's tensors are the device's.
-template <class Launch>
-void run_on_device_of(const char* op, const Tensor&, const Launch& launch) {
-  if (launch(0, nullptr) != 0) {
-    segp::fail(op, "kernel", "did not start");
-  }
-}
+struct Place {
+  int32_t device = 0;
+  void* stream = nullptr;
+
+  Place(const char*, const Tensor&) {}
+};
 
 #else
 
@@ -42,18 +42,27 @@ void* current_stream(const char* op, int32_t device) {
   return stream;
 }
 
+// A tensor's device, the current one as long as this lives, and torch's stream there.
+struct Place {
+  int32_t device;
+  torch::stable::accelerator::DeviceGuard guard;
+  void* stream;
+
+  Place(const char* op, const Tensor& tensor)
+      : device(tensor.get_device_index()), guard(device), stream(current_stream(op, device)) {}
+};
+
+#endif
+
 // Calls launch(device, stream) with the tensor's device as the current one; its status becomes an exception.
 template <class Launch>
 void run_on_device_of(const char* op, const Tensor& tensor, const Launch& launch) {
-  const int32_t device = tensor.get_device_index();
-  const torch::stable::accelerator::DeviceGuard guard(device);
-  const int status = launch(device, current_stream(op, device));
+  const Place place(op, tensor);
+  const int status = launch(place.device, place.stream);
   if (status != 0) {
     segp::fail(op, "kernel", std::string("did not start: ") + segp::cuda::status_text(status));
   }
 }
-
-#endif
 
 // One dtype for all matrices: theirs if they agree, else the one in which the op computes. Refuses what is no floating
 // tensor before anything is converted.

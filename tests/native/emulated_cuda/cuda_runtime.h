@@ -52,7 +52,7 @@ void launch(const void* kernel, unsigned blocks, unsigned threads, cudaStream_t 
             const std::function<void()>& body);
 
 // For tests: the streams of all launches and memsets since the last call, each once, and the status of the next
-// cudaGetLastError.
+// cudaGetLastError. That of the first can be given in EMULATED_CUDA_STATUS.
 std::set<cudaStream_t> streams_used();
 void fail_next(cudaError_t status);
 
