@@ -4,7 +4,6 @@
 #include <torch/headeronly/core/ScalarType.h>
 
 #include <array>
-#include <string>
 
 #include "checks.h"
 #include "segp/gemm.h"
@@ -46,7 +45,7 @@ void gemm(const MatrixRef& a, const MatrixRef& b, const MatrixRef& out, int devi
 void add_gemm(const MatrixRef& a, const MatrixRef& b, const MatrixRef& out, int device) {
   static const auto add = reinterpret_cast<AddmmOut>(torch_cuda_function(kAddmmOut));
   if (add == nullptr) {
-    fail("geometry_distill", "torch", std::string("has no ") + kAddmmOut);
+    fail("products on CUDA", kAddmmOut, "is missing in this torch");
   }
   const Tensor result = view(out, device);
   const Tensor left = view(a, device);

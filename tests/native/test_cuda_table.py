@@ -46,4 +46,5 @@ def test_a_call_takes_few_launches(tmp_path):
         assert counted["dual_target_loss", "B 64, C 90", dtype] == 1
         assert counted["prototype_drift", "C 10, A 50", dtype] == 1
         assert counted["prototype_drift", "C 1000, A 5000", dtype] <= 5
+        assert counted["prototype_drift", "C 5000, A 25000", dtype] < 45
         assert counted["dpgd_step", "B 64, C 3", dtype] == 1
