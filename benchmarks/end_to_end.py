@@ -36,6 +36,7 @@ from segp_ext.method.inputs import TaskInputs
 from segp_ext.method.learner import SeGPCL
 from segp_ext.method.sources import Dpgd, Teacher
 from segp_ext.runtime.processes import Processes
+from segp_ext.storage.class_records import older_records
 
 from .harness import Candidate, Table, measure, print_setting
 
@@ -83,10 +84,11 @@ class Scene:
         self.prototypes = torch.randn(CLASSES, self.backbone.raw_dim, generator=draw).to(device)
         # Puts the learner in its state after ten tasks, with the adapter's weights set above.
         adapter = self.backbone.adapter_state()
-        self.learner.restore(names, [NEW] * (CLASSES // NEW), {**adapter, "prototypes": self.prototypes})
+        tasks = [NEW] * (CLASSES // NEW)
+        self.learner.restore(older_records(names, tasks), tasks, {**adapter, "prototypes": self.prototypes})
         self.target = torch.arange(batch, device=device) % (CLASSES - NEW)
         raw = (np.random.RandomState(0).rand(STEPS * batch, 3, size, size) * 255).astype(np.uint8)
-        data = LabelledImages(list(raw), [i % NEW for i in range(len(raw))], lambda image: image)
+        data = LabelledImages(list(raw), [CLASSES - NEW + i % NEW for i in range(len(raw))], lambda image: image)
         self.images = Images(data, self.learner.reader)
 
 

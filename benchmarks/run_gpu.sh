@@ -37,19 +37,24 @@ quick=()
 [ "$device" = cuda ] || quick=(--quick)
 export PYTHONPATH=$PWD PYTHONUNBUFFERED=1 SEGP_EXT_REQUIRE_NATIVE=1 SEGP_EXT_RESULTS=$out
 failed=0
+child=
 
 pack() {
   "$python" scripts/gpu_page.py "$out" > "$out/results.md"
   (cd "$out" && tar czf results.tar.gz --exclude=results.tar.gz ./*) && echo "everything is in $out/results.tar.gz"
 }
 trap pack EXIT
-trap 'exit 143' TERM INT
+trap '[ -z "$child" ] || kill "$child"; exit 143' TERM INT
 
-# run SECONDS NAME COMMAND...: runs a step's command for at most SECONDS, with its output in OUT/NAME.log; notes how it went and its time.
+# run SECONDS NAME COMMAND...: runs a step's command for at most SECONDS, with its output in OUT/NAME.log; notes how it went and its time. The
+# command runs in the background, as a signal is not heard before what is in the foreground ends.
 run() {
   local limit=$1 name=$2 begin=$SECONDS status=0 how=passed
   shift 2
-  timeout --kill-after=10 "$limit" "$@" > "$out/$name.log" 2>&1 || status=$?
+  timeout --kill-after=10 "$limit" "$@" > "$out/$name.log" 2>&1 &
+  child=$!
+  wait "$child" || status=$?
+  child=
   [ "$status" -eq 0 ] || { failed=1; how="FAILED ($status)"; }
   [ "$status" -ne 124 ] || how="STOPPED after $limit s"
   printf '%-10s %-20s %4d s  %s\n' "$name" "$how" $((SECONDS - begin)) \
@@ -68,7 +73,7 @@ for name in "${steps[@]}"; do
   case $name in
     needs) run 60 needs "$python" scripts/gpu_needs.py "$device" ;;
     build) run 580 build "$python" scripts/gpu_build.py "$device" ;;
-    tests) run 580 tests "$python" -m pytest -q -m '' -p no:cacheprovider tests/ops ;;
+    tests) run 580 tests "$python" -m pytest -q -m '' -n 4 --dist loadfile -p no:cacheprovider tests/ops ;;
     memcheck) run 580 memcheck env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "${memcheck[@]}" \
       "$python" -m pytest -q -m '' -p no:cacheprovider tests/ops -k "$few" ;;
     racecheck) run 580 racecheck "${racecheck[@]}" "$python" -m pytest -q -m '' -p no:cacheprovider tests/ops -k "$few" ;;

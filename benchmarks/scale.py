@@ -29,6 +29,7 @@ from segp_ext.data.scenario import LabelledImages
 from segp_ext.method.learner import SeGPCL
 from segp_ext.report.drawing import drawing
 from segp_ext.run.evaluation import EvaluationSet, Evaluator
+from segp_ext.storage.class_records import older_records
 
 from .harness import RESULTS, Table, device_name, print_setting
 
@@ -118,7 +119,8 @@ def learn(classes: int, steps: int, threads: int) -> dict:
     evaluator = Evaluator(
         learner, [old, EvaluationSet(names[classes:], Images(made_images(1, NEW * PER_CLASS), learner.reader))]
     )
-    learner.restore(names[:classes], [classes], {**learner.backbone.adapter_state(), "prototypes": prototypes})
+    records = older_records(names[:classes], [classes])
+    learner.restore(records, [classes], {**learner.backbone.adapter_state(), "prototypes": prototypes})
     watch = MemoryWatch()
     watch.start()
     begin = time.perf_counter()

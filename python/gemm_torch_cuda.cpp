@@ -1,4 +1,4 @@
-// The device's gemm handed to torch, which hands it to cuBLAS.
+// The device's products handed to torch, which hands them to cuBLAS.
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
@@ -7,6 +7,7 @@
 
 #include "checks.h"
 #include "segp/gemm.h"
+#include "torch_cuda.h"
 
 namespace segp {
 namespace cuda {
@@ -39,6 +40,17 @@ void gemm(const MatrixRef& a, const MatrixRef& b, const MatrixRef& out, int devi
     STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::mm", "dtype_out", stack.data(), TORCH_ABI_VERSION));
     (void)torch::stable::detail::to<Tensor>(stack[0]);
   }
+}
+
+void add_gemm(const MatrixRef& a, const MatrixRef& b, const MatrixRef& out, int device) {
+  static const auto add = reinterpret_cast<AddmmOut>(torch_cuda_function(kAddmmOut));
+  if (add == nullptr) {
+    fail("products on CUDA", kAddmmOut, "is missing in this torch");
+  }
+  const Tensor result = view(out, device);
+  const Tensor left = view(a, device);
+  const Tensor right = view(b, device);
+  STABLE_TORCH_ERROR_CODE_CHECK(add(result.get(), result.get(), left.get(), right.get(), 1.0, 1.0));
 }
 
 }  // namespace cuda

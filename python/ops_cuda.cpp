@@ -1,5 +1,4 @@
 // CUDA implementations of the schemas in library.cpp. Compiled only where the kernels are.
-#include <dlfcn.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -15,6 +14,7 @@
 #include "dpgd_args.h"
 #include "matrix_args.h"
 #include "register_ops.h"
+#include "torch_cuda.h"
 
 namespace {
 
@@ -24,31 +24,17 @@ using torch::stable::Tensor;
 #if SEGP_EMULATED_CUDA
 
 // On the emulation (tests/native/emulated_cuda) the processor's tensors are the device's.
-template <class Launch>
-void run_on_device_of(const char* op, const Tensor&, const Launch& launch) {
-  if (launch(0, nullptr) != 0) {
-    segp::fail(op, "kernel", "did not start");
-  }
-}
+struct Place {
+  int32_t device = 0;
+  void* stream = nullptr;
+
+  Place(const char*, const Tensor&) {}
+};
 
 #else
 
-// torch's current stream. The function that tells it lives in libtorch_cuda, to which this library is not
-// linked, because it must load where torch has no CUDA at all. Where tensors on a CUDA device exist,
-// libtorch_cuda is in the process, and is asked for the symbol at the first call.
 void* current_stream(const char* op, int32_t device) {
-  using Getter = AOTITorchError (*)(int32_t, void**);
-  static const Getter getter = [] {
-    constexpr const char* kSymbol = "aoti_torch_get_current_cuda_stream";
-    void* symbol = dlsym(RTLD_DEFAULT, kSymbol);
-    if (symbol == nullptr) {
-      // torch's libraries are usually loaded privately. NOLOAD finds the one that is there and loads none.
-      if (void* torch_cuda = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD)) {
-        symbol = dlsym(torch_cuda, kSymbol);
-      }
-    }
-    return reinterpret_cast<Getter>(symbol);
-  }();
+  static const auto getter = reinterpret_cast<segp::CurrentStream>(segp::torch_cuda_function(segp::kCurrentStream));
   void* stream = nullptr;
   if (getter == nullptr || getter(device, &stream) != TORCH_SUCCESS) {
     segp::fail(op, "x", "is on a CUDA device, but this torch does not tell its current CUDA stream");
@@ -56,18 +42,27 @@ void* current_stream(const char* op, int32_t device) {
   return stream;
 }
 
+// A tensor's device, the current one as long as this lives, and torch's stream there.
+struct Place {
+  int32_t device;
+  torch::stable::accelerator::DeviceGuard guard;
+  void* stream;
+
+  Place(const char* op, const Tensor& tensor)
+      : device(tensor.get_device_index()), guard(device), stream(current_stream(op, device)) {}
+};
+
+#endif
+
 // Calls launch(device, stream) with the tensor's device as the current one; its status becomes an exception.
 template <class Launch>
 void run_on_device_of(const char* op, const Tensor& tensor, const Launch& launch) {
-  const int32_t device = tensor.get_device_index();
-  const torch::stable::accelerator::DeviceGuard guard(device);
-  const int status = launch(device, current_stream(op, device));
+  const Place place(op, tensor);
+  const int status = launch(place.device, place.stream);
   if (status != 0) {
     segp::fail(op, "kernel", std::string("did not start: ") + segp::cuda::status_text(status));
   }
 }
-
-#endif
 
 // One dtype for all matrices: theirs if they agree, else the one in which the op computes. Refuses what is no floating
 // tensor before anything is converted.

@@ -156,7 +156,9 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def change(before: object, now: object) -> str:
-    """Formats a cell: "before → now", or `now` alone if nothing changed or there is no earlier value."""
+    """Formats a cell: "before → now", or `now` alone if nothing changed or there is no earlier value. None is a value that is not there."""
+    if now is None:
+        now = "" if before is None else "none"
     return str(now) if before is None or before == now else f"{before} → {now}"
 
 
@@ -166,7 +168,7 @@ def registers_page(old: dict[str, Source], now: dict[str, Source]) -> str:
     for stem, source in now.items():
         before = old.get(stem, Source()).registers
         for kernel in dict.fromkeys(kernel for kernel, _ in source.registers):
-            cells = [change(before.get((kernel, d)), source.registers.get((kernel, d), "")) for d in DTYPES.values()]
+            cells = [change(before.get((kernel, d)), source.registers.get((kernel, d))) for d in DTYPES.values()]
             rows.append([stem, kernel, *cells])
     spilled = [sum(source.spills for source in state.values()) if state else None for state in (old, now)]
     return f"{table(['source', 'kernel', *DTYPES.values()], rows)}\n\nBytes that spill to memory: {change(*spilled)}."

@@ -9,6 +9,7 @@ speeds that one large bfloat16 product and one large copy reach there, the numbe
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass
 
 SIZES = (512, 20_000), (5_000, 25_000)
@@ -16,6 +17,7 @@ WIDTH = 512  # De of ViT-B/16
 INSTRUCTIONS = 71  # per similarity in bfloat16, from benchmarks/results/cuda_table.md
 EXPONENTIALS_A_CLOCK = 16  # per multiprocessor
 INSTRUCTIONS_A_CLOCK = 128  # per multiprocessor
+TILE_BYTES, WORKSPACE_BYTES = 40 << 20, 60 << 20  # csrc/cuda/matrix_rows.cuh
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,14 @@ class Stage:
     Attributes:
         products: matrix products, each of the size of images times text.
         moved: bytes to and from memory.
+        summed: bytes to and from memory, per number of the text's gradient, each time that one is added to it.
         instructions: instructions between the products.
         exponentials: exponentials among them.
     """
 
     products: float = 0
     moved: float = 0
+    summed: float = 0
     instructions: float = 0
     exponentials: float = 0
 
@@ -38,21 +42,22 @@ class Stage:
 DESIGNS = {
     "four products alone": [Stage(products=4)],
     # Two float32 products are written, read for the softmax, and read again for the weights. Two bfloat16 weights are written and read.
+    # The text's gradient of some rows is written and read, to be added to that of the rows before.
     "tiled, as built": [
         Stage(products=2, moved=8),
         Stage(moved=8 + 8 + 4, instructions=INSTRUCTIONS, exponentials=4),
-        Stage(products=2, moved=4),
+        Stage(products=2, moved=4, summed=16),
     ],
     "tiled, read again from the cache": [
         Stage(products=2, moved=8),
         Stage(moved=8 + 4, instructions=INSTRUCTIONS, exponentials=4),
-        Stage(products=2, moved=4),
+        Stage(products=2, moved=4, summed=8),
     ],
     # A first pass finds the softmax's statistics. A second pass computes the products again, and writes the weights.
     "fused up to the weights": [
         Stage(products=2, instructions=INSTRUCTIONS / 3, exponentials=2),
         Stage(products=2, moved=4, instructions=2 * INSTRUCTIONS / 3, exponentials=2),
-        Stage(products=2, moved=4),
+        Stage(products=2, moved=4, summed=8),
     ],
     # Nothing is kept: each gradient computes the products and the weights again.
     "fused throughout": [
@@ -61,6 +66,13 @@ DESIGNS = {
         Stage(products=3, instructions=2 * INSTRUCTIONS / 3, exponentials=2),
     ],
 }
+
+
+def additions(rows: int, classes: int) -> int:
+    """Counts how often a text gradient is added to that of the rows before: the rows' weights fill what tiles leave of the workspace."""
+    tile = min(rows, TILE_BYTES // (2 * 4 * classes) // 128 * 128)
+    together = (WORKSPACE_BYTES - 2 * 4 * classes * tile) // (2 * classes) // tile * tile
+    return math.ceil(rows / together) - 1
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,9 @@ class Rates:
         clocks = max(stage.instructions / INSTRUCTIONS_A_CLOCK, stage.exponentials / EXPONENTIALS_A_CLOCK)
         return (
             stage.products * 2 * similarities * WIDTH / self.tflops / 1e6,
-            stage.moved * similarities / self.bandwidth / 1e6,
+            (stage.moved * similarities + stage.summed * additions(rows, classes) * classes * WIDTH)
+            / self.bandwidth
+            / 1e6,
             clocks * similarities / self.multiprocessors / self.clock / 1e3,
         )
 

@@ -131,6 +131,10 @@ __global__ void __launch_bounds__(kWideThreads, sizeof(accumulator_t<T>) == size
   }
 }
 
+// Whether a product can be added to what is there.
+template <class T>
+constexpr bool kAddsGemm = sizeof(T) == sizeof(accumulator_t<T>);
+
 // The parts of the workspace; with a null base, their size.
 template <class T>
 struct Parts {
@@ -150,12 +154,12 @@ struct Parts {
     stride = padded(classes);
     student_stride = stride * static_cast<int64_t>(sizeof(Acc) / sizeof(T));
     block = balanced(rows, kTileBytes / (2 * stride * static_cast<int64_t>(sizeof(Acc))));
-    // The text's gradient takes as many rows at a time as there is room for: each time it has to be added to what is
-    // there.
+    // The text's gradient takes as many rows at a time as there is room for: each time it is added to what is there.
     const int64_t room = kWorkspaceBytes - 2 * block * stride * static_cast<int64_t>(sizeof(Acc));
     group = std::max<int64_t>(1, room / (stride * static_cast<int64_t>(sizeof(T))) / block) * block;
     group = std::min(group, (rows + block - 1) / block * block);
-    text_sums = group < rows ? std::max(block * stride, width) : block * stride;
+    const int64_t tiles = 2 * block * stride;
+    text_sums = group < rows ? std::max(tiles, width) : tiles;
     Workspace workspace(base);
     flags = workspace.take<int>(4);
     row_loss = workspace.take<Acc>(rows);
@@ -165,15 +169,16 @@ struct Parts {
     teacher_text = take_norms<Acc>(workspace, classes, flags + 3, nullptr);
     row_factor = workspace.take<Acc>(rows);
     x = workspace.take<Acc>(text_sums);
-    y = workspace.take<Acc>(block * stride);
+    y = x + block * stride;
     for_student = reinterpret_cast<T*>(x);
-    text_sum = x;  // once the student's gradient has been made
+    text_sum = x;  // and y, once the student's gradient has been made
     for_text = workspace.take<T>(params.grad_student_text != nullptr ? group * stride : 0);
     bytes = workspace.bytes();
   }
 };
 
-// grad_text (=, or += from the second group on) weights^T student, in pieces of classes where it is added.
+// grad_text (=, or += from the second group on) weights^T student. The sum of half types is added in pieces of
+// classes.
 template <class T>
 void add_text_gradient(const Parts<T>& parts, const MatrixRef& weights, const MatrixRef& student, bool is_first,
                        accumulator_t<T>* grad_text, int device, cudaStream_t stream) {
@@ -182,15 +187,17 @@ void add_text_gradient(const Parts<T>& parts, const MatrixRef& weights, const Ma
   const int64_t width = student.cols;
   if (is_first) {
     gemm(transposed(weights), student, dense(grad_text, classes, width, width), device);
-    return;
-  }
-  const int64_t piece = std::max<int64_t>(1, parts.text_sums / width);
-  for (int64_t c = 0; c < classes; c += piece) {
-    const int64_t taken = std::min(classes, c + piece) - c;
-    const MatrixRef some = dense(parts.for_text + c, weights.rows, taken, parts.stride);
-    gemm(transposed(some), student, dense(parts.text_sum, taken, width, width), device);
-    launch(add_kernel<Acc>, blocks_for(taken * width, kRowThreads), kRowThreads, stream, grad_text + c * width,
-           parts.text_sum, taken * width);
+  } else if constexpr (kAddsGemm<T>) {
+    add_gemm(transposed(weights), student, dense(grad_text, classes, width, width), device);
+  } else {
+    const int64_t piece = std::max<int64_t>(1, parts.text_sums / width);
+    for (int64_t c = 0; c < classes; c += piece) {
+      const int64_t taken = std::min(classes, c + piece) - c;
+      const MatrixRef some = dense(parts.for_text + c, weights.rows, taken, parts.stride);
+      gemm(transposed(some), student, dense(parts.text_sum, taken, width, width), device);
+      launch(add_kernel<Acc>, blocks_for(taken * width, kRowThreads), kRowThreads, stream, grad_text + c * width,
+             parts.text_sum, taken * width);
+    }
   }
 }
 

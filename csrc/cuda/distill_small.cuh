@@ -54,10 +54,10 @@ template <class T, int kPack>
 __global__ void __launch_bounds__(kRowThreads, 2)
     distill_small_kernel(const __grid_constant__ DistillSmallArgs<T> args) {
   using Acc = accumulator_t<T>;
-  __shared__ Acc x[kMostOthers], y[kMostOthers], text_inverse[kMostOthers];
+  __shared__ OfOthers<Acc> x, y, text_inverse;
   const int64_t row = blockIdx.x;
-  const UnitScale<Acc> scale = block_cosines<kPack>(args.student[row], args.text, args.width, x, text_inverse);
-  block_cosines<kPack>(args.teacher[row], args.teacher_text, args.width, y, static_cast<Acc*>(nullptr));
+  const UnitScale<Acc> scale = block_cosines<kPack>(args.student[row], args.text, args.width, x, &text_inverse);
+  block_cosines<kPack>(args.teacher[row], args.teacher_text, args.width, y, nullptr);
   Softmax<Acc, false> student = Softmax<Acc, false>::empty(0);
   Softmax<Acc, false> teacher = student;
   for (int64_t c = threadIdx.x; c < args.text.count; c += blockDim.x) {
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kRowThreads)
     block_mean(args.mean);
     return;
   }
-  __shared__ Acc weights[kMostOthers];
+  __shared__ OfOthers<Acc> weights;
   const int64_t c = blockIdx.x - 1;
   for (int64_t b = threadIdx.x; b < args.student.count; b += blockDim.x) {
     weights[b] = args.weights[c * args.student.count + b];

@@ -22,12 +22,13 @@ struct ChunkArgs {
   Cosines<T> cosines;  // of the prototypes and the anchors
   Acc sharpness;       // of powers of two
   void* sums;          // [rows] Softmax<Acc, kBounded> up to the chunk before; brought up to date
-  Acc* kept;           // [rows] the share of the chunks before in all up to this one
   Acc* proximity;      // [rows] brought up to date
+  Acc* drift;          // [rows, width] up to the chunk before; multiplied by the share of these chunks in all so far
+  int64_t width;
   bool is_first;
 };
 
-// A block per prototype: the weights of one chunk of anchors, whose sum is 1.
+// A block per prototype: the weights of one chunk of anchors, as shares of all anchors so far.
 template <class T, bool kBounded>
 __global__ void __launch_bounds__(kWideThreads) drift_chunk_kernel(const __grid_constant__ ChunkArgs<T> args) {
   using Acc = accumulator_t<T>;
@@ -36,6 +37,7 @@ __global__ void __launch_bounds__(kWideThreads) drift_chunk_kernel(const __grid_
   Softmax<Acc, kBounded>* sums = static_cast<Softmax<Acc, kBounded>*>(args.sums) + row;
   args.cosines.repair(x, row, args.anchors);
   Softmax<Acc, kBounded> chunk = Softmax<Acc, kBounded>::empty(args.sharpness);
+  const Softmax<Acc, kBounded> before = args.is_first ? chunk : *sums;  // read before it is written
   const Acc scale = args.cosines.row_norms.scale[row];
   for (int64_t first = threadIdx.x * 4; first < args.anchors; first += blockDim.x * 4) {
     const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
@@ -48,20 +50,19 @@ __global__ void __launch_bounds__(kWideThreads) drift_chunk_kernel(const __grid_
       }
     }
   }
-  chunk = block_merge(chunk);
-  if (threadIdx.x == 0) {
-    Softmax<Acc, kBounded> whole = chunk;
-    Acc kept = 0;
-    if (!args.is_first) {
-      const Softmax<Acc, kBounded> before = *sums;
-      whole.merge(before);
-      kept = before.sum * (kBounded ? Acc(1) : exp2(before.most - whole.most)) / whole.sum;
+  Softmax<Acc, kBounded> whole = block_merge(chunk);
+  if (!args.is_first) {
+    whole.merge(before);
+    const Acc kept = before.sum * (kBounded ? Acc(1) : exp2(before.most - whole.most)) / whole.sum;
+    for (int64_t k = threadIdx.x; k < args.width; k += blockDim.x) {
+      args.drift[row * args.width + k] *= kept;
     }
+  }
+  if (threadIdx.x == 0) {
     *sums = whole;
-    args.kept[row] = kept;
     args.proximity[row] = whole.weighted / whole.sum;
   }
-  const Acc share = Acc(1) / chunk.sum;
+  const Acc share = Acc(1) / whole.sum;
   for (int64_t first = threadIdx.x * 4; first < args.anchors; first += blockDim.x * 4) {
     const Pack<Acc, 4> xs = *reinterpret_cast<const Pack<Acc, 4>*>(x + first);
     const Pack<Acc, 4> anchors = args.cosines.scales(first);
@@ -69,23 +70,9 @@ __global__ void __launch_bounds__(kWideThreads) drift_chunk_kernel(const __grid_
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       const Acc cosine = rounded_product(scale, xs.values[k] * anchors.values[k]);
-      weights.values[k] = first + k < args.anchors ? chunk.term(chunk.below(args.sharpness, cosine)) * share : Acc(0);
+      weights.values[k] = first + k < args.anchors ? whole.term(whole.below(args.sharpness, cosine)) * share : Acc(0);
     }
     *reinterpret_cast<Pack<Acc, 4>*>(x + first) = weights;
-  }
-}
-
-// drift = drift * kept[row] + added * (1 - kept[row]). A warp per row.
-template <class Acc>
-__global__ void __launch_bounds__(kRowThreads)
-    accumulate_kernel(Acc* drift, const Acc* added, const Acc* kept, int64_t rows, int64_t width) {
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kRowsPerBlock + threadIdx.x / kWarp;
-  if (row >= rows) {
-    return;
-  }
-  const Acc share = kept[row];
-  for (int64_t k = threadIdx.x % kWarp; k < width; k += kWarp) {
-    drift[row * width + k] = drift[row * width + k] * share + added[row * width + k] * (Acc(1) - share);
   }
 }
 
@@ -103,9 +90,9 @@ struct SmallArgs {
 template <class T, int kPack>
 __global__ void __launch_bounds__(kRowThreads) drift_small_kernel(const __grid_constant__ SmallArgs<T> args) {
   using Acc = accumulator_t<T>;
-  __shared__ Acc x[kMostOthers];
+  __shared__ OfOthers<Acc> x;
   const int64_t row = blockIdx.x;
-  block_cosines<kPack>(args.prototypes[row], args.before, args.width, x, static_cast<Acc*>(nullptr));
+  block_cosines<kPack>(args.prototypes[row], args.before, args.width, x, nullptr);
   Softmax<Acc, false> softmax = Softmax<Acc, false>::empty(0);
   for (int64_t a = threadIdx.x; a < args.before.count; a += blockDim.x) {
     softmax.add(args.sharpness, x[a], x[a] < Acc(0) ? Acc(0) : x[a]);
@@ -139,7 +126,7 @@ struct Parts {
   int64_t chunk, block, stride;
   int* flags;  // [1]
   Norms<Acc> prototypes, anchors;
-  Acc *kept, *x, *added, *moved;
+  Acc *x, *moved;
   Softmax<Acc, false>* sums;
   int64_t bytes;
 
@@ -157,18 +144,16 @@ struct Parts {
       block = classes;
       chunk = count;
     } else {
-      block = std::max<int64_t>(1, std::min({classes, kBudget / 5 * 2 / width, kBudget / 2 / kLeastChunk}));
-      chunk = balanced(count, (kBudget - block * width) / (block + of_anchor));
+      block = std::min(classes, kBudget / 2 / kLeastChunk);
+      chunk = balanced(count, kBudget / (block + of_anchor));
     }
     stride = padded(chunk);
     Workspace workspace(base);
     flags = workspace.take<int>(1);
     prototypes = take_norms<Acc>(workspace, classes, flags, nullptr);
     anchors = take_norms<Acc>(workspace, chunk, flags, nullptr);
-    kept = workspace.take<Acc>(classes);
     sums = workspace.take<Softmax<Acc, false>>(classes);
     x = workspace.take<Acc>(block * stride);
-    added = workspace.take<Acc>(chunk < count ? block * width : 0);
     moved = workspace.take<Acc>(chunk * width);
     bytes = workspace.bytes();
   }
@@ -207,17 +192,14 @@ cudaError_t run_chunks(const DriftParams& params, const Parts<T>& parts, int dev
       args.cosines = cosines<T>(prototypes, parts.prototypes.from(c), before, parts.anchors);
       args.sharpness = static_cast<Acc>(kLog2E / params.temperature);
       args.sums = sums + c;
-      args.kept = parts.kept + c;
       args.proximity = static_cast<Acc*>(params.proximity) + c;
+      args.drift = drift + c * width;
+      args.width = width;
       args.is_first = a == 0;
       launch(drift_chunk_kernel<T, kBounded>, static_cast<unsigned>(rows), threads_for_row(count), stream, args);
       const MatrixRef weights = dense(parts.x, rows, count, parts.stride);
       const MatrixRef moved = dense(parts.moved, count, width, width);
-      gemm(weights, moved, dense(args.is_first ? drift + c * width : parts.added, rows, width, width), device);
-      if (!args.is_first) {
-        launch(accumulate_kernel<Acc>, blocks_for(rows, kRowsPerBlock), kRowThreads, stream, drift + c * width,
-               parts.added, args.kept, rows, width);
-      }
+      (args.is_first ? gemm : add_gemm)(weights, moved, dense(args.drift, rows, width, width), device);
     }
   }
   return cudaGetLastError();

@@ -173,12 +173,12 @@ struct SmallArgs {
 template <class T, int kPack>
 __global__ void __launch_bounds__(kRowThreads, 2) dual_small_kernel(const __grid_constant__ SmallArgs<T> args) {
   using Acc = accumulator_t<T>;
-  __shared__ Acc x[kMostOthers], text_inverse[kMostOthers];
+  __shared__ OfOthers<Acc> x, text_inverse;
   const int64_t row = blockIdx.x;
   const int64_t target = args.target[row * args.target_stride];
   const bool is_inside = target >= 0 && target < args.text.count;
   const Acc sharpness = args.logit_scale * Acc(kLog2E);
-  const UnitScale<Acc> scale = block_cosines<kPack>(args.embedding[row], args.text, args.width, x, text_inverse);
+  const UnitScale<Acc> scale = block_cosines<kPack>(args.embedding[row], args.text, args.width, x, &text_inverse);
   Softmax<Acc, false> softmax = Softmax<Acc, false>::empty(0);
   for (int64_t c = threadIdx.x; c < args.text.count; c += blockDim.x) {
     softmax.add(sharpness, x[c]);

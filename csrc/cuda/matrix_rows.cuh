@@ -46,16 +46,24 @@ inline unsigned blocks_for(int64_t items, int64_t per_block) {
   return static_cast<unsigned>((items + per_block - 1) / per_block);
 }
 
-// Hands out parts of a workspace, each at a multiple of 256 bytes. With a null base it only counts.
+// Hands out parts of a workspace, each at a multiple of 256 bytes. With a null base it only counts. Four numbers at a
+// time may be read from a part; the emulation's sanitizer knows the rest behind it.
 class Workspace {
  public:
   explicit Workspace(void* base) : base_(static_cast<char*>(base)) {}
 
   template <class T>
   T* take(int64_t count) {
-    T* part = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
+    const int64_t begin = used_;
     used_ += (count * static_cast<int64_t>(sizeof(T)) + 255) / 256 * 256;
-    return part;
+    if (base_ == nullptr) {
+      return nullptr;
+    }
+#if !defined(__CUDACC__)
+    const int64_t readable = (count + 3) / 4 * 4 * static_cast<int64_t>(sizeof(T));
+    emulated_cuda::take_part(base_ + begin, base_ + begin + readable, base_ + used_);
+#endif
+    return reinterpret_cast<T*>(base_ + begin);
   }
 
   int64_t bytes() const { return used_; }

@@ -33,6 +33,10 @@ inline bool is_small(int64_t rows, int64_t others, int64_t width) {
   return rows <= kMostBlocks && others <= kMostOthers && each <= kMostOfABlock && rows * each <= small_work();
 }
 
+// A number of each of the others, in shared memory. An array, so that the emulation's sanitizer knows where it ends.
+template <class Acc>
+using OfOthers = Acc[kMostOthers];
+
 // Rows of one width, `stride` apart.
 template <class T>
 struct Rows {
@@ -67,12 +71,12 @@ __device__ __forceinline__ accumulator_t<T> warp_product(const T* a, accumulator
   return warp_sum(both);
 }
 
-// cosines[i] = cos(row, others[i]) and, unless null, inverses[i] = 1 / |others[i]|, both in shared memory. Returns what
-// turns the row into its unit vector. All threads of the block must call it; they may read the results at once.
+// cosines[i] = cos(row, others[i]) and, unless null, inverses[i] = 1 / |others[i]|. Returns what turns the row
+// into its unit vector. All threads of the block must call it; they may read the results at once.
 template <int kPack, class T>
 __device__ __forceinline__ UnitScale<accumulator_t<T>> block_cosines(const T* row, const Rows<T>& others, int64_t width,
-                                                                     accumulator_t<T>* cosines,
-                                                                     accumulator_t<T>* inverses) {
+                                                                     OfOthers<accumulator_t<T>>& cosines,
+                                                                     OfOthers<accumulator_t<T>>* inverses) {
   using Acc = accumulator_t<T>;
   const UnitScale<Acc> mine = or_zero(unit_scale<kPack>(row, width));
   for (int64_t i = threadIdx.x / kWarp; i < others.count; i += blockDim.x / kWarp) {
@@ -86,7 +90,7 @@ __device__ __forceinline__ UnitScale<accumulator_t<T>> block_cosines(const T* ro
     if (threadIdx.x % kWarp == 0) {
       cosines[i] = both * mine.inverse * theirs.inverse;
       if (inverses != nullptr) {
-        inverses[i] = theirs.inverse * theirs.power;
+        (*inverses)[i] = theirs.inverse * theirs.power;
       }
     }
   }
@@ -95,11 +99,11 @@ __device__ __forceinline__ UnitScale<accumulator_t<T>> block_cosines(const T* ro
 }
 
 // The gradient with respect to a row: `gradient` times the sum of weights[i] others[i], on its way through the row's
-// normalisation. The weights are in shared memory. All threads of the block must call it.
+// normalisation. All threads of the block must call it.
 template <class T>
 __device__ __forceinline__ void block_gradient(const T* row, const UnitScale<accumulator_t<T>>& scale,
-                                               const Rows<T>& others, const accumulator_t<T>* weights, int64_t width,
-                                               accumulator_t<T> gradient, accumulator_t<T>* out) {
+                                               const Rows<T>& others, const OfOthers<accumulator_t<T>>& weights,
+                                               int64_t width, accumulator_t<T> gradient, accumulator_t<T>* out) {
   using Acc = accumulator_t<T>;
   Acc along = 0;
   for (int64_t k = threadIdx.x; k < width; k += blockDim.x) {

@@ -25,7 +25,7 @@ def prototype_drift(prototypes: Tensor, before: Tensor, after: Tensor, *, temper
     For unit rows these are the weights of semantic drift compensation (SDC, arXiv 2004.00440) with σ² = τ.
 
     No `[C, A]` matrix is kept: anchors go through in chunks with an online softmax and at most 64 MiB of working memory.
-    CUDA needs seven more numbers for each prototype. It also copies inputs whose dtypes differ, or whose rows have gaps
+    CUDA needs six more numbers for each prototype. It also copies inputs whose dtypes differ, or whose rows have gaps
     between their numbers. The op has no gradients.
 
     Args:

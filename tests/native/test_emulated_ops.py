@@ -90,3 +90,31 @@ def test_ops_pass_their_tests_with_the_cuda_code(way, settings, built, record_pr
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None and int(passed[1]) > 700
     record_property("summary", f"ops' tests with the CUDA code on the emulation ({way}): {passed[1]} passed")
+
+
+FAILS_ONCE = """
+import torch
+from segp_ext import ops
+rows = torch.randn(4, 8)
+try:
+    ops.geometry_distill(rows, rows, rows, rows, logit_scale=10.0, temperature=1.0)
+except RuntimeError as error:
+    print(error)
+print(float(ops.geometry_distill(rows, rows, rows, rows, logit_scale=10.0, temperature=1.0)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+def test_an_error_of_the_device_is_raised_with_its_text(built):
+    done = subprocess.run(
+        [sys.executable, "-c", FAILS_ONCE],
+        cwd=built,
+        env={**os.environ, "PYTHONPATH": str(built), "SEGP_EXT_REQUIRE_NATIVE": "1", "EMULATED_CUDA_STATUS": "719"},
+        capture_output=True,
+        text=True,
+    )
+    lines = done.stdout.splitlines()
+    assert lines == ["geometry_distill: kernel did not start: an error made for a test", "0.0"], (
+        done.stdout + done.stderr
+    )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +13,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 from segp_ext.ops import _fingerprint, _native
 
@@ -167,3 +171,10 @@ def test_undefined_symbol_is_named(tmp_path, alone, monkeypatch):
     monkeypatch.setattr(_native.find_library, "__defaults__", (tmp_path,))
     with pytest.warns(RuntimeWarning, match="symbol_of_a_newer_torch"):
         assert not _native.native().loaded
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="this torch has no CUDA")
+def test_torch_has_the_functions_that_the_library_asks_for_by_name():
+    names = re.findall(r'"(aoti_torch_\w+)"', (ROOT / "python/torch_cuda.h").read_text())
+    library = ctypes.CDLL("libtorch_cuda.so", mode=os.RTLD_NOLOAD)
+    assert len(names) == 2 and [name for name in names if not hasattr(library, name)] == []

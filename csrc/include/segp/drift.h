@@ -8,7 +8,7 @@
 //
 // Half types and float compute in float, and everything in double as soon as one input is double. No C x A matrix
 // is kept: anchors go through in chunks with an online softmax, with a workspace of at most 64 MiB
-// plus, on the device, seven numbers per prototype. Sums have a fixed order, whatever the number of threads.
+// plus, on the device, six numbers per prototype. Sums have a fixed order, whatever the number of threads.
 #pragma once
 
 #include "segp/contract.h"

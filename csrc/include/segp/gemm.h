@@ -42,5 +42,8 @@ namespace cuda {
 // torch throws.
 void gemm(const MatrixRef& a, const MatrixRef& b, const MatrixRef& out, int device);
 
+// out += a·b, all of one dtype: torch has no such product of half types into float32 that this library can call.
+void add_gemm(const MatrixRef& a, const MatrixRef& b, const MatrixRef& out, int device);
+
 }  // namespace cuda
 }  // namespace segp

@@ -52,13 +52,16 @@ void launch(const void* kernel, unsigned blocks, unsigned threads, cudaStream_t 
             const std::function<void()>& body);
 
 // For tests: the streams of all launches and memsets since the last call, each once, and the status of the next
-// cudaGetLastError.
+// cudaGetLastError. That of the first can be given in EMULATED_CUDA_STATUS.
 std::set<cudaStream_t> streams_used();
 void fail_next(cudaError_t status);
 
 // What counts as small (csrc/cuda/small_rows.cuh): the environment variable EMULATED_CUDA_SMALL_WORK, or what the
 // device takes.
 int64_t small_work();
+
+// A part of a workspace: with the address sanitizer, nothing may touch what lies between its end and the next one.
+void take_part(void* begin, void* end, void* next);
 
 // All threads of the block, or of the calling thread's warp, that have not returned yet.
 void meet_block(Site site);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #if SEGP_SANITIZED_ADDRESS
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #elif SEGP_SANITIZED_THREAD
 #include <sanitizer/tsan_interface.h>
@@ -96,7 +97,10 @@ struct Launched {
 
 Launched launched;
 std::set<cudaStream_t> streams;
-cudaError_t next_status = cudaSuccess;
+cudaError_t next_status = [] {
+  const char* given = std::getenv("EMULATED_CUDA_STATUS");
+  return given == nullptr ? cudaSuccess : std::atoi(given);
+}();
 
 #if !SEGP_SANITIZED_ADDRESS && !SEGP_SANITIZED_THREAD
 [[noreturn, gnu::noinline]] void go_to(Context& to) {
@@ -203,6 +207,18 @@ void prepare(Thread& thread, size_t number) {
 int64_t small_work() {
   static const char* const given = std::getenv("EMULATED_CUDA_SMALL_WORK");
   return given == nullptr ? 1 << 24 : std::atoll(given);
+}
+
+void take_part(void* begin, void* end, void* next) {
+#if SEGP_SANITIZED_ADDRESS
+  const auto bytes = [](void* from, void* to) {
+    return static_cast<size_t>(static_cast<char*>(to) - static_cast<char*>(from));
+  };
+  __asan_unpoison_memory_region(begin, bytes(begin, end));
+  __asan_poison_memory_region(end, bytes(end, next));
+#else
+  (void)begin, (void)end, (void)next;
+#endif
 }
 
 void meet_block(Site site) { meet(block.whole, site); }
