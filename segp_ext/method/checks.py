@@ -113,6 +113,19 @@ def same_prompts(tokens: ClassTokens) -> dict[int, int]:
     return found
 
 
+def alike_rows(text: Tensor, tokens: ClassTokens, first: int = 0) -> Tensor:
+    """Gives classes that read the same one embedding to the bit, so that the earlier one leads wherever text alone decides.
+
+    Args:
+        text: text embeddings of the classes `[C, De]`, which rounding may have made to differ.
+        tokens: their prompts.
+        first: the first class that may take an earlier one's embedding.
+    """
+    alike = {index: other for index, other in same_prompts(tokens).items() if index >= first}
+    rows = [alike.get(index, index) for index in range(len(text))]
+    return text[rows] if alike else text
+
+
 def _same(name: str, other: str) -> str:
     return f"class names {name!r} and {other!r} read the same to the text encoder; they need different words"
 

@@ -16,7 +16,7 @@ from segp_ext.clip.wording import PLAIN, Wordings
 from segp_ext.config import ScorePath
 from segp_ext.data.decoding import prepared
 from segp_ext.method.answers import NOT_FINITE, Answer, Prediction, best_names
-from segp_ext.method.checks import listed, prompts, prompts_of_others
+from segp_ext.method.checks import alike_rows, listed, prompts, prompts_of_others
 from segp_ext.method.encoding import encode_classes
 from segp_ext.method.made_once import MadeOnce
 from segp_ext.method.open_names import OpenNames, gated, with_others
@@ -90,7 +90,9 @@ class Classifier(Scores):
         """
         assert features.embedding is not None
         text = names.of_text(features.embedding, self.backbone.logit_scale, self.temperature("text"))
-        return with_others(self._log_probabilities(features, path), text) if names.learnt else text
+        if path == "text" or not names.learnt:
+            return text  # with_others would only round it, and so part classes that read the same
+        return with_others(self._log_probabilities(features, path), text)
 
     def is_far(self, features: Features) -> Tensor:
         """Tells which images fit no learnt class by the limit of `inference.gate`, bool `[B]`; none where no image was held back."""
@@ -191,7 +193,9 @@ class Classifier(Scores):
             everything = prompts(self.backbone, config.template, [*learnt, *others], {**self.wording, **own})
             unlearnt = everything.begin_at(len(learnt))
             text = torch.cat([self.text, encode_classes(self.backbone, unlearnt, limit)])
-            untouched = None if self.untouched is None else encode_classes(self.untouched, everything, limit)
+            text, untouched = alike_rows(text, everything, len(learnt)), None
+            if self.untouched is not None:
+                untouched = alike_rows(encode_classes(self.untouched, everything, limit), everything)
             return OpenNames(text, len(learnt), untouched)
 
         return self._open_names.get((self.config.template, [*others], own), encoded)

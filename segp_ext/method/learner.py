@@ -24,7 +24,7 @@ from segp_ext.data.images import Images
 from segp_ext.data.items import SizedDataset
 from segp_ext.method.anchors import check_folder
 from segp_ext.method.answers import Prediction
-from segp_ext.method.checks import check_labels, check_new_names, listed, prompts
+from segp_ext.method.checks import alike_rows, check_labels, check_new_names, listed, prompts
 from segp_ext.method.class_editing import ClassEditing
 from segp_ext.method.classifier import Classifier
 from segp_ext.method.encoding import encode_classes, encode_images
@@ -239,7 +239,7 @@ class SeGPCL(ClassEditing):
         """
         backbone = self.classifier().backbone if model is None else model
         tokens = prompts(backbone, self.config.template, names, wording)
-        return encode_classes(backbone, tokens, self.config.training.prompts_per_pass)
+        return alike_rows(encode_classes(backbone, tokens, self.config.training.prompts_per_pass), tokens)
 
     def text_embeddings(self) -> Tensor:
         """Returns text embeddings u of all classes learnt `[C, De]`."""

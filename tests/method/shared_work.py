@@ -42,7 +42,9 @@ def results(processes: Processes) -> dict[str, torch.Tensor]:
     batches = processes.mine([(i, embedding[i]) for i in torch.arange(20).split(4)])
     found["seeds among ties"] = select_seeds(batches, torch.eye(3, 5), 9, processes)
 
-    for name, changes in {"adamw": {}, "sgd": {"training__optimizer": "sgd", "training__learning_rate": 1e-1}}.items():
+    few = {"distillation__classes": "anchors", "distillation__batch_size": 2, "training__optimizer": "sgd"}
+    sgd = {"training__optimizer": "sgd", "training__learning_rate": 1e-1}
+    for name, changes in {"adamw": {}, "sgd": sgd, "few classes": few}.items():
         learner = SeGPCL(tiny_backbone(), small_config(**changes), processes)
         for task, names in enumerate((["red", "green", "blue"], ["cat", "dog"])):
             learner.learn_task(made_images(len(names), 9, seed=3 * task), names)

@@ -6,6 +6,7 @@ import torch
 from made import images_of, made_images, shake, small_config, tiny_backbone
 from scipy.special import softmax
 
+from segp_ext.clip.wording import Wording
 from segp_ext.config import Config, from_dict
 from segp_ext.method.classifier import Classifier
 from segp_ext.method.learner import SeGPCL
@@ -158,6 +159,25 @@ def test_a_model_that_never_trains_has_a_gate_too():
     gate, none = (evaluated(inference__gate=gate, training__epochs=0) for gate in (0.9, None))
     assert gate["text"].whole == none["text"].whole
     assert gate["visual"].whole["global"] != none["visual"].whole["global"]
+
+
+@pytest.mark.parametrize("epochs", [0, 4])
+def test_of_classes_that_read_the_same_text_names_the_first(epochs):
+    """Two data sets share both names. Before and after all learning, text alone gives every image a name of the first one."""
+    learner = SeGPCL(tiny_backbone(), small_config(training__epochs=epochs, training__prompts_per_pass=3))
+    shared = ["red", "green", "blue"]
+    tests = []
+    for source in ("a", "b"):
+        names = [f"{source}/{name}" for name in shared]
+        wording = {f"{source}/{name}": Wording(name) for name in shared}
+        tests.append(EvaluationSet(names, images_of(made_images(3, 12), learner.backbone), wording))
+    evaluator = Evaluator(learner, tests, evaluate_global=True)
+    for test in tests:
+        learner.learn_task(made_images(3, 8), test.class_names, wording=test.wording)
+        evaluator.after_task()
+    whole = evaluator.paths["text"].whole
+    for of_all, known in zip(whole["global"], whole["task-known"], strict=True):
+        assert of_all == [known[0], 0.0] and known[0] == known[1]
 
 
 def test_zero_shot_accuracy_on_names_that_are_not_learnt_stays_to_the_image():
