@@ -102,7 +102,9 @@ class Classifier(Scores):
         """Leaves images and names that were not learnt to the untouched model; encodes only the images that need it."""
         assert self.untouched is not None
         far = self.is_far(features)
-        rows = (far | (scores.argmax(dim=1) >= names.learnt)).nonzero().flatten()
+        learnt, others = scores.tensor_split([names.learnt], dim=1)
+        may_be_other = others.logsumexp(dim=1) >= learnt.amax(dim=1)  # however the untouched model shares them out
+        rows = (far | may_be_other).nonzero().flatten()
         if not len(rows):
             return scores
         if features.frozen is None:

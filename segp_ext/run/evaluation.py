@@ -261,7 +261,8 @@ class Evaluator:
             return learner.classifier().open_names(others, self._wording)
         if self._frozen_text is None:
             self._frozen_text = learner.encode_names(self._names, self._wording)
-        return OpenNames(self._frozen_text, len(learner.class_names))
+        untouched = None if learner.config.inference.gate is None else self._frozen_text  # it is the model itself
+        return OpenNames(self._frozen_text, len(learner.class_names), untouched)
 
     def _scores_of_paths(self, features: Features) -> list[Tensor]:
         """Logits of each path over the classes learnt."""

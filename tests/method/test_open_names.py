@@ -94,6 +94,34 @@ def test_only_images_that_need_it_pass_twice(monkeypatch):
     torch.testing.assert_close(answer.probabilities[~needed], scores.exp()[~needed])
 
 
+def test_an_image_whose_other_names_together_lead_passes_twice(monkeypatch):
+    """The untouched model may give one of them the share of all, and answers are those that runs measure."""
+    classifier = learner_with_gate(0.01).classifier()
+    pixels, others = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), ["cat", "dog", "cow"]
+    names = classifier.open_names(others)
+    scores = torch.tensor([[0.4, 0, 0, 0.2, 0.2, 0.2], [0.7, 0, 0, 0.1, 0.1, 0.1]]).double().log()
+    monkeypatch.setattr(type(classifier), "open_scores", lambda *_: scores)
+    monkeypatch.setattr(type(classifier), "is_far", lambda *_: torch.zeros(2, dtype=torch.bool))
+    untouched = torch.tensor([[0.1, 0.1, 0.1, 0.02, 0.66, 0.02]]).double().log()
+    monkeypatch.setattr(type(names), "of_text", lambda *_, **__: untouched)
+    found = classifier.answer(pixels, "text", others).probabilities
+    assert found.argmax(dim=1).tolist() == [4, 0]
+    torch.testing.assert_close(found[:1], gated(scores[:1], untouched, torch.zeros(1, dtype=torch.bool), 3).exp())
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_model_that_never_trains_may_have_a_gate(epochs):
+    settings = {"calibration__fraction": 0.3, "inference__gate": 0.3, "training__epochs": epochs}
+    learner = SeGPCL(tiny_backbone(), small_config(**settings))
+    tests = [
+        EvaluationSet(own, images_of(made_images(2, 12), learner.backbone)) for own in (["red", "green"], ["a", "b"])
+    ]
+    evaluator = Evaluator(learner, tests, evaluate_global=True)
+    learner.learn_task(made_images(2, 8), ["red", "green"])
+    evaluator.after_task()
+    assert [len(row) for row in evaluator.paths["dual"].whole["global"]] == [2, 2]
+
+
 def test_zero_shot_accuracy_on_names_that_are_not_learnt_stays_to_the_image():
     """The accuracies of tasks that are not learnt yet, and of held-out sets, are those before the first task."""
     settings = {"calibration__fraction": 0.3, "inference__gate": 0.05, "training__epochs": 4}
@@ -117,6 +145,9 @@ def test_zero_shot_accuracy_on_names_that_are_not_learnt_stays_to_the_image():
 def test_a_gate_needs_images_held_back_and_a_share():
     with pytest.raises(ValueError, match="calibration.fraction must be above 0 with inference.gate; got 0"):
         from_dict(Config, {"inference": {"gate": 0.05}})
+    from_dict(Config, {"inference": {"gate": 0.05}, "method": "auto"})  # which holds images back
+    with pytest.raises(ValueError, match="calibration.fraction must be above 0 with inference.gate; got 0"):
+        from_dict(Config, {"inference": {"gate": 0.05}, "method": "zero-shot"})
     for wrong in (0.0, 1.0, -1.0):
         with pytest.raises(ValueError, match="inference.gate must be above 0 and below 1, or null"):
             from_dict(Config, {"inference": {"gate": wrong}, "calibration": {"fraction": 0.2}})
