@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 from segp_ext.config import ScorePath
 from segp_ext.report import comparison_plots, comparison_tables, glossary, verdict
@@ -14,7 +13,6 @@ from segp_ext.report.comparison import ENOUGH_PAIRS, Comparison, Score, mean_cur
 from segp_ext.report.confusion import class_accuracy
 from segp_ext.report.metrics import forgetting_curve
 from segp_ext.report.page import Page, table_html
-from segp_ext.report.result import WholeSetting
 from segp_ext.report.run_page import matrix_tables
 from segp_ext.report.svg_chart import Axis, Line, line_chart
 from segp_ext.report.svg_interval import interval_bar
@@ -97,7 +95,7 @@ def _tables(made: Page, comparison: Comparison) -> None:
         comparison_tables.retention_table: "Zero-shot accuracy on held-out data sets",
         comparison_tables.cost_table: "Cost",
     }
-    for setting in get_args(WholeSetting):
+    for setting in comparison_tables.settings_in_order(comparison):
         _table(made, f"Every task, {setting}", comparison_tables.setting_table(comparison, setting))
     for make, heading in headings.items():
         if not _table(made, heading, make(comparison)):

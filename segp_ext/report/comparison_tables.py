@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import statistics
-from typing import Any, get_args
+from typing import Any
 
 from segp_ext.report.comparison import Comparison, Difference
 from segp_ext.report.glossary import COLUMNS, GLOBAL_CAPTION, GLOBAL_COLUMNS, GLOBAL_METRICS, METRICS
@@ -28,7 +28,7 @@ PAIRED = (
 
 def tables(comparison: Comparison) -> list[Table]:
     """Makes all tables that have rows, in order."""
-    settings = [setting_table(comparison, setting) for setting in get_args(WholeSetting)]
+    settings = [setting_table(comparison, setting) for setting in settings_in_order(comparison)]
     found = [
         *settings,
         seen_table(comparison),
@@ -37,6 +37,11 @@ def tables(comparison: Comparison) -> list[Table]:
         cost_table(comparison),
     ]
     return [table for table in found if table.rows]
+
+
+def settings_in_order(comparison: Comparison) -> list[WholeSetting]:
+    """Lists the settings of evaluation that runs show, the leading one first."""
+    return [*dict.fromkeys(name for result in comparison.results.values() for name in shown_settings(result))]
 
 
 def seen_table(comparison: Comparison) -> Table:
@@ -49,8 +54,12 @@ def seen_table(comparison: Comparison) -> Table:
         numbers = [spread([s.values.get(metric) for s in members]) for metric in METRICS]
         rows.append([row, path, str(len(members)), *numbers, *("–" if d is None else str(d) for d in apart)])
     caption = "Over seen classes: test accuracy in percent, mean ± standard deviation over seeds"
-    difference = f"difference from {comparison.reference} on the same path, in points"
-    return Table(caption, header, rows, {**COLUMNS, f"− {comparison.reference}'s": difference}, names=2)
+    return Table(caption, header, rows, {**COLUMNS, **_difference(comparison)}, names=2)
+
+
+def _difference(comparison: Comparison) -> dict[str, str]:
+    """Meaning of the columns of differences."""
+    return {f"− {comparison.reference}'s": f"difference from {comparison.reference} on the same path, in points"}
 
 
 def global_table(comparison: Comparison) -> Table:
@@ -68,11 +77,10 @@ def global_table(comparison: Comparison) -> Table:
 
 
 def setting_table(comparison: Comparison, setting: WholeSetting) -> Table:
-    """Makes the table of a setting's Transfer, Avg and Last, one row per method and path; it has no rows if no run shows it."""
+    """Makes the table of a setting's Transfer, Avg and Last, one row per method and path."""
     keys = {stream_key(setting, metric): column for metric, column in STREAM_METRICS.items()}
-    shown = any(setting in shown_settings(result) for result in comparison.results.values())
     rows = []
-    for (row, path), members in comparison.groups.items() if shown else ():
+    for (row, path), members in comparison.groups.items():
         if all(any(s.values.get(key) is not None for key in keys) for s in members):
             numbers = [spread([s.values.get(key) for s in members]) for key in keys]
             apart = (comparison.difference(row, path, key) for key in keys)
@@ -87,7 +95,7 @@ def setting_table(comparison: Comparison, setting: WholeSetting) -> Table:
     caption = (
         f"{setting.capitalize()}: accuracy in percent where {COMPETING[setting]}; mean ± standard deviation over seeds"
     )
-    return Table(caption, header, rows, STREAM_COLUMNS, names=2)
+    return Table(caption, header, rows, {**STREAM_COLUMNS, **_difference(comparison)}, names=2)
 
 
 def retention_table(comparison: Comparison) -> Table:

@@ -177,3 +177,17 @@ def test_retention_is_compared_by_the_sets_places():
 def test_one_seed_has_no_spread_and_no_interval():
     assert spread([0.5]) == "50.0" and spread([0.5, None]) == "–" and spread([]) == "–"
     assert str(Difference.of([0.1])) == "+10.0"
+
+
+def test_the_setting_of_a_stream_leads_a_comparison():
+    runs = {}
+    for method, last in (("a", 0.8), ("b", 0.7)):
+        run = made(last, 0.1, method=method, protocol={"id": "p", "setting": "task-known", "sources": ["x", "y"]})
+        for row in run.scores:
+            rows = [[0.5, 0.4], [0.9, 0.5], [0.8, last]]
+            row.scores.whole = {"global": rows, "task-known": rows}
+        runs[method, 1] = run
+    comparison = Comparison(runs, "a")
+    captions = [table.caption for table in comparison_tables.tables(comparison)]
+    assert [caption.partition(":")[0] for caption in captions[:3]] == ["Task-known", "Global", "Over seen classes"]
+    assert "− a's" in comparison_tables.setting_table(comparison, "global").legend
