@@ -231,8 +231,9 @@ class RunResult:
         "`next_task`, `global_A`, `global_R`; see segp_ext.report.metrics). Two entries hold the state after the last task learnt "
         "so far, over all classes seen. `class_accuracy` has one number per class. `confusion` is a list of [true class, predicted class, "
         "number of test images]; its classes are places in `class_names`, from 0. `settings` holds, for global and task-known, `R` of all "
-        "tasks, with a row before the first task and after each, and its `transfer`, `avg` and `last` (docs/streams.md). Of a learner that held images back, "
-        "`calibration_error` has two numbers after each task: the expected calibration error without temperature, and with it",
+        "tasks, with a row before the first task and after each, and its `transfer`, `avg` and `last` (docs/streams.md). Of a learner "
+        "that held images back, `calibration_error` has two numbers after each task: the expected calibration error without temperature, "
+        "and with it",
     ]
     retention: Annotated[
         dict[str, list[float]],
