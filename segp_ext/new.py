@@ -46,6 +46,11 @@ def read_options(argv: Sequence[str]) -> tuple[Path, Path, Config, bool]:
     arguments = joined(argv)
     places = [argument for argument in arguments if not argument.startswith("-")]
     others = [argument for argument in arguments if argument.startswith("-")]
+    for name in ("--names", "--descriptions"):
+        if name in {argument.partition("=")[0] for argument in others}:
+            raise ValueError(
+                f"{name} is an option of learn; new takes the settings of runs: --data{name.replace('--', '.')}"
+            )
     helps = {"-h", "--help", "--help=all"} & {*others}
     if len(places) != 2 and not helps:
         parser = argparse.ArgumentParser(

@@ -202,15 +202,22 @@ def test_sentences_of_a_file_are_read_for_their_classes(story, capsys):
     learner = SeGPCL.load(story / "animals", "cpu")
     assert learner.records[2].sentences(learner.config.template) == ["a three.", "the numeral digit 3"]
     assert learner.records[3].wording.prompts == []
-    (story / "said.json").write_text('{"digit 5": ["a five."]}')
     again = [*arguments, "--known", "update"]
+    (story / "said.json").write_text('{"digit 3": ["another three."]}')
+    assert learn.main(again) == 0
+    assert "digit 3: known classes keep the sentences that they were learnt with" in capsys.readouterr().out
+    assert SeGPCL.load(story / "animals", "cpu").records[2].wording.prompts == ["a three.", "the numeral {}"]
+    (story / "said.json").write_text('{"digit 5": ["a five."]}')
     assert learn.main(again) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "no class is named digit 5; the classes are" in said
 
 
-def test_a_new_learner_takes_sentences_too(story):
+def test_a_new_learner_takes_sentences_too(story, capsys):
     (story / "said.json").write_text('{"digit 2": ["a two."]}')
+    wrong = ["--descriptions", str(story / "said.json")]
+    assert new.main([str(story / "others"), str(story / "january"), *wrong]) == 2
+    assert "--descriptions is an option of learn; new takes" in capsys.readouterr().err
     arguments = [str(story / "others"), str(story / "january"), f"--data.descriptions={story / 'said.json'}", *FAST]
     assert new.main(arguments) == 0
     assert SeGPCL.load(story / "others", "cpu").records[1].wording.prompts == ["a two."]

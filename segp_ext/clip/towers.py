@@ -7,6 +7,7 @@ exists where a tower pools first and projects last. Towers that do both at once 
 from __future__ import annotations
 
 from collections.abc import Callable
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -272,12 +273,13 @@ class Text:
         if self._pads_with_a_word:
             real = real.flip(1).cummax(dim=1).values.flip(1)
         lengths = real.sum(dim=1) + self._hides_end
-        long = [repr(texts[index]) for index in (lengths > self.context).nonzero().flatten().tolist()]
+        long = [texts[index] for index in (lengths > self.context).nonzero().flatten().tolist()]
         if long:
+            shown = ", ".join(repr(shorten(text, 120, placeholder=" ...")) for text in long[:3])
             more = f" and {len(long) - 3} more" if len(long) > 3 else ""
             raise ValueError(
-                f"prompt does not fit the {self.context} tokens of {self.name}'s text context: {', '.join(long[:3])}{more}; shorten the "
-                "class name or the template"
+                f"prompt does not fit the {self.context} tokens of {self.name}'s text context: {shown}{more}; shorten the "
+                "class name or the prompt"
             )
         if self.cuts:
             return tokens[:, : int(lengths.max())]

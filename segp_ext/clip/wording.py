@@ -59,13 +59,17 @@ def check_wording(name: str, wording: object) -> None:
 
     Raises:
         TypeError: For another type, naming the class.
-        ValueError: For a prompt that is empty, has several lines, or stands there twice.
+        ValueError: For a prompt that is empty, has several lines, has other braces than {}, or stands there twice.
     """
     if not isinstance(wording, Wording):
         raise TypeError(f"wording of class {name!r} must be a segp_ext.Wording; got {type(wording).__name__}")
     for place, prompt in enumerate(wording.prompts):
         if not isinstance(prompt, str) or not prompt.strip() or len(prompt.splitlines()) > 1:
             raise ValueError(f"a prompt of class {name!r} must be one line of text; got {prompt!r}")
+        if "{" in prompt.replace("{}", "") or "}" in prompt.replace("{}", ""):
+            raise ValueError(
+                f"a prompt of class {name!r} may have no other braces than {{}}, for its name; got {prompt!r}"
+            )
         if prompt in wording.prompts[:place]:
             raise ValueError(
                 f"class {name!r} has the prompt {prompt!r} twice; each one counts in the mean, so give it once"

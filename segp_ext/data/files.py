@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +140,18 @@ def read_json(path: Path) -> Any:
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: naming the file, if it is not JSON.
+        ValueError: naming the file, if it is not JSON, or a name stands twice in one group, of which one value would be lost.
     """
+
+    def group(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+            raise ValueError(f"{twice!r} stands there twice")
+        return found
+
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=group)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a JSON file: {error}") from error
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from segp_ext.clip.wording import Wording, check_wording
 from segp_ext.config import DataConfig
@@ -79,13 +80,16 @@ def described(setting: str, file: str, base: Path, class_names: Sequence[str]) -
     """
     path = named_file(setting, file, base)
     try:
-        return _described(path, class_names)
+        given = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{setting}: {error}") from error
+    try:
+        return _described(given, class_names)
     except ValueError as error:
         raise ValueError(f"{setting}: {path}: {error}") from error
 
 
-def _described(path: Path, class_names: Sequence[str]) -> dict[str, Wording]:
-    given = read_json(path)
+def _described(given: Any, class_names: Sequence[str]) -> dict[str, Wording]:
     if not isinstance(given, dict):
         raise ValueError(
             f'it must hold sentences by class name, {{"name": ["sentence", ...]}}; it holds a {type(given).__name__}'
@@ -98,6 +102,8 @@ def _described(path: Path, class_names: Sequence[str]) -> dict[str, Wording]:
     for key, sentences in given.items():
         if not isinstance(sentences, list) or not sentences:
             raise ValueError(f"class {key!r} must have a list of one sentence or more; got {sentences!r:.80}")
+        if named[composed(key)] in found:
+            raise ValueError(f"class {key!r} stands there twice, in two ways to write its letters")
         found[named[composed(key)]] = own = Wording(prompts=sentences)
         check_wording(key, own)
     return found

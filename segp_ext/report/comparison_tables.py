@@ -49,8 +49,12 @@ def seen_table(comparison: Comparison) -> Table:
         numbers = [spread([s.values.get(metric) for s in members]) for metric in METRICS]
         rows.append([row, path, str(len(members)), *numbers, *("–" if d is None else str(d) for d in apart)])
     caption = "Over seen classes: test accuracy in percent, mean ± standard deviation over seeds"
-    difference = f"difference from {comparison.reference} on the same path, in points"
-    return Table(caption, header, rows, {**COLUMNS, f"− {comparison.reference}'s": difference}, names=2)
+    return Table(caption, header, rows, {**COLUMNS, **_difference(comparison)}, names=2)
+
+
+def _difference(comparison: Comparison) -> dict[str, str]:
+    """Meaning of the columns of differences."""
+    return {f"− {comparison.reference}'s": f"difference from {comparison.reference} on the same path, in points"}
 
 
 def global_table(comparison: Comparison) -> Table:
@@ -91,7 +95,7 @@ def setting_table(comparison: Comparison, setting: WholeSetting) -> Table:
     caption = (
         f"{setting.capitalize()}: accuracy in percent where {COMPETING[setting]}; mean ± standard deviation over seeds"
     )
-    return Table(caption, header, rows, STREAM_COLUMNS, names=2)
+    return Table(caption, header, rows, {**STREAM_COLUMNS, **_difference(comparison)}, names=2)
 
 
 def retention_table(comparison: Comparison) -> Table:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from segp_ext.data.messages import several
 from segp_ext.data.wordings import described
 from segp_ext.method.learner import SeGPCL
 from segp_ext.report.terminal import wrapped
@@ -81,6 +82,9 @@ def learn_and_save(
     for line in found.lines():
         say(line)
     wording = {} if descriptions is None else described("descriptions", descriptions, folder, [*images.files])
+    kept = [name for name in wording if name in learner.class_names]
+    if kept:
+        say(f"{several(kept)}: known classes keep the sentences that they were learnt with")
     learnt = learn_images(learner, images, out, known, checkpoint, wording)
     said = learnt.lines(learner)
     learner.save(out)

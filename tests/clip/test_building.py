@@ -78,6 +78,8 @@ def test_a_tokenizer_of_hugging_face(tmp_path):
     assert backbone.tokenize(["w " * 15]).shape == (1, 16)  # 15 words and the end fit exactly
     with pytest.raises(ValueError, match=r"does not fit the 16 tokens.*'w w w"):
         backbone.tokenize(["a fox", "w " * 16])
+    with pytest.raises(ValueError, match=r"'w w [w ]{90,120} \.\.\.'; shorten the class name or the prompt"):
+        backbone.tokenize(["w " * 1000])
 
 
 def test_weights_of_a_tag_get_its_activation(monkeypatch):

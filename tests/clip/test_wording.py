@@ -20,6 +20,7 @@ def test_prompts_are_written_out():
         ("a photo", TypeError, "wording of class 'cat' must be a segp_ext.Wording; got str"),
         (Wording(prompts=[" "]), ValueError, "a prompt of class 'cat' must be one line of text; got ' '"),
         (Wording(prompts=["a\nb"]), ValueError, "must be one line of text"),
+        (Wording(prompts=["a {name}."]), ValueError, "may have no other braces than {}, for its name; got 'a {name}.'"),
         (Wording(prompts=["a {}", "a {}"]), ValueError, "class 'cat' has the prompt 'a {}' twice"),
     ],
 )

@@ -55,7 +55,10 @@ def test_sentences_of_single_classes_go_before_the_list(tree):
         ('{"cat": "a cat."}', "class 'cat' must have a list of one sentence or more; got 'a cat.'"),
         ('{"cat": []}', "class 'cat' must have a list of one sentence or more"),
         ('{"cat": ["a", 3]}', "a prompt of class 'cat' must be one line of text; got 3"),
-        ("{", "said.json"),
+        ("{", "[^:]*said.json is not a JSON file"),
+        ('{"cat": ["a"], "cat": ["b"]}', "said.json is not a JSON file: 'cat' stands there twice"),
+        ('{"sea horse": ["a"], "sea  horse": ["b"]}', "no class is named sea  horse"),
+        ('{"cat": ["a {name}."]}', "class 'cat' may have no other braces than {}"),
     ],
 )
 def test_a_wrong_file_of_sentences_is_named(tree, content, says):
