@@ -79,8 +79,8 @@ training.classes seen."""
             needs = f"true with inference.path {self.inference.path}"
             require(self.prototypes.frozen_head, "prototypes.frozen_head", needs, False)
         if self.inference.gate is not None:
-            needs = "above 0 with inference.gate"
-            require(self.calibration.fraction > 0, "calibration.fraction", needs, self.calibration.fraction)
+            fraction = METHODS[self.method].get("calibration.fraction", self.calibration.fraction)
+            require(fraction > 0, "calibration.fraction", "above 0 with inference.gate", fraction)
         if self.inference.path == "auto":
             require(
                 self.calibration.fraction > 0,
