@@ -55,13 +55,12 @@ def measure_baselines(
         head = "lda" if own.prototypes.score == "mahalanobis" and own.prototypes.own_covariance == 0 else "rda"
         heads[head] = f"frozen {head}"
     rows: list[Row] = []
+    inference = dataclasses.replace(config.inference, gate=None)  # which is the run's own
     with timer.phase("baselines"):
         for method, name in heads.items():
-            frozen_config = with_method(dataclasses.replace(config, method=method))
+            frozen_config = with_method(dataclasses.replace(config, method=method, inference=inference))
             training = dataclasses.replace(frozen_config.training, joint=False)
-            inference = dataclasses.replace(frozen_config.inference, gate=None)
-            frozen_config = dataclasses.replace(frozen_config, training=training, inference=inference)
-            frozen = SeGPCL(backbone, frozen_config, processes)
+            frozen = SeGPCL(backbone, dataclasses.replace(frozen_config, training=training), processes)
             first = not rows  # the text path of a frozen model is the same under every head
             evaluator = Evaluator(frozen, tests, evaluate_global=config.data.evaluate_global)
             for test, images in zip(tests, train_images, strict=True):

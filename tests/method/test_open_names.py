@@ -7,7 +7,7 @@ from made import images_of, made_images, shake, small_config, tiny_backbone
 from scipy.special import softmax
 
 from segp_ext.clip.wording import Wording
-from segp_ext.config import Config, from_dict
+from segp_ext.config import Config, from_dict, with_method
 from segp_ext.method.classifier import Classifier
 from segp_ext.method.learner import SeGPCL
 from segp_ext.method.open_names import gated, with_others
@@ -206,6 +206,7 @@ def test_a_gate_needs_images_held_back_and_a_share():
     from_dict(Config, {"inference": {"gate": 0.05}, "method": "auto"})  # which holds images back
     with pytest.raises(ValueError, match="calibration.fraction must be above 0 with inference.gate; got 0"):
         from_dict(Config, {"inference": {"gate": 0.05}, "method": "zero-shot"})
+    assert with_method(from_dict(Config, {"inference": {"gate": 0.05}, "method": "auto"})).calibration.fraction == 0.2
     for wrong in (0.0, 1.0, -1.0):
         with pytest.raises(ValueError, match="inference.gate must be above 0 and below 1, or null"):
             from_dict(Config, {"inference": {"gate": wrong}, "calibration": {"fraction": 0.2}})

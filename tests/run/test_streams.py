@@ -157,6 +157,17 @@ def test_all_images_at_once_of_a_stream(tmp_path):
     assert [len(row) for row in result.row("text").scores.matrix] == [1, 2, 3, 4, 5]
 
 
+def test_a_gate_is_the_methods_own(tmp_path):
+    """Method auto holds images back itself, and baselines have no gate."""
+    fast = [*FAST, "--config=digits", f"--run.directory={tmp_path}", "--method=auto"]
+    gate, none = (run_config(parse([*fast, *more])) for more in (["--inference.gate=0.5"], []))
+    assert [row.scores for row in gate.scores if row.is_baseline] == [
+        row.scores for row in none.scores if row.is_baseline
+    ]
+    assert gate.row("dual").scores.matrix == none.row("dual").scores.matrix
+    assert gate.row("dual").scores.whole != none.row("dual").scores.whole
+
+
 def test_the_doctor_looks_at_every_source(tmp_path, capsys):
     torchvision_tree(shapes(tmp_path), "dtd")
     sources = "--data.sources=[{root: shapes}, {name: dtd}, {name: eurosat}, {name: digits, shots: 500}]"
