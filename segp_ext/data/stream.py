@@ -13,6 +13,9 @@ from segp_ext.config.data_sections import source_config
 from segp_ext.data.messages import several
 from segp_ext.data.scenario import Scenario, Task
 
+_LONGEST_TITLE = 100
+"""Letters of a stream's own name that lists all of its data sets."""
+
 
 def source_configs(config: DataConfig) -> list[DataConfig]:
     """Returns the settings of the data sets that a run learns, in their order; `config` itself without `data.sources`."""
@@ -87,6 +90,8 @@ def joined_stream(parts: Sequence[Scenario], config: DataConfig) -> Scenario:
             f"data.sources: two classes would be named {several(twice)}; give one of the data sets a title"
         )
     title = config.title or "+".join(part.name for part in parts)
+    if config.title is None and len(title) > _LONGEST_TITLE:
+        title = f"{parts[0].name}+{len(parts) - 1} more"
     return Scenario(title, tasks, digest.hexdigest(), "; ".join(part.layout for part in parts))
 
 

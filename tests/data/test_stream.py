@@ -139,3 +139,12 @@ def test_a_class_that_is_called_like_a_qualified_one_is_refused(roots):
 def test_wrong_sources_are_refused(settings, says):
     with pytest.raises(ValueError, match=says):
         DataConfig(**settings)
+
+
+def test_a_stream_of_many_data_sets_has_a_short_name(tmp_path):
+    names = [f"a folder with a rather long name {number}" for number in range(4)]
+    for name in names:
+        make(tmp_path / name, {f"{part}/{name[-1]}{c}": 1 for part in ("train", "test") for c in "xy"})
+    found = stream(tmp_path, *({"root": name} for name in names))
+    assert found.name == "a folder with a rather long name 0+3 more"
+    assert [task.source for task in found.tasks] == names
