@@ -61,10 +61,10 @@ def stopped(tmp_path, monkeypatch):
 
     original = SeGPCL.learn_task
 
-    def second_is_interrupted(self, dataset, names, kept=None):
+    def second_is_interrupted(self, dataset, names, *more, **named):
         if len(self.task_sizes) == 1 and self.config.training.epochs:
             raise KeyboardInterrupt
-        return original(self, dataset, names, kept)
+        return original(self, dataset, names, *more, **named)
 
     monkeypatch.setattr(SeGPCL, "learn_task", second_is_interrupted)
     assert small_run(tmp_path) == 130

@@ -139,6 +139,14 @@ def run_python(code: str) -> None:
         exec(compile(code, "block", "exec"), {"__name__": "block"})
 
 
+def read_yaml_block(code: str) -> None:
+    """Reads a block of settings, after writing it to the file that its first line names."""
+    named = re.match(r"# (\w+\.yaml)\n", code)
+    file = Path(named[1] if named else "block.yaml")
+    file.write_text(code)
+    importlib.import_module("segp_ext").load_config(file)
+
+
 def call(command: str, arguments: list[str]) -> None:
     """Gives arguments to one of the package's commands, which reads them all and begins nothing.
 
@@ -174,7 +182,7 @@ def one_method_each(command: str, arguments: list[str]) -> list[list[str]]:
 
 
 def main() -> None:
-    """Tries what is asked for on standard input, page by page: {page: [["python", code] or [command, arguments]]}."""
+    """Tries what is asked for on standard input, page by page: {page: [["python" or "yaml", code] or [command, arguments]]}."""
     folder = Path(sys.argv[1])
     os.chdir(folder)
     sys.path.insert(0, str(folder))
@@ -186,6 +194,8 @@ def main() -> None:
             try:
                 if kind == "python":
                     run_python(what)
+                elif kind == "yaml":
+                    read_yaml_block(what)
                 else:
                     for arguments in one_method_each(kind, what):
                         call(kind, arguments)

@@ -38,7 +38,7 @@ def test_the_list_needs_no_model(saved, capsys, monkeypatch):
     assert classes.main([str(saved), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [entry["name"] for entry in found] == ["0", "1", "2", "3"]
-    assert found[0].keys() == {"name", "task", "images", "learnt"} and found[2]["task"] == 2
+    assert found[0].keys() == {"name", "task", "images", "learnt", "wording"} and found[2]["task"] == 2
 
 
 def test_a_runs_last_checkpoint_is_listed(finished, capsys):

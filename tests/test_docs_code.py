@@ -59,13 +59,13 @@ def failures(tmp_path_factory):
     """What fails, by page, of all that one process tries."""
     asked: dict[str, list] = {}
     for page in NAMES:
-        python = [["python", block.code] for block in blocks(ROOT / page) if block.language == "python"]
+        read = [[block.language, block.code] for block in blocks(ROOT / page) if block.language in ("python", "yaml")]
         own = [
             named
             for command in shell_commands(page, tmp_path_factory.mktemp("shell"))
             if (named := of_package(command))
         ]
-        asked[page] = [*python, *([] if page == STORY else own)]
+        asked[page] = [*read, *([] if page == STORY else own)]
     folder = tmp_path_factory.mktemp("tried")
     done = subprocess.run(
         [sys.executable, ROOT / "tests/documented.py", folder], input=json.dumps(asked), capture_output=True, text=True
@@ -117,7 +117,7 @@ def test_other_commands_name_what_is_there(page, tmp_path):
 def test_every_block_says_its_language():
     """Output has none; all else is run, read or shown as what it is."""
     kinds = {block.language for page in PAGES for block in blocks(page)}
-    assert kinds <= {"", "bash", "json", "python", "text"}
+    assert kinds <= {"", "bash", "json", "python", "text", "yaml"}
 
 
 def test_blocks_are_taken_apart_as_a_shell_does(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import os
 import threading
@@ -221,7 +222,7 @@ def test_classes_are_listed_with_what_is_noted_of_them(served, two_learners):
     client, _ = served
     found = client.get("/classes").json()
     learner = SeGPCL.load(two_learners[0], "cpu")
-    assert found["classes"] == [vars(record) for record in learner.records]
+    assert found["classes"] == [dataclasses.asdict(record) for record in learner.records]
     assert found["learner"] == client.get("/health").json()["learner"]
 
 
