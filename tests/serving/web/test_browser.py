@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from test_server import running
+from test_server import running  # noqa: F401 - a fixture
 from web_service import picture, program, until
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,7 @@ shutil.copytree({second!r}, place)
 """
 
 
-def test_a_person_names_pictures_and_adds_and_sees_classes(browser, saved, two_learners, tmp_path):
+def test_a_person_names_pictures_and_adds_and_sees_classes(running, browser, saved, two_learners, tmp_path):  # noqa: F811
     files = []
     for seed in range(3):
         files.append(tmp_path / f"picture {seed}.png")
@@ -111,7 +111,7 @@ def test_a_person_names_pictures_and_adds_and_sees_classes(browser, saved, two_l
 SCRIPT = "<script>document.title='caught'</script>"
 
 
-def test_the_page_fits_a_phone_and_shows_the_verdict_and_names_as_text(browser, saved, tmp_path):
+def test_the_page_fits_a_phone_and_shows_the_verdict_and_names_as_text(running, browser, saved, tmp_path):  # noqa: F811
     """Answers stand in for a learner that tells unknown images, with names that are HTML, long, and in other writings."""
     names = [SCRIPT, "<img src=x onerror=alert(1)>", "x" * 90, "犬 كلب", "an ordinary name"]
     records = [{"name": name, "task": 12, "images": 12345, "learnt": "2026-11-30T10:00:00+00:00"} for name in names]
