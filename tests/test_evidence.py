@@ -14,7 +14,21 @@ from run_here import runs_here
 from scipy.spatial.distance import jensenshannon
 
 import segp_ext
-from evidence import beta, gated, gates, geometry, hindsight, letters, made_sets, paired, runs, shares, unknown, updated
+from evidence import (
+    beta,
+    gate_rates,
+    gated,
+    gates,
+    geometry,
+    hindsight,
+    letters,
+    made_sets,
+    paired,
+    runs,
+    shares,
+    unknown,
+    updated,
+)
 from segp_ext import compare
 from segp_ext.config import DataConfig
 from segp_ext.data import load_scenario
@@ -344,3 +358,12 @@ def test_made_sets_are_as_said(tmp_path, monkeypatch):
     assert {sum(len(task.test) for task in look.tasks) for look in looks} == {540}
     letters = load_scenario(DataConfig(root=str(tmp_path / "letters")))
     assert letters.class_names and sorted(letters.class_names) == sorted(made_sets.LETTERS)
+
+
+def test_the_table_of_rates(tmp_path, monkeypatch, capsys):
+    rows = [(0.7, 0.5), *((0.6 + 0.01 * place, 0.9) for place in range(len(gate_rates.RATES)))]
+    monkeypatch.setattr(gate_rates, "accuracies", lambda data, seed: [(a, b + 0.1 * seed) for a, b in rows])
+    call(gate_rates.main, monkeypatch, "--data", "x", "--seeds", "0", "1", "--out", str(tmp_path / "table.md"))
+    said = capsys.readouterr().out
+    assert "| zero-shot | 2 | 70.0 ± 0.0 | 55.0 ± 7.1 |" in said and "| no gate | 2 | 60.0 ± 0.0 | 95.0 ± 7.1 |" in said
+    assert "| 0.05 | 2 | 61.0 ± 0.0 |" in said and "| 1e-06 | 2 | 65.0 ± 0.0 |" in said
