@@ -98,13 +98,13 @@ def test_distillation_over_fewer_classes_is_over_the_classes_of_the_anchors():
     made = Anchors(6, None, (4, 5), torch.device("cpu"), torch.float32, None, Processes())
     made.embedding.copy_(torch.randn(6, 4, generator=draw))
     text, student = torch.randn(3, 4, generator=draw), torch.randn(5, 4, generator=draw)
-    config = small_config(distillation__classes="anchors", distillation__temperature=2.0)
+    config = small_config(distillation__classes="anchors", distillation__temperature=50.0)
     classes = torch.tensor([0, 0, 1, 1, 2, 2])
     task = TaskInputs(2, None, torch.zeros(5, 3), range(3, 5), made, text, None, classes)
     loss, drawn, embedding = Acgd(config, task, 100.0), torch.tensor([1, 4]), torch.randn(2, 4, generator=draw)
     assert loss.classes_of_step(drawn).tolist() == [0, 2]
     found = loss.of_anchors(Samples(embedding, embedding, drawn, classes, made), student)
     expected = ops.geometry_distill(
-        embedding, student[[0, 2]], made.embedding[drawn], text[[0, 2]], logit_scale=100.0, temperature=2.0
+        embedding, student[[0, 2]], made.embedding[drawn], text[[0, 2]], logit_scale=100.0, temperature=50.0
     )
     torch.testing.assert_close(found, expected)
