@@ -20,7 +20,7 @@ Tensor view(const MatrixRef& matrix, int32_t device) {
   const std::array<int64_t, 2> stride{matrix.row_stride, matrix.col_stride};
   return torch::stable::from_blob(
       const_cast<void*>(matrix.data), size, stride,
-      torch::stable::Device(torch::headeronly::DeviceType::CUDA, static_cast<torch::stable::DeviceIndex>(device)),
+      torch::stable::Device(kCudaDeviceType, static_cast<torch::stable::DeviceIndex>(device)),
       scalar_type(matrix.dtype));
 }
 

@@ -1,6 +1,8 @@
-"""The ops' tests with torch's CUDA entry points and the CUDA kernels, on the emulation of `emulated_cuda/`.
+"""The ops' tests with torch's CUDA entry points, its products and the CUDA kernels, on the emulation of `emulated_cuda/`.
 
-A library with `python/ops_cuda.cpp` as the processor's implementation takes the place of the usual one in a copy of the package.
+A library with `python/ops_cuda.cpp` as the processor's implementation takes the place of the usual one in a copy of the package. Products
+are torch's, called as on a GPU (`python/gemm_torch_cuda.cpp`). torch has no product of half types with a float32 result on the processor;
+`PRODUCTS` adds one.
 """
 
 from __future__ import annotations
@@ -19,11 +21,25 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 EMULATION = ROOT / "tests/native/emulated_cuda"
 SOURCES = [
-    *(ROOT / "python" / f"{name}.cpp" for name in ("library", "checks", "dpgd_args", "matrix_args", "ops_cuda")),
+    *(ROOT / "python" / f"{name}.cpp"
+      for name in ("library", "checks", "dpgd_args", "matrix_args", "ops_cuda", "gemm_torch_cuda")),
     *sorted((ROOT / "csrc/cuda").glob("*.cu")),
-    EMULATION / "gemm.cpp",
     EMULATION / "runtime.cpp",
-]
+]  # fmt: skip
+PRODUCTS = """
+import torch
+
+library = torch.library.Library("aten", "IMPL")
+
+
+def mm_dtype_out(a, b, out_dtype, *, out):
+    assert a.dtype == b.dtype and out.dtype == out_dtype == torch.float32, (a.dtype, b.dtype, out.dtype, out_dtype)
+    return out.copy_(a.double() @ b.double())
+
+
+library.impl("mm.dtype_out", mm_dtype_out, "CPU")
+"""
+"""A pytest plugin that gives torch the product `aten::mm.dtype_out` on the processor."""
 LEFT_OUT = {
     "test_target_out_of_range": "an error on the CPU; on CUDA, where looking would wait for the device, NaN",
     "test_the_native_op_checks_the_range_for_itself": "the same",
@@ -40,6 +56,7 @@ def build(folder: Path) -> None:
     shutil.copytree(ROOT / "segp_ext", package, ignore=shutil.ignore_patterns("_C*.so", "__pycache__"))
     info = json.dumps({"source_hash": "", "torch_target": "2.11", "cuda": False, "cuda_reason": "the emulation"})
     (folder / "segp_build_info.h").write_text(f"#define SEGP_EXT_BUILD_INFO {json.dumps(info)}\n")
+    (folder / "products.py").write_text(PRODUCTS)
     includes = [EMULATION, ROOT / "csrc/include", folder, *cpp_extension.include_paths()]
     flags = ["-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-Wno-unknown-pragmas", "-DSEGP_EMULATED_CUDA=1",
              "-DSEGP_CUDA_TILE_BYTES=40960", "-DTORCH_TARGET_VERSION=0x020b000000000000ull",
@@ -78,10 +95,12 @@ def built(tmp_path_factory):
 )
 def test_ops_pass_their_tests_with_the_cuda_code(way, settings, built, record_property):
     skipped = " and ".join(f"not {name}" for name in LEFT_OUT)
+    torch_multiplies = {"SEGP_EXT_CPU_ISA": "baseline"}  # tells the tests so; no kernel of the CPU's takes part
+    pytest_here = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "products"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests/ops"), "-k", skipped],
+        [*pytest_here, str(ROOT / "tests/ops"), "-k", skipped],
         cwd=built,
-        env={**os.environ, "PYTHONPATH": str(built), "SEGP_EXT_REQUIRE_NATIVE": "1", **settings},
+        env={**os.environ, "PYTHONPATH": str(built), "SEGP_EXT_REQUIRE_NATIVE": "1", **torch_multiplies, **settings},
         capture_output=True,
         text=True,
     )
