@@ -11,7 +11,7 @@
 #   ops         times the ops against eager, torch.compile and their matrix products alone; it takes more than ten minutes,
 #               so each op is a step too: dpgd, dual_target, distill, drift, transfer, overhead
 #   phases      times ViT-B/16's phases against its plain passes
-#   train       times a whole protocol on made data, by phase
+#   train       times a whole protocol on made data, by task and phase; where it was stopped, the next call goes on
 #
 # Without STEP, all steps run in this order. A step that fails does not stop the others, but the exit status tells. OUT gets the tables, row
 # by row, and the logs. Whatever happens, OUT/results.md sums up in one page, and OUT/results.tar.gz holds everything.
@@ -80,7 +80,8 @@ for name in "${steps[@]}"; do
     dpgd | dual_target | distill | drift | transfer | overhead)
       run 580 "$name" "$python" -m "benchmarks.bench_$name" --device "$device" "${quick[@]}" ;;
     phases) run 300 phases "$python" -m benchmarks.end_to_end --model ViT-B-16 --device "$device" --precision bf16 --batch 128 --seconds 20 "${quick[@]}" ;;
-    train) run 590 train "$python" -m benchmarks.whole_run --device "$device" --precision bf16 "${quick[@]}" ;;
+    train) run 590 train "$python" -m benchmarks.whole_run --device "$device" --precision bf16 \
+      --directory "build/whole_run-$device" "${quick[@]}" ;;
   esac
 done
 exit "$failed"

@@ -1,22 +1,22 @@
-"""Times a whole protocol on made data by phase, beside the time that the matrix products of its passes alone would take.
+"""Times a whole protocol on made data by task and phase, beside the time that the matrix products of its passes alone would take.
 
 The data have the size, task order and preprocessing of CIFAR100. The model is ViT-B/16 with random weights; they change no time. Training
 and anchors have a floor: the floating-point operations of their passes, at the rate of one large matrix product on the same device. torch
-counts the operations.
+counts the operations. Each task's rows are written once the task is learnt, the rows of all tasks at the end.
 
-    python -m benchmarks.whole_run [--device cuda --precision bf16] [--quick]
+With `--directory`, a call that was stopped goes on after its last task where the next one finds the same folder.
+
+    python -m benchmarks.whole_run [--device cuda --precision bf16] [--directory DIR] [--quick]
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import json
+import dataclasses
 import pickle
-import sys
 import tempfile
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +25,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import segp_ext
-from segp_ext.config import MethodConfig
+from segp_ext.config import Config, MethodConfig
 from segp_ext.method.learner import SeGPCL
-from segp_ext.report.result import RunResult
+from segp_ext.report.result import TaskReport
 from segp_ext.run import command_line
-from segp_ext.run.run import run_config
+from segp_ext.run.directory import unfinished
+from segp_ext.run.run import Run, run_config
+from segp_ext.runtime.timing import Phase
 
 from .harness import Table, print_setting
 
@@ -38,22 +40,26 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def make_cifar100(folder: Path, train_images: int, test_images: int) -> None:
-    """Writes the files of CIFAR100 with noise as images.
+    """Writes the files of CIFAR100 with noise as images, unless they are there.
 
     Args:
-        folder: where `cifar-100-python/` is made.
+        folder: where `cifar-100-python/` is made, whole or not at all.
         train_images: training images per class.
         test_images: test images per class.
     """
     place = folder / "cifar-100-python"
-    place.mkdir(parents=True)
+    if place.is_dir():
+        return
+    half = folder / "half-made"
+    half.mkdir(parents=True, exist_ok=True)
     names = [f"thing {word} {other}" for word in "abcdefghij" for other in "abcdefghij"]
-    (place / "meta").write_bytes(pickle.dumps({"fine_label_names": names}))
+    (half / "meta").write_bytes(pickle.dumps({"fine_label_names": names}))
     draw = np.random.RandomState(0)
     for part, each in (("train", train_images), ("test", test_images)):
         labels = [c for _ in range(each) for c in range(CLASSES)]
         rows = draw.randint(0, 256, (len(labels), 3 * 32 * 32), dtype=np.uint8)
-        (place / part).write_bytes(pickle.dumps({"data": rows, "fine_labels": labels}))
+        (half / part).write_bytes(pickle.dumps({"data": rows, "fine_labels": labels}))
+    half.rename(place)
 
 
 @dataclass(frozen=True)
@@ -114,18 +120,89 @@ def product_rate(device: str, precision: str) -> float:
     return 2 * size**3 / best
 
 
-def operations_of(result: RunResult, one: Operations) -> dict[str, float]:
-    """Computes the floating-point operations of training and of anchors, by phase, from the numbers of their passes."""
-    settings = result.settings
-    batch, anchor_batch = settings["training"]["batch_size"], settings["distillation"]["batch_size"]
-    found = {"training": 0.0, "anchors": 0.0}
-    seen = 0
-    for task in result.tasks:
-        seen += len(task.classes)
-        images = min(batch, task.images) + min(anchor_batch, task.anchors)
-        found["training"] += task.steps * (images * one.image + seen * one.prompt)
-        found["anchors"] += task.anchors * settings["anchors"]["steps"] * one.pixels
-    return found
+def operations_of(learnt: TaskReport, seen: int, settings: Config, one: Operations) -> dict[str, float]:
+    """Computes the floating-point operations of a task's training and anchors, by phase, from the numbers of their passes.
+
+    Args:
+        learnt: what the run says of the task.
+        seen: number of classes after the task.
+        settings: settings of the run.
+        one: operations of single passes.
+    """
+    images = min(settings.training.batch_size, learnt.images) + min(settings.distillation.batch_size, learnt.anchors)
+    return {
+        "training": learnt.steps * (images * one.image + seen * one.prompt),
+        "anchors": learnt.anchors * settings.anchors.steps * float(one.pixels),
+    }
+
+
+class Rows:
+    """Rows of the table, written as the run goes on.
+
+    Args:
+        table: takes the rows.
+        setting: the cells that all rows begin with.
+        settings: settings of the run.
+        one: operations of single passes.
+        rate: floating-point operations per second of one matrix product.
+    """
+
+    def __init__(self, table: Table, setting: tuple[str, ...], settings: Config, one: Operations, rate: float) -> None:
+        self._table, self._setting, self._settings, self._one, self._rate = table, setting, settings, one, rate
+        self._run: Run | None = None
+        self._seen = self._written = 0
+        self._operations: dict[str, float] = {}
+
+    def begin(self, run: Run) -> None:
+        """Takes the run. The rows of tasks that an earlier call learnt are written again, so that this table is whole."""
+        self._run = run
+
+    def heard(self, line: str) -> None:
+        """Prints a line of the run; the rows of each task that has been learnt since follow it."""
+        print(line, flush=True)
+        while self._run is not None and self._written < len(self._run.result.tasks):
+            learnt = self._run.result.tasks[self._written]
+            self._written += 1
+            self._seen += len(learnt.classes)
+            found = operations_of(learnt, self._seen, self._settings, self._one)
+            for phase, operations in found.items():
+                self._operations[phase] = self._operations.get(phase, 0.0) + operations
+            self._add(str(self._written), learnt.phases, found)
+
+    def end(self, phases: Mapping[str, Phase]) -> None:
+        """Writes the rows of all tasks together."""
+        self._add("all", phases, self._operations)
+
+    def _add(self, task: str, phases: Mapping[str, Phase], operations: Mapping[str, float]) -> None:
+        for phase, spent in phases.items():
+            flops = operations.get(phase)
+            known = [flops / 1e12, flops / spent.wall / 1e12, spent.wall * self._rate / flops] if flops else ["-"] * 3
+            self._table.add(*self._setting, task, phase, spent.wall, spent.backbone, *known)
+
+
+def measure(given: argparse.Namespace, place: Path) -> None:
+    """Runs the protocol in `place`, and goes on with a run of the same settings that was stopped there."""
+    model, extra, images = "ViT-B-16", [], (500, 100)
+    if given.quick:
+        model, images = "glyph", (4, 1)
+        extra = ["--training.epochs=1", "--anchors.steps=1", "--training.batch_size=16", "--lora.rank=2"]
+    data = place / f"{images[0]}-{images[1]}"
+    make_cifar100(data, *images)
+    settings = command_line.parse([
+        "--config=cifar100", f"--data.root={data}", f"--model.name={model}", "--model.pretrained=null",
+        f"--model.device={given.device}", f"--model.precision={given.precision}", f"--run.directory={place}/runs", *extra,
+    ])  # fmt: skip
+    one, rate = count_operations(model), product_rate(given.device, given.precision)
+    print(f"  one matrix product: {rate / 1e12:.3g} TFLOP/s")
+    columns = [("model", 10), ("precision", 9), ("task", 4), ("phase", 12), ("seconds", 9), ("passes s", 9), ("TFLOP", 9),
+               ("TFLOP/s", 8), ("x floor", 8)]  # fmt: skip
+    table = Table("whole_run", given.device, columns, keep=not given.quick)
+    rows = Rows(table, (model, given.precision), settings, one, rate)
+    earlier, _ = next(unfinished(place / "runs", dataclasses.asdict(settings)), (None, ""))
+    result = run_config(settings, earlier, say=rows.heard, begun=rows.begin)
+    rows.end(result.phases)
+    if not given.quick:
+        print(f"appended to {table.name}.csv")
 
 
 def main() -> None:
@@ -133,40 +210,18 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="torch device")
     parser.add_argument("--precision", default="bf16", choices=DTYPES, help="arithmetic of the encoders")
     parser.add_argument(
+        "--directory", type=Path, help="folder of data and run, kept; a folder that is removed by default"
+    )
+    parser.add_argument(
         "--quick", action="store_true", help="take the built-in model, few images and one epoch; write no CSV"
     )
     given = parser.parse_args()
-    model, extra, images = "ViT-B-16", [], (500, 100)
-    if given.quick:
-        model, images = "glyph", (4, 1)
-        extra = ["--training.epochs=1", "--anchors.steps=1", "--training.batch_size=16", "--lora.rank=2"]
-
-    print_setting(f"whole protocol on made data: {model}, {given.precision}", given.device)
-    with tempfile.TemporaryDirectory() as place:
-        make_cifar100(Path(place), *images)
-        said = io.StringIO()
-        with redirect_stdout(said), redirect_stderr(said):
-            settings = command_line.parse([
-                "--config=cifar100", f"--data.root={place}", f"--model.name={model}", "--model.pretrained=null",
-                f"--model.device={given.device}", f"--model.precision={given.precision}", f"--run.directory={place}/runs", *extra,
-            ])  # fmt: skip
-            result = run_config(settings, say=print)
-    if result.status != "finished":
-        sys.exit(f"{json.dumps(result.message)}\n{said.getvalue()}")
-
-    operations, rate = operations_of(result, count_operations(model)), product_rate(given.device, given.precision)
-    print(f"  one matrix product: {rate / 1e12:.3g} TFLOP/s")
-    columns = [("model", 10), ("precision", 9), ("phase", 12), ("seconds", 9), ("passes s", 9), ("TFLOP", 9),
-               ("TFLOP/s", 8), ("x floor", 8)]  # fmt: skip
-    table = Table("whole_run", given.device, columns, keep=not given.quick)
-    for phase, spent in result.phases.items():
-        flops = operations.get(phase)
-        known = ["-", "-", "-"]
-        if flops:
-            known = [flops / 1e12, flops / spent.wall / 1e12, spent.wall * rate / flops]
-        table.add(model, given.precision, phase, spent.wall, spent.backbone, *known)
-    if not given.quick:
-        print(f"appended to {table.name}.csv")
+    print_setting(f"whole protocol on made data, {given.precision}", given.device)
+    if given.directory is not None:
+        measure(given, given.directory)
+    else:
+        with tempfile.TemporaryDirectory() as place:
+            measure(given, Path(place))
 
 
 if __name__ == "__main__":

@@ -61,10 +61,17 @@ def op_table(rows: list[Row]) -> str:
     return table(head, lines)
 
 
-def plain_table(rows: list[Row]) -> str:
-    """Formats a benchmark's rows as they are, without date, commit, device and torch."""
+def plain_table(rows: list[Row], first: str) -> str:
+    """Formats a benchmark's rows without date, commit, device and torch.
+
+    Args:
+        rows: the rows; where one was measured again, the last counts.
+        first: the first column that was measured; the columns before it tell rows apart.
+    """
     columns = [c for c in rows[0] if c not in STAMP]
-    return table(columns, [[row[c] for c in columns] for row in rows])
+    keys = columns[: columns.index(first)]
+    last = {tuple(row[c] for c in keys): row for row in rows}
+    return table(columns, [[row[c] for c in columns] for row in last.values()])
 
 
 def page(folder: Path) -> str:
@@ -76,10 +83,13 @@ def page(folder: Path) -> str:
     for op, name in OPS:
         if rows := read(folder / f"{name}.csv"):
             parts.append(f"## `{op}`\n\n{stamp(rows)}\n\n{op_table(rows)}")
-    for title, name in (("A call on the smallest sizes", "overhead"), ("Phases of ViT-B/16 against plain passes", "end_to_end"),
-                        ("A whole protocol on made data", "whole_run")):  # fmt: skip
+    for title, name, first in (
+        ("A call on the smallest sizes", "overhead", "us"),
+        ("Phases of ViT-B/16 against plain passes", "end_to_end", "phase s"),
+        ("A whole protocol on made data", "whole_run", "seconds"),
+    ):
         if rows := read(folder / f"{name}.csv"):
-            parts.append(f"## {title}\n\n{stamp(rows)}\n\n{plain_table(rows)}")
+            parts.append(f"## {title}\n\n{stamp(rows)}\n\n{plain_table(rows, first)}")
     return "\n\n".join(parts) + "\n"
 
 

@@ -38,3 +38,12 @@ def test_ratios_are_of_the_last_measurement_and_losses_are_bold(tmp_path):
 
 def test_an_empty_folder_gives_a_page(tmp_path):
     assert page(tmp_path) == "# Measured by `benchmarks/run_gpu.sh`\n"
+
+
+def test_rows_of_a_protocol_that_went_on_stand_once(tmp_path):
+    head = "date,commit,device,torch,model,precision,task,phase,seconds,passes s,TFLOP,TFLOP/s,x floor\n"
+    rows = ("1,training,5,4,-,-,-", "1,training,5,4,-,-,-", "2,training,7,6,-,-,-")
+    (tmp_path / "whole_run.csv").write_text(head + "".join(f"{STAMP},ViT-B-16,bf16,{row}\n" for row in rows))
+    said = page(tmp_path)
+    assert said.count("| ViT-B-16 | bf16 | 1 | training | 5 |") == 1
+    assert said.count("| ViT-B-16 | bf16 | 2 | training | 7 |") == 1
