@@ -3,7 +3,7 @@
 #
 #   benchmarks/run_gpu.sh OUT [STEP...]      (PYTHON=python3.12 for another interpreter, DEVICE=cpu for a rehearsal)
 #
-#   needs       names the packages that are missing, with the versions wanted
+#   needs       names the packages and tools that the steps lack here, with the versions wanted
 #   build       builds the kernels for this GPU's architecture alone; the next call finds them again
 #   tests       runs the ops' tests on the device
 #   memcheck    runs a selection of these tests under compute-sanitizer, with torch's caching allocator off
@@ -35,7 +35,7 @@ python=${PYTHON:-python3}
 device=${DEVICE:-cuda}
 quick=()
 [ "$device" = cuda ] || quick=(--quick)
-export PYTHONPATH=$PWD PYTHONUNBUFFERED=1 SEGP_EXT_REQUIRE_NATIVE=1 SEGP_EXT_RESULTS=$out
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 SEGP_EXT_REQUIRE_NATIVE=1 SEGP_EXT_RESULTS=$out
 failed=0
 child=
 

@@ -8,6 +8,11 @@
 #include "segp/contract.h"
 #include "segp/dtype.h"
 
+// torch's own check, newer than torch 2.11, also says what went wrong.
+#ifndef STABLE_TORCH_ERROR_CODE_CHECK
+#define STABLE_TORCH_ERROR_CODE_CHECK(call) TORCH_ERROR_CODE_CHECK(call)
+#endif
+
 namespace segp {
 
 // Of a tensor that outlives it.

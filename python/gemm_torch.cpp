@@ -6,6 +6,7 @@
 
 #include <array>
 
+#include "checks.h"
 #include "segp/gemm.h"
 #include "segp/gemm_blocked.h"
 

@@ -1,4 +1,4 @@
-"""Names the packages and tools that this machine lacks, with the versions wanted: `python scripts/gpu_needs.py cuda`.
+"""Names what this machine lacks for `benchmarks/run_gpu.sh`, with the versions wanted: `python scripts/gpu_needs.py cuda`.
 
 The script serves machines without a package index, and needs nothing but Python. With `cpu` instead of `cuda`, it asks for no CUDA tools.
 """
@@ -12,21 +12,27 @@ import sys
 import tomllib
 from pathlib import Path
 
+TEST_PACKAGES = ("pytest", "pytest-xdist", "hypothesis")
+"""Packages of the extra `test` that the ops' tests take; the tests of other parts, which take more, are not run there."""
+
+
+def name_in(requirement: str) -> str:
+    """Returns the package's name in a line such as "torch>=2.11"."""
+    return re.split(r"[^\w.-]", requirement)[0]
+
 
 def main(device: str) -> int:
     """Prints what is there and what is missing for "cuda" or "cpu"; returns 1 if anything is missing."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
     wanted = [
         *project["project"]["dependencies"],
-        *project["project"]["optional-dependencies"]["test"],
+        *(line for line in project["project"]["optional-dependencies"]["test"] if name_in(line) in TEST_PACKAGES),
         *project["build-system"]["requires"],
     ]
     missing = []
     for line in dict.fromkeys(wanted):
-        name = re.match(r"[\w.-]+", line)
-        assert name
         try:
-            print(f"{name[0]} {importlib.metadata.version(name[0])}")
+            print(f"{name_in(line)} {importlib.metadata.version(name_in(line))}")
         except importlib.metadata.PackageNotFoundError:
             missing.append(line)
     tools = ["nvcc", "compute-sanitizer", "nvidia-smi"] if device == "cuda" else []
