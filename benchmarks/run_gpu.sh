@@ -5,7 +5,7 @@
 #
 #   needs       names the packages and tools that the steps lack here, with the versions wanted
 #   build       builds the kernels for this GPU's architecture alone; the next call finds them again
-#   tests       runs the ops' tests on the device
+#   tests       runs the ops' tests on the device, and tests of whole runs and of learners there
 #   memcheck    runs a selection of these tests under compute-sanitizer, with torch's caching allocator off
 #   racecheck   runs the same selection, and looks for races in our kernels
 #   ops         times the ops against eager, torch.compile and their matrix products alone; it takes more than ten minutes,
@@ -73,7 +73,8 @@ for name in "${steps[@]}"; do
   case $name in
     needs) run 60 needs "$python" scripts/gpu_needs.py "$device" ;;
     build) run 580 build "$python" scripts/gpu_build.py "$device" ;;
-    tests) run 580 tests "$python" -m pytest -q -m '' -n 4 --dist loadfile -p no:cacheprovider tests/ops ;;
+    tests) run 580 tests "$python" -m pytest -q -m '' -n 4 --dist loadfile -p no:cacheprovider \
+      --continue-on-collection-errors tests/ops tests/method/test_state.py tests/run/test_devices.py ;;
     memcheck) run 580 memcheck env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "${memcheck[@]}" \
       "$python" -m pytest -q -m '' -p no:cacheprovider tests/ops -k "$few" ;;
     racecheck) run 580 racecheck "${racecheck[@]}" "$python" -m pytest -q -m '' -p no:cacheprovider tests/ops -k "$few" ;;
