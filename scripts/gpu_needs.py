@@ -1,4 +1,6 @@
-"""Names what this machine lacks for `benchmarks/run_gpu.sh`, with the versions wanted: `python scripts/gpu_needs.py cuda`.
+"""Names the packages and tools that the steps of `benchmarks/run_gpu.sh` lack here, with the versions wanted.
+
+    python scripts/gpu_needs.py cuda
 
 The script serves machines without a package index, and needs nothing but Python. With `cpu` instead of `cuda`, it asks for no CUDA tools.
 """
@@ -12,28 +14,31 @@ import sys
 import tomllib
 from pathlib import Path
 
-TEST_PACKAGES = ("pytest", "pytest-xdist", "hypothesis")
-"""Packages of the extra `test` that the ops' tests take; the tests of other parts, which take more, are not run there."""
+TEST = ("pytest", "pytest-xdist", "hypothesis")
+"""What tests/ops needs of the extra `test`; no step runs the other tests."""
+OF_OTHERS = ("ftfy", "wcwidth", "regex", "huggingface-hub")
+"""What open_clip_torch needs in turn: a package that is missing cannot say so."""
 
 
-def name_in(requirement: str) -> str:
-    """Returns the package's name in a line such as "torch>=2.11"."""
-    return re.split(r"[^\w.-]", requirement)[0]
+def numbers(version: str) -> list[int]:
+    """Returns a release's numbers, without a local part such as "+cu130"."""
+    return [int(part) for part in re.findall(r"\d+", version.partition("+")[0])]
 
 
 def main(device: str) -> int:
-    """Prints what is there and what is missing for "cuda" or "cpu"; returns 1 if anything is missing."""
+    """Prints what is there and what is missing or too old for "cuda" or "cpu"; returns 1 if anything is."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
-    wanted = [
-        *project["project"]["dependencies"],
-        *(line for line in project["project"]["optional-dependencies"]["test"] if name_in(line) in TEST_PACKAGES),
-        *project["build-system"]["requires"],
-    ]
+    wanted = [*project["project"]["dependencies"], *TEST, *OF_OTHERS, *project["build-system"]["requires"]]
     missing = []
     for line in dict.fromkeys(wanted):
+        name, _, least = line.partition(">=")
         try:
-            print(f"{name_in(line)} {importlib.metadata.version(name_in(line))}")
+            found = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
+            missing.append(line)
+            continue
+        print(f"{name} {found}")
+        if least and numbers(found) < numbers(least):
             missing.append(line)
     tools = ["nvcc", "compute-sanitizer", "nvidia-smi"] if device == "cuda" else []
     missing += [tool for tool in tools if shutil.which(tool) is None]
