@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import tarfile
@@ -51,6 +52,22 @@ def test_who_is_told_to_end_packs_at_once(start, tmp_path):
     script.send_signal(signal.SIGTERM)
     assert script.wait(60) == 143 and time.monotonic() - begin < 20
     assert "needs.log" in packed(tmp_path / "out") and not (tmp_path / "out/build.log").exists()
+
+
+def test_what_was_done_is_packed_when_the_script_is_killed(start, tmp_path):
+    script = start('[ "$1" != scripts/gpu_build.py ] || exec sleep 5', "needs", "build")
+    log = tmp_path / "out/build.log"
+    while not log.is_file():
+        time.sleep(0.05)
+    script.kill()
+    script.wait(60)
+    assert {"needs.log", "summary.txt", "results.md"} <= packed(tmp_path / "out")
+
+
+def test_no_command_takes_more_than_ten_minutes():
+    """With the ten seconds in which a command may end by itself, and ten more to pack."""
+    limits = [int(limit) for limit in re.findall(r"\brun (\d+) ", SCRIPT.read_text())]
+    assert len(limits) > 5 and max(limits) + 20 <= 600
 
 
 def test_a_step_that_does_not_exist_is_named_before_anything_runs(start, tmp_path):
