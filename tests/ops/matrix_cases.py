@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from op_samples import MatrixSample, matrix_samples
+from op_samples import MatrixSample, generator, matrix_samples
 from torch import Tensor
 
 import segp_ext
@@ -16,6 +16,7 @@ import segp_ext
 needs_native = pytest.mark.skipif(
     segp_ext.build_info()["ops_path"] != "native", reason="the native library is not loaded; the eager path runs"
 )
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 SAMPLES = [sample.name for sample in matrix_samples()]
 
 
@@ -67,6 +68,22 @@ def sample(name: str, dtype: torch.dtype, device: str = "cpu") -> MatrixSample:
     s = next(s for s in matrix_samples(dtype) if s.name == name)
     fields = ("rows", "other_rows", "classes", "other_classes", "target")
     return MatrixSample(name, *(getattr(s, field).to(device) for field in fields))
+
+
+def larger(op: Op, dtype: torch.dtype, device: str = "cpu", *, is_even: bool = True) -> tuple[Tensor, ...]:
+    """Arguments of sizes that CUDA gives to matrix products, as of no other sample.
+
+    If not `is_even`, rows are no whole vectors, one is zero and, where the dtype has room, two have squares beyond it.
+    """
+    counts = (1200, 1200, 40, 40) if op.name == "prototype_drift" else (40, 40, 1200, 1200)
+    random = generator(11)
+    made = [torch.randn(n, 64 if is_even else 63, generator=random) for n in counts]
+    if not is_even:
+        made[0][3] = 0
+        for matrix in (made[0], made[2]):
+            matrix[5] *= 1e2 if dtype == torch.float16 else 1e25
+    target = torch.randint(counts[2], (counts[0],), generator=random).to(device)
+    return op.arguments(MatrixSample("larger", *(matrix.to(device, dtype) for matrix in made), target))
 
 
 def exact(arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from matrix_cases import OPS, each_op, needs_native, sample
+from matrix_cases import OPS, Op, each_op, larger, needs_cuda, needs_native, sample
 from op_samples import DEVICES, MatrixSample, generator
 from torch import Tensor
 
@@ -169,13 +169,20 @@ def test_what_is_not_finite_shows(op, bad):
         assert loss.isnan()
 
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def small(op: Op, dtype: torch.dtype, device: str) -> tuple[Tensor, ...]:
+    return op.arguments(sample("realistic", dtype, device))
+
+
+each_size = pytest.mark.parametrize("arguments_of", [small, larger])  # by kernels alone, and with matrix products
+each_way_to_multiply = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 
 
 @needs_cuda
 @each_op
-def test_runs_on_the_current_stream(op):
-    arguments = op.arguments(sample("realistic", torch.float32, "cuda"))
+@each_size
+@each_way_to_multiply
+def test_runs_on_the_current_stream(op, arguments_of, dtype):
+    arguments = arguments_of(op, dtype, "cuda")
     wanted = op.outputs(ops, arguments)
     late = [t.clone() for t in arguments]
     late[0].zero_()
@@ -193,9 +200,11 @@ def test_runs_on_the_current_stream(op):
 @needs_cuda
 @needs_native
 @each_op
-def test_can_be_captured_in_a_cuda_graph(op):
+@each_size
+@each_way_to_multiply
+def test_can_be_captured_in_a_cuda_graph(op, arguments_of, dtype):
     """Nothing synchronises or allocates behind torch's back, or the capture would fail."""
-    arguments = tuple(t.clone() for t in op.arguments(sample("realistic", torch.float32, "cuda")))
+    arguments = tuple(t.clone() for t in arguments_of(op, dtype, "cuda"))
     flags = (True,) * op.differentiable
     function = getattr(torch.ops.segp_ext, op.name).default
     wanted = function(*arguments, *op.settings.values(), *flags)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from matrix_cases import SAMPLES, TOLERANCE, distance, each_op, exact, needs_native, sample
+from matrix_cases import SAMPLES, TOLERANCE, distance, each_op, exact, larger, needs_cuda, needs_native, sample
 from op_samples import DEVICES, DTYPES, EMULATED, MatrixSample, generator, is_cuda
 from torch import Tensor
 
@@ -33,6 +35,30 @@ def test_outputs_and_gradients_against_float64(op, name, dtype, device):
         assert distance(mine, theirs) <= TOLERANCE[dtype] * (2 if is_cuda(device) else 1)
     for argument, gradient in zip(arguments[: op.differentiable], got[1:], strict=False):
         assert gradient.dtype == argument.dtype
+
+
+SHARP = {"dual_target_loss": {"logit_scale": 100.0}, "geometry_distill": {"logit_scale": 300.0},
+         "prototype_drift": {"temperature": 0.01}}  # fmt: skip
+"""A sharpness of 100: beyond 40, CUDA's softmax has other kernels."""
+
+
+@each_op
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("is_even", "is_sharp"), [(True, False), (True, True), (False, False)])
+def test_larger_sizes_against_float64(op, is_even, is_sharp, dtype, device):
+    arguments = larger(op, dtype, device, is_even=is_even)
+    settings = SHARP[op.name] if is_sharp else {}
+    got = op.everything(ops, arguments, **settings)
+    for mine, theirs in zip(got, op.everything(reference, exact(arguments), **settings), strict=True):
+        assert distance(mine, theirs) <= TOLERANCE[dtype] * (2 if is_cuda(device) else 1)
+
+
+@each_op
+def test_larger_sizes_are_beyond_the_small_kernels(op):
+    source = Path(__file__).parents[2] / "csrc/cuda/small_rows.cuh"
+    most = re.search(r"kMostOthers = (\d+)", source.read_text())
+    assert most and max(len(t) for t in larger(op, torch.float32)) > int(most[1])
 
 
 @each_op
@@ -107,16 +133,27 @@ def test_result_does_not_depend_on_threads(op):
 
 
 @each_op
-def test_more_rows_than_a_block_holds(op):
+@pytest.mark.parametrize(
+    ("device", "dtype"),
+    [
+        ("cpu", torch.float32),
+        *(pytest.param("cuda", dtype, marks=needs_cuda) for dtype in (torch.float32, torch.float16, torch.bfloat16)),
+    ],
+)
+def test_more_rows_than_a_block_holds(op, device, dtype):
     """Rows of very different norms and no zero row, which float32 inputs are multiplied as they are for."""
     random = generator(7)
-    counts = (6000, 6000, 3000, 3000) if op.name != "prototype_drift" else (7000, 7000, 5, 5)
+    anchors = 7000 if device == "cpu" else 40_000
+    counts = (6000, 6000, 3000, 3000) if op.name != "prototype_drift" else (anchors, anchors, 5, 5)
     width = 16 if op.name != "prototype_drift" else 512
-    made = [torch.randn(n, width, generator=random) * (1 + torch.arange(n) % 7)[:, None] for n in counts]
-    arguments = op.arguments(MatrixSample("", *made, torch.randint(counts[2], (counts[0],), generator=random)))
+    made = [
+        (torch.randn(n, width, generator=random) * (1 + torch.arange(n) % 7)[:, None]).to(device, dtype) for n in counts
+    ]
+    target = torch.randint(counts[2], (counts[0],), generator=random).to(device)
+    arguments = op.arguments(MatrixSample("", *made, target))
     got = op.everything(ops, arguments)
     for mine, theirs in zip(got, op.everything(reference, exact(arguments)), strict=True):
-        assert distance(mine, theirs) <= 2e-5
+        assert distance(mine, theirs) <= TOLERANCE[dtype] * (2 if device == "cuda" else 1)
 
 
 @pytest.mark.slow
