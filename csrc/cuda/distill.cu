@@ -135,6 +135,8 @@ __global__ void __launch_bounds__(kWideThreads, sizeof(accumulator_t<T>) == size
 template <class T>
 constexpr bool kAddsGemm = sizeof(T) == sizeof(accumulator_t<T>);
 
+constexpr int64_t kAligned = 8;  // numbers of a half type in 16 bytes
+
 // The parts of the workspace; with a null base, their size.
 template <class T>
 struct Parts {
@@ -159,7 +161,8 @@ struct Parts {
     group = std::max<int64_t>(1, room / (stride * static_cast<int64_t>(sizeof(T))) / block) * block;
     group = std::min(group, (rows + block - 1) / block * block);
     const int64_t tiles = 2 * block * stride;
-    text_sums = group < rows ? std::max(tiles, width) : tiles;
+    const int64_t spare = std::min<int64_t>(tiles / 64, (kAligned - 1) * width);  // for pieces of whole vectors
+    text_sums = group < rows ? std::max(tiles + spare, width) : tiles;
     Workspace workspace(base);
     flags = workspace.take<int>(4);
     row_loss = workspace.take<Acc>(rows);
@@ -190,7 +193,8 @@ void add_text_gradient(const Parts<T>& parts, const MatrixRef& weights, const Ma
   } else if constexpr (kAddsGemm<T>) {
     add_gemm(transposed(weights), student, dense(grad_text, classes, width, width), device);
   } else {
-    const int64_t piece = std::max<int64_t>(1, parts.text_sums / width);
+    int64_t piece = std::max<int64_t>(1, parts.text_sums / width);
+    piece -= piece < kAligned ? 0 : piece % kAligned;  // else weights begin at places where products are slow
     for (int64_t c = 0; c < classes; c += piece) {
       const int64_t taken = std::min(classes, c + piece) - c;
       const MatrixRef some = dense(parts.for_text + c, weights.rows, taken, parts.stride);

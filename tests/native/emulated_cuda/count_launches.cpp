@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 
 #include "segp/distill.h"
 #include "segp/dpgd.h"
@@ -40,8 +41,16 @@ cudaError_t cudaMemsetAsync(void*, int, size_t, cudaStream_t) {
 namespace segp {
 namespace cuda {
 
-void gemm(const MatrixRef&, const MatrixRef&, const MatrixRef&, int) { ++products; }
-void add_gemm(const MatrixRef&, const MatrixRef&, const MatrixRef&, int) { ++products; }
+void gemm(const MatrixRef& a, const MatrixRef& b, const MatrixRef& out, int) {
+  ++products;
+  for (const MatrixRef& matrix : {a, b, out}) {
+    if (reinterpret_cast<uintptr_t>(matrix.data) % 16 != 0) {
+      std::fprintf(stderr, "a matrix begins where products are slow\n");
+      std::abort();
+    }
+  }
+}
+void add_gemm(const MatrixRef& a, const MatrixRef& b, const MatrixRef& out, int device) { gemm(a, b, out, device); }
 
 }  // namespace cuda
 }  // namespace segp
