@@ -73,7 +73,7 @@ def make_candidates(
             loss = reference.geometry_distill(*exact, **SETTINGS)
             return loss.detach(), *torch.autograd.grad(loss, exact[:2])
 
-        agree(candidates, wanted, 1e-4 if dtype == F32 and rows * classes > 100 else 2e-2)
+        candidates = agree(candidates, wanted, 1e-4 if dtype == F32 and rows * classes > 100 else 2e-2)
     a, u, b, v = (t.detach() for t in given)
     weights = torch.empty(rows, classes, device=device, dtype=dtype) if keeps_matrix(rows, classes) else None
     if weights is None:  # the same number of multiplications, by products that take no [B, C] operand

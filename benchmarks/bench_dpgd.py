@@ -15,7 +15,7 @@ from torch import Tensor
 
 from segp_ext import ops, reference
 
-from .harness import Candidate, Table, measure, print_setting
+from .harness import Candidate, Table, checked, measure, print_setting
 
 BOUNDS = {"step_size": 1.5e-3, "epsilon": 8 / 255}
 NORMALISED = {"step_size": [5.6e-3, 5.7e-3, 5.4e-3], "epsilon": [0.117, 0.12, 0.114],
@@ -57,7 +57,7 @@ def make_tensors(shape: tuple[int, ...], dtype: torch.dtype, layout: str, device
 
 
 def make_candidates(x: Tensor, grad: Tensor, seed: Tensor, bounds: dict, compiled: bool) -> list[Candidate]:
-    """Makes all candidates, and asserts that each one but the stream gives exactly the eager twin's result."""
+    """Makes all candidates, each of which but the stream gives exactly the eager twin's result (`harness.checked`)."""
     walker, carrier = x.clone(), x.clone()
     candidates = [
         Candidate("fused in place", lambda: ops.dpgd_step_(walker, grad, seed, **bounds)),
@@ -69,11 +69,13 @@ def make_candidates(x: Tensor, grad: Tensor, seed: Tensor, bounds: dict, compile
         step = torch.compile(reference.dpgd_step)
         candidates.append(Candidate("torch.compile", lambda: step(x, grad, seed, **bounds)))
     wanted = reference.dpgd_step(x, grad, seed, **bounds)
-    for candidate in candidates:
+
+    def check(candidate: Candidate) -> None:
         result = candidate.run()
         assert isinstance(result, Tensor)
         torch.testing.assert_close(result, wanted, rtol=0, atol=0, msg=candidate.name)
-    return [*candidates, Candidate("stream", lambda: carrier.addcmul_(grad, seed, value=1e-9))]
+
+    return [*checked(candidates, check), Candidate("stream", lambda: carrier.addcmul_(grad, seed, value=1e-9))]
 
 
 def main() -> None:

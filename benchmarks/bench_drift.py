@@ -80,7 +80,7 @@ def make_candidates(
     candidates.append(Candidate("attention (drift only)", attention))
     if keeps_matrix(rows, classes):
         exact = [t.double() for t in given]
-        agree(
+        candidates = agree(
             candidates,
             lambda: reference.prototype_drift(*exact, temperature=TEMPERATURE),
             1e-4 if dtype == F32 else 2e-2,

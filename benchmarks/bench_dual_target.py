@@ -72,7 +72,7 @@ def make_candidates(
             loss = reference.dual_target_loss(*exact, target, **SETTINGS)
             return loss.detach(), *torch.autograd.grad(loss.sum(), exact[:2])
 
-        agree(candidates, wanted, 1e-4 if dtype == F32 and rows * classes > 100 else 2e-2)
+        candidates = agree(candidates, wanted, 1e-4 if dtype == F32 and rows * classes > 100 else 2e-2)
     v, u = given[0].detach(), given[2]
     if not keeps_matrix(rows, classes):  # the same number of multiplications, by products that take no [B, C] operand
         return candidates, Products((v, u.T), (v, u.T))

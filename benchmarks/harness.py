@@ -156,6 +156,33 @@ def measure(candidates: Sequence[Candidate], device: str, budget: float = 4.0) -
     return {name: Timing(tuple(values)) for name, values in samples.items()}
 
 
+def checked(candidates: Sequence[Candidate], check: Callable[[Candidate], object]) -> list[Candidate]:
+    """Checks every candidate before it is timed.
+
+    Ours and its eager twin must pass. Another one that raises is left out, with a line that says why: a compiler that fails on one machine
+    must not end the whole benchmark.
+
+    Args:
+        candidates: the candidates of one case.
+        check: runs a candidate and raises if its result is wrong.
+
+    Returns:
+        The candidates to time.
+    """
+    kept = []
+    for candidate in candidates:
+        try:
+            check(candidate)
+        except Exception as error:
+            if candidate.name.startswith(("fused", "eager")):
+                raise
+            said = next(iter(str(error).split("\n")), "")[:100]
+            print(f"  {candidate.name} is left out: {type(error).__name__}: {said}", flush=True)
+        else:
+            kept.append(candidate)
+    return kept
+
+
 def peak_bytes(function: Callable[[], object], device: str) -> int | None:
     """Measures the bytes that a call adds to the process's memory at its peak; None where the system does not tell.
 

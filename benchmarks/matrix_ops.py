@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .harness import Candidate, Table, measure, peak_bytes, print_setting
+from .harness import Candidate, Table, checked, measure, peak_bytes, print_setting
 
 EMBEDDING_WIDTH, FEATURE_WIDTH = 512, 768  # ViT-B/16's
 LARGEST_MATRIX = 1 << 30  # bytes; candidates that keep whole similarity matrices sit out where one would be larger
@@ -95,19 +95,25 @@ def keeps_matrix(rows: int, classes: int) -> bool:
     return rows * classes * 4 <= LARGEST_MATRIX
 
 
-def agree(candidates: Sequence[Candidate], wanted: Callable[[], Sequence[Tensor]], tolerance: float) -> None:
-    """Asserts that every candidate gives the eager twin's float64 results.
+def agree(candidates: Sequence[Candidate], wanted: Callable[[], Sequence[Tensor]], tolerance: float) -> list[Candidate]:
+    """Returns the candidates that give the eager twin's float64 results (`harness.checked`).
 
     Args:
         candidates: return the tensors to compare, in the order of `wanted`; a candidate may return fewer.
         wanted: computes the right results.
         tolerance: largest norm of the difference, as a share of the right result's norm. Below 0.01 that norm counts as 0.01, so that
             rounding in a result that nearly vanishes does not fail.
+
+    Raises:
+        AssertionError: if "fused" or "eager" gives others.
     """
     right = [t.double() for t in wanted()]
-    for candidate in candidates:
+
+    def check(candidate: Candidate) -> None:
         got = candidate.run()
         assert isinstance(got, (list, tuple))
         for mine, theirs in zip(got, right, strict=False):
             distance = (mine.double() - theirs).norm() / theirs.norm().clamp_min(1e-2)
             assert distance <= tolerance, f"{candidate.name}: {distance:.2g} off"
+
+    return checked(candidates, check)

@@ -47,7 +47,7 @@ inline unsigned blocks_for(int64_t items, int64_t per_block) {
 }
 
 // Hands out parts of a workspace, each at a multiple of 256 bytes. With a null base it only counts. Four numbers at a
-// time may be read from a part; the emulation's sanitizer knows the rest behind it.
+// time may be read from a part, structures one by one; the emulation's sanitizer knows the rest behind it.
 class Workspace {
  public:
   explicit Workspace(void* base) : base_(static_cast<char*>(base)) {}
@@ -60,7 +60,8 @@ class Workspace {
       return nullptr;
     }
 #if !defined(__CUDACC__)
-    const int64_t readable = (count + 3) / 4 * 4 * static_cast<int64_t>(sizeof(T));
+    constexpr int64_t kTogether = sizeof(T) <= sizeof(double) ? 4 : 1;
+    const int64_t readable = (count + kTogether - 1) / kTogether * kTogether * static_cast<int64_t>(sizeof(T));
     emulated_cuda::take_part(base_ + begin, base_ + begin + readable, base_ + used_);
 #endif
     return reinterpret_cast<T*>(base_ + begin);
