@@ -23,19 +23,22 @@ def kernels(binary: str) -> dict[int, str]:
 
 
 def main(binary: str) -> int:
-    addresses: set[int] = set()
     # The kernels for small sizes, few of them, as a thread of the emulation takes long; and the products of matrices with the blocks in
-    # the other order.
-    for small in (
+    # the other order. Both at a time.
+    ways = (
         {"EMULATED_CUDA_SMALL_WORK": "1000"},
         {"EMULATED_CUDA_SMALL_WORK": "0", "EMULATED_CUDA_ORDER": "backward"},
-    ):
-        with tempfile.TemporaryDirectory() as folder:
-            launched = Path(folder) / "launched"
-            done = subprocess.run([binary], env={**os.environ, **small, "EMULATED_CUDA_LAUNCHED": str(launched)})
-            if done.returncode:
-                return done.returncode
-            addresses |= {int(line, 16) for line in launched.read_text().split()}
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"launched-{i}" for i in range(len(ways))]
+        running = [
+            subprocess.Popen([binary], env={**os.environ, **way, "EMULATED_CUDA_LAUNCHED": str(file)})
+            for way, file in zip(ways, files, strict=True)
+        ]
+        statuses = [process.wait() for process in running]
+        if any(statuses):
+            return 1
+        addresses = {int(line, 16) for file in files for line in file.read_text().split()}
     expected = kernels(binary)
     missing = sorted(name for address, name in expected.items() if address not in addresses)
     print(f"{len(expected) - len(missing)} of {len(expected)} kernels launched")

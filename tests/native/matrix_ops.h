@@ -229,6 +229,6 @@ inline std::vector<Sample> samples() {
 #endif
 
 // Squares of 1e-25 vanish in float, those of 1e25 are infinite: neither may be seen in the results.
-constexpr double kSizes[] = {1.0, 1e-25, 1e25};
+inline std::vector<double> sizes() { return quickly({1.0, 1e-25, 1e25}); }
 
 }  // namespace segp_test

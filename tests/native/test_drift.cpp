@@ -52,7 +52,7 @@ TEST_CASE(drift_is_its_definition) {
   for (Sample sample : samples()) {
     check_drift<segp::Half>(sample, 5e-6);
     check_drift<segp::BFloat16>(sample, 5e-6);
-    for (double size : kSizes) {
+    for (double size : sizes()) {
       sample.size = size;
       check_drift<float>(sample, 5e-6);
       check_drift<double>(sample, 1e-13);

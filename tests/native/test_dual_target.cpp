@@ -97,7 +97,7 @@ TEST_CASE(dual_target_is_its_definition) {
   for (Sample sample : samples()) {
     check_dual_target<segp::Half>(sample, kHalf);
     check_dual_target<segp::BFloat16>(sample, kBFloat);
-    for (double size : kSizes) {
+    for (double size : sizes()) {
       sample.size = size;
       check_dual_target<float>(sample, 5e-6);
       check_dual_target<double>(sample, 1e-13);

@@ -77,16 +77,16 @@ TEST_CASE(transfer_is_its_definition) {
   const auto check = [](Sample sample, bool one_class) {
     check_transfer<segp::Half>(sample, 5e-6, one_class);
     // The kernels of both sides bring any norm into range.
-    for (double size : {1.0, 1e30}) {
+    for (double size : quickly({1.0, 1e30})) {
       sample.size = size;
       check_transfer<segp::BFloat16>(sample, 5e-6, one_class);
     }
-    for (double size : {1.0, 1e-25, 1e25, 1e-42, 1e38}) {
+    for (double size : quickly({1.0, 1e-25, 1e25, 1e-42, 1e38})) {
       sample.size = size;
       check_transfer<float>(sample, 5e-6, one_class);
       check_transfer<double>(sample, 1e-13, one_class);
     }
-    for (double size : {1e-140, 1e140}) {
+    for (double size : quickly({1e-140, 1e140})) {
       sample.size = size;
       check_transfer<double>(sample, 1e-13, one_class);
     }

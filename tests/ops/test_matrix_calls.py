@@ -125,6 +125,21 @@ def test_half_types_are_eager_while_torch_tunes_cuda_products(monkeypatch):
     assert native(torch.bfloat16, "cpu")
 
 
+@each_op
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_precision_of_products_stays_as_it_was_set(op, device):
+    """The ops follow torch's setting, and do not touch it."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cuda.matmul.allow_tf32
+    assert before[0] == "highest"
+    try:
+        torch.set_float32_matmul_precision("high")
+        op.everything(ops, op.arguments(sample("prime", torch.float32, device)))
+        assert torch.get_float32_matmul_precision() == "high" and torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+    assert torch.backends.cuda.matmul.allow_tf32 == before[1]
+
+
 @needs_native
 @pytest.mark.parametrize("op", OPS[:2], ids=[op.name for op in OPS[:2]])
 def test_second_derivatives_are_refused(op):

@@ -102,7 +102,7 @@ cudaError_t next_status = [] {
   return given == nullptr ? cudaSuccess : std::atoi(given);
 }();
 
-#if !SEGP_SANITIZED_ADDRESS && !SEGP_SANITIZED_THREAD
+#if !SEGP_SANITIZED_ADDRESS
 [[noreturn, gnu::noinline]] void go_to(Context& to) {
   if (to.has_begun) {
     __builtin_longjmp(to.place, 1);
@@ -121,7 +121,9 @@ cudaError_t next_status = [] {
   __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
 #elif SEGP_SANITIZED_THREAD
   __tsan_switch_to_fiber(to.fiber, __tsan_switch_to_fiber_no_sync);
-  swapcontext(&from.context, &to.context);
+  if (__builtin_setjmp(from.place) == 0) {
+    go_to(to);
+  }
 #else
   if (__builtin_setjmp(from.place) == 0) {
     go_to(to);
