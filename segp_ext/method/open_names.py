@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from segp_ext.method.losses import clip_scores
+from segp_ext.method.text_scores import first_alike, text_scores
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,17 @@ class OpenNames:
             temperature: Temperature of the path text.
             untouched: Whether the embeddings are the untouched model's.
         """
-        text = self.untouched if untouched else self.text
+        text, alike = (self.untouched, self._alike_untouched) if untouched else (self.text, self._alike)
         assert text is not None
-        return (clip_scores(embedding, text, scale).double() / temperature).log_softmax(dim=1)
+        return (text_scores(embedding, text, alike, scale).double() / temperature).log_softmax(dim=1)
+
+    @cached_property
+    def _alike(self) -> Tensor | None:
+        return first_alike(self.text)
+
+    @cached_property
+    def _alike_untouched(self) -> Tensor | None:
+        return None if self.untouched is None else first_alike(self.untouched)
 
 
 def with_others(learnt: Tensor, text: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +14,8 @@ from segp_ext.clip.wording import Wordings
 from segp_ext.config import FROZEN_PATHS, PATHS, MethodConfig, ScorePath
 from segp_ext.method.calibration import Calibration, mixed_scores
 from segp_ext.method.class_statistics import ClassStatistics
-from segp_ext.method.losses import clip_scores
 from segp_ext.method.own_parts import check_returned, title
+from segp_ext.method.text_scores import first_alike, text_scores
 from segp_ext.runtime.process_state import without_autocast
 
 
@@ -68,6 +68,10 @@ class Scores:
     frozen: FrozenModel | None = None
     calibration: Calibration | None = None
     untouched: Backbone | None = None
+    _alike: Tensor | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_alike", first_alike(self.text))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -163,7 +167,7 @@ class Scores:
 
     def _trained_scores(self, embedding: Tensor, feature: Tensor, path: ScorePath, scale: float) -> Tensor:
         """Computes the logits of one path of the trained model."""
-        text = clip_scores(embedding, self.text, scale)
+        text = text_scores(embedding, self.text, self._alike, scale)
         if path == "text":
             return text
         visual = self.statistics.scores(feature, scale)

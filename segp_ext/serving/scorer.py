@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from segp_ext.config import ScorePath
-from segp_ext.method.checks import prompts
+from segp_ext.method.checks import alike_rows, prompts
 from segp_ext.method.class_statistics import ClassStatistics
 from segp_ext.method.classifier import Classifier
 from segp_ext.method.encoding import encode_classes
@@ -28,7 +28,7 @@ def in_float32(classifier: Classifier) -> Classifier:
     text = classifier.text
     if not exact:
         tokens = prompts(backbone, config.template, classifier.class_names, classifier.wording)
-        text = encode_classes(backbone, tokens, config.training.prompts_per_pass)
+        text = alike_rows(encode_classes(backbone, tokens, config.training.prompts_per_pass), tokens)
     frozen = classifier.frozen
     if frozen is not None:
         frozen = FrozenModel(frozen.backbone.to_export(), _statistics_in_float32(frozen.statistics))
