@@ -213,7 +213,8 @@ struct Sample {
 constexpr double kHalf = 2e-3, kBFloat = 1.5e-2;
 
 inline std::vector<Sample> samples() {
-  return {{5, 7, 13}, {1, 1, 4}, {9, 70, 40}, {2, 3, 16}, {3, 1, 5}, {1, 300, 3}};
+  // {3, 4, 70} is small and takes several warps: check_kernels.py.
+  return {{5, 7, 13}, {1, 1, 4}, {9, 70, 40}, {2, 3, 16}, {3, 1, 5}, {1, 300, 3}, {3, 4, 70}};
 }
 #else
 constexpr double kHalf = 5e-6, kBFloat = 5e-6;

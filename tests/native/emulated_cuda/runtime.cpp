@@ -45,6 +45,8 @@ struct Barrier {
   unsigned arrived = 0;
   unsigned generation = 0;
   Site site;
+  // What the thread sanitizer knows generations by, in turns: who goes on late has not seen what others did since.
+  int64_t order[2] = {};
 
   void release_if_complete() {
     if (expected > 0 && arrived == expected) {
@@ -77,6 +79,9 @@ struct Block {
   std::vector<unsigned char> slots;
   unsigned running = 0;  // threads that have not returned
   Context scheduler;
+  // What the thread sanitizer knows them by: a thread that begins has not seen others return.
+  int64_t start = 0;
+  int64_t end = 0;
   const std::function<void()>* body = nullptr;
 };
 
@@ -155,12 +160,12 @@ void meet(Barrier& barrier, Site site) {
   }
   barrier.site = site;
   ++barrier.arrived;
-  happens_before(&barrier);
+  happens_before(&barrier.order[before % 2]);
   barrier.release_if_complete();
   while (barrier.generation == before) {
     switch_to_next(self);
   }
-  happens_after(&barrier);
+  happens_after(&barrier.order[before % 2]);
 }
 
 void drop(Barrier& barrier) {
@@ -179,9 +184,9 @@ void thread_main() {
   }
 #endif
   for (;;) {
-    happens_after(&block);
+    happens_after(&block.start);
     (*block.body)();
-    happens_before(&block);
+    happens_before(&block.end);
     const unsigned self = threadIdx.x;
     block.threads[self].has_returned = true;
     --block.running;
@@ -269,16 +274,16 @@ void launch(const void* kernel, unsigned blocks, unsigned threads, cudaStream_t 
   gridDim.x = blocks;
   for (unsigned b = 0; b < blocks; ++b) {
     blockIdx.x = backward ? blocks - 1 - b : b;
-    block.whole = Barrier{threads, 0, 0, {}};
-    block.warps.assign(threads / kWarp, Barrier{kWarp, 0, 0, {}});
+    block.whole = Barrier{threads};
+    block.warps.assign(threads / kWarp, Barrier{kWarp});
     for (unsigned t = 0; t < threads; ++t) {
       block.threads[t].has_returned = false;
     }
     block.running = threads;
-    happens_before(&block);
+    happens_before(&block.start);
     threadIdx.x = 0;
     switch_to(block.scheduler, block.threads[0]);
-    happens_after(&block);
+    happens_after(&block.end);
   }
 }
 
