@@ -16,7 +16,7 @@ from segp_ext.clip.wording import ClassTokens, Wording, tokenized
 from segp_ext.config import MethodConfig, from_dict, with_method
 from segp_ext.data.images import Reader
 from segp_ext.method.calibration import Calibration, calibrate, calibration_of, measured_again
-from segp_ext.method.checks import prompts
+from segp_ext.method.checks import alike_rows, prompts
 from segp_ext.method.class_statistics import ClassStatistics
 from segp_ext.method.encoding import encode_classes
 from segp_ext.method.heads import Head
@@ -153,7 +153,9 @@ class State:
             return torch.zeros(0, self.backbone.embed_dim, device=self.backbone.device, dtype=self.backbone.dtype)
         limit = self.config.training.prompts_per_pass
         made_from = self.mark(), self.config.template
-        return self._text.get(made_from, lambda: encode_classes(self.backbone, self.tokens, limit))
+        return self._text.get(
+            made_from, lambda: alike_rows(encode_classes(self.backbone, self.tokens, limit), self.tokens)
+        )
 
     @torch.no_grad()
     def held_back_scores(self) -> dict[str, Tensor]:
