@@ -274,8 +274,8 @@ void launch(const void* kernel, unsigned blocks, unsigned threads, cudaStream_t 
   gridDim.x = blocks;
   for (unsigned b = 0; b < blocks; ++b) {
     blockIdx.x = backward ? blocks - 1 - b : b;
-    block.whole = Barrier{threads};
-    block.warps.assign(threads / kWarp, Barrier{kWarp});
+    block.whole = Barrier{threads, 0, 0, {}, {}};
+    block.warps.assign(threads / kWarp, Barrier{kWarp, 0, 0, {}, {}});
     for (unsigned t = 0; t < threads; ++t) {
       block.threads[t].has_returned = false;
     }
