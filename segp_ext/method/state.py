@@ -21,12 +21,12 @@ from segp_ext.method.class_statistics import ClassStatistics
 from segp_ext.method.encoding import encode_classes
 from segp_ext.method.heads import Head
 from segp_ext.method.held_back import HeldBack
-from segp_ext.method.losses import clip_scores
 from segp_ext.method.made_once import MadeOnce
 from segp_ext.method.named_parts import check_parts, source_of
 from segp_ext.method.saved_tensors import check_prototypes, named, taken_apart
 from segp_ext.method.sources import Source
 from segp_ext.method.state_lock import StateLock
+from segp_ext.method.text_scores import first_alike, text_scores
 from segp_ext.method.unknown import background_of, left_out_fit_scores
 from segp_ext.runtime.device import usable_device
 from segp_ext.runtime.process_state import out_of_inference_mode, without_autocast
@@ -161,7 +161,8 @@ class State:
     def held_back_scores(self) -> dict[str, Tensor]:
         """Scores the images held back as if their classes had not learnt them at last, by path, float64 `[N, C]` each."""
         held, scale = self.held, self.backbone.logit_scale
-        text = clip_scores(self.backbone.project(held.feature), self.own_text(), scale).double()
+        own = self.own_text()
+        text = text_scores(self.backbone.project(held.feature), own, first_alike(own), scale).double()
         visual = self.statistics.held_back_scores(held.feature, held.label, scale)
         scores = {"text": text, "visual": visual, "dual": text + self.config.inference.beta * visual}
         if self.frozen is not None:

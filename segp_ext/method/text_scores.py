@@ -20,7 +20,8 @@ def first_alike(text: Tensor) -> Tensor | None:
     if text.device.type == "meta":
         return None
     first: dict[bytes, int] = {}
-    places = [first.setdefault(row.tobytes(), place) for place, row in enumerate(text.detach().cpu().numpy())]
+    rows = text.detach().cpu().contiguous().view(torch.uint8).numpy()  # NumPy has no bfloat16
+    places = [first.setdefault(row.tobytes(), place) for place, row in enumerate(rows)]
     return None if len(first) == len(text) else torch.tensor(places, device=text.device)
 
 

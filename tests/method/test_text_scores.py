@@ -27,6 +27,8 @@ def rounds(monkeypatch):
 def test_the_first_of_each_is_found():
     a, b = torch.randn(2, 5)
     assert first_alike(torch.stack([a, b, a, b, a])).tolist() == [0, 1, 0, 1, 0]
+    assert first_alike(torch.stack([a, b, a]).bfloat16()).tolist() == [0, 1, 0]
+    assert first_alike(torch.stack([a, b, a]).T.contiguous().T).tolist() == [0, 1, 0]
     assert first_alike(torch.stack([a, b])) is None
     assert first_alike(torch.empty(0, 5)) is None
     assert first_alike(torch.empty(2, 5, device="meta")) is None
@@ -52,3 +54,12 @@ def test_learnt_classes_that_read_the_same_get_the_same_scores_of_text(rounds):
     assert (text[:, :2] == text[:, 2:]).all()
     dual, visual = classifier.logits(pixels, "dual"), classifier.logits(pixels, "visual")
     torch.testing.assert_close(dual, classifier.dual(text, visual))
+
+
+def test_images_held_back_are_scored_likewise(rounds):
+    learner = SeGPCL(tiny_backbone(), small_config(calibration__fraction=0.25))
+    for source in ("a", "b"):
+        wording = {f"{source}/{name}": Wording(name) for name in ("red", "green")}
+        learner.learn_task(made_images(2, 16), [*wording], wording=wording)
+    text = learner.held_back_scores()["text"]
+    assert len(text) and (text[:, :2] == text[:, 2:]).all()
