@@ -4,7 +4,8 @@ The data have the size, task order and preprocessing of CIFAR100. The model is V
 and anchors have a floor: the floating-point operations of their passes, at the rate of one large matrix product on the same device. torch
 counts the operations. Each task's rows are written once the task is learnt, the rows of all tasks at the end.
 
-With `--directory`, a call that was stopped goes on after its last task where the next one finds the same folder.
+With `--directory`, a call that was stopped goes on after its last task where the next one finds the same folder. The task in which it
+stopped begins anew, so that its times are whole.
 
     python -m benchmarks.whole_run [--device cuda --precision bf16] [--directory DIR] [--quick]
 """
@@ -129,9 +130,10 @@ def operations_of(learnt: TaskReport, seen: int, settings: Config, one: Operatio
         settings: settings of the run.
         one: operations of single passes.
     """
-    images = min(settings.training.batch_size, learnt.images) + min(settings.distillation.batch_size, learnt.anchors)
+    images = settings.training.epochs * (learnt.images - learnt.held_back) if learnt.steps else 0
+    drawn = learnt.steps * min(settings.distillation.batch_size, learnt.anchors)
     return {
-        "training": learnt.steps * (images * one.image + seen * one.prompt),
+        "training": float((images + drawn) * one.image + learnt.steps * seen * one.prompt),
         "anchors": learnt.anchors * settings.anchors.steps * float(one.pixels),
     }
 
@@ -190,7 +192,8 @@ def measure(given: argparse.Namespace, place: Path) -> None:
     make_cifar100(data, *images)
     settings = command_line.parse([
         "--config=cifar100", f"--data.root={data}", f"--model.name={model}", "--model.pretrained=null",
-        f"--model.device={given.device}", f"--model.precision={given.precision}", f"--run.directory={place}/runs", *extra,
+        f"--model.device={given.device}", f"--model.precision={given.precision}", f"--run.directory={place}/runs",
+        "--run.checkpoint_steps=null", *extra,  # a task that goes on from its middle would be timed from there
     ])  # fmt: skip
     one, rate = count_operations(model), product_rate(given.device, given.precision)
     print(f"  one matrix product: {rate / 1e12:.3g} TFLOP/s")

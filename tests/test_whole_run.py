@@ -1,7 +1,8 @@
-"""benchmarks.whole_run, the step `train` of benchmarks/run_gpu.sh: a call that is stopped loses no task."""
+"""benchmarks.whole_run, the step `train` of benchmarks/run_gpu.sh: a call that is stopped loses no task, and its numbers stay right."""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
 import subprocess
@@ -10,6 +11,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+
+from segp_ext.method.training_state import TrainingState
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from benchmarks import harness, whole_run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,3 +52,37 @@ def test_the_next_call_goes_on_and_sums_over_all_tasks(tmp_path):
         total = phase.pop("all")
         for column in "seconds", "TFLOP":
             assert float(total[column]) == pytest.approx(sum(float(row[column]) for row in phase.values()), rel=0.02)
+
+
+@pytest.mark.slow
+def test_a_task_that_was_stopped_is_timed_whole_in_the_next_call(tmp_path, monkeypatch):
+    """Its anchors are made again: times without them would stand beside the operations of all passes."""
+    monkeypatch.setenv("SEGP_EXT_RESULTS", str(tmp_path))
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    given = argparse.Namespace(device="cpu", precision="fp32", quick=True)
+    original, taken = TrainingState.step, []
+
+    def stopped(self):
+        original(self)
+        taken.append(self)
+        if len(taken) == 4:  # the second of three steps of the second task
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingState, "step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        whole_run.measure(given, tmp_path / "kept")
+    whole_run.measure(given, tmp_path / "kept")
+    with (tmp_path / "whole_run.csv").open(newline="") as file:
+        phases = {row["phase"] for row in csv.DictReader(file) if row["task"] == "2"}
+    assert {"anchors", "training"} <= phases
+
+
+def test_operations_count_every_image_once_an_epoch():
+    """The last batch of an epoch is smaller, and images held back train nothing."""
+    one = whole_run.Operations(image=1, prompt=0, pixels=0)
+    settings = whole_run.Config()
+    settings.training.batch_size, settings.training.epochs = 16, 2
+    learnt = whole_run.TaskReport(["a"], 44, steps=6, held_back=4)
+    assert whole_run.operations_of(learnt, 1, settings, one)["training"] == 2 * 40
+    learnt = whole_run.TaskReport(["a"], 44, held_back=4)
+    assert whole_run.operations_of(learnt, 1, settings, one)["training"] == 0
