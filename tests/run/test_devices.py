@@ -63,11 +63,13 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(run, tmp_path, monkeypatch):
     ]
 
 
-def test_its_learner_predicts_alike_on_the_processor(run):
+@pytest.mark.parametrize("path", ["text", "dual"])
+def test_its_learner_predicts_alike_on_the_processor(path, run):
+    """All classes are compared: which are the best five, rounding may decide."""
     folder, (device, precision) = run
     learner = segp_ext.SeGPCL.load(folder / "checkpoints/latest", device.partition("=")[2])
     images = [Image.effect_noise((28, 28), sigma) for sigma in (10, 50, 100)]
-    there, here = learner.predict(images), learner.to("cpu").predict(images)
+    there, here = learner.predict(images, None, path), learner.to("cpu").predict(images, None, path)
     tolerance = 1e-3 if precision.endswith("fp32") else 0.1
     for expected, found in zip(here, there, strict=True):
         assert {p.name: p.score for p in found} == pytest.approx({p.name: p.score for p in expected}, abs=tolerance)
