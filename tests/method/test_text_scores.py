@@ -11,6 +11,7 @@ from segp_ext.method import text_scores as module
 from segp_ext.method.learner import SeGPCL
 from segp_ext.method.open_names import OpenNames
 from segp_ext.method.text_scores import first_alike, text_scores
+from segp_ext.serving.scorer import in_float32, program_of
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ def test_learnt_classes_that_read_the_same_get_the_same_scores_of_text(rounds):
     pixels = torch.rand(6, 3, 8, 8)
     text = classifier.logits(pixels, "text")
     assert (text[:, :2] == text[:, 2:]).all()
+    assert torch.equal(program_of(in_float32(classifier), "text").module()(pixels), text)
     dual, visual = classifier.logits(pixels, "dual"), classifier.logits(pixels, "visual")
     torch.testing.assert_close(dual, classifier.dual(text, visual))
 
