@@ -15,7 +15,7 @@ import tomllib
 from pathlib import Path
 
 TEST = ("pytest", "pytest-xdist", "hypothesis")
-"""What tests/ops needs of the extra `test`; no step runs the other tests."""
+"""What the tests of these steps need of the extra `test`."""
 OF_OTHERS = ("ftfy", "wcwidth", "regex", "huggingface-hub")
 """What open_clip_torch needs in turn: a package that is missing cannot say so."""
 

@@ -37,6 +37,8 @@ def main(binary: str) -> int:
         ]
         statuses = [process.wait() for process in running]
         if any(statuses):
+            for way, status in zip(ways, statuses, strict=True):
+                print(f"status {status} with {' '.join(f'{name}={value}' for name, value in way.items())}")
             return 1
         addresses = {int(line, 16) for file in files for line in file.read_text().split()}
     expected = kernels(binary)
