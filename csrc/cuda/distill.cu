@@ -156,12 +156,12 @@ struct Parts {
     stride = padded(classes);
     student_stride = stride * static_cast<int64_t>(sizeof(Acc) / sizeof(T));
     block = balanced(rows, kTileBytes / (2 * stride * static_cast<int64_t>(sizeof(Acc))));
-    // The text's gradient takes as many rows at a time as there is room for: each time it is added to what is there.
-    const int64_t room = kWorkspaceBytes - 2 * block * stride * static_cast<int64_t>(sizeof(Acc));
-    group = std::max<int64_t>(1, room / (stride * static_cast<int64_t>(sizeof(T))) / block) * block;
-    group = std::min(group, (rows + block - 1) / block * block);
     const int64_t tiles = 2 * block * stride;
     const int64_t spare = std::min<int64_t>(tiles / 64, (kAligned - 1) * width);  // for pieces of whole vectors
+    // The text's gradient takes as many rows at a time as there is room for: each time it is added to what is there.
+    const int64_t room = kWorkspaceBytes - (tiles + spare) * static_cast<int64_t>(sizeof(Acc));
+    group = std::max<int64_t>(1, room / (stride * static_cast<int64_t>(sizeof(T))) / block) * block;
+    group = std::min(group, (rows + block - 1) / block * block);
     text_sums = group < rows ? std::max(tiles + spare, width) : tiles;
     Workspace workspace(base);
     flags = workspace.take<int>(4);

@@ -35,9 +35,15 @@ TEST_CASE(workspaces_keep_to_what_is_promised) {
                                      nullptr};
       CHECK(segp::cuda::prototype_drift_workspace(params) <= kPromised + 6 * number * classes);
     }
-    for (const auto& [rows, classes] : std::vector<std::pair<int64_t, int64_t>>{
-             {5000000, 10}, {512, 200}, {5000, 250}, {1, 1000}, {33, 90}, {0, 2000}, {2000, 0}}) {
-      const MatrixRef images = rows_of(rows, 4, dtype), text = rows_of(classes, 4, dtype);
+    for (const auto& [rows, classes, width] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{{5000000, 10, 4},
+                                                                                                 {512, 200, 4},
+                                                                                                 {5000, 250, 4},
+                                                                                                 {5000, 250, 1024},
+                                                                                                 {1, 1000, 4},
+                                                                                                 {33, 90, 4},
+                                                                                                 {0, 2000, 4},
+                                                                                                 {2000, 0, 4}}) {
+      const MatrixRef images = rows_of(rows, width, dtype), text = rows_of(classes, width, dtype);
       float gradient = 0;
       const segp::DistillParams distill{images, text, images, text, 1, 1, nullptr, &gradient, &gradient};
       const int64_t one_row = number * 4 * (classes + 8);  // what a single row needs
