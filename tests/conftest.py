@@ -53,23 +53,11 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture
-def stopped(tmp_path, monkeypatch):
+def stopped(tmp_path):
     """The folder of a run (`small_run`) that was interrupted in its second task."""
-    from small_run import small_run
+    from small_run import stopped_run
 
-    from segp_ext.method.learner import SeGPCL
-
-    original = SeGPCL.learn_task
-
-    def second_is_interrupted(self, dataset, names, *more, **named):
-        if len(self.task_sizes) == 1 and self.config.training.epochs:
-            raise KeyboardInterrupt
-        return original(self, dataset, names, *more, **named)
-
-    monkeypatch.setattr(SeGPCL, "learn_task", second_is_interrupted)
-    assert small_run(tmp_path) == 130
-    monkeypatch.undo()
-    return tmp_path / "run"
+    return stopped_run(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from small_run import small_run
+from small_run import small_run, stopped_run
 
 import segp_ext
 from segp_ext import train
-from segp_ext.method.learner import SeGPCL
 from segp_ext.report.result import RunResult
 
 CASES = [("cpu", "fp32"), ("cuda", "fp32"), ("cuda", "bf16"), ("cuda", "fp16")]
@@ -44,20 +43,11 @@ def test_the_run_used_the_device_and_learnt(run, finished):
         assert row.scores.metrics()["last"] == pytest.approx(expected.scores.metrics()["last"], abs=0.1), row.path
 
 
-def test_a_stopped_run_goes_on_to_the_same_numbers(run, tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on_to_the_same_numbers(run, tmp_path):
     folder, arguments = run
-    original = SeGPCL.learn_task
-
-    def second_is_interrupted(self, dataset, names, *more, **named):
-        if len(self.task_sizes) == 1 and self.config.training.epochs:
-            raise KeyboardInterrupt
-        return original(self, dataset, names, *more, **named)
-
-    monkeypatch.setattr(SeGPCL, "learn_task", second_is_interrupted)
-    assert small_run(tmp_path, *arguments) == 130
-    monkeypatch.undo()
-    assert train.main(["--resume", str(tmp_path / "run")]) == 0
-    whole, parts = result(folder), result(tmp_path / "run")
+    stopped = stopped_run(tmp_path, *arguments)
+    assert train.main(["--resume", str(stopped)]) == 0
+    whole, parts = result(folder), result(stopped)
     assert [task.losses for task in parts.tasks] == [
         {name: pytest.approx(loss, rel=1e-2, abs=1e-4) for name, loss in task.losses.items()} for task in whole.tasks
     ]

@@ -124,12 +124,10 @@ cudaError_t next_status = [] {
   __sanitizer_start_switch_fiber(&from.fake_stack, to.stack, to.stack_size);
   swapcontext(&from.context, &to.context);
   __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
-#elif SEGP_SANITIZED_THREAD
-  __tsan_switch_to_fiber(to.fiber, __tsan_switch_to_fiber_no_sync);
-  if (__builtin_setjmp(from.place) == 0) {
-    go_to(to);
-  }
 #else
+#if SEGP_SANITIZED_THREAD
+  __tsan_switch_to_fiber(to.fiber, __tsan_switch_to_fiber_no_sync);
+#endif
   if (__builtin_setjmp(from.place) == 0) {
     go_to(to);
   }
